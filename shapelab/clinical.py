@@ -1,0 +1,87 @@
+"""Clinical indices from label maps: volumes (ml), masses (g), ejection fractions (%)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from shapelab.data.cohort import Cohort
+from shapelab.data.scheme import LabelScheme
+from shapelab.errors import DataError, UsageError
+
+MYOCARDIAL_DENSITY = 1.05       # g/ml, the value of cardiac MR practice (design, "Metrics")
+PHASES = ("ED", "ES")
+
+
+def structure_volumes(label: np.ndarray, spacing, scheme: LabelScheme) -> pd.Series:
+    """Volume of each structure in ml: number of its voxels times the voxel volume.
+
+    label : (X, Y, Z) integers of the scheme; spacing : (3,) mm
+    """
+    counts = np.bincount(scheme.channels(label).ravel(), minlength=scheme.n_classes)[1:]
+    return pd.Series(counts * float(np.prod(spacing)) / 1000, index=list(scheme.names), name="volume_ml")
+
+
+def mass(volume_ml):
+    """Myocardial mass in g from its volume in ml."""
+    return MYOCARDIAL_DENSITY * volume_ml
+
+
+def ejection_fraction(ed_ml, es_ml):
+    """(EDV - ESV) / EDV in %. Numbers, arrays or columns."""
+    if np.any(np.asarray(ed_ml) <= 0):
+        raise DataError("ejection_fraction", "an end-diastolic volume of 0 ml", "a positive volume")
+    return 100 * (ed_ml - es_ml) / ed_ml
+
+
+def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
+    """Indices of each patient from ED and ES label maps.
+
+    Returns
+    -------
+    DataFrame, one row a patient (index `patient`): LVV_ED, LVV_ES, RVV_ED, RVV_ES (ml), LVEF, RVEF (%), LVM (g, of the
+    myocardium at ED), RVM (g) where the scheme has an RV wall, and the patient's other facts that do not differ
+    between the phases (group, height, weight, ...).
+
+    Raises
+    ------
+    UsageError : a scheme without LV and RV cavity
+    DataError : a patient without exactly one ED and one ES subject, named
+    """
+    names = {"LVV": "LV cavity", "RVV": "RV cavity"}
+    missing = [n for n in names.values() if n not in cohort.scheme.names]
+    if missing:
+        raise UsageError(f"cardiac_indices: found scheme {cohort.scheme.name!r} without {missing}; expected a heart's")
+    volumes: dict[str, dict[str, pd.Series]] = {p: {} for p in cohort.patients}
+    facts: dict[str, dict] = {p: {} for p in cohort.patients}
+    for s in cohort:
+        phase = s.facts.get("phase")
+        if phase not in PHASES or phase in volumes[s.patient]:
+            raise DataError(s.where, f"phase {phase!r} of patient {s.patient!r} (twice, or none of ED and ES)",
+                            "one ED and one ES subject a patient")
+        volumes[s.patient][phase] = structure_volumes(s.label, s.spacing, cohort.scheme)
+        facts[s.patient][phase] = dict(s.facts)
+    rows = {}
+    for patient, by_phase in volumes.items():
+        if set(by_phase) != set(PHASES):
+            raise DataError(patient, f"only {sorted(by_phase)}", "ED and ES",
+                            "Leave the patient out with cohort.filter, or supply the missing phase.")
+        ed, es = by_phase["ED"], by_phase["ES"]
+        row = {f"{short}_{phase}": by_phase[phase][name] for short, name in names.items() for phase in PHASES}
+        row["LVEF"] = ejection_fraction(ed["LV cavity"], es["LV cavity"])
+        row["RVEF"] = ejection_fraction(ed["RV cavity"], es["RV cavity"])
+        if "LV myocardium" in ed:
+            row["LVM"] = mass(ed["LV myocardium"])
+        if "RV wall" in ed:
+            row["RVM"] = mass(ed["RV wall"])
+        f_ed, f_es = facts[patient]["ED"], facts[patient]["ES"]
+        row.update({k: v for k, v in f_ed.items() if k not in row and k in f_es and _same(v, f_es[k])})
+        rows[patient] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("patient").drop(columns="patient", errors="ignore")
+
+
+def _same(a, b) -> bool:
+    try:
+        return bool(a == b)
+    except ValueError:          # arrays have no truth value: not a fact of the patient for a table
+        return False

@@ -1,0 +1,143 @@
+"""`Cohort`: an immutable sequence of subjects with a table of what is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from shapelab.data.scheme import LabelScheme
+from shapelab.data.subject import Subject
+from shapelab.errors import DataError, UsageError
+
+
+class Cohort(Sequence):
+    """Subjects, in order; arrays stay on disk until a subject is asked for them.
+
+    Parameters
+    ----------
+    subjects : of distinct ids, all of one scheme
+    name : of the data set
+    scheme : meaning of the label integers, the same for all
+    skipped : the errors of subjects that were left out on request (``on_error="skip"``)
+    """
+
+    def __init__(self, subjects: Iterable[Subject], name: str, scheme: LabelScheme,
+                 skipped: Iterable[DataError] = ()):
+        self._subjects = tuple(subjects)
+        self.name, self.scheme, self.skipped = name, scheme, tuple(skipped)
+        self._position = {s.id: i for i, s in enumerate(self._subjects)}
+        if len(self._position) != len(self._subjects):
+            seen: set[str] = set()
+            twice = sorted({s.id for s in self._subjects if s.id in seen or seen.add(s.id)})
+            raise DataError(name, f"the ids {twice[:5]} more than once", "a distinct id for each subject")
+        for s in self._subjects:
+            if s.scheme != scheme:
+                raise DataError(s.where, f"label scheme {s.scheme.name!r}", f"{scheme.name!r}, as the cohort {name!r}")
+
+    def __len__(self) -> int:
+        return len(self._subjects)
+
+    def __iter__(self) -> Iterator[Subject]:
+        return iter(self._subjects)
+
+    def __getitem__(self, key):
+        """By position or id -> Subject; by slice or list of positions or ids -> Cohort."""
+        if isinstance(key, str):
+            if key not in self._position:
+                raise UsageError(f"cohort {self.name!r}: found no subject {key!r}; expected one of {self._some_ids()}")
+            return self._subjects[self._position[key]]
+        if isinstance(key, (int, np.integer)):
+            return self._subjects[key]
+        if isinstance(key, slice):
+            return self._with(self._subjects[key])
+        return self._with(self[k] for k in key)
+
+    def __contains__(self, key) -> bool:
+        return key in self._position if isinstance(key, str) else key in self._subjects
+
+    def __add__(self, other: Cohort) -> Cohort:
+        return Cohort((*self, *other), f"{self.name}+{other.name}", self.scheme, (*self.skipped, *other.skipped))
+
+    def _with(self, subjects: Iterable[Subject]) -> Cohort:
+        return Cohort(subjects, self.name, self.scheme, self.skipped)
+
+    def _some_ids(self) -> str:
+        ids = list(self._position)
+        return ", ".join(ids[:5]) + (f", ... ({len(ids)} in all)" if len(ids) > 5 else "")
+
+    def __repr__(self) -> str:
+        patients = len(self.patients)
+        return f"Cohort({self.name!r}: {len(self)} subjects of {patients} patients, scheme {self.scheme.name!r})"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(self._position)
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Distinct patients, in order of appearance; a patient's ED and ES share one."""
+        return tuple(dict.fromkeys(s.patient for s in self))
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a subject, index = id, columns = facts; `patient` is always there. Reads no array."""
+        rows = [{"patient": s.patient, **s.facts} for s in self]
+        return pd.DataFrame(rows, index=pd.Index(self.ids, name="subject", dtype=object))
+
+    def filter(self, condition: Callable[[Subject], bool] | None = None, **facts) -> Cohort:
+        """Subjects for which `condition` holds and each named fact equals (or is among a list of) the value given.
+
+        >>> cohort.filter(phase="ED", group=["NOR", "DCM"])       # doctest: +SKIP
+        """
+        known = set().union(*(s.facts for s in self), {"patient"}) if len(self) else set()
+        for fact in facts:
+            if fact not in known:
+                raise UsageError(f"cohort {self.name!r}: found no fact {fact!r}; expected one of {sorted(known)}")
+
+        def keep(s: Subject) -> bool:
+            for fact, wanted in facts.items():
+                value = s.patient if fact == "patient" else s.facts.get(fact)
+                if not (value in wanted if isinstance(wanted, (list, tuple, set, frozenset)) else value == wanted):
+                    return False
+            return condition is None or bool(condition(s))
+
+        return self._with(s for s in self if keep(s))
+
+    def split(self, by: str = "patient", stratify: str | None = "group", test: float = 0.25,
+              seed: int = 0) -> tuple[Cohort, Cohort]:
+        """Split into (train, test) so that no `by` is in both, and each `stratify` keeps its share.
+
+        Parameters
+        ----------
+        by : fact that must not be torn apart
+        stratify : fact whose proportions are kept, or None
+        test : share of the units (patients) in the second part, between 0 and 1
+        seed : the split is a function of (cohort, arguments, seed)
+        """
+        if not 0 < test < 1:
+            raise UsageError(f"Cohort.split: found test={test}; expected a share between 0 and 1")
+        table = self.table
+        for name, column in (("by", by), ("stratify", stratify)):
+            if column is not None and column not in table:
+                raise UsageError(f"Cohort.split: found {name}={column!r}; expected a fact among {sorted(table.columns)}")
+        units = table.drop_duplicates(by).set_index(by)
+        if stratify is not None:
+            torn = table.groupby(by)[stratify].nunique()
+            if (torn > 1).any():
+                raise DataError(self.name, f"{by} {torn.index[torn > 1][0]!r} with several values of {stratify!r}",
+                                f"one {stratify} for each {by}")
+        strata = units[stratify] if stratify is not None else pd.Series("all", index=units.index)
+        generator = np.random.default_rng(seed)
+        chosen: set = set()
+        for value in sorted(strata.unique(), key=str):
+            members = strata.index[strata == value].to_numpy()
+            n = int(round(test * len(members)))
+            if not 0 < n < len(members):
+                raise DataError(self.name, f"{len(members)} {by}(s) with {stratify}={value!r}",
+                                f"enough for both parts at test={test}")
+            chosen.update(generator.permutation(members)[:n])
+        here = table[by]
+        return (self._with(s for s, u in zip(self, here, strict=True) if u not in chosen),
+                self._with(s for s, u in zip(self, here, strict=True) if u in chosen))

@@ -1,0 +1,134 @@
+"""`Subject`: one scan, one label map, or both, and what is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from shapelab.data.scheme import LabelScheme
+from shapelab.errors import DataError
+
+Lazy = np.ndarray | Callable[[], np.ndarray] | None
+
+
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class Subject:
+    """Image and label of one time point of one patient. Immutable; arrays are read when asked for, and not kept.
+
+    Parameters
+    ----------
+    id : unique in its cohort, e.g. ``patient001_ED``
+    scheme : meaning of the label integers
+    label : (X, Y, Z) integers, or a function that returns them, or None
+    image : (X, Y, Z) intensities, or a function that returns them, or None
+    affine : 4x4, voxel index -> mm, or a function that returns it
+    landmarks : name -> position (3,) in mm, in the frame of `affine`
+    facts : what is known: patient, phase (ED/ES), group, height (cm), weight (kg), ...
+    file : where the label (else the image) came from; errors name it
+
+    Axes: x, y, through-plane z, as nibabel gives them. Short-axis slices are shown as ``a[:, :, k].T`` with the
+    origin at the top; slice 0 is the base, as in ACDC.
+    """
+
+    id: str
+    scheme: LabelScheme
+    label_source: Lazy = None
+    image_source: Lazy = None
+    affine_source: Lazy = None
+    landmarks: Mapping[str, np.ndarray] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    file: str | Path | None = None
+
+    def __init__(self, id, scheme, label=None, image=None, affine=None, landmarks=None, facts=None, file=None):
+        put = object.__setattr__
+        put(self, "id", str(id))
+        put(self, "scheme", scheme)
+        put(self, "label_source", label)
+        put(self, "image_source", image)
+        put(self, "affine_source", np.eye(4) if affine is None else affine)
+        put(self, "landmarks", None if landmarks is None else
+            MappingProxyType({k: np.asarray(v, dtype=np.float64) for k, v in landmarks.items()}))
+        put(self, "facts", MappingProxyType(dict(facts or {})))
+        put(self, "file", file)
+        if label is None and image is None:
+            raise DataError(self.where, "neither image nor label", "at least one of them")
+
+    @property
+    def where(self) -> str:
+        """What errors call this subject: its file, else its id."""
+        return str(self.file) if self.file is not None else f"subject {self.id}"
+
+    @property
+    def label(self) -> np.ndarray | None:
+        """Label map (X, Y, Z), uint8 (uint16 where the scheme needs it); read now. None if there is none."""
+        if self.label_source is None:
+            return None
+        label = self.label_source() if callable(self.label_source) else self.label_source
+        label = np.asarray(label)
+        if label.ndim != 3:
+            raise DataError(self.where, f"a label map of shape {label.shape}", "three axes (X, Y, Z)")
+        self.scheme.check(label, self.where)
+        return label.astype(np.uint8 if max(self.scheme.values) < 256 else np.uint16, copy=False)
+
+    @property
+    def image(self) -> np.ndarray | None:
+        """Image (X, Y, Z) float32; read now. None if there is none."""
+        if self.image_source is None:
+            return None
+        image = self.image_source() if callable(self.image_source) else self.image_source
+        image = np.asarray(image, dtype=np.float32)
+        if image.ndim != 3:
+            raise DataError(self.where, f"an image of shape {image.shape}", "three axes (X, Y, Z)")
+        return image
+
+    @property
+    def affine(self) -> np.ndarray:
+        """Voxel index -> mm, (4, 4) float64."""
+        affine = self.affine_source() if callable(self.affine_source) else self.affine_source
+        affine = np.asarray(affine, dtype=np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            raise DataError(self.where, f"an affine that cannot be inverted: {affine.tolist()}", "4x4, invertible, in mm")
+        return affine
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Voxel size (3,) in mm along the array's axes."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the label, else of the image (reads it)."""
+        array = self.label if self.label_source is not None else self.image
+        return array.shape
+
+    @property
+    def patient(self) -> str:
+        """Fact `patient`, else the id: what a split must not tear apart."""
+        return str(self.facts.get("patient", self.id))
+
+    def load(self) -> Subject:
+        """The same subject with its arrays in memory, for those who read them often."""
+        image = self.image
+        if image is not None and self.label_source is not None and image.shape != self.label.shape:
+            raise DataError(self.where, f"image {image.shape} and label {self.label.shape}", "one shape for both")
+        return self.with_(label=self.label, image=image, affine=self.affine)
+
+    def with_(self, **changes) -> Subject:
+        """A copy with some of (id, scheme, label, image, affine, landmarks, facts, file) changed."""
+        now = {"id": self.id, "scheme": self.scheme, "label": self.label_source, "image": self.image_source,
+               "affine": self.affine_source, "landmarks": self.landmarks, "facts": self.facts, "file": self.file}
+        unknown = set(changes) - set(now)
+        if unknown:
+            raise TypeError(f"Subject.with_: found {sorted(unknown)}; expected some of {sorted(now)}")
+        return Subject(**{**now, **changes})
+
+    def __repr__(self) -> str:
+        has = "+".join(n for n, s in (("image", self.image_source), ("label", self.label_source)) if s is not None)
+        return f"Subject({self.id!r}, {has}, {dict(self.facts)})"
+
+
