@@ -9,7 +9,7 @@ from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError, UsageError
 
-MYOCARDIAL_DENSITY = 1.05       # g/ml, the value of cardiac MR practice (design, "Metrics")
+MYOCARDIAL_DENSITY = 1.05  # g/ml, the value of cardiac MR practice (design, "Metrics")
 PHASES = ("ED", "ES")
 
 
@@ -57,15 +57,22 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
     for s in cohort:
         phase = s.facts.get("phase")
         if phase not in PHASES or phase in volumes[s.patient]:
-            raise DataError(s.where, f"phase {phase!r} of patient {s.patient!r} (twice, or none of ED and ES)",
-                            "one ED and one ES subject a patient")
+            raise DataError(
+                s.where,
+                f"phase {phase!r} of patient {s.patient!r} (twice, or none of ED and ES)",
+                "one ED and one ES subject a patient",
+            )
         volumes[s.patient][phase] = structure_volumes(s.label, s.spacing, cohort.scheme)
         facts[s.patient][phase] = dict(s.facts)
     rows = {}
     for patient, by_phase in volumes.items():
         if set(by_phase) != set(PHASES):
-            raise DataError(patient, f"only {sorted(by_phase)}", "ED and ES",
-                            "Leave the patient out with cohort.filter, or supply the missing phase.")
+            raise DataError(
+                patient,
+                f"only {sorted(by_phase)}",
+                "ED and ES",
+                "Leave the patient out with cohort.filter, or supply the missing phase.",
+            )
         ed, es = by_phase["ED"], by_phase["ES"]
         row = {f"{short}_{phase}": by_phase[phase][name] for short, name in names.items() for phase in PHASES}
         row["LVEF"] = ejection_fraction(ed["LV cavity"], es["LV cavity"])
@@ -83,5 +90,5 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
 def _same(a, b) -> bool:
     try:
         return bool(a == b)
-    except ValueError:          # arrays have no truth value: not a fact of the patient for a table
+    except ValueError:  # arrays have no truth value: not a fact of the patient for a table
         return False

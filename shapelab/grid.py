@@ -120,8 +120,9 @@ def to_grid(subject: Subject, grid: Grid, centre: str | Iterable[float] = "auto"
         outside = max(0.0, 1 - inside / (float((label > 0).sum()) * np.prod(spacing)))
     new_image = None
     if image is not None:
-        new_image = _resample(torch.from_numpy(image)[None], matrix, grid.shape,
-                              _oversampling(spacing, grid.spacing))[0].numpy()
+        new_image = _resample(torch.from_numpy(image)[None], matrix, grid.shape, _oversampling(spacing, grid.spacing))[
+            0
+        ].numpy()
     return GridSample(new_label, new_image, transform, subject, outside)
 
 
@@ -139,20 +140,27 @@ def from_grid(array: np.ndarray, transform: GridTransform) -> np.ndarray:
     """
     array, scheme = np.asarray(array), transform.scheme
     if array.shape[-3:] != transform.grid.shape or array.ndim not in (3, 4):
-        raise DataError(None, f"an array of shape {array.shape}",
-                        f"(X, Y, Z) or (C, X, Y, Z) on the grid {transform.grid.shape}")
+        raise DataError(
+            None,
+            f"an array of shape {array.shape}",
+            f"(X, Y, Z) or (C, X, Y, Z) on the grid {transform.grid.shape}",
+        )
     if array.ndim == 4 and array.shape[0] != scheme.n_classes:
         raise DataError(None, f"{array.shape[0]} channels", f"{scheme.n_classes}: background and {scheme.names}")
-    soft = (torch.from_numpy(np.ascontiguousarray(array[1:], dtype=np.float32)) if array.ndim == 4
-            else _onehot_tensor(scheme.channels(array), scheme.n_classes))
+    soft = (
+        torch.from_numpy(np.ascontiguousarray(array[1:], dtype=np.float32))
+        if array.ndim == 4
+        else _onehot_tensor(scheme.channels(array), scheme.n_classes)
+    )
     back = np.linalg.inv(transform.matrix)
-    spacing_ratio = np.linalg.norm(back[:3, :3], axis=0)          # grid voxels per scan voxel, along the scan's axes
+    spacing_ratio = np.linalg.norm(back[:3, :3], axis=0)  # grid voxels per scan voxel, along the scan's axes
     soft = _resample(soft, back, transform.shape, tuple(int(max(1, np.floor(r + 0.25))) for r in spacing_ratio))
     return scheme.integers(_argmax_with_background(soft))
 
 
-def stack_labels(cohort: Cohort, grid: Grid, centre="auto", align: str = "none",
-                 progress: bool = False) -> tuple[np.ndarray, pd.DataFrame]:
+def stack_labels(
+    cohort: Cohort, grid: Grid, centre="auto", align: str = "none", progress: bool = False
+) -> tuple[np.ndarray, pd.DataFrame]:
     """Lay the label maps of a cohort on a grid.
 
     Returns
@@ -163,8 +171,10 @@ def stack_labels(cohort: Cohort, grid: Grid, centre="auto", align: str = "none",
         raise DataError(cohort.name, "no subject", "at least one")
     from tqdm.auto import tqdm
 
-    samples = [to_grid(s.with_(image=None), grid, centre, align)
-               for s in tqdm(cohort, desc=f"{cohort.name} on {grid}", disable=not progress, leave=False)]
+    samples = [
+        to_grid(s.with_(image=None), grid, centre, align)
+        for s in tqdm(cohort, desc=f"{cohort.name} on {grid}", disable=not progress, leave=False)
+    ]
     table = cohort.table
     table["outside"] = [s.outside for s in samples]
     return np.stack([s.label for s in samples]), table
@@ -188,8 +198,10 @@ def _centroid(label: np.ndarray, values: Iterable[int], spacing: np.ndarray) -> 
     total = mask.sum()
     if total == 0:
         return None
-    sums = [np.dot(np.arange(n), mask.sum(axis=tuple(a for a in range(3) if a != axis)))
-            for axis, n in enumerate(label.shape)]
+    sums = [
+        np.dot(np.arange(n), mask.sum(axis=tuple(a for a in range(3) if a != axis)))
+        for axis, n in enumerate(label.shape)
+    ]
     return np.array(sums) / total * spacing
 
 
@@ -212,8 +224,12 @@ def _centre(subject: Subject, label: np.ndarray | None, spacing: np.ndarray, cen
         raise UsageError(f"to_grid: found centre='lv' with scheme {subject.scheme.name!r}; expected one with an LV")
     middle = _centroid(label, lv if centre == "lv" else subject.scheme.values, spacing)
     if middle is None:
-        raise DataError(subject.where, f"no voxel of {'the LV' if centre == 'lv' else 'any structure'}",
-                        "a label map that holds it", "Leave this subject out, or use centre='volume'.")
+        raise DataError(
+            subject.where,
+            f"no voxel of {'the LV' if centre == 'lv' else 'any structure'}",
+            "a label map that holds it",
+            "Leave this subject out, or use centre='volume'.",
+        )
     return middle
 
 
@@ -229,8 +245,12 @@ def _rotation(subject: Subject, label: np.ndarray | None, spacing: np.ndarray, a
     lv = _centroid(label, _names_present(scheme, "LV cavity", "LV myocardium"), spacing)
     rv = _centroid(label, _names_present(scheme, "RV cavity"), spacing)
     if lv is None or rv is None:
-        raise DataError(subject.where, f"no voxel of the {'LV' if lv is None else 'RV cavity'}",
-                        "both, to turn the heart by", "Leave this subject out, or use align='none'.")
+        raise DataError(
+            subject.where,
+            f"no voxel of the {'LV' if lv is None else 'RV cavity'}",
+            "both, to turn the heart by",
+            "Leave this subject out, or use align='none'.",
+        )
     direction = (rv - lv)[:2]
     cos, sin = -direction / max(np.linalg.norm(direction), 1e-9)
     return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
@@ -258,8 +278,9 @@ def _onehot_tensor(channels: np.ndarray, n_classes: int) -> torch.Tensor:
     return torch.stack([(tensor == c) for c in range(1, n_classes)]).float()
 
 
-def _resample(values: torch.Tensor, matrix: np.ndarray, shape: tuple[int, int, int],
-              oversampling: tuple[int, int, int]) -> torch.Tensor:
+def _resample(
+    values: torch.Tensor, matrix: np.ndarray, shape: tuple[int, int, int], oversampling: tuple[int, int, int]
+) -> torch.Tensor:
     """Sample (C, X, Y, Z) at matrix @ index for every index of `shape`: linear, 0 outside; -> (C, *shape).
 
     With oversampling k each output voxel is the mean of k samples spread evenly over it, per axis.
@@ -270,10 +291,14 @@ def _resample(values: torch.Tensor, matrix: np.ndarray, shape: tuple[int, int, i
     size = values.shape[-3:]
     coordinates = []
     for row in range(3):
-        index = (m[row, 0] * axes[0][:, None, None] + m[row, 1] * axes[1][None, :, None]
-                 + m[row, 2] * axes[2][None, None, :] + m[row, 3])
-        coordinates.append(((2 * index + 1) / size[row] - 1).float())     # grid_sample's range, align_corners=False
-    where = torch.stack(coordinates[::-1], dim=-1)[None]                    # grid_sample counts axes from the last
+        index = (
+            m[row, 0] * axes[0][:, None, None]
+            + m[row, 1] * axes[1][None, :, None]
+            + m[row, 2] * axes[2][None, None, :]
+            + m[row, 3]
+        )
+        coordinates.append(((2 * index + 1) / size[row] - 1).float())  # grid_sample's range, align_corners=False
+    where = torch.stack(coordinates[::-1], dim=-1)[None]  # grid_sample counts axes from the last
     out = F.grid_sample(values[None], where, mode="bilinear", padding_mode="zeros", align_corners=False)
     if max(oversampling) > 1:
         out = F.avg_pool3d(out, oversampling)

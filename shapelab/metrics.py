@@ -30,8 +30,10 @@ def dice(prediction: np.ndarray, truth: np.ndarray, scheme: LabelScheme) -> pd.S
         raise DataError("dice", f"prediction {prediction.shape} and truth {truth.shape}", "the same shape")
     n = scheme.n_classes
     # one pass: the joint histogram holds every overlap and both sizes
-    joint = np.bincount(scheme.channels(prediction).ravel().astype(np.int64) * n + scheme.channels(truth).ravel(),
-                        minlength=n * n).reshape(n, n)
+    joint = np.bincount(
+        scheme.channels(prediction).ravel().astype(np.int64) * n + scheme.channels(truth).ravel(),
+        minlength=n * n,
+    ).reshape(n, n)
     overlap, total = np.diag(joint)[1:], (joint.sum(0) + joint.sum(1))[1:]
     values = np.where(total > 0, 2 * overlap / np.maximum(total, 1), 1.0)
     return pd.Series(values, index=list(scheme.names), name="dice")

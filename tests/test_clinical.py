@@ -16,9 +16,16 @@ def patient(name, lv, rv, myo, wall=0, phases=("ED", "ES"), scheme=CARDIAC, **fa
         counts = [int(rv * f), myo, int(lv * f), wall]
         flat = np.repeat([1, 2, 3, 4], counts)
         label = np.zeros(1000, np.uint8)
-        label[:len(flat)] = flat
-        out.append(Subject(f"{name}_{phase}", scheme, label=label.reshape(10, 10, 10), affine=np.diag([10, 10, 10, 1]),
-                           facts={"patient": name, "phase": phase, **facts}))
+        label[: len(flat)] = flat
+        out.append(
+            Subject(
+                f"{name}_{phase}",
+                scheme,
+                label=label.reshape(10, 10, 10),
+                affine=np.diag([10, 10, 10, 1]),
+                facts={"patient": name, "phase": phase, **facts},
+            )
+        )
     return out
 
 

@@ -34,8 +34,10 @@ def test_grid_says_what_it_is():
     assert GRID.extent == (160, 160, 120) and str(GRID) == "64x64x24 at 2.5x2.5x5 mm"
 
 
-@pytest.mark.parametrize(("shape", "spacing"), [((0, 1, 1), (1, 1, 1)), ((1, 1, 1), (1, 1, 0)), ((1, 1), (1, 1, 1)),
-                                                ((1, 1, 1), (1, 1, np.nan))])
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [((0, 1, 1), (1, 1, 1)), ((1, 1, 1), (1, 1, 0)), ((1, 1), (1, 1, 1)), ((1, 1, 1), (1, 1, np.nan))],
+)
 def test_bad_grids(shape, spacing):
     with pytest.raises(UsageError, match="Grid: found"):
         Grid(shape, spacing)

@@ -23,8 +23,7 @@ class Cohort(Sequence):
     skipped : the errors of subjects that were left out on request (``on_error="skip"``)
     """
 
-    def __init__(self, subjects: Iterable[Subject], name: str, scheme: LabelScheme,
-                 skipped: Iterable[DataError] = ()):
+    def __init__(self, subjects: Iterable[Subject], name: str, scheme: LabelScheme, skipped: Iterable[DataError] = ()):
         self._subjects = tuple(subjects)
         self.name, self.scheme, self.skipped = name, scheme, tuple(skipped)
         self._position = {s.id: i for i, s in enumerate(self._subjects)}
@@ -105,8 +104,9 @@ class Cohort(Sequence):
 
         return self._with(s for s in self if keep(s))
 
-    def split(self, by: str = "patient", stratify: str | None = "group", test: float = 0.25,
-              seed: int = 0) -> tuple[Cohort, Cohort]:
+    def split(
+        self, by: str = "patient", stratify: str | None = "group", test: float = 0.25, seed: int = 0
+    ) -> tuple[Cohort, Cohort]:
         """Split into (train, test) so that no `by` is in both, and each `stratify` keeps its share.
 
         Parameters
@@ -121,13 +121,18 @@ class Cohort(Sequence):
         table = self.table
         for name, column in (("by", by), ("stratify", stratify)):
             if column is not None and column not in table:
-                raise UsageError(f"Cohort.split: found {name}={column!r}; expected a fact among {sorted(table.columns)}")
+                raise UsageError(
+                    f"Cohort.split: found {name}={column!r}; expected a fact among {sorted(table.columns)}"
+                )
         units = table.drop_duplicates(by).set_index(by)
         if stratify is not None:
             torn = table.groupby(by)[stratify].nunique()
             if (torn > 1).any():
-                raise DataError(self.name, f"{by} {torn.index[torn > 1][0]!r} with several values of {stratify!r}",
-                                f"one {stratify} for each {by}")
+                raise DataError(
+                    self.name,
+                    f"{by} {torn.index[torn > 1][0]!r} with several values of {stratify!r}",
+                    f"one {stratify} for each {by}",
+                )
         strata = units[stratify] if stratify is not None else pd.Series("all", index=units.index)
         generator = np.random.default_rng(seed)
         chosen: set = set()
@@ -135,9 +140,14 @@ class Cohort(Sequence):
             members = strata.index[strata == value].to_numpy()
             n = int(round(test * len(members)))
             if not 0 < n < len(members):
-                raise DataError(self.name, f"{len(members)} {by}(s) with {stratify}={value!r}",
-                                f"enough for both parts at test={test}")
+                raise DataError(
+                    self.name,
+                    f"{len(members)} {by}(s) with {stratify}={value!r}",
+                    f"enough for both parts at test={test}",
+                )
             chosen.update(generator.permutation(members)[:n])
         here = table[by]
-        return (self._with(s for s, u in zip(self, here, strict=True) if u not in chosen),
-                self._with(s for s, u in zip(self, here, strict=True) if u in chosen))
+        return (
+            self._with(s for s, u in zip(self, here, strict=True) if u not in chosen),
+            self._with(s for s, u in zip(self, here, strict=True) if u in chosen),
+        )

@@ -35,8 +35,10 @@ class LabelScheme:
         if not values:
             raise UsageError(f"label scheme {self.name!r}: found no structure; expected at least one")
         if len(set(values)) != len(values) or 0 in values or min(values) < 0 or max(values) > 65535:
-            raise UsageError(f"label scheme {self.name!r}: found integers {values}; expected distinct ones, 1 to 65535 "
-                             "(0 is the background)")
+            raise UsageError(
+                f"label scheme {self.name!r}: found integers {values}; expected distinct ones, 1 to 65535 "
+                "(0 is the background)"
+            )
         if len(set(self.names)) != len(values):
             raise UsageError(f"label scheme {self.name!r}: found names {self.names}; expected distinct ones")
 
@@ -77,8 +79,12 @@ class LabelScheme:
         found = present_values(labels)
         extra = sorted(set(found) - {0, *self.values})
         if extra:
-            raise DataError(file, f"label values {extra[:8]}", f"values of the scheme {self.name!r}, {[0, *self.values]}",
-                            "Give the scheme that belongs to these label maps, or remap them with LabelScheme.remap.")
+            raise DataError(
+                file,
+                f"label values {extra[:8]}",
+                f"values of the scheme {self.name!r}, {[0, *self.values]}",
+                "Give the scheme that belongs to these label maps, or remap them with LabelScheme.remap.",
+            )
 
     def channels(self, labels: np.ndarray) -> np.ndarray:
         """Integers of a label map -> channel numbers, uint8, same shape. DataError on values outside the scheme."""
@@ -108,13 +114,19 @@ class LabelScheme:
         mapping = {0: 0, **{int(k): int(v) for k, v in mapping.items()}}
         targets = set(mapping.values()) - {0, *self.values}
         if targets:
-            raise UsageError(f"label scheme {self.name!r}: found mapping to {sorted(targets)}; expected targets among "
-                             f"{[0, *self.values]}")
+            raise UsageError(
+                f"label scheme {self.name!r}: found mapping to {sorted(targets)}; expected targets among "
+                f"{[0, *self.values]}"
+            )
         found = present_values(labels)
         extra = sorted(set(found) - set(mapping))
         if extra:
-            raise DataError(file, f"label values {extra[:8]}", f"values named in the mapping, {sorted(mapping)}",
-                            "Add them to the mapping (to 0, if they are to be dropped).")
+            raise DataError(
+                file,
+                f"label values {extra[:8]}",
+                f"values named in the mapping, {sorted(mapping)}",
+                "Add them to the mapping (to 0, if they are to be dropped).",
+            )
         table = np.zeros(max(max(mapping), 0) + 1, dtype=np.uint8 if max(self.values) < 256 else np.uint16)
         for source, target in mapping.items():
             table[source] = target
@@ -135,17 +147,23 @@ def present_values(labels: np.ndarray) -> list[int]:
         raise DataError(None, f"label value {low}", "values from 0")
     if high > 65535:
         return [int(v) for v in np.unique(labels)]
-    return np.flatnonzero(np.bincount(labels.ravel(), minlength=1)).tolist()   # bincount: 20x faster than unique
+    return np.flatnonzero(np.bincount(labels.ravel(), minlength=1)).tolist()  # bincount: 20x faster than unique
 
 
 # Okabe-Ito colours: told apart with every common colour vision deficiency.
-CARDIAC = LabelScheme("cardiac short axis", (
-    Structure(1, "RV cavity", "#0072B2"),
-    Structure(2, "LV myocardium", "#009E73"),
-    Structure(3, "LV cavity", "#D55E00"),
-))
+CARDIAC = LabelScheme(
+    "cardiac short axis",
+    (
+        Structure(1, "RV cavity", "#0072B2"),
+        Structure(2, "LV myocardium", "#009E73"),
+        Structure(3, "LV cavity", "#D55E00"),
+    ),
+)
 BIVENTRICULAR = LabelScheme("bi-ventricular", (*CARDIAC.structures, Structure(4, "RV wall", "#56B4E9")))
-HIPPOCAMPUS = LabelScheme("hippocampus", (
-    Structure(1, "anterior hippocampus", "#E69F00"),
-    Structure(2, "posterior hippocampus", "#56B4E9"),
-))
+HIPPOCAMPUS = LabelScheme(
+    "hippocampus",
+    (
+        Structure(1, "anterior hippocampus", "#E69F00"),
+        Structure(2, "posterior hippocampus", "#56B4E9"),
+    ),
+)

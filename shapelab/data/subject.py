@@ -51,8 +51,13 @@ class Subject:
         put(self, "label_source", label)
         put(self, "image_source", image)
         put(self, "affine_source", np.eye(4) if affine is None else affine)
-        put(self, "landmarks", None if landmarks is None else
-            MappingProxyType({k: np.asarray(v, dtype=np.float64) for k, v in landmarks.items()}))
+        put(
+            self,
+            "landmarks",
+            None
+            if landmarks is None
+            else MappingProxyType({k: np.asarray(v, dtype=np.float64) for k, v in landmarks.items()}),
+        )
         put(self, "facts", MappingProxyType(dict(facts or {})))
         put(self, "file", file)
         if label is None and image is None:
@@ -92,7 +97,9 @@ class Subject:
         affine = self.affine_source() if callable(self.affine_source) else self.affine_source
         affine = np.asarray(affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-            raise DataError(self.where, f"an affine that cannot be inverted: {affine.tolist()}", "4x4, invertible, in mm")
+            raise DataError(
+                self.where, f"an affine that cannot be inverted: {affine.tolist()}", "4x4, invertible, in mm"
+            )
         return affine
 
     @property
@@ -120,8 +127,16 @@ class Subject:
 
     def with_(self, **changes) -> Subject:
         """A copy with some of (id, scheme, label, image, affine, landmarks, facts, file) changed."""
-        now = {"id": self.id, "scheme": self.scheme, "label": self.label_source, "image": self.image_source,
-               "affine": self.affine_source, "landmarks": self.landmarks, "facts": self.facts, "file": self.file}
+        now = {
+            "id": self.id,
+            "scheme": self.scheme,
+            "label": self.label_source,
+            "image": self.image_source,
+            "affine": self.affine_source,
+            "landmarks": self.landmarks,
+            "facts": self.facts,
+            "file": self.file,
+        }
         unknown = set(changes) - set(now)
         if unknown:
             raise TypeError(f"Subject.with_: found {sorted(unknown)}; expected some of {sorted(now)}")
@@ -130,5 +145,3 @@ class Subject:
     def __repr__(self) -> str:
         has = "+".join(n for n, s in (("image", self.image_source), ("label", self.label_source)) if s is not None)
         return f"Subject({self.id!r}, {has}, {dict(self.facts)})"
-
-

@@ -13,9 +13,20 @@ def cohort(n=12, groups=("NOR", "DCM", "HCM")):
     def broken():
         raise AssertionError("no array may be read")
 
-    return Cohort([Subject(f"p{i}_{phase}", CARDIAC, label=broken,
-                           facts={"patient": f"p{i}", "phase": phase, "group": groups[i % len(groups)]})
-                   for i in range(n) for phase in ("ED", "ES")], "toy", CARDIAC)
+    return Cohort(
+        [
+            Subject(
+                f"p{i}_{phase}",
+                CARDIAC,
+                label=broken,
+                facts={"patient": f"p{i}", "phase": phase, "group": groups[i % len(groups)]},
+            )
+            for i in range(n)
+            for phase in ("ED", "ES")
+        ],
+        "toy",
+        CARDIAC,
+    )
 
 
 def test_table_has_a_row_a_subject_and_reads_nothing():
@@ -58,13 +69,16 @@ def test_split_differs_by_seed():
     assert len({cohort(30).split(seed=s)[1].ids for s in range(5)}) > 1
 
 
-@pytest.mark.parametrize(("arguments", "error", "message"), [
-    ({"test": 1.5}, UsageError, "test=1.5"),
-    ({"stratify": "sex"}, UsageError, "stratify='sex'"),
-    ({"by": "family"}, UsageError, "by='family'"),
-    ({"test": 0.01}, DataError, "enough for both parts"),
-    ({"stratify": "phase"}, DataError, "several values of 'phase'"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"test": 1.5}, UsageError, "test=1.5"),
+        ({"stratify": "sex"}, UsageError, "stratify='sex'"),
+        ({"by": "family"}, UsageError, "by='family'"),
+        ({"test": 0.01}, DataError, "enough for both parts"),
+        ({"stratify": "phase"}, DataError, "several values of 'phase'"),
+    ],
+)
 def test_bad_splits(arguments, error, message):
     with pytest.raises(error, match=message):
         cohort().split(**arguments)

@@ -7,11 +7,17 @@ from hypothesis.extra import numpy as hnp
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS, LabelScheme, Structure, present_values
 from shapelab.errors import DataError, UsageError
 
-SPARSE = LabelScheme("whole heart", (Structure(500, "LV cavity", "#000000"), Structure(205, "LV myocardium", "#ffffff")))
+SPARSE = LabelScheme(
+    "whole heart", (Structure(500, "LV cavity", "#000000"), Structure(205, "LV myocardium", "#ffffff"))
+)
 
 
 def test_acdc_integers():
-    assert dict(zip(CARDIAC.names, CARDIAC.values, strict=True)) == {"RV cavity": 1, "LV myocardium": 2, "LV cavity": 3}
+    assert dict(zip(CARDIAC.names, CARDIAC.values, strict=True)) == {
+        "RV cavity": 1,
+        "LV myocardium": 2,
+        "LV cavity": 3,
+    }
     assert BIVENTRICULAR.structures[:3] == CARDIAC.structures
     assert (CARDIAC.n_classes, BIVENTRICULAR.n_classes, HIPPOCAMPUS.n_classes) == (4, 5, 3)
 
@@ -46,12 +52,18 @@ def test_present_values(dtype):
     assert present_values(np.array([1, 0, 1], dtype=dtype)) == [0, 1]
 
 
-@pytest.mark.parametrize(("labels", "message"), [
-    (np.array([0, 7]), r"scan\.nii\.gz: found label values \[7\]; expected values of the scheme 'cardiac"),
-    (np.array([0, 70000]), r"\[70000\]"),
-    (np.array([-1, 0]), "label value -1"),
-    (np.array([0.0, 1.0]), "type float64"),
-])
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            np.array([0, 7]),
+            r"scan\.nii\.gz: found label values \[7\]; expected values of the scheme 'cardiac",
+        ),
+        (np.array([0, 70000]), r"\[70000\]"),
+        (np.array([-1, 0]), "label value -1"),
+        (np.array([0.0, 1.0]), "type float64"),
+    ],
+)
 def test_values_outside_the_scheme(labels, message):
     with pytest.raises(DataError, match=message):
         CARDIAC.check(labels, "scan.nii.gz")
@@ -64,8 +76,15 @@ def test_remap_refuses_to_drop_in_silence():
         CARDIAC.remap(np.array([0]), {500: 8})
 
 
-@pytest.mark.parametrize("structures", [(), (Structure(0, "a", "#0"),), (Structure(1, "a", "#0"), Structure(1, "b", "#0")),
-                                        (Structure(1, "a", "#0"), Structure(2, "a", "#0"))])
+@pytest.mark.parametrize(
+    "structures",
+    [
+        (),
+        (Structure(0, "a", "#0"),),
+        (Structure(1, "a", "#0"), Structure(1, "b", "#0")),
+        (Structure(1, "a", "#0"), Structure(2, "a", "#0")),
+    ],
+)
 def test_bad_schemes(structures):
     with pytest.raises(UsageError, match="bad"):
         LabelScheme("bad", structures)

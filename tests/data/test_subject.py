@@ -41,15 +41,27 @@ def test_image_is_float32_and_facts_cannot_be_changed():
     assert s.with_(facts={"group": "DCM"}).facts["group"] == "DCM" and s.facts["group"] == "NOR"
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: Subject("a", CARDIAC), "subject a: found neither image nor label"),
-    (lambda: Subject("a", CARDIAC, label=label()[0]).label, r"shape \(5, 6\)"),
-    (lambda: Subject("a", CARDIAC, label=label() * 3, file="f.nii").label, r"f\.nii: found label values \[9\]"),
-    (lambda: Subject("a", CARDIAC, image=label()[0]).image, r"an image of shape"),
-    (lambda: Subject("a", CARDIAC, label=label(), affine=np.zeros((4, 4))).affine, "cannot be inverted"),
-    (lambda: Subject("a", CARDIAC, label=label(), affine=np.full((4, 4), np.nan)).spacing, "cannot be inverted"),
-    (lambda: Subject("a", CARDIAC, label=label(), image=np.ones((2, 2, 2))).load(), r"image \(2, 2, 2\) and label"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Subject("a", CARDIAC), "subject a: found neither image nor label"),
+        (lambda: Subject("a", CARDIAC, label=label()[0]).label, r"shape \(5, 6\)"),
+        (
+            lambda: Subject("a", CARDIAC, label=label() * 3, file="f.nii").label,
+            r"f\.nii: found label values \[9\]",
+        ),
+        (lambda: Subject("a", CARDIAC, image=label()[0]).image, r"an image of shape"),
+        (lambda: Subject("a", CARDIAC, label=label(), affine=np.zeros((4, 4))).affine, "cannot be inverted"),
+        (
+            lambda: Subject("a", CARDIAC, label=label(), affine=np.full((4, 4), np.nan)).spacing,
+            "cannot be inverted",
+        ),
+        (
+            lambda: Subject("a", CARDIAC, label=label(), image=np.ones((2, 2, 2))).load(),
+            r"image \(2, 2, 2\) and label",
+        ),
+    ],
+)
 def test_bad_input(make, message):
     with pytest.raises(DataError, match=message):
         make()
