@@ -1,0 +1,98 @@
+"""`ShapeSpace`: what every shape space can do, whatever made it (PCA, autoencoder, T-L net, joint space)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+from shapelab.data.scheme import LabelScheme
+from shapelab.errors import DataError, UsageError
+
+if TYPE_CHECKING:                       # loading it loads torch, which a table of codes does not need
+    from shapelab.grid import Grid
+
+BATCH = 32       # label maps in memory at once, as float, when a cohort is encoded or a path decoded
+
+
+@runtime_checkable
+class ShapeSpace(Protocol):
+    """Label maps <-> codes. Analyses and widgets use these names and nothing else.
+
+    Attributes
+    ----------
+    grid : `Grid` of the label maps, spacing in mm
+    scheme : `LabelScheme` of the label maps; C = scheme.n_classes, channel 0 the background
+    mean, sigma : (d,) mean and standard deviation of the training codes
+    """
+
+    grid: Grid
+    scheme: LabelScheme
+
+    @property
+    def mean(self) -> np.ndarray: ...
+
+    @property
+    def sigma(self) -> np.ndarray: ...
+
+    def encode(self, labels: np.ndarray) -> np.ndarray:
+        """Label maps (N, X, Y, Z), integers -> codes (N, d) float32."""
+        ...
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """Codes (N, d) or (d,) -> probabilities (N, C, X, Y, Z) float32, summing to 1 over C."""
+        ...
+
+
+def code_size(space: ShapeSpace) -> int:
+    """Length d of the codes of a fitted space (may be less than was asked for, see `PCASpace`)."""
+    return int(np.size(space.mean))
+
+
+def code_names(d: int) -> list[str]:
+    """Names of the d code columns: z00, z01, ... (three digits where d > 100)."""
+    digits = max(2, len(str(max(d - 1, 0))))
+    return [f"z{i:0{digits}d}" for i in range(d)]
+
+
+def check_codes(codes: np.ndarray, d: int) -> np.ndarray:
+    """Codes as a finite float32 (N, d) array; (d,) becomes (1, d). UsageError otherwise."""
+    array = np.asarray(codes, dtype=np.float32)
+    if array.ndim == 1:
+        array = array[None]
+    if array.ndim != 2 or array.shape[1] != d:
+        raise UsageError(f"codes: found shape {np.shape(codes)}; expected (N, {d}) or ({d},)")
+    if not np.isfinite(array).all():
+        row = int(np.argmax(~np.isfinite(array).all(axis=1)))
+        raise UsageError(f"codes: found NaN or infinity in row {row}; expected finite numbers")
+    return array
+
+
+def check_labels(labels: np.ndarray, grid: Grid, scheme: LabelScheme) -> np.ndarray:
+    """Label maps (N, X, Y, Z) -> channel numbers, uint8. DataError on another shape, type or integer."""
+    check_shape(labels, grid)
+    return scheme.channels(np.asarray(labels))
+
+
+def check_shape(labels: np.ndarray, grid: Grid) -> None:
+    """DataError unless `labels` is (N, X, Y, Z) on the grid with N >= 1."""
+    labels = np.asarray(labels)
+    if labels.ndim != 4 or labels.shape[1:] != tuple(grid.shape):
+        raise DataError("labels", f"an array of shape {labels.shape}",
+                        f"(N, X, Y, Z) with (X, Y, Z) = {tuple(grid.shape)}, the space's grid",
+                        "Bring the label maps to the grid with shapelab.grid.stack_labels.")
+    if len(labels) == 0:
+        raise DataError("labels", "no label map", "at least one")
+
+
+def encode_batches(space: ShapeSpace, labels: np.ndarray, batch: int = BATCH) -> np.ndarray:
+    """`space.encode` in batches, to bound memory; (N, X, Y, Z) -> (N, d) float32."""
+    return np.concatenate([np.asarray(space.encode(labels[part]), dtype=np.float32)
+                           for part in batches(len(labels), batch)])
+
+
+def batches(n: int, size: int = BATCH) -> Iterator[slice]:
+    """Slices that cover 0..n in steps of `size`."""
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
