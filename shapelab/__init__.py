@@ -12,8 +12,8 @@ import os as _os
 _os.environ.setdefault("GOMP_SPINCOUNT", "0")
 _os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import importlib as _importlib  # noqa: E402
-from typing import TYPE_CHECKING, Any  # noqa: E402
+import importlib as _importlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers only
     from shapelab.data import Cohort as Cohort

@@ -1,0 +1,131 @@
+# Every target does the set-up it needs, in .venv. `make` alone lists the targets.
+#
+#   make run     the whole notebook series, executed, as web pages under results/
+#   make test    style, unit tests, every notebook under nbval
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+CORES := $(shell nproc 2>/dev/null || echo 2)
+# Processes for the unit tests. Each holds a torch and a numba: more than eight only costs memory.
+WORKERS ?= $(shell n=$(CORES); [ $$n -gt 8 ] && n=8; echo $$n)
+# Notebooks at a time, in `make run` and in `make test`.
+JOBS ?= 1
+# Which notebooks (`make run NN="01 03"`); none means all.
+NN ?=
+
+# torch and numba fight over OpenMP unless told not to, before either is loaded (see shapelab/__init__.py).
+export GOMP_SPINCOUNT := 0
+export OMP_WAIT_POLICY := passive
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+export JUPYTER_PLATFORM_DIRS := 1
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTEST := $(PY) -m pytest
+NBVAL := $(PYTEST) --nbval-lax --nbval-current-env --nbval-sanitize-with notebooks/sanitize.cfg \
+	--nbval-cell-timeout 600 -q
+NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
+
+.PHONY: help setup run lab test test-fast unit notebooks-test lint format browser bench notebooks-sync execute \
+	doctor clean distclean
+
+help:
+	@echo "make run             execute the notebooks (NN=\"01 03\": only these), write results/index.html"
+	@echo "make test            style, unit tests, every notebook under nbval"
+	@echo "make lab             open JupyterLab on the first notebook"
+	@echo "make setup           only build .venv"
+	@echo "make test-fast       style and the unit tests that take under 5 s each"
+	@echo "make browser         JupyterLab in a headless Chromium"
+	@echo "make bench           the benchmarks"
+	@echo "make notebooks-sync  write notebooks/NN_name.ipynb from notebooks/src/NN_name.py"
+	@echo "make execute         execute notebooks in place, to commit them (NN=\"01 03\": only these)"
+	@echo "make doctor | lint | format | clean | distclean"
+
+# ---------------------------------------------------------------------------------------------- set-up
+
+setup: $(STAMP)
+
+# Made anew only when pyproject.toml or constraints.txt changed. pip leaves alone what already satisfies the pins, so
+# with everything in place this needs no network either; setuptools goes in first, and the project is then built with
+# it and not in an isolated environment, which would fetch one.
+$(STAMP): pyproject.toml constraints.txt
+	@if ! command -v $(PYTHON) >/dev/null; then \
+	  echo "make: there is no '$(PYTHON)' here; install Python 3.11 or newer, or name yours: make PYTHON=/path/to/python" >&2; \
+	  exit 1; fi
+	@if ! [ -x $(PY) ] || ! $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	  $(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
+	    f"make: shapelab needs Python 3.11 or newer, $(PYTHON) is {v[0]}.{v[1]}; name a newer one: make PYTHON=/path/to/python3.11")'; \
+	  $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "make: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; \
+	  $(PYTHON) -m venv --clear $(VENV); fi
+	@echo "make: installing into $(VENV) (two minutes the first time)"
+	@$(PY) -m pip install --quiet --constraint constraints.txt "setuptools>=77"
+	@$(PY) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[test]"
+	@touch $@
+
+# ---------------------------------------------------------------------------------------------- use
+
+run: $(STAMP)
+	@$(PY) -m shapelab notebooks --jobs $(JOBS) $(NN)
+
+lab: $(STAMP)
+	@$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb
+
+doctor: $(STAMP)
+	@$(PY) -m shapelab doctor
+
+# ---------------------------------------------------------------------------------------------- tests
+
+test: lint unit notebooks-test
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+
+format: $(STAMP)
+	$(PY) -m ruff check --fix .
+
+# One thread a process: the processes are as many as the cores.
+unit: $(STAMP)
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PYTEST) -q -n $(WORKERS) -m "not browser" tests
+
+test-fast: $(STAMP) lint
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PYTEST) -q -n $(WORKERS) -m "not browser and not slow" tests
+
+# The outputs that nbval compares are those of the quick profile, whatever the machine has.
+notebooks-test: export SHAPELAB_PROFILE = quick
+notebooks-test: $(STAMP)
+ifeq ($(NOTEBOOKS),)
+	@echo "make: there are no notebooks yet"
+else
+	$(NBVAL) $(if $(filter 1,$(JOBS)),,-n $(JOBS) --dist loadfile) notebooks
+endif
+
+browser: $(STAMP)
+	$(PYTEST) -m browser tests || { code=$$?; [ $$code -eq 5 ] && echo "make: there are no browser tests yet" || exit $$code; }
+
+bench: $(STAMP)
+	@for script in $(sort $(wildcard benchmarks/bench_*.py)); do echo "== $$script"; $(PY) $$script; done
+
+# ---------------------------------------------------------------------------------------------- writing notebooks
+
+notebooks-sync: $(STAMP)
+	@$(PY) -m shapelab notebooks --sync $(NN)
+
+execute: export SHAPELAB_PROFILE = quick
+execute: $(STAMP)
+	@$(PY) -m shapelab notebooks --in-place $(NN)
+
+# ---------------------------------------------------------------------------------------------- cleaning
+
+clean:
+	rm -rf results .pytest_cache .ruff_cache .hypothesis build
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV) shapelab.egg-info

@@ -1,0 +1,196 @@
+"""What is on this machine, what is missing, and how to mend it: ``shapelab doctor``.
+
+Versions are read from the packages' metadata, so a missing or broken package is reported and not stumbled over;
+torch is imported once, at the end, for the devices.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+OK, NOTE, BAD = "ok", "note", "BAD"
+
+OLDEST_PYTHON = (3, 11)
+MIN_DISK_GB = 2.0
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+OPENMP_VARIABLES = {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the doctor's report: `status` is OK, NOTE (works, but know this) or BAD (needs mending)."""
+
+    status: str
+    what: str
+    found: str
+    mend: str = ""
+
+
+def examine(root: Path | None = None) -> list[Check]:
+    """Every check, in the order of reading.
+
+    Parameters
+    ----------
+    root : folder of data sets (default: SHAPELAB_DATA)
+    """
+    if root is None and os.environ.get("SHAPELAB_DATA"):
+        root = Path(os.environ["SHAPELAB_DATA"])
+    checks = [check_python(), *check_packages(), check_openmp(), check_kernel(), check_chromium(), check_disk()]
+    return [*checks, *check_data(root), *check_devices()]
+
+
+def check_python() -> Check:
+    """Python's version against the oldest that is supported."""
+    found = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info < OLDEST_PYTHON:
+        wanted = ".".join(map(str, OLDEST_PYTHON))
+        return Check(BAD, "Python", found, f"needs {wanted} or newer: make setup PYTHON=/path/to/python{wanted}")
+    return Check(OK, "Python", found)
+
+
+def check_packages(distribution: str = "shapelab") -> list[Check]:
+    """The packages that `distribution` declares: one missing or too old is BAD, or a NOTE if it is of an extra."""
+    try:
+        declared = metadata.requires(distribution) or []
+        version = metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return [Check(BAD, distribution, "not installed", "make setup (or: pip install -e .)")]
+    checks = [Check(OK, distribution, version)]
+    for requirement in declared:
+        checks.append(_check_package(requirement))
+    return checks
+
+
+def _check_package(requirement: str) -> Check:
+    """One requirement as metadata has it: ``name>=floor`` or ``name>=floor; extra == "test"``."""
+    match = re.match(r"([A-Za-z0-9._-]+)\s*(?:>=\s*([0-9.]+))?", requirement)
+    name, floor = match[1], match[2]
+    extra = re.search(r"""extra\s*==\s*['"](\w+)['"]""", requirement)
+    worst = NOTE if extra else BAD
+    mend = "make setup" if extra is None else f"only for the extra {extra[1]!r}: make setup"
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Check(worst, name, "not installed", mend)
+    if floor and _numbers(version) < _numbers(floor):
+        return Check(worst, name, f"{version}, older than {floor}", mend)
+    return Check(OK, name, version)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The release numbers of a version, for comparison: "2.13.0+cpu" -> (2, 13, 0)."""
+    release = re.match(r"[0-9.]*", version)[0]
+    return tuple(int(n) for n in release.split(".") if n)
+
+
+def check_openmp() -> Check:
+    """The variables that keep torch's and numba's OpenMP copies from spinning against each other."""
+    wrong = [f"{name}={value}" for name, value in OPENMP_VARIABLES.items() if os.environ.get(name) != value]
+    if wrong:
+        return Check(NOTE, "OpenMP", "may spin: up to 13 times slower on few cores", f"export {' '.join(wrong)}")
+    return Check(OK, "OpenMP", "waits quietly")
+
+
+def check_kernel() -> Check:
+    """The Jupyter kernel "python3", in which notebooks run, is this very Python."""
+    try:
+        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+    except ImportError:
+        return Check(BAD, "Jupyter kernel", "jupyter_client cannot be imported", "make setup")
+    try:
+        argv = KernelSpecManager().get_kernel_spec("python3").argv
+    except NoSuchKernel:
+        return Check(BAD, "Jupyter kernel", "no kernel python3", "make setup (or: pip install ipykernel)")
+    # "python" in a kernel spec means the Python that starts it
+    if Path(argv[0]).name in ("python", "python3") and not Path(argv[0]).is_absolute():
+        return Check(OK, "Jupyter kernel", "python3, this Python")
+    if Path(argv[0]).absolute() == Path(sys.executable).absolute():
+        return Check(OK, "Jupyter kernel", "python3, this Python")
+    mend = f"{sys.executable} -m ipykernel install --sys-prefix"
+    return Check(NOTE, "Jupyter kernel", f"python3 is another Python: {argv[0]}", mend)
+
+
+def check_chromium() -> Check:
+    """A Chromium for the browser tests; nothing else needs it."""
+    for name in CHROMIUM_NAMES:
+        if path := shutil.which(name):
+            return Check(OK, "Chromium", path)
+    return Check(NOTE, "Chromium", "not found", "only for `make browser`: apt-get install chromium")
+
+
+def check_disk(folder: Path | None = None) -> Check:
+    """Free space where results are written, in GB."""
+    folder = folder or Path.cwd()
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < MIN_DISK_GB:
+        return Check(BAD, "free disk", f"{free:.1f} GB at {folder}", f"free at least {MIN_DISK_GB:.0f} GB")
+    return Check(OK, "free disk", f"{free:.0f} GB")
+
+
+def check_data(root: Path | None) -> list[Check]:
+    """Which data sets lie under `root`. None is a NOTE: everything runs on the phantoms."""
+    if root is None:
+        mend = "optional: export SHAPELAB_DATA=FOLDER (see `shapelab data list`); the phantoms need none"
+        return [Check(NOTE, "data", "SHAPELAB_DATA is not set", mend)]
+    if not root.is_dir():
+        mend = "make the folder, or set SHAPELAB_DATA to one that exists"
+        return [Check(BAD, "data", f"{root} is no folder", mend)]
+    try:
+        from shapelab.data import catalogue
+
+        cards = [card for card in catalogue().values() if card.folder]
+    except ImportError as error:  # a package is missing: reported above, the rest is still worth seeing
+        return [Check(BAD, "data", f"cannot read the catalogue: {error}", "make setup")]
+    checks = []
+    for card in cards:
+        if (root / card.folder).is_dir():
+            checks.append(Check(OK, f"data: {card.name}", str(root / card.folder)))
+        else:
+            how = f"shapelab data fetch {card.name}" if card.fetchable else f"from {card.home}"
+            checks.append(Check(NOTE, f"data: {card.name}", "not here", f"optional: {how}; or use the phantom"))
+    return checks
+
+
+def check_devices(describe: Callable[[], dict[str, str]] | None = None) -> list[Check]:
+    """What computes here: the device that is used, the cores, and the profile that fits."""
+    try:
+        if describe is None:
+            from shapelab.device import describe
+        from shapelab.profiles import current_profile
+
+        facts = describe()
+    except (ImportError, OSError) as error:  # OSError: a torch that lacks one of its libraries
+        return [Check(BAD, "device", f"torch cannot be imported: {error}", "make setup")]
+    checks = [Check(OK, "device", f"{facts['machine']}, {facts['cores']} cores")]
+    if _has_unused_gpu():
+        mend = "install a torch built for CUDA; the notebooks run on the CPU meanwhile"
+        checks.append(Check(NOTE, "GPU", "an NVIDIA GPU that this torch does not use", mend))
+    from shapelab.errors import UsageError
+
+    try:
+        checks.append(Check(OK, "profile", current_profile()))
+    except UsageError as error:
+        checks.append(Check(BAD, "profile", str(error), "unset SHAPELAB_PROFILE, or set it to one of these"))
+    return checks
+
+
+def _has_unused_gpu() -> bool:
+    """Whether the driver lists a GPU that torch does not see."""
+    import torch
+
+    if torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
+        return False
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return listed.returncode == 0 and "GPU" in listed.stdout
