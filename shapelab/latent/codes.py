@@ -1,0 +1,216 @@
+"""Codes: a DataFrame, one row a subject, columns z00, z01, ... and the subject's facts.
+
+What embeds, tests or classifies takes this table and nothing else, so a CSV of somebody else's codes works too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from shapelab.errors import DataError, UsageError
+from shapelab.files import atomic_write
+from shapelab.latent.space import ShapeSpace, code_names, encode_batches
+
+if TYPE_CHECKING:                       # loading it is for whoever has a cohort
+    from shapelab.data.cohort import Cohort
+
+INDEX = "subject"
+PHASES = ("ED", "ES")
+CODE = re.compile(r"(?:(?P<part>[A-Za-z]+)_)?z(?P<dimension>\d+)")
+
+
+def encode_cohort(space: ShapeSpace, cohort: Cohort, align: str = "rigid", centre="auto",
+                  progress: bool = False) -> pd.DataFrame:
+    """Codes of a cohort: each label map laid on the space's grid, then encoded.
+
+    Parameters
+    ----------
+    space : fitted
+    cohort : of the space's label scheme
+    align, centre : as in `shapelab.grid.to_grid`; use what the space was fitted with
+    progress : show a bar
+
+    Returns
+    -------
+    DataFrame, index = subject id, columns z00, z01, ... (float32) and the facts, `outside` among them (share of
+    the labelled volume that the grid cuts off)
+
+    Raises
+    ------
+    UsageError : a cohort of another scheme than the space's
+    """
+    from shapelab.grid import stack_labels
+
+    if cohort.scheme != space.scheme:
+        raise UsageError(f"encode_cohort: found cohort {cohort.name!r} of scheme {cohort.scheme.name!r}; "
+                         f"expected the space's, {space.scheme.name!r}")
+    labels, table = stack_labels(cohort, space.grid, centre=centre, align=align, progress=progress)
+    return codes_table(encode_batches(space, labels), table)
+
+
+def codes_table(codes: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:
+    """Codes (N, d) and the facts of the same N subjects (index = id) as one Codes table."""
+    codes = np.asarray(codes)
+    if codes.ndim != 2 or len(codes) != len(table):
+        raise UsageError(f"codes_table: found codes of shape {codes.shape} for {len(table)} subjects; "
+                         f"expected ({len(table)}, d)")
+    numbers = pd.DataFrame(codes, index=table.index, columns=code_names(codes.shape[1]))
+    clash = [c for c in numbers.columns if c in table.columns]
+    if clash:
+        raise UsageError(f"codes_table: found facts named {clash[:3]}; expected other names than the codes'")
+    return pd.concat([numbers, table], axis=1).rename_axis(INDEX)
+
+
+def code_columns(codes: pd.DataFrame) -> list[str]:
+    """Names of the code columns, in the table's order: z00, z01, ..., or ED_z00, ES_z00, d_z00, ... of a paired one.
+
+    UsageError if there is none.
+    """
+    columns = [c for c in codes.columns if isinstance(c, str) and CODE.fullmatch(c)]
+    if not columns:
+        raise UsageError(f"codes: found columns {[str(c) for c in codes.columns[:6]]}; "
+                         "expected code columns z00, z01, ...")
+    return columns
+
+
+def code_array(codes: pd.DataFrame) -> np.ndarray:
+    """The code columns as (N, d) float64. UsageError naming rows and columns that are not finite numbers."""
+    check_table(codes, where="codes")
+    return codes[code_columns(codes)].to_numpy(dtype=np.float64)
+
+
+def dimension_of(column: str) -> int:
+    """Dimension of the space that a code column holds: "z07", "ED_z07" and "d_z07" -> 7."""
+    match = CODE.fullmatch(column)
+    if match is None:
+        raise UsageError(f"dimension_of: found column {column!r}; expected a code column such as z07 or ED_z07")
+    return int(match["dimension"])
+
+
+def check_table(codes: pd.DataFrame, where: str | Path) -> None:
+    """DataError naming `where` if a code is missing, infinite or no number, or an id stands twice."""
+    columns = code_columns(codes)
+    if len(codes) == 0:
+        raise DataError(where, "no row", "one row a subject")
+    twice = codes.index[codes.index.duplicated()].unique()
+    if len(twice):
+        raise DataError(where, f"the ids {[str(i) for i in twice[:5]]} more than once", "a distinct id for each row")
+    for column in columns:
+        values = codes[column]
+        numbers = pd.to_numeric(values, errors="coerce")
+        words = numbers.isna() & values.notna()
+        if words.any():
+            raise DataError(where, f"{values[words].iloc[0]!r} in column {column!r}, subject {words.idxmax()!r}",
+                            "a number")
+        holes = ~np.isfinite(numbers.to_numpy(dtype=np.float64))
+        if holes.any():
+            raise DataError(where, f"NaN or infinity in column {column!r}, subject {codes.index[holes][0]!r} "
+                            f"({int(holes.sum())} in this column)", "a finite number in every code column",
+                            "Leave these rows out or compute their codes again.")
+
+
+def read_codes(path: str | Path, required: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a Codes table from a CSV: a column `subject` (or `id`), code columns z00, z01, ..., and any facts.
+
+    Parameters
+    ----------
+    path : of the CSV
+    required : facts that must be there and filled in every row, e.g. ("group", "phase", "patient")
+
+    Raises
+    ------
+    DataError naming the file : not readable as CSV, no id column, no code column, a required column missing or with
+        gaps, NaN or words among the codes, an id twice
+    """
+    path = Path(path)
+    todo = "See shapelab.latent.write_codes for the layout."
+    try:
+        table = pd.read_csv(path, dtype={"subject": str, "id": str, "patient": str})
+    except (OSError, ValueError) as error:          # pandas' own errors are ValueErrors
+        raise DataError(path, f"no readable table ({error})", "a CSV file with a header", todo) from error
+    index = next((c for c in (INDEX, "id") if c in table.columns), None)
+    if index is None:
+        raise DataError(path, f"columns {list(table.columns[:6])}", f"a column {INDEX!r} (or 'id')", todo)
+    if table[index].isna().any():
+        raise DataError(path, f"no id in data row {int(table[index].isna().idxmax()) + 1}", "an id in every row")
+    table = table.set_index(index).rename_axis(INDEX)
+    if not any(CODE.fullmatch(c) for c in table.columns):
+        raise DataError(path, f"columns {list(table.columns[:6])}", "code columns z00, z01, ...", todo)
+    missing = [c for c in required if c not in table.columns]
+    if missing:
+        raise DataError(path, f"no column {missing[0]!r}", f"the columns {list(required)}", todo)
+    for column in required:
+        if table[column].isna().any():
+            raise DataError(path, f"no {column!r} for subject {table[column].isna().idxmax()!r}",
+                            "a value in every row")
+    check_table(table, path)
+    return table
+
+
+def write_codes(codes: pd.DataFrame, path: str | Path) -> Path:
+    """Write a Codes table as CSV with nine digits, from which float32 codes come back exactly."""
+    check_table(codes, where=path)
+    with atomic_write(path) as temporary:
+        codes.rename_axis(INDEX).to_csv(temporary, float_format="%.9g")
+    return Path(path)
+
+
+def pair_phases(codes: pd.DataFrame, difference: bool = True) -> pd.DataFrame:
+    """One row a patient: ED codes, ES codes and (``difference``) ES - ED, how the heart moved.
+
+    Parameters
+    ----------
+    codes : with columns `patient` and `phase`
+
+    Returns
+    -------
+    DataFrame, index = patient, columns ED_z00.., ES_z00.., d_z00.., and the facts that do not differ between phases
+
+    Raises
+    ------
+    UsageError : no column `patient` or `phase`
+    DataError : a patient without ED or ES, or with two of one, named
+    """
+    return patient_rows(codes, PHASES, difference)
+
+
+def patient_rows(codes: pd.DataFrame, phases: Sequence[str] = ("ED",), difference: bool = True) -> pd.DataFrame:
+    """One row a patient from the codes of the given phases; `pair_phases` for any choice of phases.
+
+    ``difference`` adds second - first phase where two are given.
+    """
+    columns = code_columns(codes)
+    for needed in ("patient", "phase"):
+        if needed not in codes:
+            raise UsageError(f"codes: found no column {needed!r}; expected one, to bring a patient's phases together")
+        if codes[needed].isna().any():
+            raise DataError("codes", f"no {needed!r} for subject {codes[needed].isna().idxmax()!r}", "one in every row")
+    chosen = codes[codes["phase"].isin(phases)]
+    counts = pd.crosstab(codes["patient"], codes["phase"]).reindex(columns=list(phases), fill_value=0)
+    for phase in phases:
+        for found, wrong in (("no", counts[phase] == 0), ("more than one", counts[phase] > 1)):
+            if wrong.any():
+                patients = [str(p) for p in counts.index[wrong][:5]]
+                raise DataError("codes", f"{found} {phase} row for patient(s) {patients}",
+                                f"one row each for {' and '.join(phases)}",
+                                "Leave these patients out, or ask for the phases that every patient has.")
+    by_phase = {phase: chosen[chosen["phase"] == phase].set_index("patient").sort_index() for phase in phases}
+    blocks = [by_phase[phase][columns].add_prefix(f"{phase}_") for phase in phases]
+    if difference and len(phases) == 2:
+        first, second = (by_phase[phase][columns] for phase in phases)
+        blocks.append((second - first).add_prefix("d_"))
+    facts = _patient_facts(list(by_phase.values()), [*columns, "phase"])
+    return pd.concat([*blocks, facts], axis=1).rename_axis("patient")
+
+
+def _patient_facts(tables: list[pd.DataFrame], leave_out: list[str]) -> pd.DataFrame:
+    """Facts that are the same in every table (same index in all), NaN equal to NaN."""
+    first = tables[0].drop(columns=leave_out)
+    same = [c for c in first.columns if all(first[c].equals(t[c].astype(first[c].dtype)) for t in tables[1:])]
+    return first[same]

@@ -1,0 +1,145 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from shapelab.data.cohort import Cohort
+from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
+from shapelab.data.subject import Subject
+from shapelab.errors import DataError, UsageError
+from shapelab.grid import Grid, stack_labels
+from shapelab.latent import PCASpace, code_columns, encode_cohort, pair_phases, read_codes, write_codes
+from shapelab.latent.codes import code_array, codes_table, dimension_of, patient_rows
+
+
+def table(n=6, d=3, seed=0):
+    """n patients, ED and ES each; code k of row i is 10 i + k, plus 100 at ES."""
+    rows = [{"patient": f"p{i}", "phase": phase, "group": "NOR" if i % 2 else "DCM", "height": 170.0 + i,
+             **{f"z{k:02d}": 10.0 * i + k + 100 * (phase == "ES") for k in range(d)}}
+            for i in range(n) for phase in ("ED", "ES")]
+    return pd.DataFrame(rows, index=pd.Index([f"{r['patient']}_{r['phase']}" for r in rows], name="subject"))
+
+
+def hearts(n=6):
+    rng = np.random.default_rng(0)
+    x = np.indices((30, 30, 6)).transpose(1, 2, 3, 0) * [2, 2, 5]
+    subjects = []
+    for i in range(n):
+        label = np.zeros((30, 30, 6), np.uint8)
+        label[np.linalg.norm(x - [14, 30, 12], axis=-1) < 10] = 1
+        d = np.linalg.norm(x - [36, 30, 12], axis=-1)
+        label[d < rng.uniform(14, 20)] = 2
+        label[d < rng.uniform(8, 12)] = 3
+        subjects.append(Subject(f"p{i}_ED", CARDIAC, label, affine=np.diag([2, 2, 5, 1]),
+                                facts={"patient": f"p{i}", "phase": "ED", "group": "NOR"}))
+    return Cohort(subjects, "spheres", CARDIAC)
+
+
+def test_encode_cohort():
+    cohort, grid = hearts(), Grid((32, 32, 8), (2, 2, 5))
+    labels, _ = stack_labels(cohort, grid, align="rigid")
+    space = PCASpace(3, grid=grid, scheme=CARDIAC).fit(labels)
+    codes = encode_cohort(space, cohort)
+    assert list(codes.index) == [f"p{i}_ED" for i in range(6)] and codes.index.name == "subject"
+    assert code_columns(codes) == ["z00", "z01", "z02"]
+    assert {"patient", "phase", "group", "outside"} < set(codes.columns)
+    np.testing.assert_array_equal(codes[code_columns(codes)].to_numpy(), space.encode(labels))
+    with pytest.raises(UsageError, match="scheme 'cardiac short axis'; expected the space's, 'hippocampus'"):
+        encode_cohort(PCASpace(3, grid=grid, scheme=HIPPOCAMPUS), cohort)
+
+
+def test_code_columns():
+    codes = table().assign(zoom=1, z="a")
+    assert code_columns(codes) == ["z00", "z01", "z02"]
+    assert [dimension_of(c) for c in ("z07", "ED_z07", "ES_z12", "d_z003")] == [7, 7, 12, 3]
+    with pytest.raises(UsageError, match="found columns"):
+        code_columns(codes[["zoom", "z"]])
+    with pytest.raises(UsageError, match="'volume'"):
+        dimension_of("volume")
+
+
+def test_codes_table_checks_its_parts():
+    facts = table()[["patient"]]
+    with pytest.raises(UsageError, match="expected \\(12, d\\)"):
+        codes_table(np.zeros((3, 2)), facts)
+    with pytest.raises(UsageError, match="facts named \\['z01'\\]"):
+        codes_table(np.zeros((12, 2)), facts.assign(z01=0))
+    assert code_columns(codes_table(np.zeros((12, 101)), facts))[-1] == "z100"
+
+
+def test_pair_phases_by_hand():
+    paired = pair_phases(table().sample(frac=1, random_state=0))
+    assert list(paired.index) == [f"p{i}" for i in range(6)]
+    row = paired.loc["p2"]
+    assert (row["ED_z01"], row["ES_z01"], row["d_z01"]) == (21, 121, 100)
+    assert row["group"] == "DCM" and row["height"] == 172
+    assert "phase" not in paired and len(code_columns(paired)) == 9
+    assert len(code_columns(pair_phases(table(), difference=False))) == 6
+    assert code_columns(patient_rows(table(), ("ES",))) == ["ES_z00", "ES_z01", "ES_z02"]
+
+
+def test_facts_that_differ_between_phases_are_dropped():
+    codes = table().assign(frame=range(12), note=np.nan)
+    assert "frame" not in pair_phases(codes) and "note" in pair_phases(codes)
+
+
+def test_pair_phases_names_the_patient():
+    codes = table()
+    with pytest.raises(DataError, match=r"no ES row for patient\(s\) \['p3'\]"):
+        pair_phases(codes.drop("p3_ES"))
+    with pytest.raises(DataError, match=r"more than one ED row for patient\(s\) \['p1'\]"):
+        pair_phases(pd.concat([codes, codes.loc[["p1_ED"]].rename({"p1_ED": "p1_ED2"})]))
+    with pytest.raises(UsageError, match="no column 'phase'"):
+        pair_phases(codes.drop(columns="phase"))
+
+
+@settings(max_examples=30, deadline=None)
+@given(arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 5)),
+              elements=st.floats(-1e6, 1e6, width=32)))
+def test_write_and_read_give_the_same_codes(tmp_path_factory, values):
+    facts = pd.DataFrame({"patient": [f"00{i}" for i in range(len(values))]},
+                         index=[f"00{i}_ED" for i in range(len(values))])
+    codes = codes_table(values, facts)
+    again = read_codes(write_codes(codes, tmp_path_factory.mktemp("codes") / "codes.csv"), required=("patient",))
+    np.testing.assert_array_equal(again[code_columns(again)].to_numpy().astype(np.float32), values)
+    assert list(again.index) == list(codes.index) and list(again["patient"]) == list(codes["patient"])
+
+
+def test_read_accepts_id_as_index(tmp_path):
+    (tmp_path / "c.csv").write_text("id,z0,z1,group\n007,1,2,A\n008,3,4,B\n")
+    codes = read_codes(tmp_path / "c.csv", required=["group"])
+    assert list(codes.index) == ["007", "008"] and code_array(codes).tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("text, message", [
+    ("", "no readable table"),
+    ("name,z00\na,1\n", "a column 'subject'"),
+    ("subject,f1,group\na,1,A\n", "code columns z00"),
+    ("subject,z00\na,1\n", "no column 'group'"),
+    ("subject,z00,group\na,1,\nb,2,B\n", "no 'group' for subject 'a'"),
+    ("subject,z00,group\na,1,A\nb,,B\n", "NaN or infinity in column 'z00', subject 'b'"),
+    ("subject,z00,group\na,1,A\nb,inf,B\n", "NaN or infinity in column 'z00', subject 'b'"),
+    ("subject,z00,group\na,1,A\nb,large,B\n", "'large' in column 'z00', subject 'b'"),
+    ("subject,z00,group\na,1,A\na,2,B\n", r"the ids \['a'\] more than once"),
+    ("subject,z00,group\n,1,A\n", "no id in data row 1"),
+    ("subject,z00,group\n", "no row"),
+])
+def test_bad_csv_is_named(tmp_path, text, message):
+    path = tmp_path / "codes.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as error:
+        read_codes(path, required=["group"])
+    assert error.value.file == str(path)
+
+
+def test_missing_csv(tmp_path):
+    with pytest.raises(DataError, match="nothing.csv"):
+        read_codes(tmp_path / "nothing.csv")
+
+
+def test_codes_with_gaps_are_not_written(tmp_path):
+    with pytest.raises(DataError, match="NaN"):
+        write_codes(table().assign(z00=np.nan), tmp_path / "c.csv")
+    assert not (tmp_path / "c.csv").exists()
