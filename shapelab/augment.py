@@ -1,0 +1,221 @@
+"""Augmentation of label maps in batches, on the device the batch is on.
+
+A random wrapper (`random_affine`) round a deterministic core (`apply_affine`), as in TorchIO. The core has two paths
+with one result: compiled loops (numba) for tensors on the CPU, torch for those on a GPU. The numba path is one thread:
+OpenMP threads of its own would fight with torch's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from shapelab.errors import UsageError
+
+
+@dataclass(frozen=True)
+class AffineRanges:
+    """How far a random affine map may go; each number is drawn evenly from -range to +range. 0 leaves it out."""
+
+    rotation: tuple[float, float, float] = (5.0, 5.0, 15.0)     # degrees about x, y (tilt), z (in plane)
+    scale: float = 0.15                                          # isotropic, as a share: 0.85 to 1.15 of the size
+    stretch: float = 0.05                                        # each axis on its own, on top of `scale`
+    shear: float = 0.05                                          # tangent of the angle, each pair of axes
+    translation: tuple[float, float, float] = (4.0, 4.0, 5.0)   # mm
+
+    def __post_init__(self):
+        object.__setattr__(self, "rotation", tuple(self.rotation))          # JSON gives lists
+        object.__setattr__(self, "translation", tuple(self.translation))
+        numbers = [*self.rotation, self.scale, self.stretch, self.shear, *self.translation]
+        if len(numbers) != 9 or not all(math.isfinite(v) and v >= 0 for v in numbers):
+            raise UsageError(f"AffineRanges: found {self}; expected finite numbers from 0, three each of rotation "
+                             "and translation")
+        if (1 - self.scale) * (1 - self.stretch) <= 0:
+            raise UsageError(f"AffineRanges: found scale {self.scale}, stretch {self.stretch}; expected both below 1")
+
+
+def random_matrices(n: int, ranges: AffineRanges, generator: Generator | None = None) -> Tensor:
+    """n random affine maps (n, 4, 4) float64 in mm about the centre of the grid, input -> output.
+
+    First scale and stretch, then shear, then the rotations about x, y and z, then the translation. Drawn on the CPU,
+    so that a seed gives the same maps on every device. generator None: torch's default one, which `fit` seeds at every
+    step.
+    """
+    if generator is not None and generator.device.type != "cpu":
+        raise UsageError(f"generator: found one on {generator.device}; expected one on the CPU")
+    draws = torch.rand(n, 13, generator=generator, dtype=torch.float64) * 2 - 1
+    angles = draws[:, 0:3] * torch.deg2rad(torch.tensor(ranges.rotation, dtype=torch.float64))
+    factors = (1 + ranges.scale * draws[:, 3:4]) * (1 + ranges.stretch * draws[:, 4:7])
+    linear = _unit_upper_lower(ranges.shear * draws[:, 7:10]) @ torch.diag_embed(factors)
+    for axis in range(3):
+        linear = _rotations(angles[:, axis], axis) @ linear
+    matrices = torch.eye(4, dtype=torch.float64).repeat(n, 1, 1)
+    matrices[:, :3, :3] = linear
+    matrices[:, :3, 3] = draws[:, 10:13] * torch.tensor(ranges.translation, dtype=torch.float64)
+    return matrices
+
+
+def random_affine(labels: Tensor, spacing: Sequence[float], ranges: AffineRanges | None = None,
+                  generator: Generator | None = None) -> Tensor:
+    """Move every label map of a batch by a random affine map of its own.
+
+    Parameters
+    ----------
+    labels : (N, X, Y, Z) uint8
+    spacing : mm per voxel along x, y, z
+    ranges : how far to go
+    generator : on the CPU; None is torch's default one
+
+    Returns
+    -------
+    (N, X, Y, Z) uint8 on the same device; what comes from outside the grid is background 0
+    """
+    return apply_affine(labels, random_matrices(len(labels), ranges or AffineRanges(), generator), spacing)
+
+
+def apply_affine(labels: Tensor, matrices: Tensor, spacing: Sequence[float]) -> Tensor:
+    """Move label maps (N, X, Y, Z) uint8 by affine maps (N, 4, 4) in mm about the centre of the grid, input -> output.
+
+    Each output voxel takes the label that has most weight among its eight neighbours in the input, weighted linearly:
+    linear interpolation of the one-hot map and argmax, without making a one-hot map. (Nearest neighbour is faster but
+    leaves steps that an autoencoder then spends its codes on.) A tie goes to the smaller label.
+
+    Raises UsageError for a wrong shape or type.
+    """
+    if labels.ndim != 4 or labels.dtype != torch.uint8:
+        raise UsageError(f"labels: found shape {tuple(labels.shape)} of {labels.dtype}; expected (N, X, Y, Z) of uint8")
+    if matrices.shape != (len(labels), 4, 4):
+        raise UsageError(f"matrices: found shape {tuple(matrices.shape)}; expected ({len(labels)}, 4, 4)")
+    inverse = _voxel_matrices(matrices, labels.shape[1:], spacing)
+    if labels.device.type == "cpu":
+        return torch.from_numpy(_affine_numba(labels.contiguous().numpy(), inverse.numpy()))
+    return _affine_torch(labels, inverse)
+
+
+def swap_labels(labels: Tensor, p: float, n_classes: int, generator: Generator | None = None) -> Tensor:
+    """Give each voxel, with probability p, the label of another class, each of the other classes equally likely.
+
+    labels (N, X, Y, Z) channel numbers, 0 to n_classes - 1, on any device; generator on that device, None is torch's
+    default one.
+    """
+    if not 0 <= p <= 1:
+        raise UsageError(f"p: found {p}; expected a probability")
+    if n_classes < 2:
+        raise UsageError(f"n_classes: found {n_classes}; expected at least 2")
+    if p == 0:
+        return labels
+    draw = torch.rand(labels.shape, generator=generator, device=labels.device)
+    # one draw does for both: below p it is spread evenly over [0, p), which tells the classes apart
+    offset = 1 + (draw * ((n_classes - 1) / p)).clamp(max=n_classes - 2).to(labels.dtype)
+    return torch.where(draw < p, (labels + offset) % n_classes, labels)
+
+
+# ---------------------------------------------------------------------------------------------------------- the core
+
+def _rotations(angles: Tensor, axis: int) -> Tensor:
+    cos, sin = torch.cos(angles), torch.sin(angles)
+    i, j = [(1, 2), (2, 0), (0, 1)][axis]
+    out = torch.eye(3, dtype=torch.float64).repeat(len(angles), 1, 1)
+    out[:, i, i], out[:, i, j], out[:, j, i], out[:, j, j] = cos, -sin, sin, cos
+    return out
+
+
+def _unit_upper_lower(shears: Tensor) -> Tensor:
+    """Shear matrices with xy, xz and yz components; determinant 1, so that shear does not change volume."""
+    out = torch.eye(3, dtype=torch.float64).repeat(len(shears), 1, 1)
+    out[:, 0, 1], out[:, 0, 2], out[:, 1, 2] = shears.unbind(1)
+    return out
+
+
+def _voxel_matrices(matrices: Tensor, shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
+    """Maps in mm, input -> output, to maps in voxel indices, output -> input: (N, 3, 4) float64 on the CPU."""
+    spacing = torch.as_tensor([float(s) for s in spacing], dtype=torch.float64)
+    if spacing.shape != (3,) or not bool((spacing > 0).all()):
+        raise UsageError(f"spacing: found {spacing.tolist()}; expected three numbers above 0, in mm")
+    inverse = torch.linalg.inv(matrices.to("cpu", torch.float64))
+    centre = (torch.tensor(list(shape), dtype=torch.float64) - 1) / 2
+    linear = inverse[:, :3, :3] * spacing / spacing[:, None]
+    offset = inverse[:, :3, 3] / spacing + centre - linear @ centre
+    return torch.cat([linear, offset[:, :, None]], dim=2)
+
+
+@numba.njit(nogil=True, cache=True)
+def _affine_numba(labels, maps):   # pragma: no cover - compiled
+    """labels (N, X, Y, Z) uint8, maps (N, 3, 4) output -> input voxel indices."""
+    n, sx, sy, sz = labels.shape
+    out = np.zeros_like(labels)
+    votes = np.zeros(256)
+    near = np.empty(8, np.uint8)
+    weight = np.empty(8)
+    for s in range(n):
+        source, m = labels[s], maps[s]
+        for x in range(sx):
+            for y in range(sy):
+                for z in range(sz):
+                    fx = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]
+                    fy = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]
+                    fz = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
+                    if fx <= -1 or fy <= -1 or fz <= -1 or fx >= sx or fy >= sy or fz >= sz:
+                        continue
+                    ix, iy, iz = int(np.floor(fx)), int(np.floor(fy)), int(np.floor(fz))
+                    wx, wy, wz = fx - ix, fy - iy, fz - iz
+                    same = True
+                    for k in range(8):
+                        dx, dy, dz = (k >> 2) & 1, (k >> 1) & 1, k & 1
+                        px, py, pz = ix + dx, iy + dy, iz + dz
+                        inside = 0 <= px < sx and 0 <= py < sy and 0 <= pz < sz
+                        near[k] = source[px, py, pz] if inside else 0
+                        same = same and near[k] == near[0]
+                    if same:                                    # most voxels: nothing to weigh
+                        out[s, x, y, z] = near[0]
+                        continue
+                    for k in range(8):
+                        dx, dy, dz = (k >> 2) & 1, (k >> 1) & 1, k & 1
+                        weight[k] = (wx if dx else 1 - wx) * (wy if dy else 1 - wy) * (wz if dz else 1 - wz)
+                        votes[near[k]] += weight[k]
+                    best, winner = -1.0, 0
+                    for k in range(8):
+                        label = near[k]
+                        if votes[label] > best or (votes[label] == best and label < winner):
+                            best, winner = votes[label], label
+                    for k in range(8):
+                        votes[near[k]] = 0.0
+                    out[s, x, y, z] = winner
+    return out
+
+
+def _affine_torch(labels: Tensor, maps: Tensor) -> Tensor:
+    """The same on any device: gather the eight neighbours, then let each class that occurs collect its weights."""
+    n, *shape = labels.shape
+    device = labels.device
+    maps = maps.to(device, torch.float32)
+    axes = [torch.arange(size, device=device, dtype=torch.float32) for size in shape]
+    low, fraction = [], []
+    for row in range(3):
+        m = maps[:, row, :, None, None, None]
+        position = (m[:, 0] * axes[0][:, None, None] + m[:, 1] * axes[1][:, None] + m[:, 2] * axes[2] + m[:, 3])
+        floor = position.floor()
+        low.append(floor.long())
+        fraction.append(position - floor)
+    neighbours, weights = [], []
+    for k in range(8):
+        corner = [(k >> 2) & 1, (k >> 1) & 1, k & 1]
+        where = [start + step for start, step in zip(low, corner)]
+        inside = torch.stack([(w >= 0) & (w < size) for w, size in zip(where, shape)]).all(0)
+        flat = (where[0] * shape[1] + where[1]) * shape[2] + where[2]
+        taken = labels.flatten(1).gather(1, torch.where(inside, flat, 0).flatten(1)).view_as(flat)
+        neighbours.append(torch.where(inside, taken, 0))
+        weights.append(math.prod(f if step else 1 - f for f, step in zip(fraction, corner)))
+    best = torch.full_like(fraction[0], -1.0)
+    winner = torch.zeros_like(labels)
+    for value in torch.unique(labels).tolist() if 0 in labels else [0, *torch.unique(labels).tolist()]:
+        votes = sum(torch.where(near == value, weight, 0.0) for near, weight in zip(neighbours, weights))
+        winner = torch.where(votes > best, value, winner)
+        best = torch.maximum(best, votes)
+    return winner.to(torch.uint8)

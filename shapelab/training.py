@@ -1,0 +1,490 @@
+"""One training loop for all models, which knows no model.
+
+What is special to a model is its `step`: a function of one batch that returns a dict of losses. What every model needs
+is here: mixed precision, learning-rate schedule, gradient clipping, a progress bar, a `History` that is also a CSV,
+early stop, and checkpoints.
+
+**A killed run loses nothing but time.** Everything random is a function of (seed, epoch, step): the order of the data
+(`Batches`), and whatever `step` draws from torch's default generator (`fit` seeds it anew before each step). So a
+checkpoint needs no generator states: weights, optimiser state and the two counters are the whole state. They are one
+file, put in place by one rename, so that they cannot disagree. A run killed at any moment and started again ends, on
+the CPU with the same number of threads, in the same bits as one that was never killed.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from shapelab.device import autocast, best_device
+from shapelab.errors import DataError, ShapelabError, UsageError
+from shapelab.files import atomic_write
+
+CHECKPOINT = "checkpoint.safetensors"
+FORMAT = 1          # raised when a checkpoint of an older shapelab can no longer be read
+
+Batch = Any         # whatever `step` understands: a tensor, a tuple, a list or a dict of tensors
+
+
+class TrainingError(ShapelabError):
+    """Training cannot go on: the loss is not a finite number, or a step returned nothing to minimise."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How `fit` trains; what is trained is the model's own business."""
+
+    learning_rate: float = 1e-3          # Adam's usual; the ACNN paper's as well
+    schedule: str = "constant"           # "constant", "cosine" (down to 0) or "one-cycle" (warm-up, then cosine)
+    warmup: float = 0.1                  # one-cycle: share of the run spent going up
+    weight_decay: float = 0.0            # L2 term of the optimiser (ACNN-Seg: 5e-6)
+    clip: float | None = None            # largest norm of the gradient; None leaves it alone
+    amp: bool = True                     # bf16 where the processor does it: 2x on a CPU with AVX-512 bf16
+    patience: int | None = None          # epochs without a better `monitor` before an early stop; None never stops
+    monitor: str = "loss"                # the column of the history that early stop watches (smaller is better)
+    validate_every: int = 1              # epochs; the last epoch is always validated
+    checkpoint_seconds: float = 20.0     # time between two checkpoints: a kill loses at most this, a write costs ~50 ms
+
+    def __post_init__(self):
+        if self.schedule not in ("constant", "cosine", "one-cycle"):
+            raise UsageError(f"schedule: found {self.schedule!r}; expected 'constant', 'cosine' or 'one-cycle'")
+        if not self.learning_rate > 0:
+            raise UsageError(f"learning_rate: found {self.learning_rate}; expected a number above 0")
+        if self.patience is not None and self.patience < 1:
+            raise UsageError(f"patience: found {self.patience}; expected None or at least 1 epoch")
+
+    def learning_rate_at(self, progress: float) -> float:
+        """Learning rate at `progress` (0 start of the run, 1 end): a pure function, so there is nothing to save."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        if self.schedule == "one-cycle" and progress < self.warmup:
+            return self.learning_rate * (0.04 + 0.96 * progress / self.warmup)   # 1/25 of the peak, as Smith's 1cycle
+        start = self.warmup if self.schedule == "one-cycle" else 0.0
+        return self.learning_rate * 0.5 * (1 + np.cos(np.pi * (progress - start) / (1 - start)))
+
+
+# ---------------------------------------------------------------------------------------------------------- history
+
+class History:
+    """What happened in each epoch: one row an epoch, one column a loss, and it is also a CSV.
+
+    `history["loss"]` is a column as an array, `history.last` the last row as a dict, `history.table` all of it as a
+    DataFrame with the epoch as index, `history.csv` the text of a CSV. `stopped` says why training ended.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, float]] = (), stopped: str = ""):
+        self.rows: list[dict[str, float]] = [dict(row) for row in rows]
+        self.stopped = stopped
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        return self.table[column].to_numpy()
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{k} {v:.4g}" for k, v in self.last.items() if k != "epoch")
+        return f"History({len(self)} epochs; {shown})"
+
+    @property
+    def last(self) -> dict[str, float]:
+        return self.rows[-1] if self.rows else {}
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return pd.DataFrame(self.rows, columns=None if self.rows else ["epoch"]).set_index("epoch")
+
+    @property
+    def csv(self) -> str:
+        return self.table.to_csv()
+
+    def write(self, path: str | Path) -> Path:
+        """Write the CSV, in one piece or not at all."""
+        with atomic_write(path) as temporary:
+            temporary.write_text(self.csv)
+        return Path(path)
+
+    @classmethod
+    def read(cls, path: str | Path) -> History:
+        """Read what `write` wrote."""
+        table = pd.read_csv(io.StringIO(Path(path).read_text()), float_precision="round_trip")
+        return cls([{k: v for k, v in row.items() if pd.notna(v)} for row in table.to_dict("records")])
+
+
+# ---------------------------------------------------------------------------------------------------------- batches
+
+def derive_seed(*numbers: int) -> int:
+    """One 63-bit seed from several numbers; neighbours give unrelated seeds.
+
+    >>> derive_seed(0, 1, 2) == derive_seed(0, 1, 2), derive_seed(0, 1, 2) == derive_seed(0, 2, 1)
+    (True, False)
+    """
+    return int(np.random.SeedSequence([int(n) for n in numbers]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class Batches:
+    """Shuffled mini-batches of arrays that share their first axis; the order is a function of (seed, epoch).
+
+    >>> batches = Batches(labels, table["ef"].to_numpy(), batch_size=8, seed=0)      # doctest: +SKIP
+    >>> for maps, ef in batches(epoch=3): ...                                         # doctest: +SKIP
+
+    One array gives tensors, several give tuples of tensors. Anything NumPy can index by rows will do, a memory map as
+    well: rows are read when their batch is. All batches of an epoch are of even size (33 rows in eights are 5 batches
+    of 6 or 7), since a lone last row would upset batch normalisation.
+    """
+
+    def __init__(self, *arrays: Any, batch_size: int, seed: int = 0, shuffle: bool = True):
+        lengths = [len(a) for a in arrays]
+        if not arrays or len(set(lengths)) != 1 or lengths[0] == 0:
+            raise UsageError(f"batches: found arrays of lengths {lengths}; expected equal lengths of at least 1")
+        if batch_size < 1:
+            raise UsageError(f"batch_size: found {batch_size}; expected at least 1")
+        self.arrays, self.batch_size, self.seed, self.shuffle = arrays, batch_size, seed, shuffle
+
+    def __len__(self) -> int:
+        return -(-len(self.arrays[0]) // self.batch_size)
+
+    def rows(self, epoch: int) -> list[np.ndarray]:
+        """Row numbers of each batch of an epoch."""
+        n = len(self.arrays[0])
+        order = np.random.default_rng([self.seed, epoch]).permutation(n) if self.shuffle else np.arange(n)
+        return np.array_split(order, len(self))
+
+    def __call__(self, epoch: int) -> Sequence[Batch]:
+        return _Epoch(self.arrays, self.rows(epoch))
+
+
+class _Epoch(Sequence):
+    """The batches of one epoch, each made when it is asked for."""
+
+    def __init__(self, arrays: Sequence[Any], rows: list[np.ndarray]):
+        self.arrays, self.rows = arrays, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        parts = tuple(torch.as_tensor(np.asarray(a[self.rows[index]])) for a in self.arrays)
+        return parts if len(parts) > 1 else parts[0]
+
+
+def to_device(batch: Batch, device: torch.device | str) -> Batch:
+    """The batch with every tensor in it on `device`."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch
+
+
+# -------------------------------------------------------------------------------------------------------------- fit
+
+def fit(
+    step: Callable[[Batch], Mapping[str, Tensor]],
+    model: nn.Module,
+    batches: Callable[[int], Iterable[Batch]] | Sequence[Batch],
+    epochs: int,
+    *,
+    settings: FitSettings | None = None,
+    optimiser: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
+    validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = True,
+    identity: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> History:
+    """Train `model` in place and return the history.
+
+    Parameters
+    ----------
+    step : batch -> dict of losses (scalar tensors). What is minimised is its "loss" if there is one, else the sum of
+        all values; everything in the dict is logged as the epoch's mean. What it draws from torch's default generator
+        (dropout, augmentation) depends on (seed, epoch, step) alone. A frozen network that it uses belongs outside
+        `model`, or it would be put into training mode.
+    model : its parameters that require a gradient are trained
+    batches : epoch (0, 1, ...) -> the batches of that epoch, such as `Batches`; or a list of batches, the same in every
+        epoch
+    epochs : how many
+    settings : `FitSettings`
+    optimiser : parameters -> optimiser; Adam with the settings' learning rate and weight decay if not given. The
+        schedule scales each parameter group's own learning rate.
+    validate : model (in evaluation mode) -> dict of numbers, added to the epoch's row
+    checkpoint : folder for `checkpoint.safetensors` and `history.csv`; None keeps nothing
+    resume : go on from the checkpoint in that folder if there is one; False starts anew and overwrites it
+    identity : what the run is about (configuration, fingerprint of the data): a checkpoint of another identity is an
+        error, never taken silently. JSON-able. Seed, epochs and settings are added to it.
+    seed : of everything random
+    device : best available if not given
+    progress : show a bar
+
+    Raises
+    ------
+    TrainingError : the loss is not finite
+    DataError : the checkpoint is damaged, or belongs to another run
+    """
+    if epochs < 1:
+        raise UsageError(f"epochs: found {epochs}; expected at least 1")
+    settings = settings or FitSettings()
+    device = torch.device(device or best_device())
+    model.to(device)
+    run = _Run(model, settings, optimiser, device)
+    identity = _plain({**(identity or {}), "seed": seed, "epochs": epochs, "settings": _training_part(settings)})
+    file = Path(checkpoint) / CHECKPOINT if checkpoint is not None else None
+    if file is not None:
+        _remove_leftovers(file)
+        if resume and file.exists():
+            run.restore(file, identity)
+
+    def save() -> None:
+        if file is not None:
+            run.save(file, identity)
+
+    saved_at = time.monotonic()
+    forked = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=forked), tqdm(total=epochs, initial=run.epoch, unit="epoch",
+                                                     disable=not progress) as bar:
+        while run.epoch < epochs and not run.stopped:
+            started = time.perf_counter()
+            items = batches(run.epoch) if callable(batches) else batches
+            count = len(items) if hasattr(items, "__len__") else None
+            model.train()
+            for index, batch in _from(items, run.index):
+                torch.manual_seed(derive_seed(seed, run.epoch, index))
+                run.learn(step, to_device(batch, device), (run.epoch + (index / count if count else 0)) / epochs)
+                if file is not None and time.monotonic() - saved_at > settings.checkpoint_seconds:
+                    save()
+                    saved_at = time.monotonic()
+            last = run.epoch + 1 == epochs
+            extra = {}
+            if validate is not None and (last or (run.epoch + 1) % settings.validate_every == 0):
+                model.eval()
+                with torch.inference_mode():
+                    extra = {k: float(v) for k, v in validate(model).items()}
+            run.end_epoch(extra, time.perf_counter() - started)
+            bar.update()
+            bar.set_postfix({k: f"{v:.4g}" for k, v in run.history.last.items() if k not in ("epoch", "seconds", "lr")})
+            if last:
+                run.stopped = "all epochs done"
+    run.take_best()
+    run.history.stopped = run.stopped
+    save()
+    model.eval()
+    return run.history
+
+
+def _from(items: Iterable[Batch], start: int) -> Iterator[tuple[int, Batch]]:
+    """(index, batch) from `start` on; earlier batches of a sequence are not even made."""
+    if isinstance(items, Sequence):
+        return ((index, items[index]) for index in range(start, len(items)))
+    return itertools.islice(enumerate(items), start, None)
+
+
+class _Run:
+    """All that changes while training: weights, optimiser, counters, history. What a checkpoint holds."""
+
+    def __init__(self, model, settings: FitSettings, optimiser, device: torch.device):
+        self.model, self.settings, self.device = model, settings, device
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        if optimiser is None:
+            self.optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        else:
+            self.optimiser = optimiser(parameters)
+        self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.epoch = self.index = 0                   # index: steps done in this epoch
+        self.stale = 0                                # epochs without a better one
+        self.sums: dict[str, float] = {}              # of the losses of this epoch's steps
+        self.best_value = float("inf")
+        self.best: dict[str, Tensor] | None = None    # weights at the best epoch, kept when early stop is on
+        self.history = History()
+        self.stopped = ""
+
+    def learn(self, step, batch: Batch, progress: float) -> None:
+        """One update."""
+        factor = self.settings.learning_rate_at(progress) / self.settings.learning_rate
+        for group, rate in zip(self.optimiser.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+        with autocast(self.device) if self.settings.amp else torch.autocast(self.device.type, enabled=False):
+            losses = dict(step(batch))
+        if not losses:
+            raise TrainingError("step: found an empty dict; expected losses by name")
+        loss = losses["loss"] if "loss" in losses else sum(losses.values())
+        losses.setdefault("loss", loss)
+        numbers = torch.stack([torch.as_tensor(v, device=self.device).detach().float() for v in losses.values()])
+        values = dict(zip(losses, numbers.tolist(), strict=True))       # one wait for the device, not one a value
+        if not np.isfinite(values["loss"]):
+            raise TrainingError(f"epoch {self.epoch}, step {self.index}: found losses {values}; expected finite "
+                                "numbers. Lower the learning rate, set settings.clip, or look for NaN in the data.")
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.settings.clip is not None:
+            nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g["params"]], self.settings.clip)
+        self.optimiser.step()
+        self.index += 1
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def end_epoch(self, extra: Mapping[str, float], seconds: float) -> None:
+        """Write the epoch's row and see whether it is time to stop early."""
+        if self.index == 0:
+            raise TrainingError(f"epoch {self.epoch}: found no batch; expected at least one")
+        row = {"epoch": self.epoch, "lr": self.optimiser.param_groups[0]["lr"], "seconds": round(seconds, 3),
+               **{name: total / self.index for name, total in self.sums.items()}, **extra}
+        self.history.rows.append(row)
+        self.epoch, self.index, self.sums = self.epoch + 1, 0, {}
+        if self.settings.patience is None or self.settings.monitor not in row:
+            return
+        if row[self.settings.monitor] < self.best_value:
+            self.best_value, self.stale = row[self.settings.monitor], 0
+            self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        else:
+            self.stale += 1
+            if self.stale >= self.settings.patience:
+                self.stopped = f"no better {self.settings.monitor} in {self.stale} epochs"
+
+    def take_best(self) -> None:
+        """With early stop on, the weights of the best epoch are the result."""
+        if self.best is not None:
+            self.model.load_state_dict(self.best)
+
+    # ------------------------------------------------------------------------------------------------- checkpoints
+
+    def save(self, file: Path, identity: dict) -> None:
+        """Put everything into one file, in place by one rename."""
+        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"best/{k}": v for k, v in (self.best or {}).items()}
+        numbers: dict[str, dict[str, float]] = {}
+        for slot, entries in self.optimiser.state_dict()["state"].items():
+            for name, value in entries.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimiser/{slot}/{name}"] = value
+                else:
+                    numbers.setdefault(str(slot), {})[name] = value
+        state = {"format": FORMAT, "identity": identity, "epoch": self.epoch, "index": self.index, "sums": self.sums,
+                 "stale": self.stale, "best_value": self.best_value, "stopped": self.stopped, "numbers": numbers,
+                 "history": self.history.rows, "machine": _machine(self.device)}
+        write_tensors(file, tensors, {"state": json.dumps(state)})
+        self.history.write(file.with_name("history.csv"))
+
+    def restore(self, file: Path, identity: dict) -> None:
+        """Take the state of a checkpoint; DataError if it is damaged or another run's."""
+        tensors, texts = read_tensors(file)
+        state = json.loads(texts.get("state", "{}"))
+        if state.get("format") != FORMAT:
+            raise DataError(file, f"checkpoint format {state.get('format')}", f"format {FORMAT}",
+                            "It was made by another version; delete it or pass resume=False.")
+        _same_identity(file, state["identity"], identity)
+        if state["machine"] != _machine(self.device):
+            warnings.warn(f"{file}: the run began with {state['machine']} and goes on with {_machine(self.device)}; "
+                          "results will agree to rounding, not in every bit", stacklevel=3)
+        try:
+            self.model.load_state_dict(_part(tensors, "model/"))
+        except RuntimeError as error:
+            raise DataError(file, f"weights that do not fit the model ({error})", "weights of this model",
+                            "Delete it or pass resume=False.") from error
+        self.best = {k: v.to(self.device) for k, v in _part(tensors, "best/").items()} or None
+        self._restore_optimiser(tensors, state["numbers"])
+        self.epoch, self.index, self.sums = state["epoch"], state["index"], state["sums"]
+        self.stale, self.best_value, self.stopped = state["stale"], state["best_value"], state["stopped"]
+        self.history = History(state["history"], state["stopped"])
+
+    def _restore_optimiser(self, tensors: dict[str, Tensor], numbers: dict[str, dict[str, float]]) -> None:
+        whole = self.optimiser.state_dict()
+        slots: dict[int, dict[str, Any]] = {int(slot): dict(entries) for slot, entries in numbers.items()}
+        for key, value in _part(tensors, "optimiser/").items():
+            slot, name = key.split("/", 1)
+            slots.setdefault(int(slot), {})[name] = value
+        self.optimiser.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
+        for parameter, entries in self.optimiser.state.items():
+            for name, value in entries.items():
+                # the file holds plain layouts; the running optimiser had the parameter's (channels last), and a loop
+                # over another layout may round differently
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    entries[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def write_tensors(file: str | Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str] | None = None) -> Path:
+    """Write tensors and texts as one safetensors file with a checksum, in one piece or not at all."""
+    plain = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
+    with atomic_write(file) as temporary:
+        save_file(plain, temporary, metadata={**(texts or {}), "checksum": checksum(plain)})
+    return Path(file)
+
+
+def read_tensors(file: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read what `write_tensors` wrote: tensors (on the CPU) and texts. DataError if the file is missing or damaged."""
+    todo = "Delete it and train again, or fetch it anew."
+    if not Path(file).is_file():
+        raise DataError(file, "no such file", "a safetensors file", todo)
+    try:
+        with safe_open(file, framework="pt") as source:
+            texts = source.metadata() or {}
+            tensors = {key: source.get_tensor(key) for key in source.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(file, f"a damaged file ({error})", "a safetensors file", todo) from error
+    if texts.get("checksum") != (found := checksum(tensors)):
+        raise DataError(file, f"contents with checksum {found}", f"checksum {texts.get('checksum')}, as it says", todo)
+    return tensors, texts
+
+
+def checksum(tensors: Mapping[str, Tensor | np.ndarray]) -> str:
+    """CRC-32 over names, shapes and bytes: tells one data set, or one set of weights, from another (1 GB/s)."""
+    value = 0
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(torch.as_tensor(tensors[name]).detach().cpu().contiguous().view(-1).numpy())
+        value = zlib.crc32(f"{name}{tuple(tensors[name].shape)}{array.dtype}".encode(), value)
+        value = zlib.crc32(memoryview(array).cast("B"), value)
+    return f"{value:08x}"
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key[len(prefix):]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back: tuples are lists, keys are strings."""
+    return json.loads(json.dumps(value))
+
+
+def _training_part(settings: FitSettings) -> dict:
+    """The settings that change the result; how often a checkpoint is written does not."""
+    return {k: v for k, v in asdict(settings).items() if k != "checkpoint_seconds"}
+
+
+def _same_identity(file: Path, found: Mapping, expected: Mapping) -> None:
+    differing = sorted(k for k in {*found, *expected} if found.get(k) != expected.get(k))
+    if differing:
+        raise DataError(file, "a checkpoint with " + "; ".join(f"{k} {found.get(k)}" for k in differing),
+                        "one of this run, with " + "; ".join(f"{k} {expected.get(k)}" for k in differing),
+                        "Use another folder, or pass resume=False to overwrite it.")
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    """What the last bits depend on."""
+    return {"torch": torch.__version__, "device": device.type, "threads": torch.get_num_threads()}
+
+
+def _remove_leftovers(file: Path) -> None:
+    """Delete temporary files that a killed run left while it was writing."""
+    for pattern in (f".{file.stem}-*", ".history-*"):
+        for leftover in file.parent.glob(pattern):
+            leftover.unlink(missing_ok=True)
