@@ -1,0 +1,87 @@
+"""The doctor: reads every file of a data set and lists all that is wrong. Used by ``shapelab data check FOLDER``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from shapelab.data import acdc, decathlon, folder
+from shapelab.data.cards import catalogue, get_card, locate, scan
+from shapelab.data.reading import Problem, all_problems
+from shapelab.errors import DataError
+
+COLUMNS = ("file", "problem", "found", "expected", "todo")
+
+
+def detect(path: str | Path) -> list[tuple[str, Path]]:
+    """(name, root) of the data set in `path`, or of every known one in its subfolders if `path` holds several.
+
+    Raises DataError: no such folder, or nothing in it that a reader knows.
+    """
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        raise DataError(path, "a file" if path.exists() else "no such folder", "the folder of a data set",
+                        "Check the path.")
+    if decathlon.recognise(path):
+        return [("hippocampus" if decathlon.is_hippocampus(path) else "decathlon", path)]
+    if acdc.recognise(path):
+        return [("acdc", path)]
+    if folder.recognise(path):
+        return [("folder", path)]
+    inside = [found for sub in sorted(path.iterdir()) if sub.is_dir() and not sub.name.startswith(".")
+              for found in _detect_quietly(sub)]
+    if inside:
+        return inside
+    layouts = "; ".join(f"{card.name}: {card.layout}" for card in catalogue().values() if card.reader)
+    raise DataError(path, "nothing that a reader knows", f"one of these layouts: {layouts}",
+                    "Give the folder that holds the data set itself.")
+
+
+def _detect_quietly(sub: Path) -> list[tuple[str, Path]]:
+    if not (decathlon.recognise(sub) or acdc.recognise(sub) or folder.recognise(sub)):
+        return []
+    return detect(sub)
+
+
+def check_folder(path: str | Path, name: str | None = None, progress: bool = False) -> pd.DataFrame:
+    """Read every file of a data set and return all that is wrong, one row a problem; no row if nothing is.
+
+    Parameters
+    ----------
+    path : folder of a data set, or a folder of several
+    name : which data set it is ("acdc", "hippocampus", "decathlon", "folder"); None: seen from its files
+    progress : show a bar on standard error
+
+    Returns
+    -------
+    DataFrame with the columns file, problem (the step that failed: layout, facts, header, label, image, pair), found,
+    expected, todo. ``attrs["checked"]`` is a list of (name, folder, number of subjects whose files are in place).
+
+    Raises
+    ------
+    UsageError : unknown name
+    DataError : there is no data set at `path`
+    """
+    targets = detect(path) if name is None else [(get_card(name).name, locate(name, path))]
+    rows, checked = [], []
+    for target, root in targets:
+        problems, n = _check(target, root, progress)
+        rows += [(p.error.file, p.kind, p.error.found, p.error.expected, p.error.todo) for p in problems]
+        checked.append((target, str(root), n))
+    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    table.attrs["checked"] = checked
+    return table
+
+
+def _check(name: str, root: Path, progress: bool) -> tuple[list[Problem], int]:
+    try:
+        found = scan(name, root)
+    except DataError as error:          # so broken that no subject can be named
+        return [Problem("layout", error)], 0
+    cases = found.cases
+    if progress:
+        from tqdm.auto import tqdm
+
+        cases = tqdm(cases, desc=f"checking {name}", unit="subject")
+    return all_problems(found, cases), len(found.cases)

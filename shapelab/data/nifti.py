@@ -1,0 +1,332 @@
+"""The one place where a NIfTI file is read, so that every broken one ends in one kind of error.
+
+`nibabel` mends some headers as it loads them (a zero or negative voxel size becomes 1 or positive, a wrong voxel
+offset becomes 352) and fails on others deep inside. Here the header's bytes are looked at as they stand, nothing
+is mended, and whatever is wrong is a `DataError` that names the file. nibabel only decodes the fields.
+
+What a file must be: NIfTI-1 or NIfTI-2 in one file (``.nii`` or ``.nii.gz``), three axes of at least two voxels,
+real numbers, voxel sizes above zero in mm that agree with the sform or qform, and as many voxels as the header says.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from nibabel.spatialimages import HeaderDataError
+
+from shapelab.data.scheme import LabelScheme
+from shapelab.errors import DataError
+
+#: Image and label are on one grid if no corner voxel moves by more than this share of the smallest voxel side.
+GRID_TOLERANCE = 0.05
+#: Voxel sizes of the header and lengths of the affine's columns agree to this share.
+SPACING_TOLERANCE = 0.01
+#: Deflate cannot shrink anything by more than 1032 : 1, so a header that claims more than this is wrong.
+MOST_COMPRESSION = 1100
+_HEADER_BYTES = 540                     # NIfTI-2's; NIfTI-1 has 348
+_DAMAGED = "Copy or download the file again."
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """What a NIfTI header says, checked.
+
+    shape (X, Y, Z) voxels; spacing (3,) mm; affine (4, 4) voxel index -> mm; dtype, offset, slope and inter are how
+    the voxels are stored: value = stored * slope + inter.
+    """
+
+    file: Path
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    affine: np.ndarray
+    dtype: np.dtype
+    offset: int
+    slope: float
+    inter: float
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the voxels, not compressed."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+def is_nifti(path: Path) -> bool:
+    """By name alone. The files macOS adds (``._x.nii.gz``) and other hidden ones are not."""
+    return path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
+
+
+def stem(path: Path) -> str:
+    """File name without ``.nii`` or ``.nii.gz``."""
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def find_nifti(folder: Path, name: str) -> Path | None:
+    """``folder/name.nii.gz`` or ``folder/name.nii``, whichever is there."""
+    return next((p for p in (folder / f"{name}.nii.gz", folder / f"{name}.nii") if p.exists()), None)
+
+
+def read_header(path: str | Path) -> Header:
+    """Read and check the header alone; a few hundred bytes, so it is cheap.
+
+    Raises DataError: no such file, not NIfTI, not three axes, voxel size or affine out of order, not in mm.
+    """
+    path = Path(path)
+    with _Stream(path) as stream:
+        return _parse(path, stream.read(_HEADER_BYTES))
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Intensities (X, Y, Z) float32, scaled by the header's slope and intercept.
+
+    Raises DataError: as `read_header`; also truncated or damaged, and NaN or infinite voxels.
+    """
+    header, voxels = _read(Path(path))
+    if header.slope != 1 or header.inter != 0:
+        voxels = voxels * np.float64(header.slope) + header.inter
+    with np.errstate(over="ignore"):            # what overflows becomes infinite and is reported below
+        image = np.ascontiguousarray(voxels, dtype=np.float32)
+    _check_finite(header.file, image)
+    return image
+
+
+def read_label(path: str | Path, scheme: LabelScheme | None = None,
+               mapping: Mapping[int, int] | None = None) -> np.ndarray:
+    """Label map (X, Y, Z), uint8, or uint16 where integers over 255 are in use.
+
+    Parameters
+    ----------
+    scheme : whose integers are allowed; None allows any from 0 to 65535
+    mapping : the file's integers -> the scheme's, see `LabelScheme.remap`
+
+    Raises DataError: as `read_header`; also truncated or damaged, NaN, values that are not integers, negative,
+    over 65535 or outside the scheme, and a label map that is background alone.
+    """
+    header, voxels = _read(Path(path))
+    file = header.file
+    if header.slope != 1 or header.inter != 0:
+        voxels = voxels * np.float64(header.slope) + header.inter
+    if voxels.dtype.kind == "f":
+        voxels = _whole_numbers(file, voxels)
+    low, high = int(voxels.min()), int(voxels.max())
+    if low < 0 or high > 65535:
+        raise DataError(file, f"label value {low if low < 0 else high}", "integers from 0 to 65535",
+                        "Is this the image rather than the label map?")
+    voxels = np.ascontiguousarray(voxels, dtype=np.uint8 if high < 256 else np.uint16)
+    if not high:
+        raise DataError(file, "an empty label map: every voxel is 0", "at least one labelled voxel",
+                        "Leave this subject out, or outline it.")
+    if scheme is None:
+        return voxels
+    if mapping is None:
+        scheme.check(voxels, file)
+        return voxels
+    label = scheme.remap(voxels, mapping, file)
+    if not label.any():
+        raise DataError(file, "an empty label map: the mapping takes every voxel to 0", "at least one labelled voxel",
+                        "Check the mapping.")
+    return label
+
+
+def check_same_grid(label: Header, image: Header) -> None:
+    """Raise DataError unless image and label have one shape and one affine (to `GRID_TOLERANCE` of a voxel)."""
+    todo = "Resample one onto the other's grid, or find the pair that belongs together."
+    if label.shape != image.shape:
+        raise DataError(label.file, f"a label map of {_by(label.shape)} voxels",
+                        f"{_by(image.shape)}, as its image {image.file.name} has", todo)
+    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in label.shape], indexing="ij"), -1).reshape(-1, 3)
+    shift = (corners @ (label.affine - image.affine)[:3, :3].T) + (label.affine - image.affine)[:3, 3]
+    moved, allowed = float(np.linalg.norm(shift, axis=1).max()), GRID_TOLERANCE * min(image.spacing)
+    if moved > allowed:
+        raise DataError(label.file, f"a label map whose affine puts a corner {moved:.3g} mm from where its image "
+                        f"{image.file.name} has it", f"one affine for both (to {allowed:.2g} mm)", todo)
+
+
+def _check_finite(file: Path, array: np.ndarray) -> None:
+    finite = np.isfinite(array)
+    if finite.all():
+        return
+    n, first = int((~finite).sum()), tuple(int(i) for i in np.argwhere(~finite)[0])
+    what = "NaN" if np.isnan(array[first]) else "infinite"
+    raise DataError(file, f"{n} voxel(s) that are not finite, the first ({what}) at {first}", "finite numbers",
+                    "Find out where they come from and write the file again.")
+
+
+def _whole_numbers(file: Path, voxels: np.ndarray) -> np.ndarray:
+    """Floats that hold integers -> int64. A label map saved as float32 is fine as long as nothing is lost."""
+    _check_finite(file, voxels)
+    broken = voxels != np.rint(voxels)
+    if broken.any():
+        raise DataError(file, f"label values that are not integers, such as {voxels[broken][0]:.6g} "
+                        f"({int(broken.sum())} voxels)", "integers",
+                        "Is this an image or a probability map? Resample label maps with nearest neighbour.")
+    return np.clip(voxels, -1, 65536).astype(np.int64)      # clipped: only whether it is in range matters
+
+
+def _by(shape) -> str:
+    return " x ".join(str(int(n)) for n in shape)
+
+
+class _Stream:
+    """The uncompressed bytes of a ``.nii`` or ``.nii.gz``; every failure on the way is a DataError."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self) -> _Stream:
+        if not self.path.is_file():
+            what = "a folder" if self.path.is_dir() else "no such file"
+            raise DataError(self.path, what, "a NIfTI file", "Check the path; was the archive unpacked completely?")
+        try:
+            self.handle = open(self.path, "rb")
+        except OSError as error:
+            raise DataError(self.path, f"a file that cannot be opened ({error.strerror})", "a readable file",
+                            "Check the permissions and the disk.") from None
+        try:
+            self.file = self._unzipped()
+        except BaseException:
+            self.handle.close()
+            raise
+        return self
+
+    def _unzipped(self):
+        self.n = os.fstat(self.handle.fileno()).st_size
+        begins = self.handle.read(24)
+        self.handle.seek(0)
+        if not begins:
+            raise DataError(self.path, "an empty file (0 bytes)", "a NIfTI file", _DAMAGED)
+        zipped = begins[:2] == b"\x1f\x8b"
+        if zipped != (self.path.suffix == ".gz"):
+            found = "gzip content" if zipped else f"no gzip content (it begins with {begins!r})"
+            raise DataError(self.path, found, "plain NIfTI in a .nii, gzip in a .nii.gz",
+                            "Give it the right name." if zipped else f"{_DAMAGED} A text there is often an error page.")
+        return gzip.GzipFile(fileobj=self.handle) if zipped else self.handle
+
+    def __exit__(self, *exception) -> None:
+        self.handle.close()
+
+    def read(self, n: int) -> bytes:
+        try:
+            return self.file.read(n)
+        except EOFError:
+            raise DataError(self.path, f"a truncated gzip file ({self.n} bytes)", "a complete one", _DAMAGED) from None
+        except (OSError, zlib.error) as error:
+            raise DataError(self.path, f"a damaged gzip file ({error})", "an intact one", _DAMAGED) from None
+
+
+def _read(path: Path) -> tuple[Header, np.ndarray]:
+    """Header and voxels (X, Y, Z) as stored; the file is read to its end, so its checksum is checked too."""
+    with _Stream(path) as stream:
+        head = stream.read(_HEADER_BYTES)
+        header = _parse(path, head)
+        wanted = header.offset + header.n_bytes
+        if wanted > MOST_COMPRESSION * stream.n:
+            raise DataError(path, f"a header that announces {wanted} bytes in a file of {stream.n}",
+                            "as many voxels as the header says", _DAMAGED)
+        content = head + stream.read(max(wanted - len(head), 0))
+        extra = stream.read(1)
+    if len(content) < wanted:
+        raise DataError(path, f"a truncated file: {max(len(content) - header.offset, 0)} bytes of voxels",
+                        f"{header.n_bytes}, for {_by(header.shape)} voxels of {header.dtype}", _DAMAGED)
+    if extra or len(content) > wanted:
+        raise DataError(path, "bytes after the last voxel", f"{_by(header.shape)} voxels and nothing more",
+                        "The shape in the header is not that of the array; write the file again.")
+    voxels = np.frombuffer(content, header.dtype, offset=header.offset).reshape(header.shape, order="F")
+    return header, voxels.astype(header.dtype.newbyteorder("="), order="C")
+
+
+def _parse(path: Path, head: bytes) -> Header:
+    raw = _decode(path, head)
+    shape = _shape(path, raw)
+    try:
+        dtype = raw.get_data_dtype()
+    except HeaderDataError:
+        dtype = None
+    if dtype is None or dtype.kind not in "iuf":
+        raise DataError(path, f"voxels of type {dtype or 'code ' + str(int(raw['datatype']))}", "real numbers",
+                        "Convert the file; colour and complex images are not read.")
+    spacing = _spacing(path, raw)
+    affine = _affine(path, raw, spacing)
+    offset, least = float(raw["vox_offset"]), len(raw.binaryblock) + 4      # 4 bytes say whether extensions follow
+    if not np.isfinite(offset) or offset < least or offset != int(offset):
+        raise DataError(path, f"voxels that start at byte {offset:g}", f"at byte {least} or later", _DAMAGED)
+    slope, inter = float(raw["scl_slope"]), float(raw["scl_inter"])
+    if np.isnan(slope) or slope == 0:       # the standard's and nibabel's way to say: not scaled
+        slope, inter = 1.0, 0.0
+    if not np.isfinite(slope) or not np.isfinite(inter):
+        raise DataError(path, f"scl_slope {slope:g} and scl_inter {inter:g} in the header", "finite numbers", _DAMAGED)
+    return Header(path, shape, spacing, affine, dtype, int(offset), slope, inter)
+
+
+def _decode(path: Path, head: bytes) -> Nifti1Header:
+    """Header object from the bytes as they stand (``check=False``: nibabel must not mend them)."""
+    sizes = {int.from_bytes(head[:4], order) for order in ("little", "big")}
+    for size, kind, magic in ((348, Nifti1Header, b"n+1"), (540, Nifti2Header, b"n+2")):
+        if size not in sizes:
+            continue
+        if len(head) < size:
+            raise DataError(path, f"a truncated file: {len(head)} bytes of header", f"{size}", _DAMAGED)
+        order = "<" if int.from_bytes(head[:4], "little") == size else ">"
+        raw = kind(head[:size], endianness=order, check=False)
+        found = bytes(raw["magic"])[:3]
+        if found == magic:
+            return raw
+        if found in (b"ni1", b"ni2"):
+            raise DataError(path, "a header whose voxels are in a second file (.img)", "header and voxels in one file",
+                            "Convert the pair, for instance with nibabel or dcm2niix.")
+    raise DataError(path, f"no NIfTI header (it begins with {head[:16]!r})", "a NIfTI-1 or NIfTI-2 file",
+                    "Convert the file to NIfTI, or download it again.")
+
+
+def _shape(path: Path, raw: Nifti1Header) -> tuple[int, int, int]:
+    n = int(raw["dim"][0])
+    if not 1 <= n <= 7:
+        raise DataError(path, f"{n} axes in the header", "3", _DAMAGED)
+    shape = tuple(int(k) for k in raw["dim"][1 : n + 1])
+    if min(shape) < 1:
+        raise DataError(path, f"an array of {_by(shape)} voxels", "at least two along each of three axes", _DAMAGED)
+    if n > 3:
+        todo = ("Drop the last axis, for instance with nibabel.squeeze_image." if set(shape[3:]) == {1} else
+                "Give one time point or one channel; a cine (4D) is not a label map or a single image.")
+        raise DataError(path, f"a {n}D array, {_by(shape)}", "three axes (X, Y, Z)", todo)
+    if n < 3 or min(shape) == 1:
+        raise DataError(path, f"a {'2D' if n == 3 else f'{n}D'} array, {_by(shape)}",
+                        "three axes (X, Y, Z) of at least two voxels", "Stack the slices into one volume.")
+    return shape
+
+
+def _spacing(path: Path, raw: Nifti1Header) -> tuple[float, float, float]:
+    spacing = tuple(float(s) for s in raw["pixdim"][1:4])
+    if not np.isfinite(spacing).all() or min(spacing) <= 0:
+        raise DataError(path, f"voxel size {' x '.join(f'{s:g}' for s in spacing)} in the header",
+                        "three sizes above zero, in mm", "Write the file again with the scan's voxel size.")
+    unit = {1: "metre", 3: "micrometre"}.get(int(raw["xyzt_units"]) & 7)
+    if unit:
+        raise DataError(path, f"voxel sizes in {unit}", "mm", "Write the file again in mm.")
+    return spacing
+
+
+def _affine(path: Path, raw: Nifti1Header, spacing: tuple[float, float, float]) -> np.ndarray:
+    """The sform, else the qform, else the voxel sizes alone, as nibabel chooses; checked against the voxel sizes."""
+    code = "sform" if int(raw["sform_code"]) > 0 else "qform" if int(raw["qform_code"]) > 0 else "header"
+    todo = "Write the file again with the scan's affine."
+    try:
+        affine = np.asarray(raw.get_best_affine(), dtype=np.float64)
+    except (HeaderDataError, ValueError, np.linalg.LinAlgError):
+        raise DataError(path, "a qform that is not a rotation", "a unit quaternion", todo) from None
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or not abs(np.linalg.det(affine[:3, :3])) > 1e-6 * lengths.prod():
+        raise DataError(path, f"an affine ({code}) that cannot be inverted: {affine[:3].tolist()}",
+                        "an invertible one, in mm", todo)
+    if np.abs(lengths / spacing - 1).max() > SPACING_TOLERANCE:
+        sizes = [" x ".join(f"{s:.4g}" for s in v) for v in (lengths, spacing)]
+        raise DataError(path, f"an affine ({code}) with voxels of {sizes[0]} mm",
+                        f"{sizes[1]} mm, as the header's voxel size says", todo)
+    return affine
