@@ -1,0 +1,376 @@
+"""Pathology from codes: decision-tree ensembles, cross-validated by patient, beside controls.
+
+After ACNN's experiment on ACDC (codes of ED, or of ED and ES, an ensemble of decision trees, 10-fold cross-validation),
+with what a small data set needs: repeats, an interval, a permutation test, and controls.
+
+How each number is made
+-----------------------
+accuracy : share of patients that are right when held out, mean over the repeats of the cross-validation
+low, high : 95 % interval; bootstrap over patients of their out-of-fold correctness (each patient's mean over repeats).
+    It holds the trained models fixed and says what other patients would do to the number. All right gives [1, 1].
+balanced_accuracy : mean over classes of the share that is right, mean over repeats
+p : permutation test on the first repeat's folds, labels shuffled among the patients of a fold, so that each fold keeps
+    its classes as stratification made them (the folds are as likely under every such shuffle) and no space
+    has to be fitted again; (b + 1) / (m + 1) with b of m shuffles at least as accurate. The same model with fewer
+    trees (`PERMUTATION_TREES`), for the observed labels as well as the shuffled ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from sklearn.base import ClassifierMixin, clone
+from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+from sklearn.model_selection import RepeatedStratifiedKFold
+
+from shapelab.errors import DataError, UsageError
+from shapelab.latent.features import FixedFeatures, FoldFeatures, IndexFeatures, random_features
+from shapelab.latent.importance import held_out_importance
+
+CONTROLS = ("volumes", "shuffled", "random")
+KEYS = ["features", "phases", "model"]
+PERMUTATION_TREES = 25
+MODELS: dict[str, ClassifierMixin] = {
+    "forest": RandomForestClassifier(n_estimators=300, max_features="sqrt"),
+    "extra": ExtraTreesClassifier(n_estimators=300, max_features="sqrt"),
+    # Shallow trees on random halves of few patients; the histogram kind needs more rows than a fold has.
+    "boosting": GradientBoostingClassifier(n_estimators=100, max_depth=2, min_samples_leaf=3, subsample=0.8,
+                                           max_features="sqrt"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ClassificationResult:
+    """What a classification gave.
+
+    Attributes
+    ----------
+    table : one row per (features, phases, model), see `classify`
+    predictions : one row per held-out prediction: features, phases, model, repeat, fold, patient, truth, predicted, and
+        the probability of each class, columns p_<class>
+    importances : one row per (features, phases, model, column): `impurity` (mean decrease, mean over all folds'
+        models; a row sums to 1), `held_out` (mean drop of the true class's probability for held-out patients when the
+        column is replaced by other patients' values), `fixed` (whether the column means the same in every fold)
+    classes : sorted
+    """
+
+    table: pd.DataFrame
+    predictions: pd.DataFrame
+    importances: pd.DataFrame
+    classes: tuple
+
+    def select(self, frame: str = "predictions", **keys) -> pd.DataFrame:
+        """Rows of `predictions`, `importances` or `table` of one (features, phases, model); phases as "ED+ES".
+
+        Keys that are not given take their first value in `table`, as classify's first row.
+        """
+        rows = getattr(self, frame)
+        for key in KEYS:
+            value = keys.pop(key, self.table[key].iloc[0])
+            known = list(dict.fromkeys(self.table[key]))
+            if value not in known:
+                raise UsageError(f"ClassificationResult: found {key}={value!r}; expected one of {known}")
+            rows = rows[rows[key] == value]
+        if keys:
+            raise UsageError(f"ClassificationResult: found {sorted(keys)}; expected keys among {KEYS}")
+        return rows
+
+    def confusion(self, normalise: bool = False, **keys) -> pd.DataFrame:
+        """Confusion matrix (rows truth, columns predicted): patients, mean over repeats, or shares of a row."""
+        rows = self.select("predictions", **keys)
+        counts = confusion_matrix(rows["truth"], rows["predicted"], labels=list(self.classes))
+        counts = counts / rows["repeat"].nunique()
+        if normalise:
+            counts = counts / counts.sum(axis=1, keepdims=True)
+        return pd.DataFrame(counts, index=pd.Index(self.classes, name="truth"),
+                            columns=pd.Index(self.classes, name="predicted"))
+
+
+def classify(codes, target: str = "group", model="forest", phases=("ED",), **options) -> pd.DataFrame:
+    """Cross-validated classification of patients from codes; the table of `classification_report`, which see.
+
+    >>> classify(codes, "group", phases=[("ED",), ("ED", "ES")], controls=("random", "shuffled"))  # doctest: +SKIP
+    """
+    return classification_report(codes, target, model, phases, **options).table
+
+
+def classification_report(codes, target: str = "group", model="forest", phases=("ED",), *,
+                          groups: Sequence | None = None, controls: Sequence[str] = (),
+                          indices: pd.DataFrame | None = None, saw_test_shapes: bool = True, difference: bool = True,
+                          n_splits: int = 10, n_repeats: int = 5, permutations: int = 99, seed: int = 0,
+                          n_jobs: int = 1, importances: bool = True, progress: bool = False) -> ClassificationResult:
+    """Classify patients from codes by stratified, repeated, patient-level cross-validation.
+
+    The folds are drawn on a table of one row a patient, so a patient's ED and ES are never in different folds, and are
+    the same for all features, phases and models: rows can be compared. A function of its arguments and `seed`.
+
+    Parameters
+    ----------
+    codes : a Codes table, or `FoldFeatures` (a space fitted in each fold), or a dict {name: either} for several
+    target : fact to predict
+    model : "forest", "extra", "boosting", a scikit-learn classifier, or a list of these
+    phases : ("ED",) or ("ED", "ES"), or a list of such
+    groups : classes to keep, e.g. ("NOR", "DCM", "HCM"); None: all
+    controls : among "volumes" (clinical indices instead of codes; needs `indices`), "shuffled" (the first features with
+        labels shuffled within the folds, anew in each repeat) and "random" (normal numbers instead of codes, as many)
+    indices : as `shapelab.clinical.cardiac_indices` returns them
+    saw_test_shapes : for plain Codes tables: whether their space was fitted on shapes of these patients
+    difference : for plain Codes tables: add ES - ED where both phases are used
+    n_splits, n_repeats : of the cross-validation
+    permutations : of the permutation test; 0 leaves it out (p is NaN)
+    n_jobs : threads
+    importances : compute them (for all but the shuffled control)
+
+    Returns
+    -------
+    `ClassificationResult`; its table has one row per (features, phases, model): accuracy, low, high, balanced_accuracy,
+    p, chance (share of the largest class), n_patients, n_features, n_repeats, saw_test_shapes
+
+    Raises
+    ------
+    UsageError : unknown target, model, group, control or phase; "volumes" without `indices`
+    DataError : a class of fewer than `n_splits` patients (class and counts named), a patient without a phase or
+        without a target, NaN among the codes, features for different patients
+    """
+    sources = _sources(codes, saw_test_shapes, difference)
+    first = next(iter(sources.values()))
+    truth = _truth(first.facts, target, groups, n_splits)
+    phase_sets, models = _phase_sets(phases), _models(model)
+    folds = _folds(truth, n_splits, n_repeats, seed)
+    runs = [(name, source, False) for name, source in sources.items()]
+    runs += _controls(controls, first, indices, truth, folds[0][0], seed)
+    _check_patients(runs, truth.index)
+
+    rows, predictions, weights = [], [], []
+    from tqdm.auto import tqdm
+
+    todo = [(r, p, m) for r in runs for p in phase_sets for m in models.items()]
+    for (name, source, shuffle), phase_set, (model_name, classifier) in tqdm(todo, desc="classify", leave=False,
+                                                                             disable=not progress):
+        keys = {"features": name, "phases": "+".join(phase_set), "model": model_name}
+        tables = _Tables(source, truth.index, phase_set)
+        labels = [_shuffle_within(truth.to_numpy(), parts, _generator(seed, 7, r)) if shuffle else truth.to_numpy()
+                  for r, parts in enumerate(folds)]
+        with Parallel(n_jobs=n_jobs, prefer="threads") as workers:
+            held_out = _cross_validate(tables, labels, folds, classifier, seed, workers, importances and not shuffle)
+            p = _permutation_p(tables, labels[0], folds[0], classifier, permutations, seed, workers)
+        predicted = _predictions(held_out, truth, labels)
+        n_features = tables(folds[0][0]).shape[1]
+        rows.append({**keys, **_scores(predicted, truth.index, seed), "p": p,
+                     "chance": truth.value_counts(normalize=True).max(), "n_patients": len(truth),
+                     "n_features": n_features, "n_repeats": n_repeats, "saw_test_shapes": bool(source.saw_test_shapes)})
+        predictions.append(predicted.assign(**keys))
+        if importances and not shuffle:
+            weights.append(_importances(held_out).assign(**keys, fixed=source.fixed))
+    return ClassificationResult(pd.DataFrame(rows), _keys_first(predictions), _keys_first(weights),
+                                tuple(sorted(truth.unique())))
+
+
+# ---- what is asked for, checked --------------------------------------------------------------------------------------
+
+def _sources(codes, saw_test_shapes: bool, difference: bool) -> dict[str, FoldFeatures]:
+    named = codes if isinstance(codes, Mapping) else {"codes": codes}
+    if not named:
+        raise UsageError("classify: found no codes; expected a Codes table, or FoldFeatures, or a dict of these")
+    return {str(name): FixedFeatures(one, saw_test_shapes, difference) if isinstance(one, pd.DataFrame) else one
+            for name, one in named.items()}
+
+
+def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: int) -> pd.Series:
+    """The target of each patient that takes part, sorted by patient."""
+    if target not in facts:
+        raise UsageError(f"classify: found target={target!r}; expected a fact that is one for each patient: "
+                         f"{sorted(map(str, facts.columns))}")
+    truth = facts[target].sort_index()
+    if truth.isna().any():
+        raise DataError("codes", f"no {target!r} for patient {truth.isna().idxmax()!r}", "one for every patient",
+                        "Leave these patients out.")
+    if groups is not None:
+        unknown = [g for g in groups if g not in set(truth)]
+        if unknown:
+            raise UsageError(f"classify: found groups={list(groups)}; expected among {sorted(truth.unique())}")
+        truth = truth[truth.isin(list(groups))]
+    counts = truth.value_counts()
+    if len(counts) < 2:
+        raise DataError("codes", f"only {target}={counts.index[0]!r}", "at least two classes")
+    if n_splits < 2 or counts.min() < n_splits:
+        raise DataError("codes", f"{counts.min()} patients with {target}={counts.idxmin()!r} "
+                        f"(patients in each class: {counts.sort_index().to_dict()})",
+                        f"at least n_splits={n_splits} (and n_splits at least 2)",
+                        "Use a smaller n_splits, or leave the class out with groups=...")
+    return truth
+
+
+def _phase_sets(phases) -> list[tuple[str, ...]]:
+    if isinstance(phases, str):
+        phases = [phases]
+    sets = [phases] if all(p in ("ED", "ES") for p in phases) else list(phases)
+    sets = [tuple(one.split("+")) if isinstance(one, str) else tuple(one) for one in sets]
+    known = (("ED",), ("ES",), ("ED", "ES"))
+    if not sets or any(one not in known for one in sets):
+        raise UsageError(f"classify: found phases={phases!r}; expected (\"ED\",), (\"ES\",) or (\"ED\", \"ES\"), "
+                         "or a list of these")
+    return sets
+
+
+def _models(model) -> dict[str, ClassifierMixin]:
+    models = {}
+    for one in model if isinstance(model, (list, tuple)) else [model]:
+        if isinstance(one, str):
+            if one not in MODELS:
+                raise UsageError(f"classify: found model={one!r}; expected one of {list(MODELS)} or a classifier")
+            models[one] = MODELS[one]
+        elif hasattr(one, "predict_proba") and hasattr(one, "fit"):
+            models[type(one).__name__] = one
+        else:
+            raise UsageError(f"classify: found model={one!r}; expected one of {list(MODELS)} or a classifier with "
+                             "fit and predict_proba")
+    return models
+
+
+def _controls(controls, first: FoldFeatures, indices, truth: pd.Series, fold, seed: int):
+    unknown = [c for c in controls if c not in CONTROLS]
+    if unknown:
+        raise UsageError(f"classify: found control {unknown[0]!r}; expected among {list(CONTROLS)}")
+    runs = []
+    if "volumes" in controls:
+        if indices is None:
+            raise UsageError("classify: found the control 'volumes' without indices; expected "
+                             "indices=shapelab.clinical.cardiac_indices(cohort)")
+        runs.append(("volumes + EF", IndexFeatures(indices), False))
+    if "shuffled" in controls:
+        runs.append(("shuffled labels", first, True))
+    if "random" in controls:
+        train, test = (list(truth.index[part]) for part in fold)       # a fold that is needed anyway
+        d = first.table(train, test, ("ED",)).shape[1]
+        runs.append(("random codes", random_features(first, d, seed), False))
+    return runs
+
+
+def _check_patients(runs, patients: pd.Index) -> None:
+    for name, source, _ in runs:
+        missing = patients.difference(source.facts.index)
+        if len(missing):
+            raise DataError(name, f"nothing for patient(s) {[str(p) for p in missing[:5]]}",
+                            "the same patients in all features", "Leave these patients out, or supply them.")
+
+
+# ---- cross-validation ------------------------------------------------------------------------------------------------
+
+def _folds(truth: pd.Series, n_splits: int, n_repeats: int, seed: int) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+    """For each repeat, for each fold: positions of train and test patients."""
+    splitter = RepeatedStratifiedKFold(n_splits=n_splits, n_repeats=n_repeats, random_state=seed)
+    pairs = list(splitter.split(np.zeros(len(truth)), truth.to_numpy()))
+    return [pairs[r * n_splits:(r + 1) * n_splits] for r in range(n_repeats)]
+
+
+class _Tables:
+    """Features of a fold as an array in the patients' order; a fold's table is asked for once."""
+
+    def __init__(self, source: FoldFeatures, patients: pd.Index, phases: tuple[str, ...]):
+        self.source, self.patients, self.phases, self.kept = source, patients, phases, {}
+
+    def __call__(self, fold) -> pd.DataFrame:
+        train, test = fold
+        key = "any" if self.source.fixed else train.tobytes()
+        if key not in self.kept:
+            table = self.source.table(list(self.patients[train]), list(self.patients[test]), self.phases)
+            self.kept[key] = table.loc[self.patients].astype(np.float32)
+        return self.kept[key]
+
+
+def _generator(*key: int) -> np.random.Generator:
+    return np.random.default_rng(key)
+
+
+def _shuffle_within(labels: np.ndarray, folds, generator: np.random.Generator) -> np.ndarray:
+    """Labels shuffled among the patients of each test fold."""
+    shuffled = labels.copy()
+    for _, test in folds:
+        shuffled[test] = generator.permutation(labels[test])
+    return shuffled
+
+
+def _fitted(classifier: ClassifierMixin, x: np.ndarray, y: np.ndarray, seed: int, trees: int | None = None):
+    model = clone(classifier)
+    known = model.get_params()
+    model.set_params(**{name: seed for name in known if name.split("__")[-1] == "random_state"})
+    if trees is not None and "n_estimators" in known:
+        model.set_params(n_estimators=min(trees, known["n_estimators"]))
+    return model.fit(x, y)
+
+
+def _cross_validate(tables: _Tables, labels, folds, classifier, seed: int, workers: Parallel, importances: bool):
+    """One record per (repeat, fold). Tables first and in order: fitting spaces is not for several threads at once."""
+    jobs = [(r, f, tables(fold), labels[r], *fold) for r, parts in enumerate(folds) for f, fold in enumerate(parts)]
+
+    def one(repeat, fold, table, y, train, test):
+        x, generator = table.to_numpy(), _generator(seed, 1, repeat, fold)
+        model = _fitted(classifier, x[train], y[train], int(generator.integers(2**31)))
+        record = {"repeat": repeat, "fold": fold, "test": test, "classes": model.classes_,
+                  "probability": model.predict_proba(x[test]), "columns": list(table.columns)}
+        if importances:
+            record["impurity"] = getattr(model, "feature_importances_", np.full(x.shape[1], np.nan))
+            record["held_out"] = held_out_importance(model, x[train], x[test], y[test], generator)
+        return record
+
+    return workers(delayed(one)(*job) for job in jobs)
+
+
+def _permutation_p(tables: _Tables, labels: np.ndarray, folds, classifier, m: int, seed: int,
+                   workers: Parallel) -> float:
+    if m == 0:
+        return float("nan")
+    arrays = [tables(fold).to_numpy() for fold in folds]
+
+    def accuracy(y, permutation):
+        right = 0
+        for f, ((train, test), x) in enumerate(zip(folds, arrays, strict=True)):
+            state = int(_generator(seed, 2, permutation, f).integers(2**31))
+            model = _fitted(classifier, x[train], y[train], state, PERMUTATION_TREES)
+            right += int((model.predict(x[test]) == y[test]).sum())
+        return right / len(y)
+
+    shuffles = [_shuffle_within(labels, folds, _generator(seed, 3, i)) for i in range(m)]
+    observed, *null = workers(delayed(accuracy)(y, i) for i, y in enumerate([labels, *shuffles]))
+    return (sum(a >= observed for a in null) + 1) / (m + 1)
+
+
+def _predictions(held_out: list[dict], truth: pd.Series, labels) -> pd.DataFrame:
+    parts = []
+    for one in held_out:
+        part = pd.DataFrame({"repeat": one["repeat"], "fold": one["fold"], "patient": truth.index[one["test"]],
+                             "truth": labels[one["repeat"]][one["test"]],
+                             "predicted": one["classes"][one["probability"].argmax(axis=1)]})
+        columns = [f"p_{c}" for c in one["classes"]]
+        parts.append(pd.concat([part, pd.DataFrame(one["probability"], columns=columns)], axis=1))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _scores(predicted: pd.DataFrame, patients: pd.Index, seed: int, draws: int = 2000) -> dict[str, float]:
+    right = (predicted["truth"] == predicted["predicted"]).groupby(predicted["patient"]).mean().loc[patients].to_numpy()
+    chosen = _generator(seed, 4).integers(len(right), size=(draws, len(right)))
+    low, high = np.quantile(right[chosen].mean(axis=1), [0.025, 0.975])
+    balanced = [balanced_accuracy_score(rows["truth"], rows["predicted"]) for _, rows in predicted.groupby("repeat")]
+    return {"accuracy": float(right.mean()), "low": float(low), "high": float(high),
+            "balanced_accuracy": float(np.mean(balanced))}
+
+
+def _importances(held_out: list[dict]) -> pd.DataFrame:
+    """Mean over folds; a column that a fold's space does not have counts as zero there."""
+    columns = list(dict.fromkeys(c for one in held_out for c in one["columns"]))
+    means = {kind: sum(pd.Series(one[kind], index=one["columns"]).reindex(columns, fill_value=0.0)
+                       for one in held_out) / len(held_out) for kind in ("impurity", "held_out")}
+    return pd.DataFrame(means).rename_axis("column").reset_index()
+
+
+def _keys_first(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    if not frames:
+        return pd.DataFrame(columns=KEYS)
+    table = pd.concat(frames, ignore_index=True)
+    return table[[*KEYS, *[c for c in table.columns if c not in KEYS]]]

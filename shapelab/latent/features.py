@@ -1,0 +1,214 @@
+"""Where a classifier's columns come from, fold by fold.
+
+A shape space is learned from shapes. If the shapes of a test patient were among them, the classifier's score is not
+that of an unseen patient. So features either are fitted inside each fold, on the training patients alone
+(`SpaceFeatures`), or they say that they saw the test shapes (`FixedFeatures`); the result carries it on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+
+from shapelab.errors import DataError, UsageError
+from shapelab.latent.codes import check_table, code_columns, codes_table, patient_rows, read_codes, write_codes
+from shapelab.latent.space import ShapeSpace, encode_batches
+
+#: Columns of `shapelab.clinical.cardiac_indices` that are known from ED alone, and those that need ES.
+ED_INDICES = ("LVV_ED", "RVV_ED", "LVM", "RVM")
+ES_INDICES = ("LVV_ES", "RVV_ES", "LVEF", "RVEF")
+
+
+@runtime_checkable
+class FoldFeatures(Protocol):
+    """Features of patients, made anew for each fold.
+
+    Attributes
+    ----------
+    saw_test_shapes : whether a test patient's shape had a part in how features are made
+    fixed : whether a column means the same in every fold (False where a space is fitted in each)
+    facts : DataFrame, index = patient, one row a patient
+    """
+
+    saw_test_shapes: bool
+    fixed: bool
+
+    @property
+    def facts(self) -> pd.DataFrame: ...
+
+    def table(self, train: Sequence[str], test: Sequence[str], phases: Sequence[str]) -> pd.DataFrame:
+        """Features (index = patient) of the train and test patients; what is fitted is fitted without `test`."""
+        ...
+
+
+class FixedFeatures:
+    """Codes as they are, of a space that was fitted before.
+
+    Parameters
+    ----------
+    codes : Codes table. With a column `phase`: one row a subject, a column `patient` is needed. Without: one row a
+        patient (index, or column `patient`), taken as it stands whatever phases are asked for.
+    saw_test_shapes : whether the space was fitted on shapes of these patients. True unless you know better.
+    difference : add ES - ED where both phases are used
+    """
+
+    fixed = True
+
+    def __init__(self, codes: pd.DataFrame, saw_test_shapes: bool = True, difference: bool = True):
+        check_table(codes, where="codes")
+        self.codes, self.saw_test_shapes, self.difference = codes, saw_test_shapes, difference
+        if "phase" not in codes and "patient" in codes:
+            self.codes = codes.set_index("patient")
+            check_table(self.codes, where="codes")
+
+    @property
+    def facts(self) -> pd.DataFrame:
+        if "phase" not in self.codes:
+            return self.codes.drop(columns=code_columns(self.codes))
+        return patient_facts(self.codes.drop(columns=code_columns(self.codes)))
+
+    def table(self, train: Sequence[str], test: Sequence[str], phases: Sequence[str]) -> pd.DataFrame:
+        rows = self.codes
+        if "phase" in rows:
+            rows = patient_rows(rows[rows["patient"].isin([*train, *test])], phases, self.difference)
+        return rows.loc[[*train, *test], code_columns(rows)]
+
+
+class IndexFeatures:
+    """Clinical indices, a control: volumes and mass at ED, with ES volumes and ejection fractions where ES is used.
+
+    Parameters
+    ----------
+    indices : as `shapelab.clinical.cardiac_indices` returns them, index = patient
+    """
+
+    saw_test_shapes, fixed = False, True
+
+    def __init__(self, indices: pd.DataFrame):
+        self.indices = indices
+        self._columns = {"ED": [c for c in ED_INDICES if c in indices], "ES": [c for c in ES_INDICES if c in indices]}
+        if not self._columns["ED"]:
+            raise UsageError(f"IndexFeatures: found columns {list(indices.columns[:6])}; expected those of "
+                             "shapelab.clinical.cardiac_indices")
+        for column in [*self._columns["ED"], *self._columns["ES"]]:
+            holes = ~np.isfinite(indices[column].to_numpy(dtype=float))
+            if holes.any():
+                raise DataError("indices", f"NaN or infinity in {column!r} of patient {indices.index[holes][0]!r}",
+                                "a finite number")
+
+    @property
+    def facts(self) -> pd.DataFrame:
+        return self.indices.drop(columns=[*self._columns["ED"], *self._columns["ES"]])
+
+    def table(self, train: Sequence[str], test: Sequence[str], phases: Sequence[str]) -> pd.DataFrame:
+        columns = [c for phase in ("ED", "ES") if phase in phases for c in self._columns[phase]]
+        if "ED" not in phases:                    # an ejection fraction needs both
+            columns = [c for c in columns if not c.endswith("EF")]
+        return self.indices.loc[[*train, *test], columns]
+
+
+class SpaceFeatures:
+    """Codes of a shape space that is fitted anew in each fold, on the shapes of that fold's training patients.
+
+    All phases in `table` serve to fit, whatever phases are classified, so several models and choices of phases share
+    one fit. Only the codes are kept (N x d numbers), not the spaces.
+
+    Parameters
+    ----------
+    labels : (N, X, Y, Z) integers, on one grid, as `shapelab.grid.stack_labels` gives them
+    table : facts of the N label maps, columns `patient` and `phase`, index = subject id
+    make_space : function (labels (n, X, Y, Z), seed) -> fitted `ShapeSpace`. The seed is a function of the training
+        patients and of `seed`, so it may also name a folder for checkpoints.
+    seed : integer from 0
+    difference : add ES - ED where both phases are used
+    with_others : fit also on patients of `table` that are not classified (other groups); never on test patients
+    cache : folder to keep the codes of each fold in (CSV), so that a killed run goes on where it was
+    cache_key : says what `make_space` does; a cache is only used again for the same key, labels and training patients
+    """
+
+    saw_test_shapes, fixed = False, False
+
+    def __init__(self, labels: np.ndarray, table: pd.DataFrame, make_space: Callable[[np.ndarray, int], ShapeSpace],
+                 seed: int = 0, difference: bool = True, with_others: bool = False,
+                 cache: str | Path | None = None, cache_key: str | None = None):
+        if len(labels) != len(table):
+            raise UsageError(f"SpaceFeatures: found {len(labels)} label maps and {len(table)} rows of facts; "
+                             "expected as many of both")
+        for needed in ("patient", "phase"):
+            if needed not in table:
+                raise UsageError(f"SpaceFeatures: found no column {needed!r}; expected one, as stack_labels returns it")
+        if cache is not None and not cache_key:
+            raise UsageError("SpaceFeatures: found cache without cache_key; expected a text that says what make_space "
+                             "does, or codes of another space might be taken for this one's")
+        self.labels, self.subjects, self.make_space = labels, table, make_space
+        self.seed, self.difference, self.with_others = seed, difference, with_others
+        self.cache = None if cache is None else Path(cache)
+        self._content = hashlib.sha256(f"{cache_key}|{labels.shape}|{list(table.index)}".encode())
+        if cache is not None:
+            self._content.update(np.ascontiguousarray(labels))
+        self._codes: dict[str, pd.DataFrame] = {}
+
+    @property
+    def facts(self) -> pd.DataFrame:
+        return patient_facts(self.subjects)
+
+    def table(self, train: Sequence[str], test: Sequence[str], phases: Sequence[str]) -> pd.DataFrame:
+        fitted_on = self.subjects["patient"].isin(train)
+        if self.with_others:
+            fitted_on = ~self.subjects["patient"].isin(test)
+        codes = self.codes(sorted(self.subjects.loc[fitted_on, "patient"].unique()))
+        return FixedFeatures(codes, False, self.difference).table(train, test, phases)
+
+    def codes(self, patients: Sequence[str]) -> pd.DataFrame:
+        """Codes table of all subjects, from a space fitted on these patients; kept for the next call."""
+        identity = self._content.copy()
+        identity.update(f"{self.seed}|{list(patients)}".encode())
+        key = identity.hexdigest()
+        if key not in self._codes:
+            file = None if self.cache is None else self.cache / f"codes-{key[:20]}.csv"
+            if file is not None and file.exists():
+                self._codes[key] = read_codes(file, required=("patient", "phase"))
+            else:
+                self._codes[key] = self._fit(patients)
+                if file is not None:
+                    write_codes(self._codes[key], file)
+        return self._codes[key]
+
+    def _fit(self, patients: Sequence[str]) -> pd.DataFrame:
+        chosen = self.subjects["patient"].isin(patients).to_numpy()
+        seed = int(hashlib.sha256(f"{self.seed}|{list(patients)}".encode()).hexdigest()[:7], 16)
+        space = self.make_space(self.labels[chosen], seed)
+        return codes_table(encode_batches(space, self.labels), self.subjects[["patient", "phase"]])
+
+
+def random_features(like: FoldFeatures, d: int, seed: int) -> FixedFeatures:
+    """A control without information: d normal numbers for each patient and phase, for the patients of `like`."""
+    facts = like.facts
+    generator = np.random.default_rng(seed)
+    parts = [codes_table(generator.normal(size=(len(facts), d)),
+                         facts.assign(patient=facts.index, phase=phase).set_axis(facts.index.astype(str) + f"_{phase}"))
+             for phase in ("ED", "ES")]
+    return FixedFeatures(pd.concat(parts), saw_test_shapes=False, difference=getattr(like, "difference", True))
+
+
+def patient_facts(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a patient: the facts that all rows of a patient agree on (gaps agree with anything)."""
+    if "patient" not in table:
+        raise UsageError("codes: found no column 'patient'; expected one, to keep a patient's phases together")
+    grouped = table.groupby("patient", sort=True)
+    hashable = [c for c in table.columns if c != "patient" and table[c].map(_hashable).all()]
+    same = [c for c in hashable if (grouped[c].nunique() <= 1).all()]
+    return grouped[same].first()
+
+
+def _hashable(value) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,198 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+
+from shapelab.errors import DataError, UsageError
+from shapelab.latent import ClassificationResult, SpaceFeatures, classification_report, classify
+from shapelab.latent.classification import _folds, _shuffle_within
+
+SMALL = RandomForestClassifier(n_estimators=10, max_features=None)     # every tree finds the one good column
+QUICK = {"n_splits": 5, "n_repeats": 2, "permutations": 0}
+
+
+def codes_of(n=30, d=4, signal=10.0, groups="ABC", seed=0):
+    """n patients, ED and ES; z01 at ED tells the group apart by `signal` standard deviations, the rest is noise."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        for phase in ("ED", "ES"):
+            z = rng.normal(size=d)
+            z[1] += signal * (i % len(groups)) * (phase == "ED")
+            rows.append({"patient": f"p{i:02d}", "phase": phase, "group": groups[i % len(groups)],
+                         **{f"z{k:02d}": z[k] for k in range(d)}})
+    return pd.DataFrame(rows, index=[f"{r['patient']}_{r['phase']}" for r in rows])
+
+
+def test_separable_groups_are_all_right():
+    table = classify(codes_of(), model=SMALL, **{**QUICK, "permutations": 19})
+    row = table.iloc[0]
+    assert (row["accuracy"], row["low"], row["high"], row["balanced_accuracy"]) == (1, 1, 1, 1)
+    assert row["p"] == 1 / 20                       # no shuffle of 19 is as good: the smallest p there is
+    assert (row["n_patients"], row["n_features"], row["phases"]) == (30, 4, "ED")
+    assert row["saw_test_shapes"] and row["chance"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("model", ["forest", "extra", "boosting"])
+def test_every_named_model_learns(model):
+    table = classify(codes_of(groups="AB"), model=model, n_splits=3, n_repeats=1, permutations=0, importances=False)
+    assert table["accuracy"].item() > 0.9 and np.isnan(table["p"].item())
+
+
+def test_controls_without_information_are_at_chance():
+    table = classify(codes_of(n=48), model=SMALL, controls=("shuffled", "random"), n_splits=3, n_repeats=4,
+                     permutations=19).set_index("features")
+    assert list(table.index) == ["codes", "shuffled labels", "random codes"]
+    for control in ("shuffled labels", "random codes"):
+        row = table.loc[control]
+        assert row["low"] <= 1 / 3 <= row["high"] and row["p"] > 0.05
+    assert table.loc["codes", "accuracy"] == 1
+    assert table["saw_test_shapes"].to_dict() == {"codes": True, "shuffled labels": True, "random codes": False}
+
+
+def test_several_features_phases_and_models_share_the_folds():
+    result = classification_report({"good": codes_of(), "noise": codes_of(signal=0)}, model=[SMALL, LogisticRegression()],
+                                   phases=[("ED",), "ED+ES"], **QUICK)
+    assert isinstance(result, ClassificationResult) and len(result.table) == 8
+    assert result.table.groupby("phases")["n_features"].unique().map(list).to_dict() == {"ED": [4], "ED+ES": [12]}
+    folds = result.predictions.pivot_table(index=["repeat", "patient"], columns=["features", "phases", "model"],
+                                           values="fold")
+    assert (folds.nunique(axis=1) == 1).all()
+    good = result.table[result.table["features"] == "good"]
+    assert (good["accuracy"] > 0.9).all()
+    impurity = result.importances.groupby("model")["impurity"]
+    assert impurity.count().to_dict() == {"LogisticRegression": 0, "RandomForestClassifier": 32}     # no trees: NaN
+
+
+def test_numbers_agree_with_the_predictions():
+    result = classification_report(codes_of(signal=1.0), model=SMALL, **QUICK)
+    row, predictions = result.table.iloc[0], result.predictions
+    assert len(predictions) == 60 and predictions.groupby(["repeat", "patient"]).size().eq(1).all()
+    right = predictions["truth"] == predictions["predicted"]
+    assert row["accuracy"] == pytest.approx(right.mean())
+    assert row["low"] < row["accuracy"] < row["high"]
+    balanced = [balanced_accuracy_score(r["truth"], r["predicted"]) for _, r in predictions.groupby("repeat")]
+    assert row["balanced_accuracy"] == pytest.approx(np.mean(balanced))
+    confusion = result.confusion()
+    assert confusion.to_numpy().sum() == 30 and np.trace(confusion) / 30 == pytest.approx(row["accuracy"])
+    np.testing.assert_allclose(result.confusion(normalise=True).sum(axis=1), 1)
+    probabilities = predictions[["p_A", "p_B", "p_C"]]
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert (probabilities.idxmax(axis=1).str[2:] == predictions["predicted"]).all()
+
+
+def test_same_seed_same_table_whatever_the_threads():
+    codes = codes_of(signal=1.0)
+    options = {**QUICK, "model": SMALL, "n_splits": 3, "permutations": 2, "controls": ("shuffled", "random")}
+    first = classify(codes, seed=3, **options)
+    pd.testing.assert_frame_equal(first, classify(codes, seed=3, n_jobs=2, **options))
+    pd.testing.assert_frame_equal(first, classify(codes.sample(frac=1, random_state=1), seed=3, **options))
+    assert not first.equals(classify(codes, seed=4, **options))
+
+
+def test_shuffles_keep_the_classes_of_each_fold():
+    truth = pd.Series(list("AAABBBCCC") * 4)
+    parts = _folds(truth, 4, 1, 0)[0]
+    shuffled = _shuffle_within(truth.to_numpy(), parts, np.random.default_rng(0))
+    assert (shuffled != truth).any()
+    for _, test in parts:
+        assert sorted(shuffled[test]) == sorted(truth[test])
+
+
+class Recording:
+    """A space of two codes: how full the map is, and whether this very map was among those it was fitted on."""
+
+    fits: list = []
+
+    def __init__(self, labels, seed):
+        self.seen = {one.tobytes() for one in labels}
+        Recording.fits.append(self.seen)
+
+    def encode(self, labels):
+        return np.array([[one.mean(), one.tobytes() in self.seen] for one in labels], dtype=np.float32)
+
+
+def test_no_space_ever_saw_a_shape_of_its_test_patients():
+    codes = codes_of(n=20, groups="AB")
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, size=(40, 4, 4, 3)).astype(np.uint8)
+    Recording.fits = []
+    features = SpaceFeatures(labels, codes[["patient", "phase", "group"]], Recording)
+    result = classification_report({"space": features}, model=[SMALL, LogisticRegression()],
+                                   phases=[("ED",), ("ED", "ES")], **{**QUICK, "permutations": 3})
+    assert len(Recording.fits) == 10                 # 5 folds x 2 repeats, shared by models, phases and permutations
+    assert not result.table["saw_test_shapes"].any()
+    shapes = {p: [labels[i].tobytes() for i in np.flatnonzero(codes["patient"] == p)] for p in set(codes["patient"])}
+    for repeat, seen in zip(np.repeat([0, 1], 5), Recording.fits, strict=True):
+        unseen = {p for p, both in shapes.items() if not seen.intersection(both)}
+        rows = result.predictions[(result.predictions["repeat"] == repeat)
+                                  & (result.predictions["model"] == "LogisticRegression")]
+        held_out = [set(rows.loc[rows["fold"] == f, "patient"]) for f in range(5)]
+        assert unseen in held_out                    # exactly one fold's patients, both phases of each
+    with pytest.raises(UsageError, match="fitted in each fold"):
+        from shapelab.latent import important_dimensions
+        important_dimensions(result)
+
+
+def test_volumes_control():
+    rng = np.random.default_rng(0)
+    codes = codes_of(signal=0)
+    patients = sorted(codes["patient"].unique())
+    group = codes.groupby("patient")["group"].first()
+    indices = pd.DataFrame({c: rng.normal(size=30) for c in ("LVV_ED", "RVV_ED", "LVV_ES", "RVV_ES", "RVEF", "LVM")},
+                           index=patients).assign(LVEF=group.map({"A": 20, "B": 50, "C": 80}), group=group)
+    table = classify(codes, model=SMALL, phases=["ED", "ED+ES"], controls=("volumes",), indices=indices, **QUICK)
+    volumes = table[table["features"] == "volumes + EF"].set_index("phases")
+    assert volumes["n_features"].to_dict() == {"ED": 3, "ED+ES": 7}
+    assert volumes.loc["ED+ES", "accuracy"] == 1 > volumes.loc["ED", "accuracy"]
+    with pytest.raises(DataError, match=r"volumes \+ EF: found nothing for patient\(s\) \['p04'\]"):
+        classify(codes, controls=("volumes",), indices=indices.drop("p04"), **QUICK)
+
+
+def test_groups_are_chosen():
+    result = classification_report(codes_of(groups="ABCDE"), model=SMALL, groups=["E", "A"], **QUICK)
+    assert result.classes == ("A", "E") and result.table["n_patients"].item() == 12
+
+
+def test_somebody_elses_table_of_one_row_a_patient():
+    codes = codes_of()
+    codes = codes[codes["phase"] == "ED"].drop(columns=["phase", "patient"])
+    assert classify(codes, model=SMALL, **QUICK)["accuracy"].item() == 1
+
+
+@pytest.mark.parametrize("options, error, message", [
+    ({"target": "diagnosis"}, UsageError, r"target='diagnosis'; expected .*'group'"),
+    ({"model": "svm"}, UsageError, "model='svm'"),
+    ({"model": 3}, UsageError, "model=3"),
+    ({"phases": ("ED", "MID")}, UsageError, "phases="),
+    ({"controls": ("volumes",)}, UsageError, "without indices"),
+    ({"controls": ("noise",)}, UsageError, "control 'noise'"),
+    ({"groups": ("A", "Z")}, UsageError, "'Z'"),
+    ({"groups": ("A",)}, DataError, "only group='A'"),
+    ({"n_splits": 11}, DataError, r"10 patients with group='A' .*\{'A': 10, 'B': 10, 'C': 10\}.*n_splits=11"),
+])
+def test_bad_arguments(options, error, message):
+    with pytest.raises(error, match=message):
+        classify(codes_of(), **{**QUICK, **options})
+
+
+def test_bad_tables():
+    codes = codes_of()
+    with pytest.raises(DataError, match=r"no ES row for patient\(s\) \['p07'\]"):
+        classify(codes.drop("p07_ES"), phases=("ED", "ES"), **QUICK)
+    with pytest.raises(DataError, match="NaN or infinity in column 'z02', subject 'p03_ED'"):
+        classify(codes.assign(z02=codes["z02"].where(codes.index != "p03_ED")), **QUICK)
+    with pytest.raises(DataError, match="no 'group' for patient 'p05'"):
+        classify(codes.assign(group=codes["group"].where(codes["patient"] != "p05")), **QUICK)
+    with pytest.raises(UsageError, match="no codes"):
+        classify({}, **QUICK)
+
+
+def test_unknown_row_is_named():
+    result = classification_report(codes_of(), model=SMALL, **QUICK)
+    with pytest.raises(UsageError, match="model='boosting'; expected one of \\['RandomForestClassifier'\\]"):
+        result.confusion(model="boosting")
+    with pytest.raises(UsageError, match="'fold'"):
+        result.select(fold=1)
