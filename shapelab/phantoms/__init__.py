@@ -1,0 +1,18 @@
+"""Synthetic hearts with known answers: labels, landmarks and images from one set of implicit surfaces."""
+
+from shapelab.phantoms.anatomy import LANDMARKS, Heart, build_heart
+from shapelab.phantoms.cohort import heart_cohort
+from shapelab.phantoms.heart import HeartSurfaces, label_batch
+from shapelab.phantoms.population import GROUPS, TERRITORIES, draw_factors
+
+__all__ = [
+    "GROUPS",
+    "LANDMARKS",
+    "TERRITORIES",
+    "Heart",
+    "HeartSurfaces",
+    "build_heart",
+    "draw_factors",
+    "heart_cohort",
+    "label_batch",
+]

@@ -1,0 +1,132 @@
+"""How a slice stack lies over a heart: spacing, matrix, first slice, breath-hold shifts, the observer's hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from shapelab.errors import UsageError
+from shapelab.phantoms.anatomy import Heart
+from shapelab.phantoms.heart import ANGLES, N_ANGLES, HeartSurfaces, slice_curves
+
+HR_SPACING = (1.25, 1.25, 2.0)
+FIELD_MM = (180.0, 180.0, 128.0)  # of a fixed grid: holds every heart the population draws, RV wall included
+# ACDC's in-plane spacings and slice distances, with their shares
+LR_IN_PLANE = (1.3671875, 1.4063, 1.4453, 1.4844, 1.5625, 1.6406, 1.6797, 1.7578, 1.7857, 1.875)
+LR_IN_PLANE_SHARE = (0.22, 0.05, 0.10, 0.09, 0.28, 0.05, 0.06, 0.06, 0.05, 0.04)
+LR_THROUGH_PLANE, LR_THROUGH_PLANE_SHARE = (10.0, 5.0, 7.0), (0.88, 0.10, 0.02)
+MARGIN_MM = 12.0  # least distance from a heart to the edge of a cropped LR image
+# Standard deviation (mm) of a contour about its smooth course, per angular frequency from 0: measured between
+# neighbouring ACDC slices, two thirds of it given to the hand. LV curves, then RV.
+LV_HAND = np.array([0.18, 0.18, 0.20, 0.16, 0.13, 0.11, 0.09, 0.08, 0.06, 0.05])
+RV_HAND = np.array([0.3, 0.5, 0.55, 0.45, 0.38, 0.32, 0.26, 0.22, 0.18, 0.16])
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where and how one patient was scanned; the same for ED and ES.
+
+    shape, spacing (mm) : of the arrays
+    origin : (x, y, z) mm of the mitral valve's centre at ED, voxel (0, 0, 0) at 0
+    shift : (Z, 2) mm, in-plane displacement of each slice: one breath-hold a slice, shared by both phases
+    hand : strength of the contour noise, 1 as in ACDC, 0 none
+    """
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    shift: np.ndarray
+    hand: float
+
+    @property
+    def affine(self) -> np.ndarray:
+        return np.diag([*self.spacing, 1.0])
+
+
+def check_resolution(resolution) -> tuple[float, float, float] | str:
+    """"HR", "LR", or a spacing (x, y, z) in mm; UsageError otherwise."""
+    if isinstance(resolution, str):
+        if resolution not in ("HR", "LR"):
+            raise UsageError(f"heart_cohort: found resolution={resolution!r}; expected 'HR', 'LR' or a spacing in mm")
+        return resolution
+    try:
+        spacing = tuple(float(s) for s in resolution)
+    except (TypeError, ValueError):
+        spacing = ()
+    if len(spacing) != 3 or not np.isfinite(spacing).all() or not 0.25 <= min(spacing) <= max(spacing) <= 20:
+        raise UsageError(
+            f"heart_cohort: found resolution={resolution!r}; expected 'HR', 'LR' or three spacings of 0.25 to 20 mm"
+        )
+    return spacing
+
+
+def extent(hearts: list[HeartSurfaces], angle: float) -> np.ndarray:
+    """Box of all surfaces, (2, 3) mm: lowest and highest x, y, z about the origin, turned by `angle` in the plane."""
+    corners = []
+    c, s = np.cos(angle), np.sin(angle)
+    for h in hearts:
+        low = float(min(h.lv_base, h.rv_base))
+        high = float(max(h.lv_base + h.epi_length, h.rv_base + h.rv_length))
+        z = torch.linspace(low, high - 1e-3, 24)
+        curves = slice_curves(h, z)
+        for k, pole in ((1, curves.lv), (3, curves.rv_pole)):
+            r = curves.radii[k, 0].numpy()
+            x = pole[0, :, :1].numpy() + r * np.cos(ANGLES)
+            y = pole[0, :, 1:].numpy() + r * np.sin(ANGLES)
+            height = np.broadcast_to(z.numpy()[:, None], r.shape)
+            points = np.stack([c * x - s * y, s * x + c * y, height], -1)[r > 0]
+            corners += [points.min(0), points.max(0)]
+    return np.stack([np.min(corners, 0), np.max(corners, 0)])
+
+
+def make_stack(
+    seed: int, index: int, f: Mapping[str, float], hearts: Mapping[str, Heart], resolution, shift_mm: float,
+    hand: float, missing: int,
+) -> Stack:  # fmt: skip
+    """Lay a slice stack over one patient's heart; a function of (seed, index) and the arguments.
+
+    resolution : "LR" draws ACDC-like spacing, matrix and stack; else a fixed field with the heart in its middle
+    shift_mm : sd of the breath-hold displacement of a slice, each of x and y
+    missing : number of slices not taken at the apex
+    """
+    rng = np.random.default_rng([int(seed), int(index), 2])
+    low, high = extent([h.surfaces for h in hearts.values()], np.deg2rad(f["angle"]))
+    if resolution == "LR":
+        in_plane = float(rng.choice(LR_IN_PLANE, p=LR_IN_PLANE_SHARE))
+        dz = float(rng.choice(LR_THROUGH_PLANE, p=LR_THROUGH_PLANE_SHARE))
+        spacing = (in_plane, in_plane, dz)
+        need = np.ceil((high - low + 2 * MARGIN_MM)[:2] / in_plane)
+        matrix = [int(max(8 * np.ceil(n / 8), rng.choice([112, 120, 128, 128, 136, 144]))) for n in need]
+        free = np.array(matrix) * in_plane - (high - low)[:2]
+        at = -low[:2] + free * np.clip(0.5 + 0.12 * rng.standard_normal(2), 0.3, 0.7)
+        # The base is cut somewhere between two slices; at times the stack starts one slice above it.
+        above = int(rng.random() < 0.35)
+        z = dz * (above - rng.uniform(0.2, 0.8))
+        below = int(rng.choice([0, 0, 1, 2]))
+        n = int(np.ceil((z + high[2]) / dz)) + below - missing
+        shape, origin = (*matrix, max(n, 3)), (float(at[0]), float(at[1]), float(z))
+    else:
+        spacing = HR_SPACING if resolution == "HR" else resolution
+        shape = tuple(int(np.ceil(mm / s)) for mm, s in zip(FIELD_MM, spacing))
+        middle = (np.array(shape) - 1) / 2 * spacing
+        origin = tuple(float(v) for v in middle - (low + high) / 2)
+        if missing:
+            shape = (*shape[:2], shape[2] - missing)
+    shift = shift_mm * np.clip(rng.standard_normal((shape[2], 2)), -2.5, 2.5)
+    return Stack(shape, spacing, origin, shift, hand)
+
+
+def contour_noise(seed: int, index: int, phase: str, stack: Stack) -> np.ndarray | None:
+    """The observer's hand: (3, 1, Z, T) mm added to endocardium, epicardium and RV; None where the strength is 0."""
+    if stack.hand == 0:
+        return None
+    rng = np.random.default_rng([int(seed), int(index), 3, ("ED", "ES").index(phase)])
+    n = stack.shape[2]
+    amount = rng.standard_normal((2, 3, n, len(LV_HAND)))
+    amount *= stack.hand * np.stack([LV_HAND, LV_HAND, RV_HAND])[:, None]
+    turns = np.arange(len(LV_HAND))[:, None] * ANGLES
+    noise = amount[0].reshape(-1, len(LV_HAND)) @ np.cos(turns) + amount[1].reshape(-1, len(LV_HAND)) @ np.sin(turns)
+    return noise.reshape(3, 1, n, N_ANGLES).astype(np.float32)
