@@ -21,6 +21,8 @@ export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export JUPYTER_PLATFORM_DIRS := 1
+# A plotly figure as its own JSON, without 4 MB of script in every notebook; JupyterLab draws it.
+export PLOTLY_RENDERER ?= plotly_mimetype
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -92,10 +94,10 @@ format: $(STAMP)
 
 # One thread a process: the processes are as many as the cores.
 unit: $(STAMP)
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PYTEST) -q -n $(WORKERS) -m "not browser" tests
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PYTEST) -q -n $(WORKERS) --dist loadfile -m "not browser" tests
 
 test-fast: $(STAMP) lint
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PYTEST) -q -n $(WORKERS) -m "not browser and not slow" tests
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PYTEST) -q -n $(WORKERS) --dist loadfile -m "not browser and not slow" tests
 
 # The outputs that nbval compares are those of the quick profile, whatever the machine has.
 notebooks-test: export SHAPELAB_PROFILE = quick

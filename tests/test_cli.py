@@ -1,0 +1,243 @@
+"""The command line: arguments, exit codes, messages. What a command calls is replaced by a stand-in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import shapelab
+from shapelab import cli
+from shapelab.errors import DataError, ShapelabError, UsageError
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """``stand_in("shapelab.data", fetch=...)``: replace a module by one that has just these names."""
+
+    def replace(name: str, **names) -> None:
+        module = types.ModuleType(name)
+        vars(module).update(names)
+        parent, _, child = name.rpartition(".")
+        monkeypatch.setitem(sys.modules, name, module)
+        if parent in sys.modules:
+            monkeypatch.setattr(sys.modules[parent], child, module, raising=False)
+
+    return replace
+
+
+def card(**facts) -> types.SimpleNamespace:
+    known = {"name": "acdc", "title": "Hearts", "licence": "CC", "home": "acdc.example", "folder": "acdc"}
+    return types.SimpleNamespace(**known | {"fetchable": False} | facts)
+
+
+# ------------------------------------------------------------------------------------------------ as a whole
+
+
+def test_help_is_instant_and_loads_nothing_heavy():
+    code = "import sys, shapelab.cli\ntry:\n shapelab.cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print(sorted({'torch', 'numpy', 'rich', 'nbclient'} & set(sys.modules)))"
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - start)
+    assert done.stdout.endswith("[]\n"), done.stdout
+    assert "notebooks" in done.stdout and "doctor" in done.stdout
+    assert min(times) < 0.5
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"shapelab {shapelab.__version__}\n"
+
+
+def test_python_m_shapelab_is_the_same():
+    done = subprocess.run([sys.executable, "-m", "shapelab", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"shapelab {shapelab.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["dance"],
+        ["data"],
+        ["data", "fetch"],
+        ["data", "check"],
+        ["experiment"],
+        ["experiment", "pathology", "--data", "mnist"],
+        ["experiment", "pathology", "--profile", "fast"],
+        ["experiment", "pathology", "--groups", "NOR"],
+        ["experiment", "pathology", "--groups", "NOR,NOR"],
+        ["experiment", "pathology", "--groups", "NOR,COLD"],
+        ["notebooks", "--jobs", "0"],
+        ["notebooks", "--timeout", "soon"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert "usage: shapelab" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (ShapelabError("no luck"), 1, "shapelab: no luck\n"),
+        (
+            DataError("a.nii.gz", "NaN", "finite numbers", "Repair it."),
+            1,
+            "shapelab: a.nii.gz: found NaN; expected finite numbers. Repair it.\n",
+        ),
+        (UsageError("not so"), 2, "shapelab: not so\n"),
+        (KeyboardInterrupt(), 130, "shapelab: interrupted\n"),
+    ],
+)
+def test_an_error_is_one_message_and_a_code(error, code, message, stand_in, capsys):
+    def fetch(name, root):
+        raise error
+
+    stand_in("shapelab.data", fetch=fetch)
+    assert cli.main(["data", "fetch", "acdc", "--root", "here"]) == code
+    assert capsys.readouterr().err == message
+
+
+def test_a_mistake_of_ours_is_not_hidden(stand_in):
+    def fetch(name, root):
+        raise ZeroDivisionError
+
+    stand_in("shapelab.data", fetch=fetch)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["data", "fetch", "acdc", "--root", "here"])
+
+
+def test_a_reader_that_stops_reading_is_no_error():
+    code = "import shapelab.cli as c\nrows = [['x' * 99] * 9] * 9999\n"
+    code += "c._doctor = lambda a: c._print_table(['a'] * 9, rows)\nimport sys\nsys.exit(c.main(['doctor']))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert (process.wait(), errors) == (0, "")
+
+
+# ------------------------------------------------------------------------------------------------ shapelab data
+
+
+def test_data_list(stand_in, tmp_path, monkeypatch, capsys):
+    (tmp_path / "acdc").mkdir()
+    cards = [
+        card(),
+        card(name="hippocampus", folder="Task04", fetchable=True),
+        card(name="elsewhere", folder="Elsewhere"),
+        card(name="phantom", folder=None, home=None),
+        card(name="folder", folder=None),
+    ]
+    stand_in("shapelab.data", catalogue=lambda: {c.name: c for c in cards})
+    monkeypatch.setenv("SHAPELAB_DATA", str(tmp_path))
+    assert cli.main(["data", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["name", "what", "licence", "here", "home"]
+    here = {line.split()[0]: line for line in lines[1:]}
+    assert "yes" in here["acdc"] and "no (can be fetched)" in here["hippocampus"] and " no " in here["elsewhere"]
+    assert "built in" in here["phantom"] and "yours" in here["folder"]
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_data_list_says_how_to_name_the_folder(stand_in, monkeypatch, capsys):
+    stand_in("shapelab.data", catalogue=lambda: {"acdc": card()})
+    monkeypatch.delenv("SHAPELAB_DATA", raising=False)
+    assert cli.main(["data", "list"]) == 0
+    assert "SHAPELAB_DATA is not set" in capsys.readouterr().out
+
+
+def test_data_fetch_goes_where_it_is_told(stand_in, monkeypatch, tmp_path, capsys):
+    stand_in("shapelab.data", fetch=lambda name, root: Path(root) / name)
+    monkeypatch.setenv("SHAPELAB_DATA", str(tmp_path))
+    assert cli.main(["data", "fetch", "x"]) == 0
+    assert cli.main(["data", "fetch", "x", "--root", "other"]) == 0
+    assert capsys.readouterr().out == f"x is at {tmp_path / 'x'}\nx is at other/x\n"
+
+
+def test_data_fetch_without_a_place(stand_in, monkeypatch, capsys):
+    stand_in("shapelab.data", fetch=None)
+    monkeypatch.delenv("SHAPELAB_DATA", raising=False)
+    assert cli.main(["data", "fetch", "x"]) == 2
+    assert "--root DIR" in capsys.readouterr().err
+
+
+def test_data_check(stand_in, capsys):
+    columns = ["file", "problem", "found", "expected", "todo"]
+    tables = {
+        "good": pd.DataFrame(columns=columns),
+        "bad": pd.DataFrame([["[red].nii", "shape", (1, 2), (3, 4), "mend it"]], columns=columns),
+    }
+    stand_in("shapelab.data", check_folder=lambda folder, name=None: tables[str(folder)])
+    assert cli.main(["data", "check", "good"]) == 0
+    assert capsys.readouterr().out == "good: nothing wrong\n"
+    assert cli.main(["data", "check", "bad", "--name", "acdc"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[1].split() == ["[red].nii", "shape", "(1,", "2)", "(3,", "4)", "mend", "it"]
+    assert captured.err == "bad: 1 problem\n"
+
+
+# ------------------------------------------------------------------------------------------------ experiments
+
+
+def test_experiment_pathology_hands_its_arguments_on(stand_in, capsys, tmp_path):
+    calls = []
+
+    def run(**arguments):
+        calls.append(arguments)
+        return pd.DataFrame({"accuracy": [0.5]}, index=["codes"])
+
+    stand_in("shapelab.experiments", pathology=types.SimpleNamespace(run=run))
+    stand_in("shapelab.experiments.pathology", run=run)
+    assert cli.main(["experiment", "pathology"]) == 0
+    assert calls[0] == {
+        "data": "phantom",
+        "root": None,
+        "groups": None,
+        "profile": None,
+        "seed": 0,
+        "output": None,
+        "progress": True,
+    }
+    assert "codes" in capsys.readouterr().out
+    options = ["--data", "acdc", "--root", "r", "--groups", "nor, DCM,HCM", "--profile", "quick", "--seed", "3"]
+    assert cli.main(["experiment", "pathology", *options, "-o", str(tmp_path)]) == 0
+    assert calls[1] == {
+        "data": "acdc",
+        "root": Path("r"),
+        "groups": ["NOR", "DCM", "HCM"],
+        "profile": "quick",
+        "seed": 3,
+        "output": tmp_path,
+        "progress": True,
+    }
+
+
+# ------------------------------------------------------------------------------------------------ tables
+
+
+def test_a_table_in_a_terminal_is_ruled_and_takes_no_markup():
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    code = "from shapelab.cli import _print_table\n_print_table(['file', 'n'], [['[red]x', 1]])"
+    environment = os.environ | {"COLUMNS": "80", "TERM": "dumb"}
+    subprocess.run([sys.executable, "-c", code], stdout=theirs, env=environment, check=True)
+    os.close(theirs)
+    text = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "[red]x" in text and "──" in text
