@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -57,12 +58,14 @@ class ClassificationResult:
         models; a row sums to 1), `held_out` (mean drop of the true class's probability for held-out patients when the
         column is replaced by other patients' values), `fixed` (whether the column means the same in every fold)
     classes : sorted
+    folds : (patients seen, patients held out) of every fold of every repeat, those of groups left out among them
     """
 
     table: pd.DataFrame
     predictions: pd.DataFrame
     importances: pd.DataFrame
     classes: tuple
+    folds: tuple[tuple[list, list], ...] = ()
 
     def select(self, frame: str = "predictions", **keys) -> pd.DataFrame:
         """Rows of `predictions`, `importances` or `table` of one (features, phases, model); phases as "ED+ES".
@@ -115,7 +118,8 @@ def classification_report(codes, target: str = "group", model="forest", phases=(
     target : fact to predict
     model : "forest", "extra", "boosting", a scikit-learn classifier, or a list of these
     phases : ("ED",) or ("ED", "ES"), or a list of such
-    groups : classes to keep, e.g. ("NOR", "DCM", "HCM"); None: all
+    groups : classes to keep, e.g. ("NOR", "DCM", "HCM"); None: all. The folds are drawn before the others are left
+        out, so that a space fitted in a fold (`SpaceFeatures`, with_others) serves for any choice of groups
     controls : among "volumes" (clinical indices instead of codes; needs `indices`), "shuffled" (the first features with
         labels shuffled within the folds, anew in each repeat) and "random" (normal numbers instead of codes, as many)
     indices : as `shapelab.clinical.cardiac_indices` returns them
@@ -139,11 +143,11 @@ def classification_report(codes, target: str = "group", model="forest", phases=(
     """
     sources = _sources(codes, saw_test_shapes, difference)
     first = next(iter(sources.values()))
-    truth = _truth(first.facts, target, groups, n_splits)
+    everyone, truth = _truth(first.facts, target, groups, n_splits)
     phase_sets, models = _phase_sets(phases), _models(model)
-    folds = _folds(truth, n_splits, n_repeats, seed)
+    folds = _folds(everyone, truth, n_splits, n_repeats, seed)
     runs = [(name, source, False) for name, source in sources.items()]
-    runs += _controls(controls, first, indices, truth, folds[0][0], seed)
+    runs += _controls(controls, first, indices, folds[0][0], seed)
     _check_patients(runs, truth.index)
 
     rows, predictions, weights = [], [], []
@@ -168,7 +172,8 @@ def classification_report(codes, target: str = "group", model="forest", phases=(
         if importances and not shuffle:
             weights.append(_importances(held_out).assign(**keys, fixed=source.fixed))
     return ClassificationResult(pd.DataFrame(rows), _keys_first(predictions), _keys_first(weights),
-                                tuple(sorted(truth.unique())))
+                                tuple(sorted(truth.unique())),
+                                tuple((fold.seen, fold.held_out) for parts in folds for fold in parts))
 
 
 # ---- what is asked for, checked --------------------------------------------------------------------------------------
@@ -181,12 +186,12 @@ def _sources(codes, saw_test_shapes: bool, difference: bool) -> dict[str, FoldFe
             for name, one in named.items()}
 
 
-def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: int) -> pd.Series:
-    """The target of each patient that takes part, sorted by patient."""
+def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: int) -> tuple[pd.Series, pd.Series]:
+    """The target of each patient, and of each that takes part, sorted by patient."""
     if target not in facts:
         raise UsageError(f"classify: found target={target!r}; expected a fact that is one for each patient: "
                          f"{sorted(map(str, facts.columns))}")
-    truth = facts[target].sort_index()
+    everyone = truth = facts[target].sort_index()
     if truth.isna().any():
         raise DataError("codes", f"no {target!r} for patient {truth.isna().idxmax()!r}", "one for every patient",
                         "Leave these patients out.")
@@ -203,7 +208,7 @@ def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: 
                         f"(patients in each class: {counts.sort_index().to_dict()})",
                         f"at least n_splits={n_splits} (and n_splits at least 2)",
                         "Use a smaller n_splits, or leave the class out with groups=...")
-    return truth
+    return everyone, truth
 
 
 def _phase_sets(phases) -> list[tuple[str, ...]]:
@@ -233,7 +238,7 @@ def _models(model) -> dict[str, ClassifierMixin]:
     return models
 
 
-def _controls(controls, first: FoldFeatures, indices, truth: pd.Series, fold, seed: int):
+def _controls(controls, first: FoldFeatures, indices, fold: Fold, seed: int):
     unknown = [c for c in controls if c not in CONTROLS]
     if unknown:
         raise UsageError(f"classify: found control {unknown[0]!r}; expected among {list(CONTROLS)}")
@@ -246,8 +251,7 @@ def _controls(controls, first: FoldFeatures, indices, truth: pd.Series, fold, se
     if "shuffled" in controls:
         runs.append(("shuffled labels", first, True))
     if "random" in controls:
-        train, test = (list(truth.index[part]) for part in fold)       # a fold that is needed anyway
-        d = first.table(train, test, ("ED",)).shape[1]
+        d = first.table(fold.seen, fold.held_out, ("ED",)).shape[1]      # a fold that is needed anyway
         runs.append(("random codes", random_features(first, d, seed), False))
     return runs
 
@@ -262,24 +266,40 @@ def _check_patients(runs, patients: pd.Index) -> None:
 
 # ---- cross-validation ------------------------------------------------------------------------------------------------
 
-def _folds(truth: pd.Series, n_splits: int, n_repeats: int, seed: int) -> list[list[tuple[np.ndarray, np.ndarray]]]:
-    """For each repeat, for each fold: positions of train and test patients."""
+class Fold(NamedTuple):
+    """One fold: positions among the patients that take part, and the names of all patients on either side."""
+
+    train: np.ndarray
+    test: np.ndarray
+    seen: list
+    held_out: list
+
+
+def _folds(everyone: pd.Series, truth: pd.Series, n_splits: int, n_repeats: int, seed: int) -> list[list[Fold]]:
+    """The folds of each repeat, drawn on everyone; groups too small to be spread over the folds are one stratum."""
+    small = everyone.map(everyone.value_counts()) < n_splits
+    strata = everyone.where(~small, "(small)").astype(str).to_numpy()
     splitter = RepeatedStratifiedKFold(n_splits=n_splits, n_repeats=n_repeats, random_state=seed)
-    pairs = list(splitter.split(np.zeros(len(truth)), truth.to_numpy()))
-    return [pairs[r * n_splits:(r + 1) * n_splits] for r in range(n_repeats)]
+    folds = []
+    for train, test in splitter.split(np.zeros(len(everyone)), strata):
+        seen, held_out = list(everyone.index[train]), list(everyone.index[test])
+        positions = (np.flatnonzero(truth.index.isin(names)) for names in (seen, held_out))
+        folds.append(Fold(*positions, seen, held_out))
+    return [folds[r * n_splits:(r + 1) * n_splits] for r in range(n_repeats)]
 
 
 class _Tables:
-    """Features of a fold as an array in the patients' order; a fold's table is asked for once."""
+    """Features of a fold as an array in the order of the patients that take part; a fold's table is asked for once."""
 
     def __init__(self, source: FoldFeatures, patients: pd.Index, phases: tuple[str, ...]):
         self.source, self.patients, self.phases, self.kept = source, patients, phases, {}
 
-    def __call__(self, fold) -> pd.DataFrame:
-        train, test = fold
-        key = "any" if self.source.fixed else train.tobytes()
+    def __call__(self, fold: Fold) -> pd.DataFrame:
+        key = "any" if self.source.fixed else tuple(fold.held_out)
         if key not in self.kept:
-            table = self.source.table(list(self.patients[train]), list(self.patients[test]), self.phases)
+            here = set(self.source.facts.index)      # a source may hold those that take part and no others
+            table = self.source.table([p for p in fold.seen if p in here], [p for p in fold.held_out if p in here],
+                                      self.phases)
             self.kept[key] = table.loc[self.patients].astype(np.float32)
         return self.kept[key]
 
@@ -291,8 +311,8 @@ def _generator(*key: int) -> np.random.Generator:
 def _shuffle_within(labels: np.ndarray, folds, generator: np.random.Generator) -> np.ndarray:
     """Labels shuffled among the patients of each test fold."""
     shuffled = labels.copy()
-    for _, test in folds:
-        shuffled[test] = generator.permutation(labels[test])
+    for fold in folds:
+        shuffled[fold.test] = generator.permutation(labels[fold.test])
     return shuffled
 
 
@@ -307,7 +327,8 @@ def _fitted(classifier: ClassifierMixin, x: np.ndarray, y: np.ndarray, seed: int
 
 def _cross_validate(tables: _Tables, labels, folds, classifier, seed: int, workers: Parallel, importances: bool):
     """One record per (repeat, fold). Tables first and in order: fitting spaces is not for several threads at once."""
-    jobs = [(r, f, tables(fold), labels[r], *fold) for r, parts in enumerate(folds) for f, fold in enumerate(parts)]
+    jobs = [(r, f, tables(fold), labels[r], fold.train, fold.test)
+            for r, parts in enumerate(folds) for f, fold in enumerate(parts)]
 
     def one(repeat, fold, table, y, train, test):
         x, generator = table.to_numpy(), _generator(seed, 1, repeat, fold)
@@ -326,11 +347,11 @@ def _permutation_p(tables: _Tables, labels: np.ndarray, folds, classifier, m: in
                    workers: Parallel) -> float:
     if m == 0:
         return float("nan")
-    arrays = [tables(fold).to_numpy() for fold in folds]
+    parts = [(fold.train, fold.test, tables(fold).to_numpy()) for fold in folds]
 
     def accuracy(y, permutation):
         right = 0
-        for f, ((train, test), x) in enumerate(zip(folds, arrays, strict=True)):
+        for f, (train, test, x) in enumerate(parts):
             state = int(_generator(seed, 2, permutation, f).integers(2**31))
             model = _fitted(classifier, x[train], y[train], state, PERMUTATION_TREES)
             right += int((model.predict(x[test]) == y[test]).sum())

@@ -129,13 +129,16 @@ class SpaceFeatures:
     with_others : fit also on patients of `table` that are not classified (other groups); never on test patients
     cache : folder to keep the codes of each fold in (CSV), so that a killed run goes on where it was
     cache_key : says what `make_space` does; a cache is only used again for the same key, labels and training patients
+    measure : function (space, labels) -> DataFrame with one row a label map, done after each fit and kept beside the
+        codes (see `measured`), such as the Dice of what a code gives back
     """
 
     saw_test_shapes, fixed = False, False
 
     def __init__(self, labels: np.ndarray, table: pd.DataFrame, make_space: Callable[[np.ndarray, int], ShapeSpace],
                  seed: int = 0, difference: bool = True, with_others: bool = False,
-                 cache: str | Path | None = None, cache_key: str | None = None):
+                 cache: str | Path | None = None, cache_key: str | None = None,
+                 measure: Callable[[ShapeSpace, np.ndarray], pd.DataFrame] | None = None):
         if len(labels) != len(table):
             raise UsageError(f"SpaceFeatures: found {len(labels)} label maps and {len(table)} rows of facts; "
                              "expected as many of both")
@@ -146,9 +149,9 @@ class SpaceFeatures:
             raise UsageError("SpaceFeatures: found cache without cache_key; expected a text that says what make_space "
                              "does, or codes of another space might be taken for this one's")
         self.labels, self.subjects, self.make_space = labels, table, make_space
-        self.seed, self.difference, self.with_others = seed, difference, with_others
+        self.seed, self.difference, self.with_others, self.measure = seed, difference, with_others, measure
         self.cache = None if cache is None else Path(cache)
-        self._content = hashlib.sha256(f"{cache_key}|{labels.shape}|{list(table.index)}".encode())
+        self._content = hashlib.sha256(f"{cache_key}|{getattr(measure, '__name__', measure)}|{labels.shape}|{list(table.index)}".encode())
         if cache is not None:
             self._content.update(np.ascontiguousarray(labels))
         self._codes: dict[str, pd.DataFrame] = {}
@@ -158,11 +161,19 @@ class SpaceFeatures:
         return patient_facts(self.subjects)
 
     def table(self, train: Sequence[str], test: Sequence[str], phases: Sequence[str]) -> pd.DataFrame:
+        codes = self._codes_of_fold(train, test)
+        return FixedFeatures(codes, False, self.difference).table(train, test, phases)
+
+    def measured(self, train: Sequence[str], test: Sequence[str]) -> pd.DataFrame:
+        """What `measure` found for the test patients' subjects, in the space fitted without them (index = subject)."""
+        codes = self._codes_of_fold(train, test)
+        return codes.loc[codes["patient"].isin(test)].drop(columns=code_columns(codes))
+
+    def _codes_of_fold(self, train: Sequence[str], test: Sequence[str]) -> pd.DataFrame:
         fitted_on = self.subjects["patient"].isin(train)
         if self.with_others:
             fitted_on = ~self.subjects["patient"].isin(test)
-        codes = self.codes(sorted(self.subjects.loc[fitted_on, "patient"].unique()))
-        return FixedFeatures(codes, False, self.difference).table(train, test, phases)
+        return self.codes(sorted(self.subjects.loc[fitted_on, "patient"].unique()))
 
     def codes(self, patients: Sequence[str]) -> pd.DataFrame:
         """Codes table of all subjects, from a space fitted on these patients; kept for the next call."""
@@ -183,7 +194,11 @@ class SpaceFeatures:
         chosen = self.subjects["patient"].isin(patients).to_numpy()
         seed = int(hashlib.sha256(f"{self.seed}|{list(patients)}".encode()).hexdigest()[:7], 16)
         space = self.make_space(self.labels[chosen], seed)
-        return codes_table(encode_batches(space, self.labels), self.subjects[["patient", "phase"]])
+        facts = self.subjects[["patient", "phase"]]
+        if self.measure is not None:
+            found = self.measure(space, self.labels)
+            facts = pd.concat([facts, found.set_axis(facts.index)], axis=1)
+        return codes_table(encode_batches(space, self.labels), facts)
 
 
 def random_features(like: FoldFeatures, d: int, seed: int) -> FixedFeatures:

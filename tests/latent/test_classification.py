@@ -94,7 +94,7 @@ def test_same_seed_same_table_whatever_the_threads():
 
 def test_shuffles_keep_the_classes_of_each_fold():
     truth = pd.Series(list("AAABBBCCC") * 4)
-    parts = _folds(truth, 4, 1, 0)[0]
+    parts = _folds(truth, truth, 4, 1, 0)[0]
     shuffled = _shuffle_within(truth.to_numpy(), parts, np.random.default_rng(0))
     assert (shuffled != truth).any()
     for _, test in parts:
@@ -196,3 +196,22 @@ def test_unknown_row_is_named():
         result.confusion(model="boosting")
     with pytest.raises(UsageError, match="'fold'"):
         result.select(fold=1)
+
+
+def test_folds_are_shared_by_all_choices_of_groups():
+    codes = codes_of(groups="ABCDE", n=50)
+    every = classification_report(codes, model=SMALL, **QUICK)
+    some = classification_report(codes, model=SMALL, groups=["E", "A"], **QUICK)
+    assert every.folds == some.folds and len(every.folds) == QUICK["n_splits"] * QUICK["n_repeats"]
+    for seen, held_out in every.folds:
+        assert not set(seen) & set(held_out) and len(seen) + len(held_out) == 50
+    fold_of = every.predictions.drop_duplicates(["repeat", "patient"]).set_index(["repeat", "patient"])["fold"]
+    for row in some.predictions.itertuples():
+        assert fold_of[row.repeat, row.patient] == row.fold
+
+
+def test_a_group_too_small_to_stratify_may_be_left_out():
+    codes = pd.concat([codes_of(groups="AB", n=20), codes_of(groups="C", n=2).rename(index=lambda i: f"x{i}")
+                       .assign(patient=lambda t: "x" + t["patient"])])
+    result = classification_report(codes, model=SMALL, groups=["A", "B"], **QUICK)
+    assert result.table["n_patients"].iloc[0] == 20
