@@ -151,7 +151,8 @@ class SpaceFeatures:
         self.labels, self.subjects, self.make_space = labels, table, make_space
         self.seed, self.difference, self.with_others, self.measure = seed, difference, with_others, measure
         self.cache = None if cache is None else Path(cache)
-        self._content = hashlib.sha256(f"{cache_key}|{getattr(measure, '__name__', measure)}|{labels.shape}|{list(table.index)}".encode())
+        says = f"{cache_key}|{getattr(measure, '__name__', measure)}|{labels.shape}|{list(table.index)}"
+        self._content = hashlib.sha256(says.encode())
         if cache is not None:
             self._content.update(np.ascontiguousarray(labels))
         self._codes: dict[str, pd.DataFrame] = {}

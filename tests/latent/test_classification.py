@@ -97,8 +97,8 @@ def test_shuffles_keep_the_classes_of_each_fold():
     parts = _folds(truth, truth, 4, 1, 0)[0]
     shuffled = _shuffle_within(truth.to_numpy(), parts, np.random.default_rng(0))
     assert (shuffled != truth).any()
-    for _, test in parts:
-        assert sorted(shuffled[test]) == sorted(truth[test])
+    for fold in parts:
+        assert sorted(shuffled[fold.test]) == sorted(truth[fold.test])
 
 
 class Recording:
