@@ -96,9 +96,9 @@ def _data_list(_arguments) -> int:
 
 
 def _where(card, root: Path | None) -> str:
-    """Whether a data set is on this machine, in one word or two."""
+    """Whether a data set is on this machine, in a few words."""
     if not card.folder:
-        return "built in" if card.name == "phantom" else "yours"
+        return "built in" if card.name == "phantom" else "give its folder"
     if root is not None and (root / card.folder).is_dir():
         return "yes"
     return "no (can be fetched)" if card.fetchable else "no"
@@ -128,7 +128,7 @@ def _data_check(arguments) -> int:
 
 def _data_root() -> Path | None:
     root = os.environ.get("SHAPELAB_DATA")
-    return Path(root) if root else None
+    return Path(root).expanduser() if root else None
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -148,10 +148,10 @@ def _add_experiment(commands) -> None:
     add = pathology.add_argument
     add("--data", choices=("acdc", "phantom"), default="phantom", help="default: phantom")
     add("--root", type=Path, metavar="DIR", help="the data set's folder (default: under SHAPELAB_DATA)")
-    add("--groups", type=_groups, metavar="A,B,...", help="e.g. NOR,DCM,HCM (default: all five)")
+    add("--groups", type=_groups, metavar="A,B,...", help="default: NOR,DCM,HCM and then all five")
     add("--profile", choices=PROFILES, help="default: what fits this machine")
     add("--seed", type=int, default=0, help="default: 0")
-    add("-o", "--output", type=Path, metavar="DIR", help="folder for the CSV (default: results)")
+    add("-o", "--output", type=Path, metavar="DIR", help="default: results/pathology")
     pathology.set_defaults(run=_pathology)
 
 
@@ -178,6 +178,7 @@ def _pathology(arguments) -> int:
         progress=True,
     )
     print(table.to_string())
+    print(f"Tables: {arguments.output or Path('results/pathology')}")
     return OK
 
 

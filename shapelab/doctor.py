@@ -43,7 +43,7 @@ def examine(root: Path | None = None) -> list[Check]:
     root : folder of data sets (default: SHAPELAB_DATA)
     """
     if root is None and os.environ.get("SHAPELAB_DATA"):
-        root = Path(os.environ["SHAPELAB_DATA"])
+        root = Path(os.environ["SHAPELAB_DATA"]).expanduser()
     checks = [check_python(), *check_packages(), check_openmp(), check_kernel(), check_chromium(), check_disk()]
     return [*checks, *check_data(root), *check_devices()]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,11 +147,21 @@ def _sync(text: Path, path: Path) -> Path | None:
     if before is not None:
         if not compare(before, notebook):
             return None
-        from jupytext.combine import combine_inputs_with_outputs
-
-        notebook = combine_inputs_with_outputs(notebook, before)
+        _carry_outputs(before, notebook)
     write_notebook(normalise(notebook), path)
     return path
+
+
+def _carry_outputs(before: NotebookNode, after: NotebookNode) -> None:
+    """Give the code cells of `after` the outputs that cells of the very same source had in `before`."""
+    known = defaultdict(list)
+    for cell in reversed(before.cells):
+        if cell.cell_type == "code":
+            known[cell.source.strip()].append(cell)
+    for cell in after.cells:
+        if cell.cell_type == "code" and known[cell.source.strip()]:
+            same = known[cell.source.strip()].pop()
+            cell.outputs, cell.execution_count = same.outputs, same.execution_count
 
 
 def compare(notebook: NotebookNode, text: NotebookNode) -> list[str]:

@@ -141,8 +141,8 @@ def test_data_list(stand_in, tmp_path, monkeypatch, capsys):
         card(),
         card(name="hippocampus", folder="Task04", fetchable=True),
         card(name="elsewhere", folder="Elsewhere"),
-        card(name="phantom", folder=None, home=None),
-        card(name="folder", folder=None),
+        card(name="phantom", folder="", home=""),
+        card(name="folder", folder=""),
     ]
     stand_in("shapelab.data", catalogue=lambda: {c.name: c for c in cards})
     monkeypatch.setenv("SHAPELAB_DATA", str(tmp_path))
@@ -151,7 +151,7 @@ def test_data_list(stand_in, tmp_path, monkeypatch, capsys):
     assert lines[0].split() == ["name", "what", "licence", "here", "home"]
     here = {line.split()[0]: line for line in lines[1:]}
     assert "yes" in here["acdc"] and "no (can be fetched)" in here["hippocampus"] and " no " in here["elsewhere"]
-    assert "built in" in here["phantom"] and "yours" in here["folder"]
+    assert "built in" in here["phantom"] and "give its folder" in here["folder"]
     assert all(line == line.rstrip() for line in lines)
 
 
