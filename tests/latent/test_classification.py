@@ -53,7 +53,8 @@ def test_controls_without_information_are_at_chance():
 
 
 def test_several_features_phases_and_models_share_the_folds():
-    result = classification_report({"good": codes_of(), "noise": codes_of(signal=0)}, model=[SMALL, LogisticRegression()],
+    codes = {"good": codes_of(), "noise": codes_of(signal=0)}
+    result = classification_report(codes, model=[SMALL, LogisticRegression()],
                                    phases=[("ED",), "ED+ES"], **QUICK)
     assert isinstance(result, ClassificationResult) and len(result.table) == 8
     assert result.table.groupby("phases")["n_features"].unique().map(list).to_dict() == {"ED": [4], "ED+ES": [12]}

@@ -137,7 +137,8 @@ def test_what_is_measured_is_of_the_space_fitted_without_the_test_patients(tmp_p
         return pd.DataFrame({"fitted on": len(space.fitted_on), "value": shapes[:, 0, 0, 0]})
 
     for log in ([], []):          # fitted, then read from the cache
-        features = SpaceFeatures(labels(), subjects(), lambda x, seed, log=log: RecordingSpace(log)(x, seed), measure=size,
+        make = lambda x, seed, log=log: RecordingSpace(log)(x, seed)  # noqa: E731
+        features = SpaceFeatures(labels(), subjects(), make, measure=size,
                                  cache=tmp_path, cache_key="recording")
         found = features.measured(PATIENTS[:10], PATIENTS[10:])
         assert list(found.index) == ["p10_ED", "p10_ES", "p11_ED", "p11_ES"]

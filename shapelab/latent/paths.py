@@ -1,0 +1,172 @@
+"""Paths through a shape space: along a dimension, from one subject to another, and plain voxel blending beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import generate_binary_structure, label
+
+from shapelab.clinical import structure_volumes
+from shapelab.data.scheme import LabelScheme
+from shapelab.errors import UsageError
+from shapelab.latent.space import ShapeSpace, batches, check_codes, code_size
+from shapelab.metrics import dice
+
+# Voxels that share a face, edge or corner are one piece; so background that touches by a face only is one piece.
+TOUCHING = generate_binary_structure(3, 3)
+FACES = generate_binary_structure(3, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """Points on a way through shapes.
+
+    Attributes
+    ----------
+    position : (S,), multiples of sigma for a traversal, 0 (A) to 1 (B) for an interpolation or a blend
+    codes : (S, d) float32, or None for a blend, which has none
+    probabilities : (S, C, X, Y, Z) float32, summing to 1 over C
+    """
+
+    position: np.ndarray
+    codes: np.ndarray | None
+    probabilities: np.ndarray
+
+    @property
+    def channels(self) -> np.ndarray:
+        """(S, X, Y, Z) uint8, the most probable channel; of equals the lower (background first)."""
+        return self.probabilities.argmax(axis=1).astype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+
+def traverse(space: ShapeSpace, dimensions: int | Sequence[int], n_sigma: float = 2.0, steps: int = 5,
+             base: np.ndarray | None = None) -> Path:
+    """Walk along one dimension of a space, or along several at once, from -n_sigma to +n_sigma about `base`.
+
+    z(s) = base + s sigma_k in every dimension k asked for (ACNN, Fig. 9).
+
+    Parameters
+    ----------
+    space : fitted
+    dimensions : of the space, counted from 0; `important_dimensions` gives those a classifier uses
+    n_sigma : standard deviations of the training codes
+    steps : points on the way, at least 2; an odd number has `base` in the middle
+    base : (d,) code to start from; None: the mean
+
+    Raises
+    ------
+    UsageError : a dimension the space does not have, steps < 2, n_sigma not above 0, a base of another length
+    """
+    d = code_size(space)
+    chosen = np.unique(np.atleast_1d(dimensions))
+    if chosen.size == 0 or not np.issubdtype(chosen.dtype, np.integer) or chosen[0] < 0 or chosen[-1] >= d:
+        raise UsageError(f"traverse: found dimensions={dimensions!r}; expected integers from 0 to {d - 1}")
+    if not n_sigma > 0:
+        raise UsageError(f"traverse: found n_sigma={n_sigma}; expected a number above 0")
+    start = check_codes(space.mean if base is None else base, d)[0]
+    position = np.linspace(-n_sigma, n_sigma, _steps("traverse", steps))
+    codes = np.repeat(start[None], steps, axis=0)
+    codes[:, chosen] += (position[:, None] * np.asarray(space.sigma)[chosen]).astype(np.float32)
+    return Path(position, codes, _decode(space, codes))
+
+
+def interpolate(space: ShapeSpace, a: np.ndarray, b: np.ndarray, steps: int = 9) -> Path:
+    """The straight way between two codes, z(t) = (1 - t) a + t b, decoded.
+
+    Parameters
+    ----------
+    space : fitted
+    a, b : (d,) codes, as `space.encode` gives them; the ends of the path are exactly these
+    steps : points on the way with both ends, at least 2
+    """
+    d = code_size(space)
+    a, b = check_codes(a, d)[0], check_codes(b, d)[0]
+    t = np.linspace(0, 1, _steps("interpolate", steps))
+    weight = t[:, None].astype(np.float32)
+    codes = (1 - weight) * a + weight * b
+    return Path(t, codes, _decode(space, codes))
+
+
+def blend(labels_a: np.ndarray, labels_b: np.ndarray, steps: int = 9, scheme: LabelScheme | None = None) -> Path:
+    """Plain voxel blending, p(t) = (1 - t) onehot(A) + t onehot(B): what interpolation has to be better than.
+
+    Each voxel's label is A's until t = 1/2 and B's after it, so the label map jumps in the middle; at t = 1/2, where A
+    and B tie, `Path.channels` takes the lower channel, so background wins over any structure.
+
+    Parameters
+    ----------
+    labels_a, labels_b : (X, Y, Z) integers of the scheme, on one grid
+    scheme : gives the channels
+    """
+    if scheme is None:
+        raise UsageError("blend: found no scheme; expected scheme=..., which says what the integers mean")
+    labels_a, labels_b = np.asarray(labels_a), np.asarray(labels_b)
+    if labels_a.shape != labels_b.shape or labels_a.ndim != 3:
+        raise UsageError(f"blend: found label maps of shapes {labels_a.shape} and {labels_b.shape}; "
+                         "expected the same (X, Y, Z)")
+    t = np.linspace(0, 1, _steps("blend", steps))
+    weight = t[:, None, None, None, None].astype(np.float32)
+    return Path(t, None, (1 - weight) * scheme.onehot(labels_a) + weight * scheme.onehot(labels_b))
+
+
+def path_table(path: Path | np.ndarray, spacing: Sequence[float], scheme: LabelScheme,
+               ends: tuple[np.ndarray, np.ndarray] | None = None) -> pd.DataFrame:
+    """Volume, Dice with both ends, and plausibility of each structure along a path.
+
+    Parameters
+    ----------
+    path : a `Path`, or label maps (S, X, Y, Z), integers of the scheme
+    spacing : (3,) mm
+    scheme : of the label maps
+    ends : the label maps A and B (X, Y, Z) to compare with; None: the path's own first and last point
+
+    Returns
+    -------
+    DataFrame, one row per (step, structure): step, position, structure, volume_ml, dice_a, dice_b, components (pieces,
+    26-connected; a heart's structure is one), holes (background or other structures wholly inside it: 6-connected
+    pieces of what is not the structure that do not reach the grid's border)
+    """
+    if isinstance(path, Path):
+        maps, position = scheme.integers(path.channels), path.position
+    else:
+        maps = np.asarray(path)
+        position = np.linspace(0, 1, len(maps)) if maps.ndim == 4 else None
+    if maps.ndim != 4 or len(maps) == 0:
+        raise UsageError(f"path_table: found label maps of shape {maps.shape}; expected (S, X, Y, Z)")
+    a, b = (maps[0], maps[-1]) if ends is None else ends
+    rows = []
+    for step, one in enumerate(maps):
+        volumes, to_a, to_b = structure_volumes(one, spacing, scheme), dice(one, a, scheme), dice(one, b, scheme)
+        for structure in scheme.structures:
+            mask = one == structure.value
+            rows.append({"step": step, "position": float(position[step]), "structure": structure.name,
+                         "volume_ml": volumes[structure.name], "dice_a": to_a[structure.name],
+                         "dice_b": to_b[structure.name], "components": count_components(mask),
+                         "holes": count_holes(mask)})
+    return pd.DataFrame(rows)
+
+
+def count_components(mask: np.ndarray) -> int:
+    """Pieces of a mask (X, Y, Z); voxels that share a corner belong together."""
+    return int(label(mask, TOUCHING)[1])
+
+
+def count_holes(mask: np.ndarray) -> int:
+    """Pieces of what is not in a mask (X, Y, Z) that are wholly enclosed by it."""
+    padded = np.pad(~np.asarray(mask, dtype=bool), 1, constant_values=True)
+    return int(label(padded, FACES)[1]) - 1
+
+
+def _steps(function: str, steps: int) -> int:
+    if int(steps) != steps or steps < 2:
+        raise UsageError(f"{function}: found steps={steps}; expected an integer from 2")
+    return int(steps)
+
+
+def _decode(space: ShapeSpace, codes: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.asarray(space.decode(codes[part]), dtype=np.float32) for part in batches(len(codes))])

@@ -1,0 +1,104 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from shapelab.data.scheme import CARDIAC
+from shapelab.errors import UsageError
+from shapelab.grid import Grid
+from shapelab.latent import PCASpace, code_statistics, decoder_sensitivity
+from shapelab.latent.histograms import _corrected, count_modes, critical_bandwidth, unimodality_p
+
+
+@pytest.fixture(scope="module")
+def codes():
+    """z00 normal, z01 two humps, z02 skewed, z03 normal and nearly unused, z04 constant."""
+    rng = np.random.default_rng(0)
+    n = 200
+    return pd.DataFrame({"z00": rng.normal(3, 1, n), "z01": rng.normal(0, 0.5, n) + 4 * (np.arange(n) % 2),
+                         "z02": rng.exponential(1, n), "z03": 0.001 * rng.normal(size=n), "z04": 7.0, "group": "A"})
+
+
+def test_moments_and_normality_are_scipys(codes):
+    table = code_statistics(codes)
+    row, x = table.loc["z02"], codes["z02"]
+    assert row["mean"] == pytest.approx(x.mean()) and row["sd"] == pytest.approx(x.std())
+    assert row["skew"] == pytest.approx(stats.skew(x)) and row["kurtosis"] == pytest.approx(stats.kurtosis(x))
+    assert (row["k2"], row["p_normal"]) == pytest.approx(tuple(stats.normaltest(x)))
+    assert table["normal"].to_dict() == {"z00": True, "z01": False, "z02": False, "z03": True, "z04": False}
+    expected = stats.false_discovery_control(table["p_normal"].dropna())
+    np.testing.assert_allclose(table["q_normal"].dropna(), expected)
+
+
+def test_humps(codes):
+    table = code_statistics(codes)
+    assert table.loc["z01", "modes"] == 2 and not table.loc["z01", "unimodal"]
+    assert table.loc[["z00", "z02", "z03"], "unimodal"].all()
+    assert code_statistics(codes, draws=0)["p_unimodal"].isna().all()
+    pd.testing.assert_frame_equal(table, code_statistics(codes))
+
+
+def test_unused_by_spread(codes):
+    table = code_statistics(codes, draws=0)
+    assert table["used"].to_dict() == {"z00": True, "z01": True, "z02": True, "z03": False, "z04": False}
+    assert table.loc["z04", ["skew", "k2", "modes"]].isna().all()
+
+
+def test_number_of_humps_of_a_known_mixture():
+    x = np.concatenate([np.full(50, -3.0), np.full(50, 0.0), np.full(50, 3.0)])
+    assert [count_modes(x, h) for h in (0.3, 1.0, 3.0)] == [3, 3, 1]
+    np.testing.assert_array_equal(count_modes(np.stack([x, np.zeros(150)]), 0.5), [3, 1])
+    # two equal points have one hump exactly from h = half their distance (second derivative in the middle)
+    assert critical_bandwidth(np.array([-1.0, 1.0] * 20)) == pytest.approx(1, rel=0.03)
+
+
+def test_test_for_one_hump_keeps_its_level():
+    rng = np.random.default_rng(0)
+    p = [unimodality_p(rng.normal(size=80), 50, rng) for _ in range(60)]
+    assert np.mean(np.array(p) < 0.05) <= 0.1
+    assert unimodality_p(np.concatenate([rng.normal(-3, 1, 40), rng.normal(3, 1, 40)]), 50, rng) < 0.05
+
+
+def test_correction():
+    np.testing.assert_allclose(_corrected(np.array([0.01, np.nan, 0.02, 0.5])), [0.03, np.nan, 0.03, 0.5])
+    assert np.isnan(_corrected(np.array([np.nan]))).all()
+
+
+class Weighted:
+    """p(foreground) of voxel k is the sigmoid of weight_k z_k: the last weight is 0, the decoder ignores that code."""
+
+    weights = np.array([4.0, 1.0, 0.0])
+    mean, sigma = np.zeros(3, np.float32), np.array([1, 1, 5], np.float32)
+
+    def decode(self, codes):
+        p = 1 / (1 + np.exp(-np.atleast_2d(codes) * self.weights))
+        return np.stack([1 - p, p], axis=1).reshape(-1, 2, 3, 1, 1)
+
+
+def test_sensitivity_by_hand():
+    change = decoder_sensitivity(Weighted(), batch=2)
+    np.testing.assert_allclose(change, [1 / (1 + np.exp(-4)) - 0.5, 1 / (1 + np.exp(-1)) - 0.5, 0], atol=1e-6)
+    with pytest.raises(UsageError, match=r"expected \(3,\)"):
+        decoder_sensitivity(Weighted(), np.ones(2))
+
+
+def test_a_code_that_the_decoder_ignores_is_unused():
+    rng = np.random.default_rng(0)
+    codes = pd.DataFrame(rng.normal(size=(50, 3)), columns=["z00", "z01", "z02"])
+    assert code_statistics(codes, draws=0)["used"].all()
+    assert code_statistics(codes, Weighted(), draws=0)["used"].tolist() == [True, True, False]
+    with pytest.raises(UsageError, match="2 code columns and a space of 3"):
+        code_statistics(codes[["z00", "z01"]], Weighted(), draws=0)
+
+
+def test_sensitivity_of_pca_falls_with_variance():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((30, 6, 6, 3)) < rng.uniform(0.2, 0.8, (30, 1, 1, 1))).astype(np.uint8)
+    space = PCASpace(5, grid=Grid((6, 6, 3), (1, 1, 1)), scheme=CARDIAC).fit(labels)
+    change = decoder_sensitivity(space)
+    assert change.idxmax() == 0 and (change > 0).all()
+
+
+def test_too_few_rows(codes):
+    with pytest.raises(UsageError, match="found 7 rows"):
+        code_statistics(codes[:7])
