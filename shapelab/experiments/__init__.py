@@ -1,0 +1,1 @@
+"""One module a paper: its tables, as functions that return a DataFrame."""
