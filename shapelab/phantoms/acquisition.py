@@ -10,7 +10,7 @@ import torch
 
 from shapelab.errors import UsageError
 from shapelab.phantoms.anatomy import Heart
-from shapelab.phantoms.heart import ANGLES, N_ANGLES, HeartSurfaces, slice_curves
+from shapelab.phantoms.heart import ANGLES, HeartSurfaces, slice_curves
 
 HR_SPACING = (1.25, 1.25, 2.0)
 FIELD_MM = (180.0, 180.0, 128.0)  # of a fixed grid: holds every heart the population draws, RV wall included
@@ -19,10 +19,15 @@ LR_IN_PLANE = (1.3671875, 1.4063, 1.4453, 1.4844, 1.5625, 1.6406, 1.6797, 1.7578
 LR_IN_PLANE_SHARE = (0.22, 0.05, 0.10, 0.09, 0.28, 0.05, 0.06, 0.06, 0.05, 0.04)
 LR_THROUGH_PLANE, LR_THROUGH_PLANE_SHARE = (10.0, 5.0, 7.0), (0.88, 0.10, 0.02)
 MARGIN_MM = 12.0  # least distance from a heart to the edge of a cropped LR image
-# Standard deviation (mm) of a contour about its smooth course, per angular frequency from 0: measured between
-# neighbouring ACDC slices, two thirds of it given to the hand. LV curves, then RV.
-LV_HAND = np.array([0.18, 0.18, 0.20, 0.16, 0.13, 0.11, 0.09, 0.08, 0.06, 0.05])
-RV_HAND = np.array([0.3, 0.5, 0.55, 0.45, 0.38, 0.32, 0.26, 0.22, 0.18, 0.16])
+# Standard deviation (mm) of a contour about its smooth course, per angular frequency from 0, between neighbouring ACDC
+# slices: endocardium, epicardium, RV. It is the hand's error, and what changes over 10 mm beyond the smooth surfaces.
+HAND = np.array(
+    [
+        [0.25, 0.38, 0.42, 0.30, 0.24, 0.20, 0.16, 0.12, 0.08, 0.05],
+        [0.20, 0.30, 0.42, 0.29, 0.24, 0.20, 0.16, 0.12, 0.08, 0.05],
+        [0.40, 0.70, 0.60, 0.45, 0.38, 0.28, 0.20, 0.15, 0.10, 0.06],
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -115,8 +120,11 @@ def make_stack(
         origin = tuple(float(v) for v in middle - (low + high) / 2)
         if missing:
             shape = (*shape[:2], shape[2] - missing)
-    shift = shift_mm * np.clip(rng.standard_normal((shape[2], 2)), -2.5, 2.5)
-    return Stack(shape, spacing, origin, shift, hand)
+    # some patients hold their breath the same way each time, others do not
+    restless = float(np.exp(0.6 * np.clip(rng.standard_normal(), -2, 1.6) - 0.15))
+    shift = shift_mm * restless * np.clip(rng.standard_normal((shape[2], 2)), -2.5, 2.5)
+    # contours of some hearts are easier to follow than of others
+    return Stack(shape, spacing, origin, shift, hand * float(np.exp(0.25 * np.clip(rng.standard_normal(), -2, 2))))
 
 
 def contour_noise(seed: int, index: int, phase: str, stack: Stack) -> np.ndarray | None:
@@ -125,8 +133,9 @@ def contour_noise(seed: int, index: int, phase: str, stack: Stack) -> np.ndarray
         return None
     rng = np.random.default_rng([int(seed), int(index), 3, ("ED", "ES").index(phase)])
     n = stack.shape[2]
-    amount = rng.standard_normal((2, 3, n, len(LV_HAND)))
-    amount *= stack.hand * np.stack([LV_HAND, LV_HAND, RV_HAND])[:, None]
-    turns = np.arange(len(LV_HAND))[:, None] * ANGLES
-    noise = amount[0].reshape(-1, len(LV_HAND)) @ np.cos(turns) + amount[1].reshape(-1, len(LV_HAND)) @ np.sin(turns)
-    return noise.reshape(3, 1, n, N_ANGLES).astype(np.float32)
+    strength = stack.hand * HAND[:, None]
+    strength[0] *= 1.25 if phase == "ES" else 1.0  # between the papillary muscles of a contracted LV
+    amount = rng.standard_normal((2, 3, n, HAND.shape[1])) * strength
+    turns = np.arange(HAND.shape[1])[:, None] * ANGLES
+    noise = amount[0] @ np.cos(turns) + amount[1] @ np.sin(turns)
+    return noise[:, None].astype(np.float32)

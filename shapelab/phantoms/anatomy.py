@@ -29,7 +29,7 @@ MODES = np.arange(2, 8)  # angular frequencies of the smooth deformations; 1 wou
 N_WAVES = 5  # cosine modes base to apex
 # Standard deviation of a deformation, as a share of the radius, per angular frequency: the part of the variation
 # between ACDC hearts that is coherent from slice to slice.
-EPI_SPREAD = np.array([0.017, 0.0085, 0.0055, 0.0040, 0.0032, 0.0025])
+EPI_SPREAD = np.array([0.020, 0.0075, 0.0040, 0.0025, 0.0018, 0.0012])
 WAVE_SPREAD = np.array([1.0, 0.65, 0.45, 0.3, 0.2])
 
 # Depth of the RV (septal to free wall, seen from the pole, in units of the LV's largest radius) against the angle about
@@ -91,10 +91,16 @@ def deformation(rng: np.random.Generator, spread: np.ndarray, modes: np.ndarray 
 
 
 def profile(equator: float, narrowing: float) -> np.ndarray:
-    """Radius of a truncated prolate ellipsoid at `NODES`, largest (1) at relative height `equator`."""
+    """Radius of a truncated prolate ellipsoid, a little blunter, at `NODES`; largest (1) at relative height `equator`."""
     below = np.clip((NODES - equator) / (1 - equator), 0, 1)
     above = np.clip((equator - NODES) / max(equator, 1e-6), 0, 1)
-    return np.sqrt(np.clip(1 - below**2, 0, None)) * (1 - narrowing * above**2)
+    return np.clip(1 - below**2, 0, None) ** 0.44 * (1 - narrowing * above**2)
+
+
+def _girth(rng: np.random.Generator, spread: float) -> np.ndarray:
+    """Smooth random function of level alone, (U, 1): the LV wider here and narrower there."""
+    waves = np.cos(np.pi * np.arange(1, N_WAVES)[:, None] * NODES) * WAVE_SPREAD[1:, None]
+    return spread * (rng.standard_normal(N_WAVES - 1) @ waves)[:, None]
 
 
 def _flatten(radius: np.ndarray, chord: float) -> np.ndarray:
@@ -106,7 +112,8 @@ def _flatten(radius: np.ndarray, chord: float) -> np.ndarray:
 def _bump(centre_deg: float, width_deg: float, level: float, height: float) -> np.ndarray:
     """Smooth patch on the wall, (U, T), 1 in its middle; half widths in degrees and as a share of the length."""
     away = np.rad2deg(np.abs((ANGLES - np.deg2rad(centre_deg) + np.pi) % (2 * np.pi) - np.pi))
-    around = 1 / (1 + (away / width_deg) ** 6)
+    width = width_deg * (1 + 1.2 * NODES[:, None] ** 4)  # near the apex a territory reaches further round
+    around = 1 / (1 + (away / width) ** 6)
     along = 1 / (1 + (np.abs(NODES - level) / height) ** 6)
     return along[:, None] * around
 
@@ -148,17 +155,22 @@ class _Anatomy:
         mean = -0.016 * np.cos(2 * ANGLES) - 0.010 * np.cos(3 * ANGLES)  # ACDC: outline narrow and angular to the RV
         self.epi = mean + deformation(rng, EPI_SPREAD * f["irregularity"])
         self.endo = deformation(rng, EPI_SPREAD * 0.7 * f["irregularity"])
-        self.contraction = deformation(rng, np.array([0.035, 0.02, 0.014, 0.010, 0.007, 0.005]) * f["irregularity"])
-        thickness = deformation(rng, np.array([0.07, 0.06, 0.04, 0.03]), np.arange(1, 5))
+        self.contraction = deformation(rng, np.array([0.014, 0.007, 0.004, 0.003, 0.002, 0.001]) * f["irregularity"])
+        self.girth = _girth(rng, 0.045), _girth(rng, 0.03)
+        thickness = deformation(rng, np.array([0.05, 0.05, 0.03, 0.02]), np.arange(1, 5))
         # ACDC: septum and anterior wall thicker than the posterolateral; base thicker than apex
-        pattern = 1 + 0.07 * np.cos(ANGLES + np.deg2rad(25)) + thickness + (0.5 - NODES[:, None]) * f["base_thicker"]
-        pattern = pattern + f["hypertrophy"] * _bump(
+        usual = 0.08 * np.cos(ANGLES + np.deg2rad(25))
+        own = thickness + (0.5 - NODES[:, None]) * f["base_thicker"] + f["hypertrophy"] * _bump(
             f["hypertrophy_angle"], f["hypertrophy_width"], f["hypertrophy_level"], f["hypertrophy_height"]
-        )
+        )  # fmt: skip
+        pattern = np.clip(1 + usual + own, 0.35, None)
         self.scar = _bump(f["infarct_angle"], f["infarct_width"], f["infarct_level"], f["infarct_height"])
         self.still = self.scar * f["infarct_akinesia"]
-        self.pattern = np.clip(pattern, 0.35, None) * (1 - f["infarct_thinning"] * self.scar)
-        spread = np.array([0.16, 0.12, 0.09, 0.06, 0.05, 0.04, 0.03])
+        self.pattern = pattern * (1 - f["infarct_thinning"] * self.scar)
+        # thin parts thicken more, so that a wall is more even at ES; next to the valve it thickens little
+        basal = 1 - f["basal_thinning_ES"] * np.exp(-((NODES[:, None] / 0.12) ** 2))
+        self.pattern_es = np.clip(1 + 0.6 * (own - own.mean()), 0.35, None) * basal
+        spread = np.array([0.15, 0.12, 0.06, 0.03, 0.018, 0.012, 0.008])
         self.rv = deformation(rng, spread * f["irregularity"], np.arange(1, 8))
 
 
@@ -187,10 +199,10 @@ def _left(a: _Anatomy, phase: str, ed: tuple[_Chamber, float] | None) -> tuple[_
     shortening = f["shortening"] if end else 0.0
     length = f["LV_length"] * (1 - shortening)
     base = f["LV_length"] * shortening * f["base_share"]
-    apex = f["apex_wall"] * (1 + (0.5 + 1.6 * f["LVEF"] / 100 if end else 0.0))
-    g = profile(f["equator"], f["narrowing"] + (0.04 if end else 0.0))[:, None]
+    apex = f["apex_wall"] * (1 + (1.2 * f["LVEF"] / 100 if end else 0.0))
+    g = profile(f["equator"], f["narrowing"] + (f["narrowing_ES"] if end else 0.0))[:, None] * (1 + a.girth[0])
     chord = f["septum_chord_ES" if end else "septum_chord_ED"]
-    shape = _flatten(g * (1 + a.epi + (0.5 * a.contraction if end else 0)), chord)
+    shape = _flatten(g * (1 + a.epi + (0.2 * a.contraction if end else 0)), chord)
     fixed = 0.0
     if end:
         # a wall that does not move keeps its ED surface, carried along with the base
@@ -198,13 +210,13 @@ def _left(a: _Anatomy, phase: str, ed: tuple[_Chamber, float] | None) -> tuple[_
         shape = shape * (1 - a.still)
     size = _scale(shape, fixed, length, cavity + wall)
     epi = size * shape + fixed
-    bulge = g * (1 + a.epi + a.endo + (a.contraction if end else 0))
+    bulge = g * (1 + a.epi + a.endo + a.girth[1] * 0.4 + (a.contraction if end else 0))
     bulge = _flatten(bulge, chord)
     endo_length = length - apex
     moving = size * bulge * (1 - a.still if end else 1) + (a.still * ed[0].epi if end else 0)
 
     def inner(t: float) -> np.ndarray:
-        thick = t * a.pattern
+        thick = t * (a.pattern_es if end else a.pattern)
         if end:
             thick = (1 - a.still) * thick + a.still * ed[1] * a.pattern
         # the wall may close the cavity of a strong heart at ES only down to a fifth of the radius
@@ -248,9 +260,10 @@ def _right(a: _Anatomy, solved: tuple[_Chamber, float], phase: str) -> Heart:
     outline = np.stack([np.interp(u, nodes, lv.epi[:, j]) for j in range(N_ANGLES)], 1)
     septum = _lv_from_pole(outline, np.interp(u, nodes, pole_nodes))
 
-    level = NODES ** f["rv_fullness"]
+    level = NODES ** (f["rv_fullness"] * (f["rv_fullness_ES"] if end else 1))
     turned = (np.rad2deg(ANGLES) - f["rv_turn"] + 180) % 360 - 180
     depth = PchipInterpolator(_RV_LEVELS, _rv_depth_spline()(turned).T, axis=0)(level)
+    depth = depth - f["rv_thin"] - (0.05 if end else 0.0)
     depth = np.where(depth > 0, depth * np.clip(1 + a.rv * (1.15 if end else 1), 0.3, None), depth)
     target = f["RVV_ED"] * (1 - f["RVEF"] / 100 if end else 1.0)
     positive = np.clip(depth, 0, None)

@@ -18,7 +18,7 @@ from shapelab.phantoms.population import GROUPS, draw_factors
 
 PHASES = ("ED", "ES")
 Patient = tuple[int, int, str, int]  # seed, number, group, number within the group
-LR_SHIFT_MM = 0.9  # sd of a slice's breath-hold displacement; ACDC's slice centres leave a smooth line by 1 to 2 mm
+LR_SHIFT_MM = 1.5  # sd of a slice's breath-hold displacement; ACDC's slice centres leave a smooth line by 1 to 2 mm
 
 
 def heart_cohort(
@@ -45,7 +45,7 @@ def heart_cohort(
     images : make bSSFP-like MR images too, float32 in [0, 1]
     scheme : BIVENTRICULAR, or CARDIAC (RV wall as background, as ACDC has it)
     phases : "ED", "ES" or both
-    slice_shift_mm : sd of the in-plane displacement of each slice; default 0.9 at LR, else 0
+    slice_shift_mm : sd of the in-plane displacement of each slice; default 1.5 at LR, else 0
     contour_noise : strength of the observer's contour noise; default 1 at LR (as between ACDC's slices), else 0
     missing_slices : slices left out at the apex
 
