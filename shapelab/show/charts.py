@@ -1,0 +1,389 @@
+"""Charts of codes and results: embeddings, histograms, confusion, accuracies, training, paths.
+
+Each takes a table (or an array) and returns a figure; none computes a statistic that a table should hold. Groups are
+told apart by colour and by marker, measures by colour and by line style, and every axis says its unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from shapelab.data.scheme import LabelScheme
+from shapelab.errors import UsageError
+from shapelab.show import style
+from shapelab.show.scatter import embedding, embedding_picture
+from shapelab.show.slices import HALO
+from shapelab.show.style import Picture, check_columns, styled
+
+__all__ = ["bars_with_interval", "confusion", "embedding", "embedding_picture", "explained_variance", "history",
+           "path_chart", "ridgeline"]
+
+HATCHES = ("", "///", "...", "\\\\\\", "xxx")
+
+
+# ------------------------------------------------------------------------------------------------------- histograms
+
+
+@styled
+def ridgeline(
+    codes: pd.DataFrame | np.ndarray,
+    dims: Sequence[int | str] | None = None,
+    *,
+    at_most: int = 16,
+    bins: int = 24,
+    notes: Mapping[Any, str] | None = None,
+    title: str | None = None,
+) -> Picture:
+    """Histograms of code dimensions, one under the other, each against the normal curve of its own mean and sigma.
+
+    `codes` is a Codes table or an array (N, d); `dims` are columns or numbers (by default the first `at_most`). The
+    horizontal axis is (code - mean) / sigma. A dimension that does not vary is drawn as a flat line and called
+    constant. `notes` puts a text at the right of a dimension (a p-value, say).
+    """
+    values = _code_columns(codes, dims, at_most)
+    n = len(values)
+    fig = style.figure(6.6, 0.36 * n + 1.5)
+    ax = fig.subplots()
+    edges = np.linspace(-4, 4, bins + 1)
+    grid = np.linspace(-4, 4, 200)
+    normal = np.exp(-0.5 * grid**2) / np.sqrt(2 * np.pi)
+    step = 0.42
+    for row, (name, column) in enumerate(values.items()):
+        base = (n - 1 - row) * step
+        sigma = column.std()
+        if not sigma > 1e-9 * max(1.0, np.abs(column).max()):
+            ax.plot([-4, 4], [base, base], color=style.MUTED, lw=1)
+            ax.text(0, base + 0.03, "constant: not used", ha="center", fontsize=7.5, color=style.CONTRAST)
+            continue
+        z = np.clip((column - column.mean()) / sigma, -4, 4)  # what lies beyond 4 sigma is counted in the last bar
+        density = np.histogram(z, edges)[0] / (len(z) * np.diff(edges))
+        ax.stairs(base + density, edges, baseline=base, fill=True, color=style.ACCENT, alpha=0.55, zorder=2 + row)
+        ax.plot(grid, base + normal, color=style.INK, lw=0.9, ls=style.line_style(1), zorder=2.5 + row)
+        ax.plot([-4, 4], [base, base], color=style.MUTED, lw=0.5, zorder=2.6 + row)
+        if notes and name in notes:
+            ax.text(4.1, base + 0.05, notes[name], fontsize=7.5, va="bottom")
+    ax.set_yticks([(n - 1 - i) * step for i in range(n)], [str(k) for k in values])
+    ax.set(
+        xlim=(-4, 4), ylim=(-0.05, (n - 1) * step + 0.62), xlabel="(code − mean) / sigma (no unit)", ylabel="dimension"
+    )
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    count = len(next(iter(values.values())))
+    fig.suptitle(title or f"Codes of {count} shapes against the normal curve")
+    fig.legend(
+        handles=[
+            Patch(color=style.ACCENT, alpha=0.55, label="share of shapes"),
+            Line2D([], [], color=style.INK, lw=0.9, ls=style.line_style(1), label="normal, same mean and sigma"),
+        ],
+        loc="outside lower center",
+        ncols=2,
+    )
+    return fig
+
+
+def _code_columns(codes, dims, at_most: int) -> dict[Any, np.ndarray]:
+    """Name -> values of the dimensions asked for; UsageError names one that is not there."""
+    if isinstance(codes, pd.DataFrame):
+        known = [c for c in codes.columns if str(c).rsplit("_", 1)[-1][:1] == "z" and str(c)[-1].isdigit()]
+        wanted = (
+            known[:at_most] if dims is None else [f"z{d:02d}" if isinstance(d, (int, np.integer)) else d for d in dims]
+        )
+        check_columns(codes, wanted, "ridgeline")
+        found = {c: codes[c].to_numpy(dtype=float) for c in wanted}
+    else:
+        array = np.asarray(codes, dtype=float)
+        if array.ndim != 2:
+            raise UsageError(f"ridgeline: found an array {array.shape}; expected (N, d)")
+        wanted = list(range(min(at_most, array.shape[1]))) if dims is None else [int(d) for d in dims]
+        if any(not 0 <= d < array.shape[1] for d in wanted):
+            raise UsageError(f"ridgeline: found dimensions {wanted}; expected some of 0..{array.shape[1] - 1}")
+        found = {f"z{d:02d}": array[:, d] for d in wanted}
+    if not found or not len(next(iter(found.values()))):
+        raise UsageError("ridgeline: found no code; expected a table with columns z00, z01, ... and at least one row")
+    return found
+
+
+@styled
+def explained_variance(
+    ratios: Sequence[float] | Mapping[str, Sequence[float]],
+    *,
+    title: str | None = None,
+    marks_at: Sequence[float] = (0.9, 0.95),
+) -> Picture:
+    """Share of the variance each component explains (bars, for one series) and the running sum (lines), in %."""
+    series = {"": ratios} if not isinstance(ratios, Mapping) else ratios
+    fig = style.figure(6.6, 3.4)
+    ax = fig.subplots()
+    for position, (name, values) in enumerate(series.items()):
+        values = 100 * np.asarray(values, dtype=float)
+        count = np.arange(1, len(values) + 1)
+        if len(series) == 1:
+            ax.bar(count, values, color=style.ACCENT, alpha=0.55, label="one component")
+        ax.plot(
+            count,
+            np.cumsum(values),
+            color=style._SPARE[position + (len(series) == 1)].colour,
+            lw=1.6,
+            ls=style.line_style(position),
+            label=f"{name}: sum".lstrip(": ") if name else "sum up to here",
+        )
+    for level in marks_at:
+        ax.axhline(100 * level, color=style.MUTED, lw=0.7, ls=":")
+        ax.text(1, 100 * level + 1, f"{100 * level:.0f} %", fontsize=7.5, color=style.MUTED, va="bottom", ha="left")
+    ax.set(
+        xlabel="component (number)", ylabel="variance explained (%)", ylim=(0, 104), title=title or "Explained variance"
+    )
+    ax.legend(loc="center right")
+    return fig
+
+
+# ----------------------------------------------------------------------------------------------------------- results
+
+
+@styled
+def confusion(
+    matrix: pd.DataFrame | np.ndarray, labels: Sequence[str] | None = None, *, title: str | None = None, ax=None
+) -> Picture:
+    """Confusion matrix (K, K), rows the true group: count and share of the row in each cell, and accuracy in the title.
+
+    `matrix` may hold means over repeats (they are shown with one decimal). UsageError if it is not square.
+    """
+    if labels is None:
+        labels = (
+            [str(c) for c in matrix.index]
+            if isinstance(matrix, pd.DataFrame)
+            else [str(i) for i in range(len(np.asarray(matrix)))]
+        )
+    counts = np.asarray(matrix, dtype=float)
+    if counts.ndim != 2 or counts.shape != (len(labels), len(labels)):
+        raise UsageError(f"confusion: found a matrix {counts.shape} and {len(labels)} labels; expected (K, K) and K")
+    sums = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
+    k = len(labels)
+    fig = style.figure(0.95 * k + 1.9, 0.8 * k + 1.5) if ax is None else ax.figure
+    ax = fig.subplots() if ax is None else ax
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    whole = np.allclose(counts, counts.round())
+    for i in range(k):
+        for j in range(k):
+            ax.text(
+                j,
+                i,
+                f"{counts[i, j]:.{0 if whole else 1}f}\n{100 * share[i, j]:.0f} %",
+                ha="center",
+                va="center",
+                fontsize=8.5,
+                color="white" if share[i, j] > 0.55 else style.INK,
+                fontweight="bold" if i == j else "normal",
+            )
+    ax.set_xticks(range(k), labels)
+    ax.set_yticks(
+        range(k),
+        [f"{name}\n(n = {total:.{0 if whole else 1}f})" for name, total in zip(labels, sums[:, 0], strict=True)],
+    )
+    accuracy = np.trace(counts) / max(counts.sum(), 1e-12)
+    ax.set(xlabel="predicted group", ylabel="true group", title=f"{title or 'Confusion'}: {100 * accuracy:.1f} % right")
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    return fig
+
+
+@styled
+def bars_with_interval(
+    table: pd.DataFrame,
+    *,
+    value: str = "accuracy",
+    low: str = "low",
+    high: str = "high",
+    label: str | Sequence[str] = "features",
+    by: str | None = None,
+    chance: float | None = None,
+    title: str | None = None,
+    xlabel: str | None = None,
+) -> Picture:
+    """Horizontal bars with 95 % intervals: one per row, grouped by `label`, one colour and hatch per value of `by`.
+
+    `value`, `low`, `high` are shares (0..1), drawn in %. `chance` draws the line of guessing. The value is written
+    behind each bar.
+    """
+    wanted = [label] if isinstance(label, str) else list(label)
+    check_columns(table, [value, low, high, *wanted, *([by] if by else [])], "bars_with_interval")
+    names = table[wanted].astype(str).agg(", ".join, axis=1)
+    order = list(dict.fromkeys(names))
+    kinds = list(dict.fromkeys(table[by])) if by else [None]
+    thick = 0.8 / len(kinds)
+    fig = style.figure(7.4, 0.3 * len(order) * len(kinds) + 0.12 * len(order) + 1.3)
+    ax = fig.subplots()
+    for row, name in zip(table.to_dict("records"), names, strict=True):
+        kind = kinds.index(row[by]) if by else 0
+        y = order.index(name) + (kind - (len(kinds) - 1) / 2) * thick
+        v, lo, hi = (100 * row[c] for c in (value, low, high))
+        ax.barh(
+            y,
+            v,
+            0.9 * thick,
+            color=style._SPARE[kind].colour,
+            alpha=0.6,
+            hatch=HATCHES[kind % len(HATCHES)],
+            edgecolor="white",
+        )
+        ax.plot([lo, hi], [y, y], color=style.INK, lw=1.3)
+        ax.plot([lo, hi], [y, y], color=style.INK, marker="|", ls="", ms=5)
+        ax.text(max(hi, v) + 1.2, y, f"{v:.1f}", va="center", fontsize=8, path_effects=HALO, zorder=4)
+    if chance is not None:
+        ax.axvline(100 * chance, color=style.CONTRAST, lw=1.2, ls=style.line_style(1))
+        ax.text(
+            100 * chance,
+            -0.72,
+            f"chance {100 * chance:.0f} %",
+            color=style.CONTRAST,
+            fontsize=8,
+            ha="center",
+            va="bottom",
+        )
+    ax.set_yticks(range(len(order)), order)
+    ax.set(xlim=(0, 108), ylim=(len(order) - 0.4, -0.75), xlabel=xlabel or f"{value} (%), line: 95 % interval")
+    ax.set_xticks(range(0, 101, 20))
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    if by:
+        fig.legend(
+            handles=[
+                Patch(
+                    facecolor=style._SPARE[i].colour,
+                    alpha=0.6,
+                    hatch=HATCHES[i % len(HATCHES)],
+                    edgecolor="white",
+                    label=str(k),
+                )
+                for i, k in enumerate(kinds)
+            ],
+            loc="outside lower center",
+            ncols=len(kinds),
+        )
+    fig.suptitle(title or f"{value.capitalize()} with 95 % intervals")
+    return fig
+
+
+@styled
+def history(table, *, columns: Sequence[str] | None = None, log: bool = False, title: str = "Training") -> Picture:
+    """Losses against epochs; takes a `History` or its table (index or column `epoch`, one column a loss).
+
+    Losses share the left panel; columns called dice or accuracy (shares, 0..1) get a panel of their own.
+    """
+    table = table.table if hasattr(table, "table") else table
+    table = table.set_index("epoch") if "epoch" in table.columns else table
+    shown = (
+        list(columns)
+        if columns is not None
+        else [
+            c
+            for c in table.columns
+            if pd.api.types.is_numeric_dtype(table[c])
+            and not any(w in str(c).lower() for w in ("seconds", "time", "lr", "rate"))
+        ]
+    )
+    check_columns(table, shown, "history")
+    if not shown or not len(table):
+        raise UsageError("history: found no numbers; expected at least one epoch and one loss")
+    shares = [c for c in shown if any(w in str(c).lower() for w in ("dice", "accuracy", "acc"))]
+    panels = [p for p in ([c for c in shown if c not in shares], shares) if p]
+    fig = style.figure(4.6 * len(panels) + 0.6 if len(panels) > 1 else 6.0, 3.2)
+    for ax, part in zip(fig.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for position, column in enumerate(part):
+            line = table[column].dropna()
+            ax.plot(
+                line.index,
+                line,
+                label=str(column),
+                color=style._SPARE[position % 8].colour,
+                lw=1.6,
+                ls=style.line_style(position),
+                marker="o" if len(line) < 12 else None,
+                ms=3,
+            )
+        is_share = part is shares or part == shares
+        ax.set(xlabel="epoch", ylabel="share (0 to 1)" if is_share else "loss (no unit)")
+        ax.set_yscale("log" if log and not is_share else "linear")
+        ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        ax.grid(True)
+        ax.legend()
+    fig.suptitle(title)
+    return fig
+
+
+# ------------------------------------------------------------------------------------------------------------- paths
+
+
+@styled
+def path_chart(
+    paths: pd.DataFrame | Mapping[str, pd.DataFrame],
+    scheme: LabelScheme,
+    *,
+    t: str = "t",
+    volume_suffix: str = "",
+    title: str = "Along the path from A to B",
+) -> Picture:
+    """Volumes (ml) and Dice along a path; a mapping {method: table} draws the methods in one figure.
+
+    A table has the column `t` (0 = A, 1 = B), one column of ml per structure (its name + `volume_suffix`), and columns
+    that start with "dice" (to A, to B, to voxel blending, ...). Methods differ in line style, structures in colour.
+    """
+    tables = {"": paths} if isinstance(paths, pd.DataFrame) else dict(paths)
+    for table in tables.values():
+        check_columns(table, [t], "path_chart")
+    names = [s.name for s in scheme.structures if any(s.name + volume_suffix in p.columns for p in tables.values())]
+    dice = list(dict.fromkeys(c for p in tables.values() for c in p.columns if str(c).lower().startswith("dice")))
+    if not names and not dice:
+        raise UsageError(
+            f"path_chart: found no volume and no Dice column; expected columns such as "
+            f"{scheme.names[0] + volume_suffix!r} or 'dice_a'"
+        )
+    fig = style.figure(4.4 * (bool(names) + bool(dice)) + 0.2, 3.6)
+    axes = iter(fig.subplots(1, bool(names) + bool(dice), squeeze=False)[0])
+    if names:
+        colours = {n: scheme.structures[scheme.names.index(n)].colour for n in names}
+        _lines(next(axes), tables, t, [(n, n + volume_suffix, colours[n]) for n in names], "volume (ml)")
+    if dice:
+        lines = [
+            (str(c).replace("_", " ").replace("dice", "Dice"), c, style._SPARE[i % 8].colour)
+            for i, c in enumerate(dice)
+        ]
+        _lines(next(axes), tables, t, lines, "Dice (0 to 1)")
+    fig.suptitle(title)
+    return fig
+
+
+def _lines(ax, tables: Mapping[str, pd.DataFrame], t: str, lines: Sequence[tuple[str, str, str]], ylabel: str) -> None:
+    """One colour and marker per column, one line style per table; a legend for each."""
+    for method, table in enumerate(tables.values()):
+        for position, (_, column, colour) in enumerate(lines):
+            if column in table.columns:
+                ax.plot(
+                    table[t],
+                    table[column],
+                    color=colour,
+                    ls=style.line_style(method),
+                    lw=1.5,
+                    ms=4,
+                    marker=style._SPARE[position % 8].marker,
+                    mfc=colour if method == 0 else "white",
+                )
+    handles = [
+        Line2D([], [], color=c, marker=style._SPARE[i % 8].marker, ms=4, label=n) for i, (n, _, c) in enumerate(lines)
+    ]
+    if len(tables) > 1:
+        handles += [
+            Line2D([], [], color=style.MUTED, ls=style.line_style(i), label=str(m)) for i, m in enumerate(tables)
+        ]
+    low, high = ax.get_ylim()
+    ax.set(xlabel="t (0 = A, 1 = B)", ylabel=ylabel, xlim=(-0.02, 1.02), ylim=(0 if low > 0 else low, high))
+    ax.grid(True)
+    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8)

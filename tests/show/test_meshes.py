@@ -1,0 +1,171 @@
+"""Meshes: volumes and areas against the formulas, closedness, orientation, limits, errors by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+
+from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS
+from shapelab.errors import UsageError
+from shapelab.show import meshes
+from shapelab.show.meshes import heart_meshes, mesh_figure, surface
+
+SPACING = (1.5, 2.0, 4.0)
+RADIUS = 30.0
+
+
+@pytest.fixture(scope="module")
+def ball(shapes):
+    return shapes.signed((60, 50, 25), SPACING, (45, 50, 50), RADIUS)
+
+
+@pytest.mark.parametrize("smooth", [0, 10])
+@pytest.mark.parametrize("kind", ["probability", "mask", "hard probability"])
+def test_ball_has_the_volume_area_and_place_of_the_formula(ball, shapes, kind, smooth):
+    given = {"probability": shapes.soft(ball), "mask": ball > 0, "hard probability": (ball > 0).astype(np.float32)}[
+        kind
+    ]
+    mesh = surface(given, SPACING, smooth=smooth)
+    assert mesh.is_watertight and mesh.is_winding_consistent
+    assert mesh.volume == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.01)
+    # A hard mask has steps; the smoothing must take most of their area away.
+    area = {"probability": 0.01, "mask": 0.06, "hard probability": 0.15}[kind] / (1 if smooth == 0 else 2)
+    assert mesh.area == pytest.approx(4 * np.pi * RADIUS**2, rel=area)
+    assert mesh.centroid == pytest.approx((45, 50, 50), abs=0.1)
+    assert mesh.bounds == pytest.approx(np.array([[15, 20, 20], [75, 80, 80]]), abs=0.6)
+
+
+def test_ellipsoid_volume_and_extent(shapes):
+    radii = np.array((12.0, 20.0, 31.0))
+    mesh = surface(
+        shapes.soft(shapes.signed((40, 50, 40), (1.0, 1.25, 2.0), (20, 31, 40), radii), 0.5), (1.0, 1.25, 2.0)
+    )
+    assert mesh.volume == pytest.approx(4 / 3 * np.pi * radii.prod(), rel=0.01)
+    assert np.ptp(mesh.bounds, axis=0) == pytest.approx(2 * radii, abs=0.8)
+
+
+def test_taubin_keeps_the_volume_that_laplacian_smoothing_loses(ball, shapes):
+    rough = surface(ball > 0, SPACING, smooth=0)
+    shrunk = trimesh.smoothing.filter_laplacian(rough.copy(), lamb=0.5, iterations=30, volume_constraint=False)
+    kept = meshes.taubin(rough.copy(), 30)
+    assert kept.volume == pytest.approx(rough.volume, rel=0.005)
+    assert abs(shrunk.volume - rough.volume) > 3 * abs(kept.volume - rough.volume)
+
+
+def test_smoothing_operator_is_trimesh_s_own():
+    mesh = trimesh.creation.icosphere(2)
+    ours = meshes.averaging_operator(len(mesh.vertices), mesh.faces)
+    theirs = trimesh.smoothing.laplacian_calculation(mesh)
+    assert abs(ours - theirs).max() < 1e-6
+    assert np.asarray(ours.sum(axis=1)).ravel() == pytest.approx(1, abs=1e-6)
+
+
+def test_structure_that_touches_every_edge_is_closed():
+    mesh = surface(np.ones((5, 6, 7)), (1, 2, 3), smooth=0)
+    assert mesh.is_watertight
+    assert mesh.bounds == pytest.approx(np.array([[0, 0, 0], [5, 12, 21]]))
+    assert mesh.volume == pytest.approx(5 * 12 * 21, rel=0.05)  # marching cubes cuts the corners off
+
+
+def test_single_voxel_and_samples_exactly_on_the_level_are_closed(shapes):
+    one = np.zeros((7, 7, 7), bool)
+    one[3, 3, 3] = True
+    assert surface(one, (1, 1, 10)).is_watertight
+    a, b = (shapes.signed((24, 24, 24), (1, 1, 1), (x, 12, 12), 7) > 0 for x in (9, 15))
+    half_way = 0.5 * a + 0.5 * b  # two hearts blended at t = .5: much of it is exactly on the level
+    assert (half_way == 0.5).sum() > 500
+    assert surface(half_way, (1, 1, 1), smooth=0).is_watertight
+
+
+def test_cropping_changes_nothing_but_the_time(ball, shapes):
+    for given in (shapes.soft(ball), ball > 0):
+        full, cropped = surface(given, SPACING, crop=False), surface(given, SPACING)
+        assert len(full.faces) == len(cropped.faces)
+        assert cropped.volume == pytest.approx(full.volume, rel=1e-4)
+        assert cropped.bounds == pytest.approx(full.bounds, abs=1e-3)
+
+
+def test_asymmetric_object_is_where_the_array_has_it():
+    mask = np.zeros((20, 30, 10), bool)
+    mask[2:6, 20:28, 7:9] = True  # small x, large y, large z
+    mesh = surface(mask, (1.0, 1.0, 5.0), smooth=0)
+    assert mesh.bounds == pytest.approx(np.array([[2, 20, 35], [6, 28, 45]]), abs=1.3)
+
+
+@pytest.mark.parametrize("limit", [700, 3000])
+def test_fewer_faces_at_the_same_volume(ball, shapes, limit):
+    for given in (shapes.soft(ball), ball > 0):
+        mesh = surface(given, SPACING, max_faces=limit)
+        assert 0.4 * limit < len(mesh.faces) <= limit
+        assert mesh.is_watertight
+        assert mesh.volume == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.03)
+
+
+def test_heart_meshes_stay_under_the_limit_and_keep_a_thin_wall(shapes):
+    label = shapes.heart_label(shape=(96, 96, 12), spacing=(1.25, 1.25, 10.0))
+    found = heart_meshes(label, (1.25, 1.25, 10.0), CARDIAC, max_faces=6000)
+    assert list(found) == list(CARDIAC.names)
+    assert sum(len(m.faces) for m in found.values()) <= 6000
+    voxel = 1.25 * 1.25 * 10
+    for value, mesh in zip(CARDIAC.values, found.values(), strict=True):
+        assert mesh.is_watertight
+        assert mesh.volume == pytest.approx((label == value).sum() * voxel, rel=0.03)
+
+
+def test_probabilities_and_labels_give_the_same_heart(shapes):
+    shape, spacing = shapes.QUICK
+    soft, hard = heart_meshes(shapes.heart(), spacing, CARDIAC), heart_meshes(shapes.heart_label(), spacing, CARDIAC)
+    for name in CARDIAC.names:
+        assert soft[name].volume == pytest.approx(hard[name].volume, rel=0.06)
+        assert soft[name].centroid == pytest.approx(hard[name].centroid, abs=1.0)
+    assert soft["RV cavity"].centroid[0] < soft["LV cavity"].centroid[0]
+
+
+def test_empty_structure_has_no_mesh_and_the_figure_says_so(shapes):
+    p = shapes.heart()
+    p[1] = 0
+    found = heart_meshes(p, shapes.QUICK[1], CARDIAC)
+    assert list(found) == ["LV myocardium", "LV cavity"]
+    assert surface(p[1], shapes.QUICK[1]) is None
+    assert "no surface: RV cavity" in mesh_figure(found, CARDIAC, title="x").layout.title.text
+
+
+def test_figure_is_in_mm_base_up_with_translucent_walls_and_small(shapes):
+    fig = mesh_figure(heart_meshes(shapes.heart(), shapes.QUICK[1], CARDIAC), CARDIAC, title="A heart")
+    scene = fig.layout.scene
+    assert scene.aspectmode == "data" and scene.zaxis.autorange == "reversed"
+    assert all("mm" in a.title.text for a in (scene.xaxis, scene.yaxis, scene.zaxis))
+    assert scene.camera.eye.y < 0  # from anterior: smaller x, the RV, on the left
+    assert {t.name: t.opacity for t in fig.data} == meshes.opacities(CARDIAC)
+    assert meshes.opacities(CARDIAC)["LV cavity"] == 1 > meshes.opacities(CARDIAC)["LV myocardium"]
+    assert [t.color for t in fig.data] == list(CARDIAC.colours)
+    assert len(fig.to_json()) < 600_000
+
+
+def test_other_schemes_are_not_turned_over(shapes):
+    label = (shapes.heart_label() > 1).astype(np.uint8)
+    fig = mesh_figure(heart_meshes(label, (1, 1, 1), HIPPOCAMPUS), HIPPOCAMPUS)
+    assert fig.layout.scene.zaxis.autorange is None
+    assert set(meshes.opacities(HIPPOCAMPUS).values()) == {1.0}
+    assert meshes.opacities(BIVENTRICULAR)["RV wall"] < 1
+
+
+@pytest.mark.parametrize(
+    ("array", "spacing", "words"),
+    [
+        (np.zeros((4, 4)), (1, 1, 1), r"shape \(4, 4\)"),
+        (np.zeros((4, 4, 4)), (1, 0, 1), "three positive"),
+        (np.zeros((4, 4, 4)), (1, 1), "three positive"),
+        (np.full((4, 4, 4), np.nan), (1, 1, 1), "NaN"),
+        (np.full((4, 4, 4), 3, np.uint8), (1, 1, 1), "integers up to 3"),
+    ],
+)
+def test_wrong_input_is_named(array, spacing, words):
+    with pytest.raises(UsageError, match=words):
+        surface(array, spacing)
+
+
+def test_wrong_number_of_channels_is_named():
+    with pytest.raises(UsageError, match=r"\(4, X, Y, Z\)"):
+        heart_meshes(np.zeros((3, 4, 4, 4)), (1, 1, 1), CARDIAC)

@@ -1,0 +1,168 @@
+"""Slices: orientation, scale and units, contours, errors by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
+from shapelab.data.subject import Subject
+from shapelab.errors import UsageError
+from shapelab.show.slices import compare_slices, long_axis, pick_slices, slices
+from shapelab.show.style import rgb
+
+SPACING = (2.0, 2.0, 8.0)
+
+
+@pytest.fixture(scope="module")
+def label(tiny_heart):
+    return tiny_heart((60, 50, 6))
+
+
+def texts(fig) -> str:
+    fig.draw_without_rendering()
+    found = [t.get_text() for t in fig.findobj(Text)]
+    return " | ".join(found)
+
+
+def middle_of(picture: np.ndarray, colour: str) -> np.ndarray:
+    """(row, column) of the middle of what has about that colour drawn at .85 on white."""
+    wanted = 0.85 * rgb(colour) + 0.15
+    hit = np.argwhere(np.abs(picture - wanted).max(axis=-1) < 0.03)
+    assert len(hit) > 50
+    return hit.mean(axis=0)
+
+
+def test_rv_is_left_anterior_is_up(painted):
+    a = np.zeros((40, 40, 1), np.uint8)
+    a[5:15, 15:25] = 1  # small x: left
+    a[15:25, 5:15] = 2  # small y: up
+    a[15:25, 25:35] = 3
+    picture = painted(slices(a, (1, 1, 10), CARDIAC, contours=False))
+    rv, up, down = (middle_of(picture[:-25], c) for c in CARDIAC.colours)
+    assert rv[1] < up[1] - 20
+    assert up[0] < rv[0] < down[0]
+
+
+def test_long_axis_has_the_base_up_and_the_rv_left(painted):
+    a = np.zeros((40, 20, 12), np.uint8)
+    a[4:12, 5:15, 0:4] = 1
+    a[20:30, 5:15, 8:11] = 3
+    picture = painted(long_axis(a, (1, 1, 3), CARDIAC, contours=False))
+    rv, lv = (middle_of(picture[:-25], c) for c in (CARDIAC.colours[0], CARDIAC.colours[2]))
+    assert rv[0] < lv[0] - 20 and rv[1] < lv[1] - 20
+
+
+def test_units_titles_legend_and_names_are_there(label):
+    words = texts(slices(label, SPACING, CARDIAC, n=4, title="One heart"))
+    for word in (
+        "x (mm)",
+        "y (mm), anterior up",
+        "RV → LV",
+        "One heart",
+        "slice 0",
+        "(basal)",
+        "(apical)",
+        *CARDIAC.names,
+        "Myo",
+    ):
+        assert word in words
+    assert "RV → LV" not in texts(slices((label > 0).astype(np.uint8), SPACING, HIPPOCAMPUS))
+    assert "z (mm), base up" in texts(long_axis(label, SPACING, CARDIAC))
+
+
+def test_every_panel_keeps_the_millimetre_scale(label):
+    fig = slices(label, (1.0, 3.0, 8.0), CARDIAC, n=3)
+    fig.draw_without_rendering()
+    for ax in fig.axes:
+        box = ax.get_window_extent()
+        assert box.width / box.height == pytest.approx(np.ptp(ax.get_xlim()) / abs(np.ptp(ax.get_ylim())), rel=0.02)
+
+
+def test_compared_hearts_share_one_scale(label, tiny_heart):
+    small = tiny_heart((40, 40, 5))
+    fig = compare_slices(
+        [("real", label), ("phantom", Subject("b", CARDIAC, label=small, affine=np.diag([2, 2, 8, 1])))],
+        SPACING,
+        CARDIAC,
+        n=3,
+    )
+    spans = {(round(np.ptp(ax.get_xlim()), 6), round(abs(np.ptp(ax.get_ylim())), 6)) for ax in fig.axes}
+    assert len(spans) == 1
+    assert all(w in texts(fig) for w in ("real", "phantom", "30 mm"))
+
+
+def test_contours_differ_in_line_style_and_lie_between_voxels(label):
+    image = np.random.default_rng(0).random(label.shape, np.float32)
+    fig = slices((image, label), SPACING, CARDIAC, n=1)
+    sets = [c for c in fig.axes[0].collections if c.get_linewidth()[0] == pytest.approx(1.3)]
+    assert len(sets) == 3 and len({str(c.get_linestyle()) for c in sets}) == 3
+    square = np.zeros((10, 10, 1), np.uint8)
+    square[4:6, 4:6] = 3
+    path = slices(square, (2, 2, 8), CARDIAC, n=1).axes[0].collections[0].get_paths()[0]
+    assert path.vertices.min() == pytest.approx(8) and path.vertices.max() == pytest.approx(12)
+
+
+def test_subject_brings_its_own_spacing_scheme_and_name(label):
+    subject = Subject("patient007_ED", CARDIAC, label=label, affine=np.diag([2, 2, 8, 1]), facts={"group": "DCM"})
+    assert "patient007_ED (DCM)" in texts(slices(subject))
+
+
+def test_slices_are_spread_over_the_labelled_ones():
+    label = np.zeros((4, 4, 12), np.uint8)
+    label[1, 1, 2:11] = 1
+    assert pick_slices(label, 12, 3) == [2, 6, 10]
+    assert pick_slices(label, 12, 99) == list(range(2, 11))
+    assert pick_slices(None, 3, 2) == [0, 2]
+
+
+def test_a_picture_shows_itself_once_and_is_small(label):
+    import matplotlib.pyplot
+
+    fig = slices(label, SPACING, CARDIAC)
+    assert fig._repr_png_()[:4] == b"\x89PNG" and len(fig._repr_png_()) < 200_000
+    assert matplotlib.pyplot.get_fignums() == []
+
+
+def test_an_empty_label_is_drawn_whole():
+    fig = slices(np.zeros((10, 12, 3), np.uint8), SPACING, CARDIAC)
+    assert fig.axes[0].get_xlim() == (0, 20)
+
+
+@pytest.mark.parametrize(
+    ("item", "more", "words"),
+    [
+        (np.zeros((4, 4), np.uint8), {}, "three axes"),
+        (np.zeros((4, 4, 4), np.uint8), {"spacing": None}, "no spacing"),
+        (np.zeros((4, 4, 4), np.uint8), {"spacing": (1, 1, -1)}, "positive"),
+        (np.zeros((4, 4, 4), np.uint8), {"scheme": None}, "without a scheme"),
+        ((np.zeros((4, 4, 4)), np.zeros((4, 4, 5), np.uint8)), {}, "one shape"),
+        (np.zeros((4, 4, 4), np.uint8), {"indices": [9]}, r"\[9\]"),
+    ],
+)
+def test_wrong_input_is_named(item, more, words):
+    with pytest.raises(UsageError, match=words):
+        slices(item, **{"spacing": SPACING, "scheme": CARDIAC, **more})
+
+
+def test_wrong_plane_and_no_items_are_named(label):
+    with pytest.raises(UsageError, match="'xy'"):
+        long_axis(label, SPACING, CARDIAC, plane="xy")
+    with pytest.raises(UsageError, match="position 99"):
+        long_axis(label, SPACING, CARDIAC, position=99)
+    with pytest.raises(UsageError, match="no item"):
+        compare_slices([])
+
+
+@pytest.mark.realdata
+def test_real_heart_has_the_rv_on_the_left_and_the_base_first(acdc_root):
+    import nibabel
+
+    label = np.asarray(nibabel.load(acdc_root / "training/patient001/patient001_frame01_gt.nii.gz").dataobj).astype(
+        np.uint8
+    )
+    assert np.argwhere(label == 1)[:, 0].mean() < np.argwhere(label == 3)[:, 0].mean()
+    areas = (label > 0).sum(axis=(0, 1))
+    assert areas[1] > areas[-1]
+    assert slices(label, (1.56, 1.56, 10), CARDIAC).axes
