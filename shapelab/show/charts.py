@@ -6,6 +6,7 @@ told apart by colour and by marker, measures by colour and by line style, and ev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from shapelab.show.style import Picture, check_columns, styled
 __all__ = ["bars_with_interval", "confusion", "embedding", "embedding_picture", "explained_variance", "history",
            "path_chart", "ridgeline"]
 
+CODE = re.compile(r"(?:[A-Za-z]+_)?z\d+")  # z00, ED_z00, d_z00: the columns of a Codes table
 HATCHES = ("", "///", "...", "\\\\\\", "xxx")
 
 
@@ -91,7 +93,7 @@ def ridgeline(
 def _code_columns(codes, dims, at_most: int) -> dict[Any, np.ndarray]:
     """Name -> values of the dimensions asked for; UsageError names one that is not there."""
     if isinstance(codes, pd.DataFrame):
-        known = [c for c in codes.columns if str(c).rsplit("_", 1)[-1][:1] == "z" and str(c)[-1].isdigit()]
+        known = [c for c in codes.columns if CODE.fullmatch(str(c))]
         wanted = (
             known[:at_most] if dims is None else [f"z{d:02d}" if isinstance(d, (int, np.integer)) else d for d in dims]
         )
@@ -327,63 +329,45 @@ def path_chart(
     paths: pd.DataFrame | Mapping[str, pd.DataFrame],
     scheme: LabelScheme,
     *,
-    t: str = "t",
-    volume_suffix: str = "",
     title: str = "Along the path from A to B",
+    xlabel: str = "t (0 = A, 1 = B)",
 ) -> Picture:
-    """Volumes (ml) and Dice along a path; a mapping {method: table} draws the methods in one figure.
+    """Volumes (ml) of the structures and their Dice with both ends along a path.
 
-    A table has the column `t` (0 = A, 1 = B), one column of ml per structure (its name + `volume_suffix`), and columns
-    that start with "dice" (to A, to B, to voxel blending, ...). Methods differ in line style, structures in colour.
+    `paths` is what `latent.paths.path_table` returns (position, structure, volume_ml, dice_a, dice_b), or a mapping
+    {method: such a table}, which draws the methods in one figure: structures differ in colour and marker, methods in
+    line style. The Dice is the mean over the structures; one that is in neither of two shapes counts as 1.
     """
     tables = {"": paths} if isinstance(paths, pd.DataFrame) else dict(paths)
     for table in tables.values():
-        check_columns(table, [t], "path_chart")
-    names = [s.name for s in scheme.structures if any(s.name + volume_suffix in p.columns for p in tables.values())]
-    dice = list(dict.fromkeys(c for p in tables.values() for c in p.columns if str(c).lower().startswith("dice")))
-    if not names and not dice:
-        raise UsageError(
-            f"path_chart: found no volume and no Dice column; expected columns such as "
-            f"{scheme.names[0] + volume_suffix!r} or 'dice_a'"
-        )
-    fig = style.figure(4.4 * (bool(names) + bool(dice)) + 0.2, 3.6)
-    axes = iter(fig.subplots(1, bool(names) + bool(dice), squeeze=False)[0])
-    if names:
-        colours = {n: scheme.structures[scheme.names.index(n)].colour for n in names}
-        _lines(next(axes), tables, t, [(n, n + volume_suffix, colours[n]) for n in names], "volume (ml)")
-    if dice:
-        lines = [
-            (str(c).replace("_", " ").replace("dice", "Dice"), c, style._SPARE[i % 8].colour)
-            for i, c in enumerate(dice)
-        ]
-        _lines(next(axes), tables, t, lines, "Dice (0 to 1)")
+        check_columns(table, ["position", "structure", "volume_ml", "dice_a", "dice_b"], "path_chart")
+    fig = style.figure(style.WIDTH, 3.7)
+    volume, overlap = fig.subplots(1, 2)
+    wide = {m: table.pivot(index="position", columns="structure", values="volume_ml") for m, table in tables.items()}
+    lines = [(s.name, s.name, s.colour) for s in scheme.structures if any(s.name in w for w in wide.values())]
+    _lines(volume, wide, lines, xlabel, "volume (ml)")
+    means = {m: table.groupby("position")[["dice_a", "dice_b"]].mean() for m, table in tables.items()}
+    ends = [("with A", "dice_a", style.ACCENT), ("with B", "dice_b", style.CONTRAST)]
+    _lines(overlap, means, ends, xlabel, "Dice, mean of structures (0 to 1)")
+    overlap.set_ylim(0, 1.03)
     fig.suptitle(title)
     return fig
 
 
-def _lines(ax, tables: Mapping[str, pd.DataFrame], t: str, lines: Sequence[tuple[str, str, str]], ylabel: str) -> None:
-    """One colour and marker per column, one line style per table; a legend for each."""
+def _lines(
+    ax, tables: Mapping[str, pd.DataFrame], lines: Sequence[tuple[str, str, str]], xlabel: str, ylabel: str
+) -> None:
+    """One colour and marker per (name, column, colour), one line style per table; a legend for each."""
     for method, table in enumerate(tables.values()):
-        for position, (_, column, colour) in enumerate(lines):
+        for (_, column, colour), mark in zip(lines, style._SPARE):
             if column in table.columns:
-                ax.plot(
-                    table[t],
-                    table[column],
-                    color=colour,
-                    ls=style.line_style(method),
-                    lw=1.5,
-                    ms=4,
-                    marker=style._SPARE[position % 8].marker,
-                    mfc=colour if method == 0 else "white",
-                )
-    handles = [
-        Line2D([], [], color=c, marker=style._SPARE[i % 8].marker, ms=4, label=n) for i, (n, _, c) in enumerate(lines)
-    ]
+                ax.plot(table.index, table[column], color=colour, ls=style.line_style(method), lw=1.5, ms=4,
+                        marker=mark.marker, mfc=colour if method == 0 else "white")
+    handles = [Line2D([], [], color=colour, marker=mark.marker, ms=4, label=name)
+               for (name, _, colour), mark in zip(lines, style._SPARE)]
     if len(tables) > 1:
-        handles += [
-            Line2D([], [], color=style.MUTED, ls=style.line_style(i), label=str(m)) for i, m in enumerate(tables)
-        ]
-    low, high = ax.get_ylim()
-    ax.set(xlabel="t (0 = A, 1 = B)", ylabel=ylabel, xlim=(-0.02, 1.02), ylim=(0 if low > 0 else low, high))
+        handles += [Line2D([], [], color=style.MUTED, ls=style.line_style(i), label=str(m))
+                    for i, m in enumerate(tables)]
+    ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
     ax.grid(True)
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8)

@@ -272,8 +272,8 @@ def opacities(scheme: LabelScheme) -> dict[str, float]:
 
 
 def display_vertices(mesh: trimesh.Trimesh, opacity: float) -> np.ndarray:
-    """Vertices as drawn: a translucent wall is grown by .6 mm, so as not to flicker with the cavity inside."""
-    return mesh.vertices if opacity >= 1 else mesh.vertices + 0.6 * mesh.vertex_normals
+    """Vertices as drawn: a translucent wall is grown by .8 mm, so as not to flicker with the cavity inside."""
+    return mesh.vertices if opacity >= 1 else mesh.vertices + 0.8 * mesh.vertex_normals
 
 
 def mesh_figure(

@@ -18,9 +18,9 @@ METHOD_NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
 
 
 
-def _axis_titles(table: pd.DataFrame) -> tuple[str, str]:
-    """Axis titles of an embedding; its axes have no unit, and say so."""
-    method = str(table.attrs.get("method", "embedding"))
+def _axis_titles(table: pd.DataFrame, name: str = "") -> tuple[str, str]:
+    """Axis titles of an embedding, from its attrs["method"] or the panel's name; its axes have no unit, and say so."""
+    method = str(table.attrs.get("method", name or "embedding"))
     name = METHOD_NAMES.get(method.lower(), method)
     return f"{name} axis 1 (no unit)", f"{name} axis 2 (no unit)"
 
@@ -173,7 +173,7 @@ def embedding_picture(
                     textcoords="offset points",
                     fontsize=7.5,
                 )
-        ax.set(title=name, **dict(zip(("xlabel", "ylabel"), _axis_titles(table), strict=True)))
+        ax.set(title=name, **dict(zip(("xlabel", "ylabel"), _axis_titles(table, name), strict=True)))
         ax.grid(True)
     if handles:
         fig.legend(handles=list(handles.values()), loc="outside right upper", title=colour)

@@ -175,8 +175,9 @@ def _legend(fig: Picture, volumes: Sequence[_Volume]) -> None:
                 entries[name] = Line2D([], [], color=colour, lw=1.6, linestyle=style.line_style(position), label=name)
             else:
                 entries.setdefault(name, Patch(facecolor=colour, alpha=0.85, edgecolor=style.INK, label=name))
+    columns = len(entries) if fig.get_figwidth() > 1.7 * len(entries) else 2
     if entries:
-        fig.legend(handles=list(entries.values()), loc="outside lower center", ncols=len(entries), handlelength=2.6)
+        fig.legend(handles=list(entries.values()), loc="outside lower center", ncols=columns, handlelength=2.6)
 
 
 def _axis_names(volume: _Volume) -> tuple[str, str]:

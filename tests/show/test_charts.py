@@ -161,16 +161,28 @@ def test_history_takes_a_table_and_a_history(painted):
 
 def test_path_chart_draws_volumes_and_dice_of_each_method(painted):
     t = np.linspace(0, 1, 5)
-    table = pd.DataFrame({"t": t, "LV cavity": 200 - 80 * t, "LV myocardium": 120 + 0 * t, "dice_a": 1 - 0.3 * t})
+    table = pd.DataFrame({"position": np.r_[t, t], "structure": ["LV cavity"] * 5 + ["LV myocardium"] * 5,
+                          "volume_ml": np.r_[200 - 80 * t, 120 + 0 * t], "dice_a": np.r_[1 - 0.3 * t, 1 - 0.5 * t],
+                          "dice_b": np.r_[0.7 + 0.3 * t, 0.5 + 0.5 * t]})
     fig = charts.path_chart({"code": table, "voxel blending": table}, CARDIAC)
-    assert fig.axes[0].get_ylabel() == "volume (ml)" and fig.axes[1].get_ylabel() == "Dice (0 to 1)"
-    assert fig.axes[0].lines[0].get_color() == CARDIAC.structure("LV myocardium").colour
-    assert fig.axes[0].lines[1].get_ydata() == pytest.approx(200 - 80 * t)
+    volume, overlap = fig.axes
+    assert volume.get_ylabel() == "volume (ml)" and "Dice" in overlap.get_ylabel()
+    assert volume.lines[0].get_color() == CARDIAC.structure("LV myocardium").colour
+    assert volume.lines[1].get_ydata() == pytest.approx(200 - 80 * t)
+    assert overlap.lines[0].get_ydata() == pytest.approx(1 - 0.4 * t)
+    assert len(volume.lines) == 4 and volume.lines[0].get_linestyle() != volume.lines[2].get_linestyle()
     assert "t (0 = A, 1 = B)" in words(fig) and "voxel blending" in words(fig)
     inside(fig, painted)
-    assert len(charts.path_chart(table.drop(columns="dice_a"), CARDIAC).axes) == 1
-    with pytest.raises(UsageError, match="no volume"):
-        charts.path_chart(table[["t"]], CARDIAC)
+    with pytest.raises(UsageError, match="volume_ml"):
+        charts.path_chart(table[["position", "structure"]], CARDIAC)
+
+
+def test_path_chart_takes_the_table_that_paths_make(tiny_heart):
+    from shapelab.latent.paths import blend, path_table
+
+    path = blend(tiny_heart(), tiny_heart(scale=0.7), 5, CARDIAC)
+    fig = charts.path_chart(path_table(path, (2, 2, 8), CARDIAC), CARDIAC)
+    assert len(fig.axes[0].lines) == 3 and len(fig.axes[1].lines) == 2
 
 
 def test_explained_variance_adds_up(painted):
