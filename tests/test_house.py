@@ -36,6 +36,7 @@ ORDER = [
     ("latent",),
     ("show",),
     ("experiments",),
+    ("course",),
     ("doctor", "notebooks_tools"),
     ("notebooks_pages",),
     ("notebooks_runner",),
