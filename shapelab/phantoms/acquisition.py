@@ -68,23 +68,27 @@ def check_resolution(resolution) -> tuple[float, float, float] | str:
     return spacing
 
 
+def outline_points(h: HeartSurfaces, angle: float, n_levels: int = 24) -> np.ndarray:
+    """Points of the outer surfaces of one heart, (P, 3) mm about its origin, turned by `angle` in the plane."""
+    low = float(min(h.lv_base, h.rv_base))
+    high = float(max(h.lv_base + h.epi_length, h.rv_base + h.rv_length))
+    z = torch.linspace(low, high - 1e-3, n_levels)
+    curves = slice_curves(h.moved(origin=np.zeros((1, 3))), z)
+    c, s = np.cos(angle), np.sin(angle)
+    points = []
+    for k, pole in ((1, curves.lv), (3, curves.rv_pole)):
+        r = curves.radii[k, 0].numpy()
+        x = pole[0, :, :1].numpy() + r * np.cos(ANGLES)
+        y = pole[0, :, 1:].numpy() + r * np.sin(ANGLES)
+        height = np.broadcast_to(z.numpy()[:, None], r.shape)
+        points.append(np.stack([c * x - s * y, s * x + c * y, height], -1)[r > 0])
+    return np.concatenate(points)
+
+
 def extent(hearts: list[HeartSurfaces], angle: float) -> np.ndarray:
     """Box of all surfaces, (2, 3) mm: lowest and highest x, y, z about the origin, turned by `angle` in the plane."""
-    corners = []
-    c, s = np.cos(angle), np.sin(angle)
-    for h in hearts:
-        low = float(min(h.lv_base, h.rv_base))
-        high = float(max(h.lv_base + h.epi_length, h.rv_base + h.rv_length))
-        z = torch.linspace(low, high - 1e-3, 24)
-        curves = slice_curves(h, z)
-        for k, pole in ((1, curves.lv), (3, curves.rv_pole)):
-            r = curves.radii[k, 0].numpy()
-            x = pole[0, :, :1].numpy() + r * np.cos(ANGLES)
-            y = pole[0, :, 1:].numpy() + r * np.sin(ANGLES)
-            height = np.broadcast_to(z.numpy()[:, None], r.shape)
-            points = np.stack([c * x - s * y, s * x + c * y, height], -1)[r > 0]
-            corners += [points.min(0), points.max(0)]
-    return np.stack([np.min(corners, 0), np.max(corners, 0)])
+    points = np.concatenate([outline_points(h, angle) for h in hearts])
+    return np.stack([points.min(0), points.max(0)])
 
 
 def make_stack(

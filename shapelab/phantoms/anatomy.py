@@ -91,7 +91,7 @@ def deformation(rng: np.random.Generator, spread: np.ndarray, modes: np.ndarray 
 
 
 def profile(equator: float, narrowing: float) -> np.ndarray:
-    """Radius of a truncated prolate ellipsoid, a little blunter, at `NODES`; largest (1) at relative height `equator`."""
+    """Radius of a truncated ellipsoid, a little blunter, at `NODES`; largest (1) at height `equator`."""
     below = np.clip((NODES - equator) / (1 - equator), 0, 1)
     above = np.clip((equator - NODES) / max(equator, 1e-6), 0, 1)
     return np.clip(1 - below**2, 0, None) ** 0.44 * (1 - narrowing * above**2)

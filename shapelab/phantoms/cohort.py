@@ -11,7 +11,7 @@ from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.errors import UsageError
-from shapelab.phantoms.acquisition import Stack, check_resolution, contour_noise, make_stack
+from shapelab.phantoms.acquisition import Stack, check_resolution, contour_noise, make_stack, outline_points
 from shapelab.phantoms.anatomy import Heart, build_heart
 from shapelab.phantoms.heart import HeartSurfaces, label_batch
 from shapelab.phantoms.population import GROUPS, draw_factors
@@ -150,5 +150,6 @@ def make_image(who: Patient, phase: str, stack: Stack) -> np.ndarray:
     """Image (X, Y, Z) float32 of one subject."""
     from shapelab.phantoms.imaging import mr_image
 
-    f, _ = _patient_surfaces(who)
-    return mr_image(surfaces_in_stack(who, phase, stack), stack, f, *who[:2], phase)
+    f, hearts = _patient_surfaces(who)
+    outline = outline_points(hearts["ED"].surfaces, np.deg2rad(f["angle"]))
+    return mr_image(surfaces_in_stack(who, phase, stack), stack, f, outline, *who[:2], phase)

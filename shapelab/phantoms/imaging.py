@@ -1,0 +1,211 @@
+"""What a bSSFP cine scanner makes of a heart and its neighbours.
+
+The image is drawn from the surfaces, not from a label map: tissue fractions come from the level functions, with several
+thin layers a slice (partial volume through the plane) and a ramp one pixel wide (partial volume in the plane).
+Neighbours lie round the heart as a short-axis view shows them: chest wall to the left, lung to the upper right,
+liver and stomach below, descending aorta behind. Above the valve plane, the ventricles' blood goes on with a thin
+wall, as that of the atria. Papillary muscles and trabeculae are dark in the image and cavity in the label, as in ACDC.
+
+Intensities: bright blood and fat, grey muscle, dark lung; bias field of the surface coils; Rician noise; clipped at the
+99th percentile and scaled to [0, 1]. Means and spreads as of ACDC (blood .69 +- .17 in the LV, .57 +- .17 in the RV,
+myocardium .26 +- .06).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from shapelab.phantoms.acquisition import Stack
+from shapelab.phantoms.heart import HeartSurfaces, SliceCurves, heart_frame, level_functions, slice_curves
+
+LAYER_MM = 2.0  # thickness of one layer of the sum through a slice
+SLICE_SHARE = 0.8  # ACDC: 5 to 8 mm slices at 10 mm distance
+PHASES = ("ED", "ES")
+PAPILLARY_DEG = (140.0, 238.0)  # anterolateral and posteromedial
+
+
+def mr_image(
+    hearts: HeartSurfaces, stack: Stack, f: Mapping[str, float], outline: np.ndarray, seed: int, index: int, phase: str
+) -> np.ndarray:
+    """bSSFP-like image (X, Y, Z) float32 in [0, 1] of one heart (batch of one) placed in its stack.
+
+    outline : (P, 3) mm, the heart's outer surface at ED about the stack's origin; the neighbours are laid against it
+
+    Scanner and neighbours are a function of (seed, index), the noise also of the phase.
+    """
+    body = np.random.default_rng([int(seed), int(index), 5])
+    noise = np.random.default_rng([int(seed), int(index), 6, PHASES.index(phase)])
+    tissue = _tissues(body)
+    image, wall_side = _neighbours(body, tissue, stack, f, outline)
+    image = _paint_heart(image, wall_side, hearts, stack, tissue, body, phase)
+    image = ndimage.gaussian_filter(image, (0.55, 0.55, 0))  # finite k-space
+    image *= _bias(body, stack.shape)
+    sigma = body.uniform(0.008, 0.022)
+    image = np.hypot(image + sigma * noise.standard_normal(image.shape), sigma * noise.standard_normal(image.shape))
+    top = np.percentile(image, 99)
+    return np.clip(image / top, 0, 1).astype(np.float32)
+
+
+def _tissues(rng: np.random.Generator) -> dict[str, float]:
+    """Intensities of one scan."""
+    blood = rng.uniform(0.66, 1.0)
+    return {
+        "lv": blood,
+        "rv": blood * rng.uniform(0.75, 0.98),
+        "wall": blood * rng.uniform(0.26, 0.42),
+        "fat": rng.uniform(0.7, 1.0),
+        "muscle": rng.uniform(0.12, 0.24),
+        "lung": rng.uniform(0.03, 0.07),
+        "liver": rng.uniform(0.15, 0.3),
+        "gut": rng.uniform(0.2, 0.45),
+    }
+
+
+def _ramp(level: np.ndarray, width: float) -> np.ndarray:
+    """Share of a pixel inside a surface: 1 inside, 0 outside, a ramp `width` mm wide between."""
+    return np.clip(0.5 - level / width, 0, 1)
+
+
+def _texture(rng: np.random.Generator, shape, sigma) -> np.ndarray:
+    """Smooth random field of sd 1."""
+    field = ndimage.gaussian_filter(rng.standard_normal(shape).astype(np.float32), sigma, mode="wrap")
+    return field / field.std()
+
+
+def _neighbours(rng, tissue, stack: Stack, f: Mapping[str, float], outline) -> tuple[np.ndarray, np.ndarray]:
+    """Chest wall, lung, liver, gut and aorta without the heart; and how far a pixel faces the chest wall or the liver.
+
+    Both (X, Y, Z); the second from 0 (towards the lung) to 1.
+    """
+    x, y = (np.arange(n) * s - o for n, s, o in zip(stack.shape[:2], stack.spacing[:2], stack.origin[:2]))
+    dx, dy = x[:, None, None], y[None, :, None]
+    deep = ((np.arange(stack.shape[2]) * stack.spacing[2] - stack.origin[2]) / f["LV_length"])[None, None]  # apex 1
+
+    def sigma(plane_mm: float, through_mm: float) -> tuple[float, float, float]:
+        return plane_mm / stack.spacing[0], plane_mm / stack.spacing[1], through_mm / stack.spacing[2]
+
+    heights = np.arange(stack.shape[2]) * stack.spacing[2] - stack.origin[2]
+    nearby = np.abs(outline[None, :, 2] - np.clip(heights, 0, outline[:, 2].max())[:, None]) < 15  # (Z, P)
+
+    def reach(direction: float, follow: float = 0.0) -> np.ndarray:
+        """How far the heart extends that way, (1, 1, Z) mm; `follow` 1: at each height, 0: anywhere."""
+        along = outline[:, :2] @ [np.cos(direction), np.sin(direction)]
+        here = np.where(nearby, along, -np.inf).max(1)
+        return ((1 - follow) * along.max() + follow * here)[None, None]
+
+    broad, fine = _texture(rng, stack.shape, sigma(14, 25)), _texture(rng, stack.shape, sigma(1.5, 5))
+    vessels = _texture(rng, stack.shape, sigma(1.6, 5))
+    image = tissue["lung"] * (1 + 0.25 * fine) + 0.5 * np.clip(vessels - 2.2, 0, 1)  # cut across, vessels are dots
+
+    down = np.deg2rad(rng.uniform(85, 118))
+    across = -dx * np.sin(down) + dy * np.cos(down)
+    floor = reach(down, 0.8) + rng.uniform(-3, 3) + 0.003 * (across - rng.uniform(-10, 30)) ** 2
+    below = _ramp(floor + 2 * broad - (dx * np.cos(down) + dy * np.sin(down)), 2)
+    image = image + below * (tissue["liver"] * (1 + 0.1 * fine) + 0.25 * np.clip(vessels - 1.8, 0, 1) - image)
+    side = below * _ramp(across + rng.uniform(5, 30) + 4 * broad, 4)  # the patient's left: fat, stomach, spleen
+    image = image + side * (0.7 * tissue["fat"] * (1 + 0.15 * broad) - image)
+    low = reach(np.pi / 2, 0.5)
+    gut = np.hypot(dx - rng.uniform(5, 40), (dy - low - rng.uniform(20, 36)) * rng.uniform(0.8, 1.3))
+    gut = gut - rng.uniform(15, 28) + 3 * broad
+    image = image + _ramp(gut, 2) * (tissue["gut"] * (1 + 0.25 * _texture(rng, stack.shape, sigma(4, 8))) - image)
+    behind = np.deg2rad(rng.uniform(35, 70))
+    away, size = reach(behind) + rng.uniform(13, 24), rng.uniform(8, 11)
+    aorta = np.hypot(dx - away * np.cos(behind), dy - away * np.sin(behind)) - size + 0 * deep
+    image = image + _ramp(aorta, 2) * (tissue["lv"] * 0.95 - image) * (deep < 0.6)
+
+    out = np.deg2rad(rng.uniform(185, 228))  # towards the chest wall: left, somewhat up
+    radius, gap = rng.uniform(110, 155), reach(out, 0.5) + rng.uniform(4, 12)
+    cx, cy = (gap - radius) * np.cos(out), (gap - radius) * np.sin(out)
+    edge = radius - np.hypot(dx - cx, (dy - cy) * rng.uniform(0.9, 1.1)) + 1.5 * broad + 0 * deep  # under the ribs
+    muscle = np.clip(tissue["muscle"] * (1 + 0.5 * _texture(rng, stack.shape, sigma(3, 6))), 0.03, None)
+    skin = rng.uniform(7, 13)
+    for depth, value in (
+        (rng.uniform(1, 5), 0.6 * tissue["fat"] * (1 + 0.2 * fine)),
+        (0.0, muscle),
+        (-skin, tissue["fat"] * (1 + 0.06 * broad)),
+        (-skin - rng.uniform(8, 28), 0.01),
+    ):
+        image = image + _ramp(edge - depth, 2) * (value - image)
+    near = np.clip((22 - edge) / 18, 0, 1) + np.clip((dx * np.cos(down) + dy * np.sin(down) - floor + 14) / 14, 0, 1)
+    return image, np.clip(near, 0, 1)
+
+
+def _paint_heart(image, wall_side, hearts: HeartSurfaces, stack: Stack, tissue, rng, phase: str) -> np.ndarray:
+    """The heart over its neighbours: fat, wall, blood, papillary muscles; layers averaged through each slice."""
+    thickness = stack.spacing[2] * (SLICE_SHARE if stack.spacing[2] > 4 else 1.0)
+    n_layers = max(1, int(np.ceil(thickness / LAYER_MM)))
+    x, y = (torch.arange(n, dtype=torch.float32) * s for n, s in zip(stack.shape[:2], stack.spacing[:2]))
+    hx, hy = heart_frame(hearts, x, y, torch.as_tensor(stack.shift[None], dtype=torch.float32))
+    pixel = float(stack.spacing[0])
+
+    def field(mm: float) -> np.ndarray:
+        return _texture(rng, stack.shape, (mm / pixel, mm / pixel, 6 / stack.spacing[2]))
+
+    grain, knobs, hollow = 0.05 * field(1.2), field(2.4), field(9)
+    fat_mm = rng.uniform(0.8, 1.8) + wall_side * rng.uniform(4, 11) * np.clip(1 + 0.5 * hollow, 0.1, 2)
+    rough = rng.uniform(0.7, 1.4)
+    muscles = [(np.deg2rad(a + rng.normal(0, 8)), rng.uniform(4.2, 6.2)) for a in PAPILLARY_DEG]
+    total = np.zeros_like(image)
+    for offset in ((np.arange(n_layers) + 0.5) / n_layers - 0.5) * thickness:
+        z = torch.arange(stack.shape[2], dtype=torch.float32) * stack.spacing[2] + float(offset)
+        curves, height = _with_atria(hearts, z)
+        levels = level_functions(curves, hx, hy)[:, 0].reshape(4, stack.shape[2], *stack.shape[:2])
+        endo, epi, rv, outer = levels.permute(0, 2, 3, 1).numpy()
+        low = np.clip(2 * height, 0, 1)  # trabeculae grow towards the apex
+        rv_image = rv + rough * low * np.clip(0.6 + 2.2 * knobs, 0, 7)
+        endo_image = endo + rough * low * np.clip(0.2 + 1.6 * knobs, 0, 4)
+        papillary = _papillary(curves, hx, hy, height, muscles, stack, phase)
+        layer = image
+        for share, value in (
+            (_ramp(np.minimum(epi, outer) - fat_mm, pixel), tissue["fat"] * (0.62 + grain)),
+            (_ramp(outer, pixel), tissue["wall"] * (1 + grain)),
+            (_ramp(rv_image, pixel), tissue["rv"] * (1 + grain)),
+            (_ramp(epi, pixel), tissue["wall"] * (1 + grain)),
+            (_ramp(endo_image, pixel), tissue["lv"] * (1 + grain)),
+            (_ramp(papillary + 0.8 * knobs, pixel) * _ramp(endo, pixel), tissue["wall"] * (1 + grain)),
+        ):
+            layer = layer + share * (value - layer)
+        total += layer / n_layers
+    return total
+
+
+def _with_atria(hearts: HeartSurfaces, z: torch.Tensor) -> tuple[SliceCurves, np.ndarray]:
+    """Slice curves whose ventricles go on above the valve with a thin wall; and relative height (1, 1, Z), base 0."""
+    base = float(torch.minimum(hearts.lv_base, hearts.rv_base)[0] + hearts.origin[0, 2])
+    top = replace(hearts, rv_base=hearts.lv_base, rv_length=hearts.rv_length + hearts.rv_base - hearts.lv_base)
+    curves = slice_curves(top, z.clamp(min=base + 0.5))
+    height = (z.numpy() - base) / float(hearts.epi_length[0])
+    above = torch.as_tensor(height < 0)
+    radii = curves.radii.clone()
+    radii[0] = torch.where(above[None, :, None], radii[1] - 2.5, radii[0])
+    return SliceCurves(radii, curves.lv, curves.rv_pole), height[None, None]
+
+
+def _papillary(curves: SliceCurves, hx, hy, height, muscles, stack: Stack, phase: str) -> np.ndarray:
+    """Level function of the two papillary muscles, (X, Y, Z): on the wall, from 20 to 80 % of the height."""
+    shape = (stack.shape[2], *stack.shape[:2])
+    endo = curves.radii[0, 0]  # (Z, T)
+    out = np.full(stack.shape, 99.0, np.float32)
+    lv = curves.lv[0]
+    px = (hx[0] - lv[:, :1]).reshape(shape).permute(1, 2, 0).numpy()
+    py = (hy[0] - lv[:, 1:]).reshape(shape).permute(1, 2, 0).numpy()
+    strength = np.clip(1 - np.abs(height - 0.5) / 0.3, 0, 1) ** 0.5
+    for angle, size in muscles:
+        radius = endo[:, int(angle / (2 * np.pi) * endo.shape[1]) % endo.shape[1]].numpy()[None, None]
+        size = np.minimum(size * (1.15 if phase == "ES" else 1.0), 0.3 * np.clip(radius, 0, None)) * strength
+        away = radius - size * (1.1 if phase == "ES" else 1.5)
+        level = np.hypot(px - away * np.cos(angle), py - away * np.sin(angle)) - size
+        out = np.minimum(out, np.where(size > 0.5, level, 99.0))
+    return out
+
+
+def _bias(rng: np.random.Generator, shape) -> np.ndarray:
+    """Sensitivity of the surface coils: a smooth product about 1, brighter towards the chest."""
+    u, v, w = (np.linspace(-1, 1, n).reshape([-1 if i == k else 1 for i in range(3)]) for k, n in enumerate(shape))
+    c = rng.normal(0, 1, 6) * np.array([0.15, 0.15, 0.06, 0.06, 0.06, 0.06]) + np.array([-0.12, -0.08, 0, 0, 0, 0])
+    return np.exp(c[0] * u + c[1] * v + c[2] * w + c[3] * u * v + c[4] * u * u + c[5] * v * v)
