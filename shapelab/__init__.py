@@ -55,6 +55,7 @@ _ROOMS = frozenset(
     {
         "augment",
         "clinical",
+        "course",
         "data",
         "device",
         "experiments",

@@ -37,6 +37,7 @@ ORDER = [
     ("show",),
     ("experiments",),
     ("course",),
+    ("course",),
     ("doctor", "notebooks_tools"),
     ("notebooks_pages",),
     ("notebooks_runner",),
