@@ -17,6 +17,7 @@ p : permutation test on the first repeat's folds, labels shuffled among the pati
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -127,7 +128,7 @@ def classification_report(codes, target: str = "group", model="forest", phases=(
     difference : for plain Codes tables: add ES - ED where both phases are used
     n_splits, n_repeats : of the cross-validation
     permutations : of the permutation test; 0 leaves it out (p is NaN)
-    n_jobs : threads
+    n_jobs : processes (small trees are built in Python more than out of it: threads would wait for one another)
     importances : compute them (for all but the shuffled control)
 
     Returns
@@ -160,7 +161,7 @@ def classification_report(codes, target: str = "group", model="forest", phases=(
         tables = _Tables(source, truth.index, phase_set)
         labels = [_shuffle_within(truth.to_numpy(), parts, _generator(seed, 7, r)) if shuffle else truth.to_numpy()
                   for r, parts in enumerate(folds)]
-        with Parallel(n_jobs=n_jobs, prefer="threads") as workers:
+        with Parallel(n_jobs=n_jobs, max_nbytes=None) as workers:
             held_out = _cross_validate(tables, labels, folds, classifier, seed, workers, importances and not shuffle)
             p = _permutation_p(tables, labels[0], folds[0], classifier, permutations, seed, workers)
         predicted = _predictions(held_out, truth, labels)
@@ -280,8 +281,11 @@ def _folds(everyone: pd.Series, truth: pd.Series, n_splits: int, n_repeats: int,
     small = everyone.map(everyone.value_counts()) < n_splits
     strata = everyone.where(~small, "(small)").astype(str).to_numpy()
     splitter = RepeatedStratifiedKFold(n_splits=n_splits, n_repeats=n_repeats, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")     # the small ones, left out or checked
+        pairs = list(splitter.split(np.zeros(len(everyone)), strata))
     folds = []
-    for train, test in splitter.split(np.zeros(len(everyone)), strata):
+    for train, test in pairs:
         seen, held_out = list(everyone.index[train]), list(everyone.index[test])
         positions = (np.flatnonzero(truth.index.isin(names)) for names in (seen, held_out))
         folds.append(Fold(*positions, seen, held_out))
@@ -326,21 +330,22 @@ def _fitted(classifier: ClassifierMixin, x: np.ndarray, y: np.ndarray, seed: int
 
 
 def _cross_validate(tables: _Tables, labels, folds, classifier, seed: int, workers: Parallel, importances: bool):
-    """One record per (repeat, fold). Tables first and in order: fitting spaces is not for several threads at once."""
-    jobs = [(r, f, tables(fold), labels[r], fold.train, fold.test)
+    """One record per (repeat, fold). The tables are made here, one after the other: fitting a space uses all cores."""
+    jobs = [(classifier, tables(fold), labels[r], fold.train, fold.test, (seed, 1, r, f), importances)
             for r, parts in enumerate(folds) for f, fold in enumerate(parts)]
+    return workers(delayed(_held_out)(*job) for job in jobs)
 
-    def one(repeat, fold, table, y, train, test):
-        x, generator = table.to_numpy(), _generator(seed, 1, repeat, fold)
-        model = _fitted(classifier, x[train], y[train], int(generator.integers(2**31)))
-        record = {"repeat": repeat, "fold": fold, "test": test, "classes": model.classes_,
-                  "probability": model.predict_proba(x[test]), "columns": list(table.columns)}
-        if importances:
-            record["impurity"] = getattr(model, "feature_importances_", np.full(x.shape[1], np.nan))
-            record["held_out"] = held_out_importance(model, x[train], x[test], y[test], generator)
-        return record
 
-    return workers(delayed(one)(*job) for job in jobs)
+def _held_out(classifier, table: pd.DataFrame, y, train, test, key: tuple[int, ...], importances: bool) -> dict:
+    """Train on one fold, predict its held-out patients. `key`: (seed, 1, repeat, fold)."""
+    x, generator = table.to_numpy(), _generator(*key)
+    model = _fitted(classifier, x[train], y[train], int(generator.integers(2**31)))
+    record = {"repeat": key[-2], "fold": key[-1], "test": test, "classes": model.classes_,
+              "probability": model.predict_proba(x[test]), "columns": list(table.columns)}
+    if importances:
+        record["impurity"] = getattr(model, "feature_importances_", np.full(x.shape[1], np.nan))
+        record["held_out"] = held_out_importance(model, x[train], x[test], y[test], generator)
+    return record
 
 
 def _permutation_p(tables: _Tables, labels: np.ndarray, folds, classifier, m: int, seed: int,
@@ -348,18 +353,19 @@ def _permutation_p(tables: _Tables, labels: np.ndarray, folds, classifier, m: in
     if m == 0:
         return float("nan")
     parts = [(fold.train, fold.test, tables(fold).to_numpy()) for fold in folds]
-
-    def accuracy(y, permutation):
-        right = 0
-        for f, (train, test, x) in enumerate(parts):
-            state = int(_generator(seed, 2, permutation, f).integers(2**31))
-            model = _fitted(classifier, x[train], y[train], state, PERMUTATION_TREES)
-            right += int((model.predict(x[test]) == y[test]).sum())
-        return right / len(y)
-
     shuffles = [_shuffle_within(labels, folds, _generator(seed, 3, i)) for i in range(m)]
-    observed, *null = workers(delayed(accuracy)(y, i) for i, y in enumerate([labels, *shuffles]))
+    observed, *null = workers(delayed(_count_right)(classifier, parts, y, (seed, 2, i))
+                              for i, y in enumerate([labels, *shuffles]))
     return (sum(a >= observed for a in null) + 1) / (m + 1)
+
+
+def _count_right(classifier, parts, y: np.ndarray, key: tuple[int, ...]) -> int:
+    """Patients that are right when held out, with few trees; `parts`: (train, test, features) of each fold."""
+    right = 0
+    for f, (train, test, x) in enumerate(parts):
+        model = _fitted(classifier, x[train], y[train], int(_generator(*key, f).integers(2**31)), PERMUTATION_TREES)
+        right += int((model.predict(x[test]) == y[test]).sum())
+    return right
 
 
 def _predictions(held_out: list[dict], truth: pd.Series, labels) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -76,7 +76,8 @@ def _embed(x: np.ndarray, method: str, seed: int, options: dict) -> np.ndarray:
 
 
 def embedding_quality(codes: pd.DataFrame, method: str | Sequence[str] = METHODS, seeds: Iterable[int] = range(5),
-                      target: str | None = "group", k: int = 10, scale: bool = False, **options) -> pd.DataFrame:
+                      target: str | None = "group", k: int = 10, scale: bool = False,
+                      options: Mapping[str, Mapping] | None = None) -> pd.DataFrame:
     """How far embeddings can be trusted: neighbours kept, and the same picture again with another seed.
 
     Parameters
@@ -86,7 +87,9 @@ def embedding_quality(codes: pd.DataFrame, method: str | Sequence[str] = METHODS
     seeds : at least one; stability needs two
     target : fact for the purity; None, or one that is not in the table, leaves purity out
     k : neighbours that count (at most half of N, as trustworthiness is defined to there)
-    scale, options : as for `embed`; options go to every method
+    scale : as for `embed`
+    options : of each method, e.g. {"tsne": {"init": "random"}}. From scikit-learn's default start, the principal
+        components, t-SNE gives the same picture for every seed; a random start shows how much of it is t-SNE's choice.
 
     Returns
     -------
@@ -109,7 +112,7 @@ def embedding_quality(codes: pd.DataFrame, method: str | Sequence[str] = METHODS
     classes = codes[target].to_numpy() if target is not None and target in codes else None
     rows = []
     for name in methods:
-        planes = [_embed(x, name, seed, dict(options)) for seed in seeds]
+        planes = [_embed(x, name, seed, dict((options or {}).get(name, {}))) for seed in seeds]
         rows.append({"method": name, "n": len(x), "n_seeds": len(seeds), "k": k, **_quality(x, planes, classes, k)})
     return pd.DataFrame(rows).set_index("method")
 

@@ -61,6 +61,8 @@ def test_quality():
     assert (pca["disparity"], pca["overlap"]) == (pytest.approx(0, abs=1e-12), 1)     # no chance in it: always the same
     assert (quality["purity"] > 0.95).all() and pca["purity_codes"] == 1
     assert quality["trustworthiness"].between(0.5, 1).all() and quality["continuity"].between(0.5, 1).all()
+    free = embedding_quality(codes, "tsne", seeds=(0, 1), k=5, options={"tsne": {"init": "random"}}).loc["tsne"]
+    assert 0 < free["disparity"] < 1 and free["overlap"] < 1 and quality.loc["tsne", "disparity"] < 1e-6
     one = embedding_quality(codes.drop(columns="group"), "pca", seeds=[0])
     assert one[["disparity", "overlap", "purity"]].isna().all(axis=None)
 
