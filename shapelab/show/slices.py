@@ -312,6 +312,7 @@ def compare_slices(
     scheme: LabelScheme | None = None,
     *,
     n: int = 5,
+    indices: Sequence[int] | None = None,
     contours: bool = True,
     title: str | None = None,
     margin: float = 8.0,
@@ -319,12 +320,17 @@ def compare_slices(
     """Several hearts, one a row, base to apex, all at the same millimetre scale.
 
     `items` is a list of (title, Subject | label map | (image, label)); each row shows `n` slices spread over its own
-    labelled ones, centred on its own labelled region. Other arguments as in `slices`.
+    labelled ones, centred on its own labelled region. With `indices` every row shows these very slices and the same
+    window: for label maps on one grid (a heart and its reconstruction). Other arguments as in `slices`.
     """
     if not items:
         raise UsageError("compare_slices: found no item; expected a list of (title, subject)")
     volumes = [_volume(item, spacing, scheme) for _, item in items]
     windows = [_window(v, (0, 1), margin) for v in volumes]
+    if indices is not None:
+        _check_same_grid(volumes, indices)
+        n = len(indices)
+        windows = [np.stack([np.min(windows, 0)[:, 0], np.max(windows, 0)[:, 1]], 1)] * len(volumes)
     size = np.max([np.ptp(w, axis=1) for w in windows], axis=0)
     panel = min(1.75, (style.WIDTH - 1.0) / n)
     fig = style.figure(panel * n + 1.0, len(items) * panel * size[1] / size[0] + 1.1)
@@ -332,7 +338,7 @@ def compare_slices(
     for row, ((name, _), volume, window) in enumerate(zip(items, volumes, windows, strict=True)):
         centre = window.mean(axis=1)
         shown = np.stack([centre - size / 2, centre + size / 2], axis=1)
-        chosen = pick_slices(volume.label, volume.shape[2], n)
+        chosen = pick_slices(volume.label, volume.shape[2], n) if indices is None else list(indices)
         for column, ax in enumerate(axes[row]):
             if column >= len(chosen):
                 ax.set_axis_off()
@@ -345,11 +351,23 @@ def compare_slices(
             ax.set_yticks([])
             if column == 0:
                 ax.set_ylabel(name, fontsize=9)
+            if row == 0 and indices is not None:
+                ax.set_title(f"z = {chosen[column] * volume.spacing[2]:.0f} mm", fontsize=8.5)
         _scale_bar(axes[row, 0], shown, 30.0)
     heart = all(style.is_heart(v.scheme) for v in volumes)
     fig.suptitle(title if title is not None else "Base to apex, one scale" if heart else "One scale")
     _legend(fig, volumes)
     return fig
+
+
+def _check_same_grid(volumes: Sequence[_Volume], indices: Sequence[int]) -> None:
+    """UsageError unless all volumes have one shape and spacing, and every index is a slice of it."""
+    grids = {(v.shape, tuple(v.spacing.tolist())) for v in volumes}
+    if len(grids) > 1:
+        raise UsageError(f"compare_slices: found indices and {len(grids)} different grids; expected one grid for all")
+    if not len(indices) or not all(0 <= k < volumes[0].shape[2] for k in indices):
+        found = list(indices)
+        raise UsageError(f"compare_slices: found indices {found}; expected some of 0..{volumes[0].shape[2] - 1}")
 
 
 def _scale_bar(ax: Axes, window: np.ndarray, length: float) -> None:

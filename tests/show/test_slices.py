@@ -93,6 +93,19 @@ def test_compared_hearts_share_one_scale(label, tiny_heart):
     assert all(w in texts(fig) for w in ("real", "phantom", "30 mm"))
 
 
+def test_compared_label_maps_of_one_grid_show_the_slices_asked_for(label):
+    moved = np.roll(label, 2, axis=0)
+    fig = compare_slices([("a", label), ("b", moved)], SPACING, CARDIAC, indices=[1, 2])
+    assert len(fig.axes) == 4
+    assert len({(ax.get_xlim(), ax.get_ylim()) for ax in fig.axes}) == 1
+    assert f"z = {2 * SPACING[2]:.0f} mm" in texts(fig)
+    with pytest.raises(UsageError, match="2 different grids"):
+        compare_slices([("a", label), ("b", label[:-1])], SPACING, CARDIAC, indices=[1])
+    for wrong in ([], [label.shape[2]]):
+        with pytest.raises(UsageError, match="expected some of"):
+            compare_slices([("a", label)], SPACING, CARDIAC, indices=wrong)
+
+
 def test_contours_differ_in_line_style_and_lie_between_voxels(label):
     image = np.random.default_rng(0).random(label.shape, np.float32)
     fig = slices((image, label), SPACING, CARDIAC, n=1)
