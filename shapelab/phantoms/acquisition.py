@@ -23,7 +23,7 @@ MARGIN_MM = 12.0  # least distance from a heart to the edge of a cropped LR imag
 # slices: endocardium, epicardium, RV. It is the hand's error, and what changes over 10 mm beyond the smooth surfaces.
 HAND = np.array(
     [
-        [0.25, 0.38, 0.42, 0.30, 0.24, 0.20, 0.16, 0.12, 0.08, 0.05],
+        [0.28, 0.48, 0.46, 0.30, 0.20, 0.16, 0.13, 0.10, 0.07, 0.05],
         [0.20, 0.30, 0.42, 0.29, 0.24, 0.20, 0.16, 0.12, 0.08, 0.05],
         [0.40, 0.70, 0.60, 0.45, 0.38, 0.28, 0.20, 0.15, 0.10, 0.06],
     ]

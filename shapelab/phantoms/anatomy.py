@@ -94,7 +94,7 @@ def profile(equator: float, narrowing: float) -> np.ndarray:
     """Radius of a truncated ellipsoid, a little blunter, at `NODES`; largest (1) at height `equator`."""
     below = np.clip((NODES - equator) / (1 - equator), 0, 1)
     above = np.clip((equator - NODES) / max(equator, 1e-6), 0, 1)
-    return np.clip(1 - below**2, 0, None) ** 0.44 * (1 - narrowing * above**2)
+    return np.clip(1 - below**2, 0, None) ** 0.46 * (1 - narrowing * above**2)
 
 
 def _girth(rng: np.random.Generator, spread: float) -> np.ndarray:
@@ -157,9 +157,9 @@ class _Anatomy:
         self.endo = deformation(rng, EPI_SPREAD * 0.7 * f["irregularity"])
         self.contraction = deformation(rng, np.array([0.014, 0.007, 0.004, 0.003, 0.002, 0.001]) * f["irregularity"])
         self.girth = _girth(rng, 0.045), _girth(rng, 0.03)
-        thickness = deformation(rng, np.array([0.05, 0.05, 0.03, 0.02]), np.arange(1, 5))
+        thickness = deformation(rng, np.array([0.03, 0.035, 0.025, 0.02]), np.arange(1, 5))
         # ACDC: septum and anterior wall thicker than the posterolateral; base thicker than apex
-        usual = 0.08 * np.cos(ANGLES + np.deg2rad(25))
+        usual = 0.08 * np.cos(ANGLES + np.deg2rad(25)) + 0.06 * np.cos(2 * np.pi * NODES[:, None])
         own = thickness + (0.5 - NODES[:, None]) * f["base_thicker"] + f["hypertrophy"] * _bump(
             f["hypertrophy_angle"], f["hypertrophy_width"], f["hypertrophy_level"], f["hypertrophy_height"]
         )  # fmt: skip
@@ -199,7 +199,7 @@ def _left(a: _Anatomy, phase: str, ed: tuple[_Chamber, float] | None) -> tuple[_
     shortening = f["shortening"] if end else 0.0
     length = f["LV_length"] * (1 - shortening)
     base = f["LV_length"] * shortening * f["base_share"]
-    apex = f["apex_wall"] * (1 + (1.2 * f["LVEF"] / 100 if end else 0.0))
+    apex = f["apex_wall"] * (1 + (2.5 * f["LVEF"] / 100 if end else 0.0))
     g = profile(f["equator"], f["narrowing"] + (f["narrowing_ES"] if end else 0.0))[:, None] * (1 + a.girth[0])
     chord = f["septum_chord_ES" if end else "septum_chord_ED"]
     shape = _flatten(g * (1 + a.epi + (0.2 * a.contraction if end else 0)), chord)
@@ -263,6 +263,8 @@ def _right(a: _Anatomy, solved: tuple[_Chamber, float], phase: str) -> Heart:
     level = NODES ** (f["rv_fullness"] * (f["rv_fullness_ES"] if end else 1))
     turned = (np.rad2deg(ANGLES) - f["rv_turn"] + 180) % 360 - 180
     depth = PchipInterpolator(_RV_LEVELS, _rv_depth_spline()(turned).T, axis=0)(level)
+    twist = np.deg2rad((f["rv_twist"] - (5 if end else 0)) * (NODES - 0.3))  # towards the apex more inferior
+    depth = np.stack([np.interp(ANGLES - t, ANGLES, row, period=2 * np.pi) for t, row in zip(twist, depth)])
     depth = depth - f["rv_thin"] - (0.05 if end else 0.0)
     depth = np.where(depth > 0, depth * np.clip(1 + a.rv * (1.15 if end else 1), 0.3, None), depth)
     target = f["RVV_ED"] * (1 - f["RVEF"] / 100 if end else 1.0)

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 
 import numpy as np
+import pandas as pd
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.errors import UsageError
-from shapelab.phantoms.acquisition import Stack, check_resolution, contour_noise, make_stack, outline_points
+from shapelab.phantoms.acquisition import Stack, check_resolution, contour_noise, extent, make_stack, outline_points
 from shapelab.phantoms.anatomy import Heart, build_heart
-from shapelab.phantoms.heart import HeartSurfaces, label_batch
+from shapelab.phantoms.heart import HeartSurfaces, check_grid, label_batch
 from shapelab.phantoms.population import GROUPS, draw_factors
 
 PHASES = ("ED", "ES")
@@ -117,6 +118,43 @@ def _patient(who: Patient, resolution, images, scheme, phases, shift, hand, miss
             )
         )
     return out
+
+
+def training_hearts(
+    n: int,
+    grid,
+    seed: int = 0,
+    groups: Sequence[str] = GROUPS,
+    phases: Sequence[str] = PHASES,
+    align: bool = True,
+    first: int = 0,
+) -> tuple[HeartSurfaces, pd.DataFrame]:
+    """Surfaces of many hearts, placed on one grid: what `label_batch` turns into label maps in one call.
+
+    Parameters
+    ----------
+    n : number of patients; patient i is that of `heart_cohort` with the same seed and groups
+    grid : `Grid`, or (shape, spacing in mm); each heart's bounding box is put in its middle
+    align : turn every heart so that LV -> RV points to -x; else each keeps its own direction
+    first : number of the first patient
+
+    Returns
+    -------
+    surfaces of n x len(phases) hearts (patient by patient), and their facts, one row a heart
+    """
+    _check(n, seed, groups, BIVENTRICULAR, phases, None, None, 0)
+    shape, spacing = check_grid(grid, "training_hearts")
+    middle = (np.array(shape) - 1) / 2 * spacing
+    hearts, rows = [], []
+    for i in range(first, first + n):
+        who = (int(seed), i, groups[i % len(groups)], i // len(groups))
+        f, both = _patient_surfaces(who)
+        angle = np.pi if align else np.deg2rad(f["angle"])
+        box = extent([both[p].surfaces for p in phases], angle)
+        for phase in phases:
+            hearts.append(both[phase].surfaces.moved(origin=(middle - box.mean(0))[None], angle=np.array([angle])))
+            rows.append({"patient": f"phantom{i:03d}", "group": who[2], "phase": phase, **f})
+    return HeartSurfaces.stack(hearts), pd.DataFrame(rows, index=[f"{r['patient']}_{r['phase']}" for r in rows])
 
 
 @lru_cache(maxsize=64)

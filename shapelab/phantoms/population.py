@@ -35,20 +35,20 @@ class GroupModel:
     rv_short: tuple[float, float]  # how far the RV's end lies above the LV's apex, ED and ES
     rv_drop: tuple[float, float]  # how far the RV's base lies below the LV's, ED and ES
     rv_fullness: float  # 1 normal; above 1 the RV stays wide towards the apex
-    rv_turn: float  # degrees, RV turned about its pole: negative towards inferior
+    rv_twist: float  # degrees from base to apex, RV turned about its pole: negative towards inferior
     rv_thin: float  # share of its depth the RV lacks all round: a small RV also reaches less far round the LV
     chord: tuple[float, float]  # septum: distance of the chord it is flattened to, in LV radii, ED and ES
 
 
 MODELS = {
     "NOR": GroupModel((147.6, 34.7), (119.3, 25.7), (171.6, 39.5), (33.7, 7.3), (59.8, 4.5, 50.5, 72),
-                      (54.6, 8, 40, 74), 0.85, 0.75, 0.15, (3, 5), (-1.5, 9), 1.0, 0, 0, (1.08, 1.2)),
+                      (54.6, 8, 40, 74), 0.85, 0.75, 0.15, (3, 5), (-1.5, 9), 1.0, -8, 0, (1.08, 1.2)),
     "DCM": GroupModel((290, 43), (178, 28), (177, 67), (36, 9), (19.2, 7.0, 6, 37), (36, 17.5, 6, 72),
-                      0.45, 0.4, 0.25, (8, 11), (2.5, 7), 0.9, 0, 0.08, (1.12, 1.15)),
+                      0.45, 0.4, 0.25, (8, 11), (2.5, 7), 0.9, -5, 0.08, (1.12, 1.15)),
     "HCM": GroupModel((130, 38), (175, 55), (119, 36), (36, 8), (67.4, 8, 51, 86), (60.6, 10.5, 36, 82),
-                      0.7, 0.55, 0.2, (13, 19), (2, 7), 0.72, -7, 0.10, (1.12, 1.2)),
+                      0.7, 0.55, 0.2, (13, 19), (2, 7), 0.72, -20, 0.10, (1.12, 1.2)),
     "MINF": GroupModel((175, 47), (122, 21), (115, 39), (32, 7), (30.5, 8.3, 12, 46), (55, 10, 30, 76),
-                       0.4, 0.65, 0.2, (10, 14), (2.5, 8), 0.85, 0, 0.06, (1.08, 1.15)),
+                       0.4, 0.65, 0.2, (10, 14), (2.5, 8), 0.85, -5, 0.06, (1.08, 1.15)),
     "RV": GroupModel((114.8, 25.1), (124.2, 25.3), (204.3, 58.5), (49.9, 14.2), (54.8, 6.1, 40, 70), (30, 16, 5, 68),
                      0.3, 0.7, 0.15, (-2, -2), (0.5, 4.5), 1.6, 0, -0.03, (0.95, 0.92)),
 }  # fmt: skip
@@ -152,7 +152,7 @@ def _left_shape(m: GroupModel, f: dict, z: np.ndarray, group: str) -> dict[str, 
         "narrowing": float(np.clip(0.085 + 0.07 * z[14], 0, 0.25)),
         "narrowing_ES": float(np.clip(0.07 + 0.07 * z[38], -0.05, 0.25)),
         "basal_thinning_ES": float(np.clip(0.22 + 0.16 * z[36], -0.1, 0.6)),
-        "base_thicker": float(np.clip(-0.02 + 0.12 * z[15], -0.4, 0.4)),
+        "base_thicker": float(np.clip(0.06 + 0.12 * z[15], -0.4, 0.4)),
         "septum_chord_ED": float(m.chord[0] * np.exp(0.04 * z[16])),
         "septum_chord_ES": float(m.chord[1] * np.exp(0.04 * (0.7 * z[16] + 0.7 * z[17]))),
         "tilt_x": float(np.clip(1.2 + 4.5 * z[18], -10, 12)),
@@ -172,8 +172,9 @@ def _right_shape(m: GroupModel, z: np.ndarray) -> dict[str, float]:
         "rv_drop_ED": float(np.clip(m.rv_drop[0] + drop, 0, 10)),
         "rv_drop_ES": float(np.clip(m.rv_drop[1] + drop + 2.5 * z[26], 0, 18)),
         "rv_fullness": float(m.rv_fullness * np.exp(0.15 * z[27])),
+        "rv_twist": float(m.rv_twist + 12 * z[10]),
         "rv_thin": float(m.rv_thin + 0.03 * z[39]),
-        "rv_turn": float(m.rv_turn + 9.0 * z[28]),
+        "rv_turn": float(9.0 * z[28]),
         "rv_fullness_ES": float(0.88 * np.exp(0.06 * z[37])),
     }
 
@@ -195,6 +196,6 @@ def _disease(rng: np.random.Generator, z: np.ndarray, group: str) -> dict[str, f
         f["infarct_territory"] = float(list(TERRITORIES).index(name) + 1)
         f["infarct_angle"], f["infarct_width"] = float(angle + 10 * z[30]), float(width * np.exp(0.15 * z[31]))
         f["infarct_level"], f["infarct_height"] = float(level + 0.05 * z[32]), float(height * np.exp(0.12 * z[33]))
-        f["infarct_thinning"] = float(np.clip(0.34 + 0.10 * z[34], 0.15, 0.55))
+        f["infarct_thinning"] = float(np.clip(0.40 + 0.10 * z[34], 0.15, 0.55))
         f["infarct_akinesia"] = float(np.clip(0.95 + 0.08 * z[35], 0.7, 1.05))
     return f
