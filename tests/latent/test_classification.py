@@ -84,7 +84,7 @@ def test_numbers_agree_with_the_predictions():
     assert (probabilities.idxmax(axis=1).str[2:] == predictions["predicted"]).all()
 
 
-def test_same_seed_same_table_whatever_the_threads():
+def test_same_seed_same_table_in_one_process_or_two():
     codes = codes_of(signal=1.0)
     options = {**QUICK, "model": SMALL, "n_splits": 3, "permutations": 2, "controls": ("shuffled", "random")}
     first = classify(codes, seed=3, **options)
