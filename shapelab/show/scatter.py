@@ -18,7 +18,7 @@ METHOD_NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
 
 
 
-def _axis_titles(table: pd.DataFrame, name: str = "") -> tuple[str, str]:
+def axis_titles(table: pd.DataFrame, name: str = "") -> tuple[str, str]:
     """Axis titles of an embedding, from its attrs["method"] or the panel's name; its axes have no unit, and say so."""
     method = str(table.attrs.get("method", name or "embedding"))
     name = METHOD_NAMES.get(method.lower(), method)
@@ -29,7 +29,7 @@ def _is_number(column: pd.Series, most: int = 8) -> bool:
     return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column) and column.nunique() > most
 
 
-def _pieces(table: pd.DataFrame, colour: str, hollow: str | None) -> list[tuple[str, style.Mark, bool, pd.DataFrame]]:
+def pieces(table: pd.DataFrame, colour: str, hollow: str | None) -> list[tuple[str, style.Mark, bool, pd.DataFrame]]:
     """(legend text, mark, hollow?, rows) of each group, ED solid and ES hollow where `hollow` names such a column."""
     found = []
     if hollow is not None and hollow in table.columns and table[hollow].nunique() == 2:
@@ -46,7 +46,7 @@ def _pieces(table: pd.DataFrame, colour: str, hollow: str | None) -> list[tuple[
     return [piece for piece in found if len(piece[3])]
 
 
-def _hover_text(table: pd.DataFrame, hover: Sequence[str] | None) -> list[str]:
+def hover_text(table: pd.DataFrame, hover: Sequence[str] | None = None) -> list[str]:
     columns = [c for c in (hover or ("group", "phase", "height", "weight", "LVEF")) if c in table.columns]
     texts = []
     for name, row in table.iterrows():
@@ -81,7 +81,7 @@ def embedding(
             go.Scatter(
                 x=table["x"],
                 y=table["y"],
-                text=_hover_text(table, hover),
+                text=hover_text(table, hover),
                 customdata=[str(i) for i in table.index],
                 marker={
                     "color": table[colour],
@@ -95,14 +95,14 @@ def embedding(
             )
         )
     else:
-        for name, mark, open_, rows in _pieces(table, colour, hollow):
+        for name, mark, open_, rows in pieces(table, colour, hollow):
             symbol = mark.symbol + ("-open" if open_ else "")
             fig.add_trace(
                 go.Scatter(
                     x=rows["x"],
                     y=rows["y"],
                     name=name,
-                    text=_hover_text(rows, hover),
+                    text=hover_text(rows, hover),
                     customdata=[str(i) for i in rows.index],
                     marker={
                         "color": mark.colour,
@@ -113,7 +113,7 @@ def embedding(
                     **common,
                 )
             )
-    x_title, y_title = _axis_titles(table)
+    x_title, y_title = axis_titles(table)
     fig.update_layout(**style.plotly_layout(title, width, height, legend={"title": {"text": colour}}))
     fig.update_xaxes(title_text=x_title, showline=True, linecolor=style.MUTED)
     fig.update_yaxes(title_text=y_title, showline=True, linecolor=style.MUTED)
@@ -147,7 +147,7 @@ def embedding_picture(
             )
             fig.colorbar(drawn, ax=ax, label=colour)
         else:
-            for text, mark, open_, rows in _pieces(table, colour, hollow):
+            for text, mark, open_, rows in pieces(table, colour, hollow):
                 look = (
                     {"facecolors": "none", "edgecolors": mark.colour, "linewidths": 1.2}
                     if open_
@@ -173,7 +173,7 @@ def embedding_picture(
                     textcoords="offset points",
                     fontsize=7.5,
                 )
-        ax.set(title=name, **dict(zip(("xlabel", "ylabel"), _axis_titles(table, name), strict=True)))
+        ax.set(title=name, **dict(zip(("xlabel", "ylabel"), axis_titles(table, name), strict=True)))
         ax.grid(True)
     if handles:
         fig.legend(handles=list(handles.values()), loc="outside right upper", title=colour)
