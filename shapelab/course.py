@@ -80,16 +80,20 @@ def start(chapter: str, data: str = "phantom", seed: int = 0) -> Context:
     from shapelab.device import best_device, seed_everything
 
     seed_everything(seed)
-    _plain_tables()
+    _set_look()
     context = Context(str(chapter), current_profile(), best_device().type, data, int(seed))
     print(context)
     return context
 
 
-def _plain_tables() -> None:
-    """Tables in notebooks: three digits are what these cohorts can tell."""
+def _set_look() -> None:
+    """Figures drawn in a notebook look like the library's; tables have three digits, which is what cohorts can tell."""
+    import matplotlib
     import pandas as pd
 
+    from shapelab.show import style
+
+    matplotlib.rcParams.update(style.RC)
     pd.set_option("display.float_format", lambda value: f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}")
 
 
@@ -154,7 +158,7 @@ def check(
     tolerance: float = 0.0,
     wrong: Mapping[str, Any] | None = None,
     hint: str = "",
-) -> bool:
+) -> None:
     """Say whether an answer is right, without giving the right one away.
 
     Parameters
@@ -166,9 +170,7 @@ def check(
     wrong : explanation -> the value that shows this very mistake ("that is mm3, not ml" -> 147600)
     hint : said with any other wrong answer
 
-    Returns
-    -------
-    True if it is right
+    It prints "right.", "not yet. ..." or "no answer yet." and returns nothing, so that a cell may end with it.
     """
     if _is_open(answer):
         return _say(exercise, None)
@@ -193,8 +195,8 @@ def check_function(
     *,
     tolerance: float = 1e-6,
     hint: str = "",
-) -> bool:
-    """Try a reader's function on cases ((arguments), expected); True if all come out right.
+) -> None:
+    """Try a reader's function on cases ((arguments), expected), and say whether all come out right.
 
     A function that returns None (or ...) is no answer yet; one that raises, or is wrong in a case, is told which.
     """
@@ -258,7 +260,6 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _say(exercise: str, right: bool | None, more: str = "") -> bool:
+def _say(exercise: str, right: bool | None, more: str = "") -> None:
     word = {None: "no answer yet.", True: "right.", False: "not yet."}[right]
     print(f"Exercise {exercise}: {word}" + (f" {more.strip()}" if right is False and more.strip() else ""))
-    return bool(right)

@@ -14,7 +14,13 @@ from shapelab.errors import DataError, UsageError
 
 @pytest.fixture
 def quick(monkeypatch):
+    """The quick profile; what `start` sets for a whole process is undone."""
+    import matplotlib
+    import pandas as pd
+
     monkeypatch.setenv("SHAPELAB_PROFILE", "quick")
+    with matplotlib.rc_context(), pd.option_context("display.float_format", None):
+        yield
 
 
 def _rename(folder, name):
@@ -54,6 +60,15 @@ def test_start_seeds_everything(quick):
         return random.random(), np.random.rand(), float(torch.rand(1))  # noqa: NPY002 - the state that is seeded
 
     assert draws() == draws()
+
+
+def test_start_sets_the_look_of_figures_and_tables(quick):
+    import matplotlib
+    import pandas as pd
+
+    course.start("02")
+    assert matplotlib.rcParams["axes.spines.top"] is False
+    assert str(pd.Series([147.6321, 2500.7])).split()[:4] == ["0", "148", "1", "2,501"]
 
 
 def test_start_with_unknown_data(quick):
@@ -150,14 +165,14 @@ def test_same(answer, expected, tolerance, right):
 
 @pytest.mark.parametrize("answer", [None, ...])
 def test_no_answer_is_not_wrong(answer, capsys):
-    assert course.check("1", answer, 3) is False
+    course.check("1", answer, 3)
     assert capsys.readouterr().out == "Exercise 1: no answer yet.\n"
 
 
 def test_right_and_wrong(capsys):
-    assert course.check("2", 147.6, 147.6)
-    assert not course.check("2", 147_600, 147.6, wrong={"That is mm3; ml are a thousand of them.": 147_600})
-    assert not course.check("2", 12, 147.6, hint="Count voxels first.")
+    course.check("2", 147.6, 147.6)
+    course.check("2", 147_600, 147.6, wrong={"That is mm3; ml are a thousand of them.": 147_600})
+    course.check("2", 12, 147.6, hint="Count voxels first.")
     assert capsys.readouterr().out.splitlines() == [
         "Exercise 2: right.",
         "Exercise 2: not yet. That is mm3; ml are a thousand of them.",
@@ -176,23 +191,25 @@ def test_right_and_wrong(capsys):
     ],
 )
 def test_the_kind_of_an_answer_is_told_first(answer, expected, said, capsys):
-    assert not course.check("1", answer, expected, hint="elsewhere")
+    course.check("1", answer, expected, hint="elsewhere")
     assert said in capsys.readouterr().out
 
 
 def test_a_predicate_decides(capsys):
-    assert course.check("3", 8, lambda n: n % 2 == 0)
-    assert not course.check("3", 7, lambda n: n % 2 == 0, hint="Even.")
-    assert not course.check("3", "x", lambda n: n % 2 == 1)
-    assert "could not be looked at (TypeError" in capsys.readouterr().out
+    course.check("3", 8, lambda n: n % 2 == 0)
+    course.check("3", 7, lambda n: n % 2 == 0, hint="Even.")
+    course.check("3", "x", lambda n: n % 2 == 1)
+    right, wrong, strange = capsys.readouterr().out.splitlines()
+    assert (right, wrong) == ("Exercise 3: right.", "Exercise 3: not yet. Even.")
+    assert "could not be looked at (TypeError" in strange
 
 
 def test_functions(capsys):
     cases = [((1, 2), 3), ((5, 5), 10)]
-    assert course.check_function("4", lambda a, b: a + b, cases)
-    assert not course.check_function("4", lambda a, b: None, cases)
-    assert not course.check_function("4", lambda a, b: 3, cases, hint="Look at both.")
-    assert not course.check_function("4", lambda a, b: a / 0, cases)
+    course.check_function("4", lambda a, b: a + b, cases)
+    course.check_function("4", lambda a, b: None, cases)
+    course.check_function("4", lambda a, b: 3, cases, hint="Look at both.")
+    course.check_function("4", lambda a, b: a / 0, cases)
     assert capsys.readouterr().out.splitlines() == [
         "Exercise 4: right.",
         "Exercise 4: no answer yet.",
