@@ -52,7 +52,8 @@ class Card:
         if self.folder:
             return (f"Download it by hand from {self.home} (licence {self.licence}; a registration or a click is asked "
                     f"for) and unpack it into {where}.")
-        return "Give its folder: root=... ."
+        got = f"Download it by hand from {self.home} (licence {self.licence}). " if self.home else ""
+        return f"{got}Give the folder that holds it: root=FOLDER."
 
     def missing(self, where: str | Path, found: str) -> DataError:
         """The one message for a data set that is not there."""
@@ -61,29 +62,29 @@ class Card:
 
 
 _CARDS = (
-    Card("acdc", "ACDC, the Automated Cardiac Diagnosis Challenge (short-axis cine MR, 100 + 50 patients, five groups)",
+    Card("acdc", "ACDC: short-axis cardiac MR, 150 patients in five groups",
          "https://www.creatis.insa-lyon.fr/Challenge/acdc/databases.html", "CC BY-NC-SA 4.0",
          "Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-Structures Segmentation and "
          "Diagnosis: Is the Problem Solved?, IEEE TMI 37(11):2514-2525, 2018, doi:10.1109/TMI.2018.2837502",
          "training/patientNNN/ (and testing/) with Info.cfg, patientNNN_frameMM.nii.gz and "
          "patientNNN_frameMM_gt.nii.gz",
          "acdc", False, _PHANTOM, "acdc.scan"),
-    Card("hippocampus", "Medical Segmentation Decathlon, task 4: hippocampus (cropped T1 MR at 1 mm, 260 with labels)",
+    Card("hippocampus", "Decathlon task 4: hippocampus in MR, 260 label maps",
          "http://medicaldecathlon.com", "CC BY-SA 4.0",
          "Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022, "
          "doi:10.1038/s41467-022-30695-9; Simpson et al., arXiv:1902.09063",
          "dataset.json, imagesTr/hippocampus_NNN.nii.gz and labelsTr/hippocampus_NNN.nii.gz",
          "Task04_Hippocampus", True, _PHANTOM, "decathlon.scan_hippocampus"),
-    Card("decathlon", "any other single-channel task of the Medical Segmentation Decathlon (give root=...)",
+    Card("decathlon", "another Decathlon task of one channel",
          "http://medicaldecathlon.com", "CC BY-SA 4.0",
          "Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022, "
          "doi:10.1038/s41467-022-30695-9",
          "dataset.json, imagesTr/ and labelsTr/", "", False, _PHANTOM, "decathlon.scan"),
-    Card("folder", "your own NIfTI label maps, with images and a facts.csv if you have them (give root=...)",
+    Card("folder", "your own NIfTI label maps",
          "", "yours", "",
          "labels/*.nii.gz (and images/ with the same names), or X_gt.nii.gz beside X.nii.gz (also _label, _seg), or "
          "label maps alone; optional facts.csv with a column id", "", False, _PHANTOM, "folder.scan"),
-    Card("phantom", "synthetic bi-ventricular hearts, ED and ES, with ACDC's five groups and known answers",
+    Card("phantom", "synthetic hearts, ED and ES, in ACDC's groups",
          "", "Apache-2.0 (made by shapelab)", "", "nothing on disk: made when asked for", "", False, ""),
 )
 

@@ -64,8 +64,9 @@ def fetch(name: str, root: str | Path | None = None, progress: bool = True) -> P
         something else in the way
     """
     card = get_card(name)
-    if not card.reader:
-        raise UsageError(f"fetch: found {name!r}, which is made, not downloaded; expected open_cohort({name!r})")
+    if not card.home:
+        raise UsageError(f"fetch: found {name!r}, which is not downloaded: {card.title}; "
+                         f"expected one of {', '.join(SOURCES)}")
     if name not in SOURCES:
         raise UsageError(f"fetch: found {name!r}, which its publisher does not offer for direct download; "
                          f"expected one of {', '.join(SOURCES)}. {card.how_to_get}")

@@ -133,11 +133,11 @@ def _read_table(file: Path) -> pd.DataFrame:
         uneven = [n for n, row in rows if len(row) != len(header)]        # pandas would shift or fill such rows
         if uneven or len(set(header)) < len(header):
             raise ValueError(f"row {uneven[0]} has another number of cells" if uneven else "a column name twice")
-        table = pd.read_csv(file, dtype=dict.fromkeys(("id", "subject", "patient"), str), encoding="utf-8-sig",
-                            skipinitialspace=True, keep_default_na=False, na_values=["", "NA", "NaN", "nan", "n/a"])
+        table = pd.read_csv(file, names=header, header=0, dtype=dict.fromkeys(("id", "subject", "patient"), str),
+                            encoding="utf-8-sig", skipinitialspace=True, keep_default_na=False,
+                            na_values=["", "NA", "NaN", "nan", "n/a"])
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:        # pandas' parser errors are ValueErrors
         raise DataError(file, f"a table that cannot be read ({str(error).strip()})", "a CSV file", todo) from None
-    table.columns = header
     key = next((c for c in ("id", "subject") if c in table), None)
     if key is None:
         raise DataError(file, f"the columns {_list(header)}", "a column 'id' (or 'subject')", todo)

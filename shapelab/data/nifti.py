@@ -11,6 +11,7 @@ real numbers, voxel sizes above zero in mm that agree with the sform or qform, a
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import zlib
 from collections.abc import Mapping
@@ -55,7 +56,7 @@ class Header:
     @property
     def n_bytes(self) -> int:
         """Bytes of the voxels, not compressed."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def is_nifti(path: Path) -> bool:
@@ -89,10 +90,8 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises DataError: as `read_header`; also truncated or damaged, and NaN or infinite voxels.
     """
     header, voxels = _read(Path(path))
-    if header.slope != 1 or header.inter != 0:
-        voxels = voxels * np.float64(header.slope) + header.inter
-    with np.errstate(over="ignore"):            # what overflows becomes infinite and is reported below
-        image = np.ascontiguousarray(voxels, dtype=np.float32)
+    with np.errstate(all="ignore"):             # what overflows becomes infinite and is reported below
+        image = np.ascontiguousarray(_scaled(header, voxels), dtype=np.float32)
     _check_finite(header.file, image)
     return image
 
@@ -111,13 +110,13 @@ def read_label(path: str | Path, scheme: LabelScheme | None = None,
     """
     header, voxels = _read(Path(path))
     file = header.file
-    if header.slope != 1 or header.inter != 0:
-        voxels = voxels * np.float64(header.slope) + header.inter
+    with np.errstate(all="ignore"):
+        voxels = _scaled(header, voxels)
     if voxels.dtype.kind == "f":
-        voxels = _whole_numbers(file, voxels)
-    low, high = int(voxels.min()), int(voxels.max())
+        _check_whole(file, voxels)
+    low, high = voxels.min(), voxels.max()
     if low < 0 or high > 65535:
-        raise DataError(file, f"label value {low if low < 0 else high}", "integers from 0 to 65535",
+        raise DataError(file, f"label value {int(low if low < 0 else high)}", "integers from 0 to 65535",
                         "Is this the image rather than the label map?")
     voxels = np.ascontiguousarray(voxels, dtype=np.uint8 if high < 256 else np.uint16)
     if not high:
@@ -149,6 +148,13 @@ def check_same_grid(label: Header, image: Header) -> None:
                         f"{image.file.name} has it", f"one affine for both (to {allowed:.2g} mm)", todo)
 
 
+def _scaled(header: Header, voxels: np.ndarray) -> np.ndarray:
+    """Stored -> true values; float64 if there is anything to do."""
+    if header.slope == 1 and header.inter == 0:
+        return voxels
+    return voxels * np.float64(header.slope) + header.inter
+
+
 def _check_finite(file: Path, array: np.ndarray) -> None:
     finite = np.isfinite(array)
     if finite.all():
@@ -159,15 +165,14 @@ def _check_finite(file: Path, array: np.ndarray) -> None:
                     "Find out where they come from and write the file again.")
 
 
-def _whole_numbers(file: Path, voxels: np.ndarray) -> np.ndarray:
-    """Floats that hold integers -> int64. A label map saved as float32 is fine as long as nothing is lost."""
+def _check_whole(file: Path, voxels: np.ndarray) -> None:
+    """A label map saved as float is fine as long as it holds integers."""
     _check_finite(file, voxels)
     broken = voxels != np.rint(voxels)
     if broken.any():
         raise DataError(file, f"label values that are not integers, such as {voxels[broken][0]:.6g} "
                         f"({int(broken.sum())} voxels)", "integers",
                         "Is this an image or a probability map? Resample label maps with nearest neighbour.")
-    return np.clip(voxels, -1, 65536).astype(np.int64)      # clipped: only whether it is in range matters
 
 
 def _by(shape) -> str:
@@ -247,7 +252,7 @@ def _parse(path: Path, head: bytes) -> Header:
     shape = _shape(path, raw)
     try:
         dtype = raw.get_data_dtype()
-    except HeaderDataError:
+    except (HeaderDataError, KeyError):
         dtype = None
     if dtype is None or dtype.kind not in "iuf":
         raise DataError(path, f"voxels of type {dtype or 'code ' + str(int(raw['datatype']))}", "real numbers",
@@ -317,15 +322,18 @@ def _affine(path: Path, raw: Nifti1Header, spacing: tuple[float, float, float]) 
     """The sform, else the qform, else the voxel sizes alone, as nibabel chooses; checked against the voxel sizes."""
     code = "sform" if int(raw["sform_code"]) > 0 else "qform" if int(raw["qform_code"]) > 0 else "header"
     todo = "Write the file again with the scan's affine."
-    try:
-        affine = np.asarray(raw.get_best_affine(), dtype=np.float64)
-    except (HeaderDataError, ValueError, np.linalg.LinAlgError):
-        raise DataError(path, "a qform that is not a rotation", "a unit quaternion", todo) from None
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or not abs(np.linalg.det(affine[:3, :3])) > 1e-6 * lengths.prod():
+    with np.errstate(all="ignore"):             # numbers from a damaged header may overflow on the way to the check
+        try:
+            affine = np.asarray(raw.get_best_affine(), dtype=np.float64)
+        except (HeaderDataError, ValueError, np.linalg.LinAlgError):
+            raise DataError(path, "a qform that is not a rotation", "a unit quaternion", todo) from None
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        invertible = np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-6 * lengths.prod()
+        off = np.abs(lengths / spacing - 1).max()
+    if not invertible:
         raise DataError(path, f"an affine ({code}) that cannot be inverted: {affine[:3].tolist()}",
                         "an invertible one, in mm", todo)
-    if np.abs(lengths / spacing - 1).max() > SPACING_TOLERANCE:
+    if not off <= SPACING_TOLERANCE:
         sizes = [" x ".join(f"{s:.4g}" for s in v) for v in (lengths, spacing)]
         raise DataError(path, f"an affine ({code}) with voxels of {sizes[0]} mm",
                         f"{sizes[1]} mm, as the header's voxel size says", todo)

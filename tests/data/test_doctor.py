@@ -1,0 +1,82 @@
+"""The doctor finds everything that is wrong, in every file, and nothing where nothing is."""
+
+import numpy as np
+import pytest
+
+from shapelab.data import check_folder
+from shapelab.data.doctor import COLUMNS, detect
+from shapelab.errors import DataError, UsageError
+
+
+def test_a_good_data_set_has_an_empty_table(tmp_path, make_acdc):
+    table = check_folder(make_acdc(tmp_path, n=2))
+    assert table.empty and tuple(table.columns) == COLUMNS
+    assert table.attrs["checked"] == [("acdc", str(tmp_path), 4)]
+
+
+def test_finds_all_and_not_only_the_first(tmp_path, make_acdc, write_nifti, tiny_heart):
+    make_acdc(tmp_path, n=5)
+
+    def file(n, frame, ending=""):
+        return tmp_path / "training" / f"patient00{n}" / f"patient00{n}_frame{frame:02d}{ending}.nii.gz"
+
+    whole = file(1, 1, "_gt").read_bytes()
+    file(1, 1, "_gt").write_bytes(whole[:-30])                                                 # truncated
+    write_nifti(file(1, 4, "_gt"), np.zeros((24, 20, 5), np.uint8))                            # empty
+    write_nifti(file(2, 1), np.full((24, 20, 5), np.nan, np.float32))                          # NaN
+    write_nifti(file(2, 4, "_gt"), tiny_heart() + 3)                                           # values
+    write_nifti(file(3, 1, "_gt"), tiny_heart(), spacing=(1.4, 1.4, 10))                       # affine
+    file(4, 4).unlink()                                                                        # absent
+    (tmp_path / "training" / "patient005" / "Info.cfg").write_text("ED: 1\nES: 4\nGroup: NOR\nHeight: x\n")
+    table = check_folder(tmp_path)
+    expected = {
+        (str(file(1, 1, "_gt")), "label", "a truncated gzip file"),
+        (str(file(1, 4, "_gt")), "label", "an empty label map"),
+        (str(file(2, 1)), "image", "2400 voxel(s) that are not finite"),
+        (str(file(2, 4, "_gt")), "label", "label values [4, 5, 6]"),
+        (str(file(3, 1, "_gt")), "pair", "a label map whose affine puts a corner"),
+        (str(file(4, 4)), "layout", "no such file"),
+        (str(tmp_path / "training" / "patient005" / "Info.cfg"), "facts", "no key 'NbFrame'"),
+        (str(tmp_path / "training" / "patient005" / "Info.cfg"), "facts", "no key 'Weight'"),
+        (str(tmp_path / "training" / "patient005" / "Info.cfg"), "facts", "Height 'x'"),
+    }
+    assert len(table) == len(expected)
+    for path, kind, found in expected:
+        row = table[(table.file == path) & (table.problem == kind) & table.found.str.startswith(found)]
+        assert len(row) == 1, (path, kind, found)
+        assert row.expected.iloc[0] and row.todo.iloc[0]
+
+
+def test_detects_each_kind_and_several_at_once(tmp_path, make_acdc, make_decathlon, make_folder):
+    make_acdc(tmp_path / "a", n=1)
+    make_decathlon(tmp_path / "b", n=1)
+    make_folder(tmp_path / "c", n=1)
+    (tmp_path / "d").mkdir()
+    (tmp_path / ".e").mkdir()
+    assert detect(tmp_path) == [("acdc", tmp_path / "a"), ("hippocampus", tmp_path / "b"), ("folder", tmp_path / "c")]
+    assert detect(tmp_path / "b") == [("hippocampus", tmp_path / "b")]
+    table = check_folder(tmp_path)
+    assert table.empty and [n for _, _, n in table.attrs["checked"]] == [2, 1, 1]
+
+
+def test_name_says_what_it_should_be(tmp_path, make_acdc):
+    make_acdc(tmp_path, n=1)
+    assert check_folder(tmp_path, name="acdc").empty
+    with pytest.raises(DataError, match="laid out as dataset.json"):
+        check_folder(tmp_path, name="hippocampus")
+    with pytest.raises(UsageError, match="found 'x'; expected one of"):
+        check_folder(tmp_path, name="x")
+    with pytest.raises(UsageError, match="made and not read"):
+        check_folder(tmp_path, name="phantom")
+
+
+def test_nothing_to_check(tmp_path):
+    with pytest.raises(DataError, match="nothing that a reader knows; expected one of these layouts: acdc: training/"):
+        check_folder(tmp_path)
+    with pytest.raises(DataError, match="found no such folder"):
+        check_folder(tmp_path / "x")
+
+
+def test_progress_bar(tmp_path, make_acdc, capsys):
+    check_folder(make_acdc(tmp_path, n=1), progress=True)
+    assert "checking acdc" in capsys.readouterr().err
