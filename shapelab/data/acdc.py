@@ -59,7 +59,7 @@ def scan(root: str | Path, subset: str | None = None) -> Scan:
 def _patients(root: Path, subset: str | None) -> list[tuple[str | None, Path]]:
     """(subset, folder) of every patient; the subset is None where the folders' parent does not say it."""
     for base in (root, root / "database", root / "ACDC" / "database"):
-        parts = {part: base / part for part in SUBSETS if (base / part).is_dir()}
+        parts: dict[str | None, Path] = {part: base / part for part in SUBSETS if (base / part).is_dir()}
         if not parts and base.is_dir():
             parts = {base.name if base.name in SUBSETS else None: base}
         found = [(part, patient) for part, folder in parts.items() if subset in (None, part)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.reading import OnError, Scan, to_cohort
@@ -169,7 +170,7 @@ def locate(name: str, root: str | Path | None = None) -> Path:
     raise card.missing(where, found)
 
 
-def _reader(card: Card) -> tuple[object, Callable[..., Scan]]:
+def _reader(card: Card) -> tuple[ModuleType, Callable[..., Scan]]:
     if not card.reader:
         raise UsageError(f"data set: found {card.name!r}, which is made and not read; open it with {_PHANTOM}")
     module_name, function = card.reader.split(".")
