@@ -199,7 +199,7 @@ def _left(a: _Anatomy, phase: str, ed: tuple[_Chamber, float] | None) -> tuple[_
     shortening = f["shortening"] if end else 0.0
     length = f["LV_length"] * (1 - shortening)
     base = f["LV_length"] * shortening * f["base_share"]
-    apex = f["apex_wall"] * (1 + (2.5 * f["LVEF"] / 100 if end else 0.0))
+    apex = f["apex_wall"] * (1 + (1.3 * f["LVEF"] / 100 if end else 0.0))
     g = profile(f["equator"], f["narrowing"] + (f["narrowing_ES"] if end else 0.0))[:, None] * (1 + a.girth[0])
     chord = f["septum_chord_ES" if end else "septum_chord_ED"]
     shape = _flatten(g * (1 + a.epi + (0.2 * a.contraction if end else 0)), chord)

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
@@ -178,10 +179,44 @@ def surfaces_in_stack(who: Patient, phase: str, stack: Stack) -> HeartSurfaces:
 
 
 def make_label(who: Patient, phase: str, stack: Stack, scheme: LabelScheme) -> np.ndarray:
-    """Label map (X, Y, Z) uint8 of one subject."""
+    """Label map (X, Y, Z) uint8 of one subject, tidied (see `tidy`)."""
     hearts, grid = surfaces_in_stack(who, phase, stack), (stack.shape, stack.spacing)
     noise = contour_noise(*who[:2], phase, stack)
-    return label_batch(hearts, grid, scheme=scheme, shift=stack.shift[None], noise=noise)[0].numpy()
+    label = label_batch(hearts, grid, scheme=scheme, shift=stack.shift[None], noise=noise)[0].numpy()
+    return tidy(label, by_slice=noise is not None)
+
+
+def tidy(label: np.ndarray, by_slice: bool) -> np.ndarray:
+    """Drop the crumbs of each structure: where two surfaces meet at an edge thinner than a voxel, a voxel's centre can
+    lie inside alone. A crumb becomes what surrounds it: LV cavity becomes wall, the rest background.
+
+    by_slice : False keeps the largest piece (26 neighbours); True, as an observer does, in each slice the pieces of at
+        least a tenth of the largest one (two pieces of an RV stay)
+    """
+    label = label.copy()
+    boxes = ndimage.find_objects(label, max_label=4)
+    for value, becomes in ((1, 0), (2, 0), (3, 2), (4, 0)):
+        if boxes[value - 1] is None:
+            continue
+        part = label[boxes[value - 1]]
+        links = np.ones((3, 3, 3), bool)
+        if by_slice:
+            links[:, :, [0, 2]] = False
+        pieces, n = ndimage.label(part == value, links)
+        if n < 2:
+            continue
+        size = np.bincount(pieces.ravel())
+        size[0] = 0
+        if by_slice:
+            home = np.zeros(n + 1, int)
+            home[pieces] = np.arange(part.shape[2])
+            largest = np.zeros(part.shape[2], int)
+            np.maximum.at(largest, home[1:], size[1:])
+            keep = size >= 0.1 * largest[home]
+        else:
+            keep = size == size.max()
+        part[(part == value) & ~keep[pieces]] = becomes
+    return label
 
 
 def make_image(who: Patient, phase: str, stack: Stack) -> np.ndarray:

@@ -36,6 +36,7 @@ from shapelab.errors import UsageError
 N_ANGLES = 128  # 2.8 degrees: the chord of a 60 mm radius misses the arc by 0.02 mm
 N_LEVELS = 33  # nodes from base to apex, denser towards the apex, where the radius falls like a square root
 POLE = 0.7  # place of the RV's pole, as a share of the LV's mean outer radius
+CAP_MM = 12.0
 MIN_WALL = 3.0  # mm; thinnest wall, so that the LV cavity is closed at ACDC's 1.8 mm voxels
 ANGLES = np.arange(N_ANGLES) * (2 * np.pi / N_ANGLES)
 CURVES = ("endo", "epi", "rv", "rv_outer")
@@ -127,7 +128,8 @@ def _levels(table: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
 def slice_curves(hearts: HeartSurfaces, z: torch.Tensor, noise: torch.Tensor | None = None) -> SliceCurves:
     """Cut the surfaces at heights z (N, Z) or (Z,), mm in the stack's frame.
 
-    noise : (3, N, Z, T) mm added to endo, epi and both RV curves: the observer's hand, different in each slice
+    noise : (3, N, Z, T) mm added to endo, epi and both RV curves: the observer's hand, different in each slice; and as
+        in ACDC, the hand does not outline the cap of an apex below the cavity if its radius is less than `CAP_MM`
     """
     z = torch.as_tensor(z, dtype=torch.float32, device=hearts.endo.device)
     z = z.expand(len(hearts), -1) if z.ndim == 1 else z
@@ -149,7 +151,10 @@ def slice_curves(hearts: HeartSurfaces, z: torch.Tensor, noise: torch.Tensor | N
         radii = [r + noise[min(i, 2)] * (r / 12).clamp(0, 1) for i, r in enumerate(radii)]
     radii[0] = torch.minimum(radii[0], radii[1] - MIN_WALL)
     radii[3] = torch.maximum(radii[3], radii[2])
-    radii = torch.stack([torch.where(inside, r, -1.0) for r, (_, inside) in zip(radii, curves)])
+    there = [inside for _, inside in curves]
+    if noise is not None:
+        there[1] = there[1] & (there[0] | (radii[1].mean(-1, keepdim=True) > CAP_MM))
+    radii = torch.stack([torch.where(inside, r, -1.0) for r, inside in zip(radii, there)])
     power = torch.stack([torch.ones_like(height), height, height**2], -1)
     lv = power @ hearts.centre.mT
     rv_pole = torch.stack([lv[..., 0] + pole, lv[..., 1]], -1)
