@@ -102,12 +102,14 @@ def _field(array: np.ndarray, spacing: np.ndarray, level: float, crop: bool):
         return None, None, spacing, level, None
     if not crop:
         box = tuple(slice(0, n) for n in array.shape)
-    # One voxel outside the box is below the level and is needed: the surface runs between it and the box.
-    grown = tuple(slice(max(b.start - 1, 0), min(b.stop + 1, n)) for b, n in zip(box, array.shape, strict=True))
-    pad = [(int(g.start == b.start), int(g.stop == b.stop)) for g, b in zip(grown, box, strict=True)]
-    if not crop:
-        pad = [(1, 1)] * 3
-    first = np.array([g.start - p[0] + 0.5 for g, p in zip(grown, pad, strict=True)])
+    # One voxel outside the box is below the level and is needed: the surface runs between it and the box. Round a mask
+    # there are 8 mm, so that a coarser distance field still has room to be cut lower.
+    margin = np.maximum(1, np.ceil(8.0 / spacing)).astype(int) if is_mask else np.ones(3, dtype=int)
+    low = [b.start - m for b, m in zip(box, margin, strict=True)]
+    high = [b.stop + m for b, m in zip(box, margin, strict=True)]
+    grown = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, array.shape, strict=True))
+    pad = [(max(-a, 0), max(b - n, 0)) for a, b, n in zip(low, high, array.shape, strict=True)]
+    first = np.array(low) + 0.5
     if is_mask:
         volume = float(np.count_nonzero(inside) * spacing.prod())
         return (*_distance_field(np.pad(inside[grown], pad), first * spacing, spacing), 0.0, volume)
@@ -150,10 +152,10 @@ def _refine(field: np.ndarray, axis: int, factor: int) -> np.ndarray:
 
 
 def _coarser(field: np.ndarray, origin: np.ndarray, spacing: np.ndarray, factor: float):
-    """The field on a grid with `factor` times as many samples an axis; the padding outside stays outside."""
+    """The field on a grid with `factor` times as many samples an axis; its border stays outside (below the level)."""
     shape = np.maximum(3, np.floor((np.array(field.shape) - 1) * factor).astype(int) + 1)
     zoom = (np.array(field.shape) - 1) / (shape - 1)
-    border = min(0.0, float(field.min()))
+    border = 0.0 if field.min() >= 0 else -0.5 * float(spacing.min())  # of a probability, of a distance
     inner = ndimage.gaussian_filter(field, 0.5 * np.sqrt(np.maximum(zoom**2 - 1, 0.0)), mode="nearest")
     grid = np.meshgrid(*(np.linspace(0, n - 1, m) for n, m in zip(field.shape, shape, strict=True)), indexing="ij")
     coarse = ndimage.map_coordinates(inner, grid, order=1, mode="nearest")
@@ -161,7 +163,7 @@ def _coarser(field: np.ndarray, origin: np.ndarray, spacing: np.ndarray, factor:
         edge = [slice(None)] * 3
         for end in (0, -1):
             edge[axis] = end
-            coarse[tuple(edge)] = border if border < 0 else 0.0
+            coarse[tuple(edge)] = np.minimum(coarse[tuple(edge)], border)
     return coarse.astype(np.float32), origin, spacing * zoom
 
 

@@ -38,27 +38,30 @@ class MeshView(anywidget.AnyWidget):
     radius = traitlets.Float(100.0).tag(sync=True)      # mm from the centre to the nearer edges of the picture
     unit = traitlets.Float(UNIT).tag(sync=True)
     height = traitlets.Int(400).tag(sync=True)
+    _aimed = False
     azimuth = traitlets.Float(FRONT.azimuth).tag(sync=True)
     elevation = traitlets.Float(FRONT.elevation).tag(sync=True)
 
     def show(self, meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme, caption: str = "",
-             refit: bool = False) -> None:
-        """Draw meshes (mm, in the frame of the array). The camera is fitted to the first ones shown, or with `refit`.
+             recentre: bool = False) -> None:
+        """Draw meshes (mm, in the frame of the array). A structure of the scheme without a mesh is named under them.
 
-        A structure of the scheme without a mesh is named under the picture.
+        The camera is aimed at the first ones shown, or at these with `recentre`; it steps back when a heart would not
+        fit and never comes nearer, so that a large heart is seen to be large.
         """
-        first = not self.parts
         with self.hold_sync():      # one message: a new heart never meets an old caption
-            if (first or refit) and meshes:
-                self._fit(meshes, scheme)
+            if meshes:
+                self._fit(meshes, scheme, recentre)
             self.caption, self.note = caption, _meshes.missing(meshes, scheme)
             self.parts = mesh_parts(meshes, scheme)
 
-    def _fit(self, meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme) -> None:
+    def _fit(self, meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme, recentre: bool) -> None:
         points = _up(np.concatenate([m.vertices for m in meshes.values()]), scheme)
-        middle = (points.min(0) + points.max(0)) / 2
-        self.centre = [float(v) for v in middle]
-        self.radius = float(1.08 * np.linalg.norm(points - middle, axis=1).max())
+        if recentre or not self._aimed:
+            self.centre = [float(v) for v in (points.min(0) + points.max(0)) / 2]
+        needed = float(1.08 * np.linalg.norm(points - self.centre, axis=1).max())
+        self.radius = max(needed, self.radius if self._aimed else 0.0)
+        self._aimed = True
 
 
 def _up(vertices: np.ndarray, scheme: LabelScheme) -> np.ndarray:

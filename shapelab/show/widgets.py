@@ -96,9 +96,9 @@ class ShapeWidget(ipywidgets.VBox):
         self.error.value = ""
         return True
 
-    def draw(self, meshes: Meshes, caption: str, refit: bool = False) -> None:
+    def draw(self, meshes: Meshes, caption: str, recentre: bool = False) -> None:
         """Put meshes, caption and volumes on the screen."""
-        self.view.show(meshes, self.scheme, caption, refit)
+        self.view.show(meshes, self.scheme, caption, recentre)
         self.info.value = f"Volume inside the surfaces: {html.escape(volumes_text(meshes, self.scheme)) or 'none'}"
 
 
@@ -124,7 +124,7 @@ class InterpolationWidget(ShapeWidget):
         ends = ipywidgets.HTML(f"t = 0: <b>{html.escape(names[0])}</b>, t = 1: <b>{html.escape(names[1])}</b>")
         super().__init__(space.scheme, [ends, self.slider])
         self.slider.observe(lambda change: self.attempt(self.show, change["new"]), "value")
-        self.attempt(self.show, 0.0)
+        self.attempt(self.show, 1.0) and self.attempt(self.show, 0.0)     # both ends: the camera fits all of the way
 
     def show(self, t: float) -> None:
         """Show the shape at `t`, 0 = A, 1 = B."""
@@ -245,4 +245,4 @@ class EmbeddingWidget(ShapeWidget):
             meshes = heart_meshes(chosen.label, chosen.spacing, chosen.scheme)
             self.picture.value = png_bytes(slices(chosen, n=6), dpi=72)
             self.picture.layout.display = ""
-        self.draw(meshes, f"{subject}: {self.source.value}", refit=True)
+        self.draw(meshes, f"{subject}: {self.source.value}", recentre=True)

@@ -89,8 +89,19 @@ def test_camera_stays_so_that_a_growing_heart_is_seen_to_grow(space):
     assert (widget.view.radius, widget.view.centre) == (radius, centre)
 
 
+def test_camera_steps_back_for_a_larger_heart_and_never_comes_nearer(space):
+    widget = TraversalWidget(space, [0])
+    radius, centre = widget.view.radius, widget.view.centre
+    widget.sliders[0].value = 3.0
+    assert widget.view.radius > 1.1 * radius and widget.view.centre == centre
+    largest = widget.view.radius
+    widget.sliders[0].value = -3.0
+    assert widget.view.radius == largest
+
+
 def test_a_handler_s_error_is_seen_and_goes_away(space):
-    widget = InterpolationWidget(space, SMALL, np.array([np.nan, 0, 0, 0]))
+    widget = InterpolationWidget(space, SMALL, LARGE)
+    widget.codes = (SMALL, np.array([np.nan, 0, 0, 0]))
     before = widget.view.parts
     widget.slider.value = 0.5
     assert 'role="alert"' in widget.error.value and "found NaN" in widget.error.value
