@@ -90,11 +90,11 @@ def deformation(rng: np.random.Generator, spread: np.ndarray, modes: np.ndarray 
     )
 
 
-def profile(equator: float, narrowing: float) -> np.ndarray:
-    """Radius of a truncated ellipsoid, a little blunter, at `NODES`; largest (1) at height `equator`."""
+def profile(equator: float, narrowing: float, taper: float = 0.5) -> np.ndarray:
+    """Radius at `NODES` of a truncated ellipsoid (taper 0.5; less is blunter), largest (1) at height `equator`."""
     below = np.clip((NODES - equator) / (1 - equator), 0, 1)
     above = np.clip((equator - NODES) / max(equator, 1e-6), 0, 1)
-    return np.clip(1 - below**2, 0, None) ** 0.46 * (1 - narrowing * above**2)
+    return np.clip(1 - below**2, 0, None) ** taper * (1 - narrowing * above**2)
 
 
 def _girth(rng: np.random.Generator, spread: float) -> np.ndarray:
@@ -200,7 +200,8 @@ def _left(a: _Anatomy, phase: str, ed: tuple[_Chamber, float] | None) -> tuple[_
     length = f["LV_length"] * (1 - shortening)
     base = f["LV_length"] * shortening * f["base_share"]
     apex = f["apex_wall"] * (1 + (1.3 * f["LVEF"] / 100 if end else 0.0))
-    g = profile(f["equator"], f["narrowing"] + (f["narrowing_ES"] if end else 0.0))[:, None] * (1 + a.girth[0])
+    g = profile(f["equator"], f["narrowing"] + (f["narrowing_ES"] if end else 0.0), f["taper"])[:, None]
+    g = g * (1 + a.girth[0])
     chord = f["septum_chord_ES" if end else "septum_chord_ED"]
     shape = _flatten(g * (1 + a.epi + (0.2 * a.contraction if end else 0)), chord)
     fixed = 0.0

@@ -108,7 +108,7 @@ def draw_factors(seed: int, index: int, group: str, turn: int | None = None) -> 
     if group not in MODELS:
         raise UsageError(f"draw_factors: found group={group!r}; expected one of {list(GROUPS)}")
     rng, m = np.random.default_rng([int(seed), int(index), 0]), MODELS[group]
-    z = rng.standard_normal(40)  # a fixed number of scores: a factor added later does not change the others
+    z = rng.standard_normal(44)  # a fixed number of scores: a factor added later does not change the others
     turn = int(index) if turn is None else int(turn)
     z[:_N_EVEN] = _even_scores(int(seed), group, turn // 256)[turn % 256]
     f: dict[str, float] = {"shape_seed": float(rng.integers(2**31))}
@@ -149,6 +149,7 @@ def _left_shape(m: GroupModel, f: dict, z: np.ndarray, group: str) -> dict[str, 
         "base_share": float(np.clip(0.5 + 0.15 * z[11], 0.15, 0.85)),
         "apex_wall": float(np.clip(3.2 + 0.5 * z[12], 2.4, 4.5) * (1.3 if group == "HCM" else 1)),
         "equator": float(np.clip(m.equator + 0.07 * z[13], 0.05, 0.4)),
+        "taper": float(np.clip(0.53 * np.exp(0.2 * z[40]), 0.35, 0.85)),
         "narrowing": float(np.clip(0.085 + 0.07 * z[14], 0, 0.25)),
         "narrowing_ES": float(np.clip(0.07 + 0.07 * z[38], -0.05, 0.25)),
         "basal_thinning_ES": float(np.clip(0.22 + 0.16 * z[36], -0.1, 0.6)),
@@ -157,8 +158,8 @@ def _left_shape(m: GroupModel, f: dict, z: np.ndarray, group: str) -> dict[str, 
         "septum_chord_ES": float(m.chord[1] * np.exp(0.04 * (0.7 * z[16] + 0.7 * z[17]))),
         "tilt_x": float(np.clip(1.2 + 4.5 * z[18], -10, 12)),
         "tilt_y": float(np.clip(-1.8 + 3.8 * z[19], -11, 8)),
-        "bow_x": float(3.0 * z[20]),
-        "bow_y": float(3.0 * z[21]),
+        "bow_x": float(3.5 * z[20]),
+        "bow_y": float(3.5 * z[21]),
         "irregularity": float(np.exp(0.2 * z[22])),
     }
 
