@@ -11,6 +11,7 @@ is seen is the heart and not its mirror image.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,22 +56,44 @@ def surface(
     The mesh is closed also where the structure touches the edge of the grid. UsageError on a wrong shape, on NaN,
     and on a spacing that is not three positive numbers.
     """
-    spacing = _checked_spacing(spacing)
-    array = np.asarray(probability)
-    field, origin, spacing, level, volume = _field(array, spacing, level, crop)
+    field = _field(np.asarray(probability), _checked_spacing(spacing), level, crop)
     if field is None:
         return None
-    vertices, faces = _march(field, spacing, level) if volume is None else _march_to_volume(field, spacing, volume)
-    if max_faces is not None and len(faces) > max_faces:
-        volume = volume or abs(_volume(vertices, faces))
-    factor, fine = 1.0, (field, origin, spacing)
-    while max_faces is not None and len(faces) > max_faces and factor > 0.05:
-        factor *= 0.97 * np.sqrt(max_faces / len(faces))  # faces grow with the square of the resolution
-        field, origin, spacing = _coarser(*fine, factor)
-        vertices, faces = _march_to_volume(field, spacing, volume)
+    return _finish(field, _march(field.values, field.spacing, field.level), smooth, max_faces)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """What is marched over: samples with some outside round them, mm of the first sample, their spacing in mm.
+
+    `volume` (mm3) is set for a mask: the mesh is to have it. Otherwise the surface lies at `level`.
+    """
+
+    values: np.ndarray
+    origin: np.ndarray
+    spacing: np.ndarray
+    level: float
+    volume: float | None
+
+
+def _finish(
+    field: _Field, first: tuple[np.ndarray, np.ndarray], smooth: int | None, max_faces: int | None
+) -> trimesh.Trimesh | None:
+    """Mesh of a field whose vertices and faces at its level are `first`: right volume, few enough faces, smoothed."""
+    vertices, faces = first
+    limit = np.inf if max_faces is None else max_faces
+    volume = field.volume
+    if volume is None and len(faces) > limit:
+        volume = abs(_volume(vertices, faces))
+    elif volume is not None and len(faces) <= limit:
+        vertices, faces = _march_to_volume(field.values, field.spacing, volume)
+    factor = 1.0
+    while len(faces) > limit and factor > 0.05:
+        factor *= 0.97 * np.sqrt(limit / len(faces))  # faces grow with the square of the resolution
+        vertices, faces = _march_to_volume(*_coarser(field.values, field.spacing, factor), volume)
     if len(faces) == 0:
         return None
-    mesh = trimesh.Trimesh(vertices + origin, faces, process=False, validate=False)
+    mesh = trimesh.Trimesh(vertices + field.origin, faces, process=False, validate=False)
     return taubin(mesh, TAUBIN_PASSES if smooth is None else smooth)
 
 
@@ -81,11 +104,8 @@ def _checked_spacing(spacing) -> np.ndarray:
     return spacing
 
 
-def _field(array: np.ndarray, spacing: np.ndarray, level: float, crop: bool):
-    """(field with one voxel of outside round it, mm of its first voxel centre, spacing, level, mask's volume or None).
-
-    The field is None where nothing is above the level.
-    """
+def _field(array: np.ndarray, spacing: np.ndarray, level: float, crop: bool) -> _Field | None:
+    """A probability or a mask (X, Y, Z) -> what is marched over; None where nothing is above the level."""
     if array.ndim != 3:
         raise UsageError(f"surface: found an array of shape {array.shape}; expected three axes (X, Y, Z)")
     is_mask = array.dtype == bool or np.issubdtype(array.dtype, np.integer)
@@ -99,7 +119,7 @@ def _field(array: np.ndarray, spacing: np.ndarray, level: float, crop: bool):
     if not is_mask and not np.isfinite(array.max() if array.size else 0.0):
         raise UsageError("surface: found NaN or infinite probabilities; expected numbers between 0 and 1")
     if box is None:
-        return None, None, spacing, level, None
+        return None
     if not crop:
         box = tuple(slice(0, n) for n in array.shape)
     # One voxel outside the box is below the level and is needed: the surface runs between it and the box. Round a mask
@@ -112,8 +132,9 @@ def _field(array: np.ndarray, spacing: np.ndarray, level: float, crop: bool):
     first = np.array(low) + 0.5
     if is_mask:
         volume = float(np.count_nonzero(inside) * spacing.prod())
-        return (*_distance_field(np.pad(inside[grown], pad), first * spacing, spacing), 0.0, volume)
-    return np.pad(array[grown], pad).astype(np.float32, copy=False), first * spacing, spacing, level, None
+        values, fine = _distance_field(np.pad(inside[grown], pad), spacing)
+        return _Field(values, first * spacing, fine, 0.0, volume)
+    return _Field(np.pad(array[grown], pad).astype(np.float32, copy=False), first * spacing, spacing, level, None)
 
 
 def _bounding_box(inside: np.ndarray) -> tuple[slice, slice, slice] | None:
@@ -126,18 +147,16 @@ def _bounding_box(inside: np.ndarray) -> tuple[slice, slice, slice] | None:
     return tuple(slice(int(h[0]), int(h[-1]) + 1) for h in hits)
 
 
-def _distance_field(mask: np.ndarray, origin: np.ndarray, spacing: np.ndarray, thickest: float = 2.5):
-    """Signed distance (mm, positive inside) of a mask, interpolated to slices at most `thickest` mm apart."""
+def _distance_field(mask: np.ndarray, spacing: np.ndarray, thickest: float = 2.5) -> tuple[np.ndarray, np.ndarray]:
+    """Signed distance (mm, positive inside) of a mask, with slices at most `thickest` mm apart, and its spacing."""
     distance = ndimage.distance_transform_edt(mask, sampling=spacing) - ndimage.distance_transform_edt(
         ~mask, sampling=spacing
     )
     # Both measure to the nearest voxel centre of the other side, so the zero is half way between the two.
     factors = np.maximum(1, np.ceil(spacing / thickest)).astype(int)
-    if (factors == 1).all():
-        return distance.astype(np.float32), origin, spacing
     for axis, factor in enumerate(factors):
         distance = _refine(distance, axis, int(factor))
-    return distance.astype(np.float32), origin, spacing / factors
+    return distance.astype(np.float32), spacing / factors
 
 
 def _refine(field: np.ndarray, axis: int, factor: int) -> np.ndarray:
@@ -151,7 +170,7 @@ def _refine(field: np.ndarray, axis: int, factor: int) -> np.ndarray:
     return np.take(field, low, axis) * (1 - weight) + np.take(field, low + 1, axis) * weight
 
 
-def _coarser(field: np.ndarray, origin: np.ndarray, spacing: np.ndarray, factor: float):
+def _coarser(field: np.ndarray, spacing: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
     """The field on a grid with `factor` times as many samples an axis; its border stays outside (below the level)."""
     shape = np.maximum(3, np.floor((np.array(field.shape) - 1) * factor).astype(int) + 1)
     zoom = (np.array(field.shape) - 1) / (shape - 1)
@@ -164,7 +183,7 @@ def _coarser(field: np.ndarray, origin: np.ndarray, spacing: np.ndarray, factor:
         for end in (0, -1):
             edge[axis] = end
             coarse[tuple(edge)] = np.minimum(coarse[tuple(edge)], border)
-    return coarse.astype(np.float32), origin, spacing * zoom
+    return coarse.astype(np.float32), spacing * zoom
 
 
 def _march(field: np.ndarray, spacing: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -252,12 +271,15 @@ def heart_meshes(
             f"heart_meshes: found an array {array.shape} of {array.dtype}; expected probabilities "
             f"({scheme.n_classes}, X, Y, Z) or a label map (X, Y, Z) of integers"
         )
-    meshes = {name: surface(part, spacing, smooth=smooth, max_faces=max_faces) for name, part in parts.items()}
-    meshes = {name: mesh for name, mesh in meshes.items() if mesh is not None}
-    total = sum(len(m.faces) for m in meshes.values())
-    if total > max_faces:
-        share = {name: int(max_faces * len(m.faces) / total) for name, m in meshes.items()}
-        meshes = {name: surface(parts[name], spacing, smooth=smooth, max_faces=share[name]) for name in meshes}
+    spacing = _checked_spacing(spacing)
+    fields = {name: _field(part, spacing, 0.5, True) for name, part in parts.items()}
+    marched = {name: _march(f.values, f.spacing, f.level) for name, f in fields.items() if f is not None}
+    total = sum(len(faces) for _, faces in marched.values())
+    share = min(1.0, 0.97 * max_faces / max(total, 1))  # each gives up the same part of its triangles
+    meshes = {}
+    for name, first in marched.items():
+        limit = max_faces if share == 1.0 else int(share * len(first[1]))
+        meshes[name] = _finish(fields[name], first, smooth, limit)
     return {name: mesh for name, mesh in meshes.items() if mesh is not None}
 
 
