@@ -128,7 +128,8 @@ def make_stack(
     restless = float(np.exp(0.6 * np.clip(rng.standard_normal(), -2, 1.6) - 0.15))
     shift = shift_mm * restless * np.clip(rng.standard_normal((shape[2], 2)), -2.5, 2.5)
     # contours of some hearts are easier to follow than of others
-    return Stack(shape, spacing, origin, shift, hand * float(np.exp(0.35 * np.clip(rng.standard_normal(), -2, 1.7))))
+    hand *= float(np.exp(0.3 * np.clip(rng.standard_normal(), -2, 1.4) - 0.03))
+    return Stack(shape, spacing, origin, shift, hand)
 
 
 def contour_noise(seed: int, index: int, phase: str, stack: Stack) -> np.ndarray | None:
