@@ -43,8 +43,12 @@ class Lab:
     foreign: list[str] = field(default_factory=list)
 
     def open(self, notebook: Path, timeout: float = 60) -> None:
-        """Open a copy of a notebook and wait until its kernel is there."""
-        shutil.copy(notebook, self.root / notebook.name)
+        """Open a copy of a notebook, without its outputs, and wait until its kernel is there."""
+        content = json.loads(notebook.read_text())
+        for cell in content["cells"]:
+            if cell["cell_type"] == "code":
+                cell.update(outputs=[], execution_count=None)
+        (self.root / notebook.name).write_text(json.dumps(content))
         self.page.goto(f"{self.url}/lab/tree/{notebook.name}?reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=1000 * timeout)
         self.page.wait_for_function("""() => {
@@ -53,13 +57,14 @@ class Lab:
         }""", timeout=1000 * timeout)
 
     def run_all(self, timeout: float = 150) -> None:
-        """Run All Cells, and wait until the kernel is idle and every code cell has been executed."""
+        """Run All Cells, and wait until the kernel is idle and every code cell has been executed, or one failed."""
         self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
         self.page.wait_for_function("""() => {
             const panel = window.jupyterapp.shell.currentWidget;
             const cells = Array.from(panel.content.model.sharedModel.cells).filter(
                 (c) => c.cell_type === 'code' && c.getSource().trim());
-            return cells.every((c) => c.execution_count !== null) &&
+            const failed = cells.some((c) => c.getOutputs().some((o) => o.output_type === 'error'));
+            return (failed || cells.every((c) => c.execution_count !== null)) &&
                 panel.sessionContext.session.kernel.status === 'idle';
         }""", timeout=1000 * timeout, polling=200)
 
