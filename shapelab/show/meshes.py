@@ -342,25 +342,35 @@ def mesh_figure(
         )
     note = missing(meshes, scheme)
     plain = {"showbackground": False, "gridcolor": style.GRID, "nticks": 5}
+    # Fixed ranges: a structure that is switched off in the legend must not change the scale of the others.
+    bounds = np.array([m.bounds for m in meshes.values()]) if meshes else np.array([[[0.0] * 3, [100.0] * 3]])
+    low, high = bounds[:, 0].min(axis=0) - 3, bounds[:, 1].max(axis=0) + 3
+    ratio = 1.45 * (high - low) / (high - low).max()  # 1.45: as large as it fits while it is turned
+    x_range, y_range, z_range = ([float(a), float(b)] for a, b in zip(low, high, strict=True))
     fig.update_layout(
         **style.plotly_layout(
             f"{title}<br><sup>{note}</sup>" if note else title,
             width,
             height,
             scene={
-                "aspectmode": "data",
-                "xaxis": {"title": {"text": "x (mm), RV → LV" if heart else "x (mm)"}, **plain},
-                "yaxis": {"title": {"text": "y (mm), anterior in front" if heart else "y (mm)"}, **plain},
+                "aspectmode": "manual",
+                "aspectratio": dict(zip("xyz", ratio.tolist(), strict=True)),
+                "xaxis": {"title": {"text": "x (mm), RV → LV" if heart else "x (mm)"}, "range": x_range, **plain},
+                "yaxis": {
+                    "title": {"text": "y (mm), anterior in front" if heart else "y (mm)"},
+                    "range": y_range,
+                    **plain,
+                },
                 # z grows towards the apex: turned over, the base is up and left stays left (see the module's text).
                 "zaxis": {
                     "title": {"text": "z (mm), base up" if heart else "z (mm)"},
                     **plain,
-                    **({"autorange": "reversed"} if heart else {}),
+                    "range": z_range[::-1] if heart else z_range,
                 },
                 "camera": {
-                    "eye": {"x": -0.36, "y": -1.6, "z": 0.55},
+                    "eye": {"x": -0.27, "y": -1.2, "z": 0.41},
                     "up": {"x": 0, "y": 0, "z": 1},
-                    "center": {"x": 0, "y": 0, "z": -0.12},
+                    "center": {"x": 0, "y": 0, "z": -0.08},
                     "projection": {"type": "orthographic"},
                 },
             },

@@ -134,7 +134,10 @@ def test_empty_structure_has_no_mesh_and_the_figure_says_so(shapes):
 def test_figure_is_in_mm_base_up_with_translucent_walls_and_small(shapes):
     fig = mesh_figure(heart_meshes(shapes.heart(), shapes.QUICK[1], CARDIAC), CARDIAC, title="A heart")
     scene = fig.layout.scene
-    assert scene.aspectmode == "data" and scene.zaxis.autorange == "reversed"
+    assert scene.zaxis.range[0] > scene.zaxis.range[1]
+    spans = [abs(np.ptp(a.range)) for a in (scene.xaxis, scene.yaxis, scene.zaxis)]
+    ratio = [scene.aspectratio.x, scene.aspectratio.y, scene.aspectratio.z]
+    assert np.divide(ratio, spans) == pytest.approx(ratio[0] / spans[0])  # one scale for the three axes
     assert all("mm" in a.title.text for a in (scene.xaxis, scene.yaxis, scene.zaxis))
     assert scene.camera.eye.y < 0  # from anterior: smaller x, the RV, on the left
     assert {t.name: t.opacity for t in fig.data} == meshes.opacities(CARDIAC)
@@ -146,7 +149,7 @@ def test_figure_is_in_mm_base_up_with_translucent_walls_and_small(shapes):
 def test_other_schemes_are_not_turned_over(shapes):
     label = (shapes.heart_label() > 1).astype(np.uint8)
     fig = mesh_figure(heart_meshes(label, (1, 1, 1), HIPPOCAMPUS), HIPPOCAMPUS)
-    assert fig.layout.scene.zaxis.autorange is None
+    assert fig.layout.scene.zaxis.range[0] < fig.layout.scene.zaxis.range[1]
     assert set(meshes.opacities(HIPPOCAMPUS).values()) == {1.0}
     assert meshes.opacities(BIVENTRICULAR)["RV wall"] < 1
 
