@@ -23,8 +23,8 @@ MARGIN_MM = 12.0  # least distance from a heart to the edge of a cropped LR imag
 # slices: endocardium, epicardium, RV. It is the hand's error, and what changes over 10 mm beyond the smooth surfaces.
 HAND = np.array(
     [
-        [0.28, 0.48, 0.46, 0.30, 0.20, 0.16, 0.13, 0.10, 0.07, 0.05],
-        [0.20, 0.30, 0.42, 0.29, 0.24, 0.20, 0.16, 0.12, 0.08, 0.05],
+        [0.30, 0.55, 0.55, 0.35, 0.22, 0.16, 0.12, 0.09, 0.06, 0.04],
+        [0.20, 0.30, 0.44, 0.31, 0.24, 0.19, 0.15, 0.11, 0.07, 0.05],
         [0.40, 0.70, 0.60, 0.45, 0.38, 0.28, 0.20, 0.15, 0.10, 0.06],
     ]
 )
@@ -52,7 +52,7 @@ class Stack:
 
 
 def check_resolution(resolution) -> tuple[float, float, float] | str:
-    """"HR", "LR", or a spacing (x, y, z) in mm; UsageError otherwise."""
+    """ "HR", "LR", or a spacing (x, y, z) in mm; UsageError otherwise."""
     if isinstance(resolution, str):
         if resolution not in ("HR", "LR"):
             raise UsageError(f"heart_cohort: found resolution={resolution!r}; expected 'HR', 'LR' or a spacing in mm")

@@ -204,12 +204,11 @@ def level_functions(curves: SliceCurves, hx: torch.Tensor, hy: torch.Tensor) -> 
 def _labels(curves: SliceCurves, hx, hy, rv_wall: int) -> torch.Tensor:
     """Label integers (N, Z, P) uint8 at heart coordinates."""
     lv, pole = curves.lv[..., None], curves.rv_pole[..., None]
-    rv, outer = _about(hx - pole[:, :, 0], hy - pole[:, :, 1], curves.radii[2:]) if rv_wall else (
-        *_about(hx - pole[:, :, 0], hy - pole[:, :, 1], curves.radii[2:3]), None)
+    about_pole = _about(hx - pole[:, :, 0], hy - pole[:, :, 1], curves.radii[2 : 4 if rv_wall else 3])
     endo, epi = _about(hx - lv[:, :, 0], hy - lv[:, :, 1], curves.radii[:2])
-    label = (rv < 0).to(torch.uint8)
-    if outer is not None:
-        label[(outer < 0) & (rv >= 0)] = rv_wall
+    label = (about_pole[0] < 0).to(torch.uint8)
+    if rv_wall:
+        label[(about_pole[1] < 0) & (label == 0)] = rv_wall
     label[epi < 0] = 2
     label[endo < 0] = 3
     return label

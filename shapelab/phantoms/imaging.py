@@ -96,6 +96,7 @@ def _neighbours(rng, tissue, stack: Stack, f: Mapping[str, float], outline) -> t
         """How far the heart extends that way, (1, 1, Z) mm; `follow` 1: at each height, 0: anywhere."""
         along = outline[:, :2] @ [np.cos(direction), np.sin(direction)]
         here = np.where(nearby, along, -np.inf).max(1)
+        here = ndimage.gaussian_filter1d(here, 10 / stack.spacing[2], mode="nearest")
         return ((1 - follow) * along.max() + follow * here)[None, None]
 
     broad, fine = _texture(rng, stack.shape, sigma(14, 25)), _texture(rng, stack.shape, sigma(1.5, 5))

@@ -161,12 +161,18 @@ def test_landmarks_are_inside_their_structures(fine):
 
 
 def test_low_and_high_resolution_agree_in_volume():
-    fine, coarse = (heart_cohort(20, seed=4, resolution=r) for r in ((2, 2, 3), "LR"))
+    """The same hearts at 2 x 2 x 3 mm, as a 10 mm stack without an observer, and with one."""
+    settings = {"resolution": (2, 2, 3)}, {"resolution": "LR", "contour_noise": 0}, {"resolution": "LR"}
     names = ["LV cavity", "LV myocardium", "RV cavity"]
-    v = [np.array([structure_volumes(s.label, s.spacing, s.scheme)[names] for s in c]) for c in (fine, coarse)]
-    ratio = v[1] / v[0]
-    assert np.allclose(ratio.mean(0), 1, atol=0.04)
-    assert (np.abs(ratio[:, :2] - 1) < 0.15).all() and np.median(np.abs(ratio - 1)) < 0.05
+    fine, plain, drawn = (
+        np.array([structure_volumes(s.label, s.spacing, s.scheme)[names] for s in heart_cohort(20, seed=4, **k)])
+        for k in settings
+    )
+    # single hearts: a small cavity at ES is four slices high, and where its base lies between two of them counts
+    for coarse, each in ((plain, 0.2), (drawn, 0.25)):
+        ratio = coarse / fine
+        assert np.allclose(ratio.mean(0), 1, atol=0.04)
+        assert np.abs(ratio[:, :2] - 1).max() < each and np.median(np.abs(ratio - 1)) < 0.05
 
 
 def test_stacks_look_like_acdcs(stacks):

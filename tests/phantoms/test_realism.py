@@ -67,11 +67,12 @@ def test_forest_cannot_tell_two_draws_of_one_population_but_a_blown_up_one():
 @pytest.mark.realdata
 @pytest.mark.slow
 def test_hard_to_tell_from_acdc(acdc_root):
-    """Every feature of 80 real and 80 phantom patients within 1.1 pooled sd; most within half of one."""
+    """40 real and 40 phantom patients: every feature within 1.1 pooled sd, most within half of one."""
     from shapelab.data import open_cohort
 
     real = open_cohort("acdc", root=acdc_root)
-    phantom = heart_cohort(80, seed=11, resolution="LR", scheme=CARDIAC)
+    real = real.filter(patient=list(real.patients)[::2])
+    phantom = heart_cohort(40, seed=11, resolution="LR", scheme=CARDIAC)
     report = realism_report(real, phantom)
     assert report.difference.abs().max() < 1.1
     assert (report.difference.abs() < 0.5).mean() > 0.75
