@@ -71,6 +71,7 @@ def test_drag_click_choose(lab, notebook):
     traverse(lab, meshes.nth(1))
     choose(lab, meshes.nth(2))
     turn(lab, meshes.nth(0))
+    without_webgl(lab)
     lab.assert_quiet()
 
 
@@ -124,3 +125,17 @@ def turn(lab, mesh) -> None:
     canvas.press("Home")
     lab.page.wait_for_timeout(200)
     assert canvas.screenshot() == seen
+
+
+def without_webgl(lab) -> None:
+    """Where there is no WebGL 2, the view says so and points to the still picture."""
+    lab.page.evaluate("""() => {
+        const original = HTMLCanvasElement.prototype.getContext;
+        HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
+            return kind === 'webgl2' ? null : original.call(this, kind, ...rest);
+        };
+        window.jupyterapp.commands.execute('notebook:run-all-cells');
+    }""")
+    failed = lab.page.locator(".shapelab-mesh[data-failed='no WebGL 2']").first
+    failed.wait_for()
+    assert "still picture" in failed.inner_text()
