@@ -20,7 +20,7 @@ def test_shipped_weights_are_read_and_missing_ones_are_trained_and_kept(tmp_path
     monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path))
     tiny = AEConfig(shape=GRID.shape, spacing=GRID.spacing, widths=(4, 4, 4), bottleneck=8, code=6, epochs=1)
     monkeypatch.setattr(AEConfig, "profile", classmethod(lambda cls, name=None, **kw: tiny))
-    monkeypatch.setitem(spaces.TRAINING_HEARTS, "quick", 2)
+    monkeypatch.setitem(spaces.TRAINING, "quick", (2, 1))
     made = spaces.phantom_autoencoder("quick", progress=False)
     assert (tmp_path / "acnn_ae_quick" / AESpace.FILE).is_file() and made.metadata["n"] == 4
     monkeypatch.setattr(spaces, "train_phantom_autoencoder", None)
