@@ -17,8 +17,10 @@ of the model are the profile's, fixed on phantoms.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,7 @@ from shapelab.experiments.spaces import ALIGN, cardiac_cohort, fit_pca, phantom_
 from shapelab.files import atomic_write
 from shapelab.grid import stack_labels
 from shapelab.latent.classification import ClassificationResult, classification_report
-from shapelab.latent.codes import encode_cohort
+from shapelab.latent.codes import codes_table
 from shapelab.latent.features import FixedFeatures, SpaceFeatures
 from shapelab.metrics import dice_table
 from shapelab.models.acnn import AESpace, train_autoencoder
@@ -123,78 +125,64 @@ def run_whole(
     group_sets = _group_sets(groups, cohort)
     space = phantom_autoencoder(profile, progress)
     labels, table = stack_labels(cohort, space.grid, align=ALIGN, progress=progress)
-    cache = output / "folds"
-    spaces = {
-        "AE codes": SpaceFeatures(
-            labels,
-            table,
-            _fine_tuning(space, config, cache),
-            seed,
-            with_others=True,
-            cache=cache,
-            cache_key=f"AE|{profile}|{config.epochs}|{space.metadata}",
-            measure=reconstruction_dice,
-        ),
-        "PCA codes": SpaceFeatures(
-            labels,
-            table,
-            lambda shapes, _: fit_pca(shapes, space.grid, space.n_codes),
-            seed,
-            with_others=True,
-            measure=reconstruction_dice,
-        ),
-    }
-    alone = encode_cohort(space, cohort, align=ALIGN)
+    alone = codes_table(space.encode(labels), table)
+    spaces = _spaces_of_folds(labels, table, space, config, profile, seed, output / "folds", progress)
     features = {**spaces, "AE codes, phantoms only": FixedFeatures(alone, saw_test_shapes=False)}
-    indices = cardiac_indices(cohort)
-
-    def report(kept, models, permutations):
-        return classification_report(
-            features,
-            "group",
-            models,
-            list(PHASES),
-            groups=kept,
-            controls=("volumes", "shuffled", "random"),
-            indices=indices,
-            n_splits=config.n_splits,
-            n_repeats=config.n_repeats,
-            permutations=permutations,
-            seed=seed,
-            n_jobs=-1,
-            importances=permutations > 0,
-            progress=progress,
-        )
+    shared = {
+        "controls": ("volumes", "shuffled", "random"),
+        "indices": cardiac_indices(cohort),
+        "seed": seed,
+        "n_splits": config.n_splits,
+        "n_repeats": config.n_repeats,
+        "n_jobs": -1,
+        "progress": progress,
+    }
 
     reports, tables = {}, []
     for name, kept in group_sets.items():
-        reports[name] = report(kept, config.model, config.permutations)
-        tables += [
-            reports[name].table.assign(groups=name),
-            report(kept, list(config.others), 0).table.assign(groups=name),
-        ]
+        for models, more in (
+            (config.model, {"permutations": config.permutations}),
+            (list(config.others), {"permutations": 0, "importances": False}),
+        ):
+            if models:
+                one = classification_report(features, "group", models, list(PHASES), groups=kept, **shared, **more)
+                reports.setdefault(name, one)
+                tables.append(one.table.assign(groups=name))
     result = PathologyResult(
-        _with_paper(pd.concat(tables, ignore_index=True)),
-        _held_out_dice(spaces, alone, space, labels, reports),
-        reports,
+        table=_with_paper(pd.concat(tables, ignore_index=True)),
+        reconstruction=_held_out_dice(spaces, alone, space, labels, reports),
+        reports=reports,
     )
-    _write(
-        result,
-        output,
-        data,
-        {
-            "data": data,
-            "cohort": repr(cohort),
-            "profile": profile,
-            "seed": seed,
-            "config": asdict(config),
-            "autoencoder": asdict(space.config),
-            "phantom weights": space.metadata,
-            "shapelab": __version__,
-            **describe(),
-        },
-    )
+    about = {
+        "data": data,
+        "cohort": repr(cohort),
+        "profile": profile,
+        "seed": seed,
+        "config": asdict(config),
+        "autoencoder": asdict(space.config),
+        "phantom weights": space.metadata,
+        "shapelab": __version__,
+    }
+    _write(result, output, data, {**about, **describe(), "date": date.today().isoformat()})
     return result
+
+
+def _spaces_of_folds(labels, table, space: AESpace, config, profile, seed, cache, progress) -> dict[str, SpaceFeatures]:
+    """The two spaces that are fitted anew in each fold."""
+    shared = {"seed": seed, "with_others": True, "measure": reconstruction_dice}
+    return {
+        "AE codes": SpaceFeatures(
+            labels,
+            table,
+            _fine_tuning(space, config, cache, progress),
+            cache=cache,
+            cache_key=f"AE|{profile}|{config.epochs}|{space.metadata}",
+            **shared,
+        ),
+        "PCA codes": SpaceFeatures(
+            labels, table, lambda shapes, _: fit_pca(shapes, space.grid, space.n_codes), **shared
+        ),
+    }
 
 
 def _group_sets(groups: Sequence[str] | None, cohort) -> dict[str, tuple[str, ...]]:
@@ -210,19 +198,16 @@ def _group_sets(groups: Sequence[str] | None, cohort) -> dict[str, tuple[str, ..
     return {"/".join(s): s for s in sets}
 
 
-def _fine_tuning(space: AESpace, config: PathologyConfig, cache: Path):
+def _fine_tuning(space: AESpace, config: PathologyConfig, cache: Path, progress: bool):
     """make_space for `SpaceFeatures`: the phantom space, trained on with the shapes of one fold's patients."""
 
     def make(shapes: np.ndarray, seed: int) -> AESpace:
+        checkpoint = cache / f"training-{seed:08x}"
+        settings = replace(space.config, epochs=config.epochs)
         fitted, _ = train_autoencoder(
-            shapes,
-            replace(space.config, epochs=config.epochs),
-            scheme=space.scheme,
-            seed=seed,
-            init=space,
-            checkpoint=cache / f"training-{seed:08x}",
-            progress=False,
+            shapes, settings, scheme=space.scheme, seed=seed, init=space, checkpoint=checkpoint, progress=progress
         )
+        shutil.rmtree(checkpoint, ignore_errors=True)  # the fold's codes are kept; its weights are 11 MB
         return fitted
 
     return make
