@@ -53,7 +53,7 @@ class PathologyConfig:
     model: str = "forest"  # decided beforehand; the other ensembles are shown beside it
     others: tuple[str, ...] = ("extra", "boosting")
     n_splits: int = 10  # as the paper
-    n_repeats: int = 3  # the autoencoder is trained n_splits x n_repeats times
+    n_repeats: int = 2  # the autoencoder is trained n_splits x n_repeats times
     permutations: int = 99  # smallest p: .01
     epochs: int = 40  # of the autoencoder in each fold, from phantom weights
     phantoms: int = 100  # patients, where the data are phantoms
