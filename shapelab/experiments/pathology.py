@@ -55,7 +55,7 @@ class PathologyConfig:
     n_splits: int = 10  # as the paper
     n_repeats: int = 2  # the autoencoder is trained n_splits x n_repeats times
     permutations: int = 99  # smallest p: .01
-    epochs: int = 40  # of the autoencoder in each fold, from phantom weights
+    epochs: int = 15  # of the autoencoder in each fold, from phantom weights
     phantoms: int = 100  # patients, where the data are phantoms
 
     @classmethod
