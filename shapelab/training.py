@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import math
 import time
 import warnings
 import zlib
@@ -76,7 +77,7 @@ class FitSettings:
         if self.schedule == "one-cycle" and progress < self.warmup:
             return self.learning_rate * (0.04 + 0.96 * progress / self.warmup)   # 1/25 of the peak, as Smith's 1cycle
         start = self.warmup if self.schedule == "one-cycle" else 0.0
-        return self.learning_rate * 0.5 * (1 + np.cos(np.pi * (progress - start) / (1 - start)))
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - start) / (1 - start)))
 
 
 # ---------------------------------------------------------------------------------------------------------- history
@@ -123,7 +124,7 @@ class History:
     @classmethod
     def read(cls, path: str | Path) -> History:
         """Read what `write` wrote."""
-        table = pd.read_csv(io.StringIO(Path(path).read_text()), float_precision="round_trip")
+        table = pd.read_csv(io.StringIO(Path(path).read_text()))
         return cls([{k: v for k, v in row.items() if pd.notna(v)} for row in table.to_dict("records")])
 
 
@@ -275,12 +276,12 @@ def fit(
                     save()
                     saved_at = time.monotonic()
             last = run.epoch + 1 == epochs
-            extra = {}
-            if validate is not None and (last or (run.epoch + 1) % settings.validate_every == 0):
+            validated, extra = last or (run.epoch + 1) % settings.validate_every == 0, {}
+            if validate is not None and validated:
                 model.eval()
                 with torch.inference_mode():
                     extra = {k: float(v) for k, v in validate(model).items()}
-            run.end_epoch(extra, time.perf_counter() - started)
+            run.end_epoch(extra, validated, time.perf_counter() - started)
             bar.update()
             bar.set_postfix({k: f"{v:.4g}" for k, v in run.history.last.items() if k not in ("epoch", "seconds", "lr")})
             if last:
@@ -310,6 +311,7 @@ class _Run:
         else:
             self.optimiser = optimiser(parameters)
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.rate = self.base_rates[0]                # learning rate of the last step, of the first group
         self.epoch = self.index = 0                   # index: steps done in this epoch
         self.stale = 0                                # epochs without a better one
         self.sums: dict[str, float] = {}              # of the losses of this epoch's steps
@@ -323,6 +325,7 @@ class _Run:
         factor = self.settings.learning_rate_at(progress) / self.settings.learning_rate
         for group, rate in zip(self.optimiser.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
+        self.rate = self.optimiser.param_groups[0]["lr"]
         with autocast(self.device) if self.settings.amp else torch.autocast(self.device.type, enabled=False):
             losses = dict(step(batch))
         if not losses:
@@ -343,16 +346,20 @@ class _Run:
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
-    def end_epoch(self, extra: Mapping[str, float], seconds: float) -> None:
+    def end_epoch(self, extra: Mapping[str, float], validated: bool, seconds: float) -> None:
         """Write the epoch's row and see whether it is time to stop early."""
         if self.index == 0:
             raise TrainingError(f"epoch {self.epoch}: found no batch; expected at least one")
-        row = {"epoch": self.epoch, "lr": self.optimiser.param_groups[0]["lr"], "seconds": round(seconds, 3),
+        row = {"epoch": self.epoch, "lr": self.rate, "seconds": round(seconds, 3),
                **{name: total / self.index for name, total in self.sums.items()}, **extra}
         self.history.rows.append(row)
         self.epoch, self.index, self.sums = self.epoch + 1, 0, {}
-        if self.settings.patience is None or self.settings.monitor not in row:
+        if self.settings.patience is None:
             return
+        if self.settings.monitor not in row:
+            if not validated:                     # a column of `validate`, which was not asked this epoch
+                return
+            raise UsageError(f"settings.monitor: found {self.settings.monitor!r}; expected one of {sorted(row)}")
         if row[self.settings.monitor] < self.best_value:
             self.best_value, self.stale = row[self.settings.monitor], 0
             self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
@@ -380,8 +387,8 @@ class _Run:
                 else:
                     numbers.setdefault(str(slot), {})[name] = value
         state = {"format": FORMAT, "identity": identity, "epoch": self.epoch, "index": self.index, "sums": self.sums,
-                 "stale": self.stale, "best_value": self.best_value, "stopped": self.stopped, "numbers": numbers,
-                 "history": self.history.rows, "machine": _machine(self.device)}
+                 "lr": self.rate, "stale": self.stale, "best_value": self.best_value, "stopped": self.stopped,
+                 "numbers": numbers, "history": self.history.rows, "machine": _machine(self.device)}
         write_tensors(file, tensors, {"state": json.dumps(state)})
         self.history.write(file.with_name("history.csv"))
 
@@ -399,11 +406,12 @@ class _Run:
         try:
             self.model.load_state_dict(_part(tensors, "model/"))
         except RuntimeError as error:
-            raise DataError(file, f"weights that do not fit the model ({error})", "weights of this model",
+            found = f"weights that do not fit the model ({' '.join(str(error).split())})"
+            raise DataError(file, found, "weights of this model",
                             "Delete it or pass resume=False.") from error
         self.best = {k: v.to(self.device) for k, v in _part(tensors, "best/").items()} or None
         self._restore_optimiser(tensors, state["numbers"])
-        self.epoch, self.index, self.sums = state["epoch"], state["index"], state["sums"]
+        self.epoch, self.index, self.sums, self.rate = state["epoch"], state["index"], state["sums"], state["lr"]
         self.stale, self.best_value, self.stopped = state["stale"], state["best_value"], state["stopped"]
         self.history = History(state["history"], state["stopped"])
 
@@ -450,9 +458,9 @@ def checksum(tensors: Mapping[str, Tensor | np.ndarray]) -> str:
     """CRC-32 over names, shapes and bytes: tells one data set, or one set of weights, from another (1 GB/s)."""
     value = 0
     for name in sorted(tensors):
-        array = np.ascontiguousarray(torch.as_tensor(tensors[name]).detach().cpu().contiguous().view(-1).numpy())
-        value = zlib.crc32(f"{name}{tuple(tensors[name].shape)}{array.dtype}".encode(), value)
-        value = zlib.crc32(memoryview(array).cast("B"), value)
+        tensor = torch.as_tensor(tensors[name]).detach().cpu().contiguous()
+        value = zlib.crc32(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode(), value)
+        value = zlib.crc32(tensor.view(-1).view(torch.uint8).numpy(), value)     # bytes: NumPy has no bf16
     return f"{value:08x}"
 
 

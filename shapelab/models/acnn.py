@@ -455,7 +455,8 @@ class AESpace:
             space._mean, space._sigma = tensors.pop("mean").numpy(), tensors.pop("sigma").numpy()
             space.model.load_state_dict(tensors)
         except (KeyError, RuntimeError) as error:
-            raise DataError(weights, f"weights that do not fit ({error})", f"those of {config}", todo) from error
+            found = f"weights that do not fit ({' '.join(str(error).split())})"
+            raise DataError(weights, found, f"those of {config}", todo) from error
         space.model.to(torch.device(device or best_device())).eval()
         space.metadata = text.get("metadata", {})
         return space

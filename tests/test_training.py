@@ -1,0 +1,497 @@
+"""The loop: what it computes, and that a run killed at any moment ends in the same bits as an unbroken one."""
+
+import json
+import math
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from shapelab.errors import DataError, UsageError
+from shapelab.training import (
+    CHECKPOINT,
+    Batches,
+    FitSettings,
+    History,
+    TrainingError,
+    checksum,
+    derive_seed,
+    fit,
+    read_tensors,
+    to_device,
+    write_tensors,
+)
+
+
+def line(seed=0):
+    """A linear model and data on y = 2 x + 1."""
+    torch.manual_seed(seed)
+    model = nn.Linear(1, 1)
+    x = np.linspace(-1, 1, 32, dtype=np.float32)[:, None]
+    return model, x, 2 * x + 1
+
+
+def squares(model):
+    return lambda batch: {"loss": (model(batch[0]) - batch[1]).square().mean()}
+
+
+def run(model, x, y, epochs=3, **options):
+    batches = Batches(x, y, batch_size=8, seed=1)
+    return fit(squares(model), model, batches, epochs, **{"progress": False, "device": "cpu", **options})
+
+
+# ------------------------------------------------------------------------------------------------ settings, history
+
+
+def test_schedules():
+    assert [FitSettings(learning_rate=0.1).learning_rate_at(p) for p in (0, 0.5, 1)] == [0.1] * 3
+    cosine = FitSettings(learning_rate=0.1, schedule="cosine").learning_rate_at
+    assert [cosine(0), cosine(0.5), cosine(1)] == pytest.approx([0.1, 0.05, 0.0])
+    cycle = FitSettings(learning_rate=0.1, schedule="one-cycle", warmup=0.2).learning_rate_at
+    assert [cycle(0), cycle(0.1), cycle(0.2), cycle(0.6), cycle(1)] == pytest.approx([0.004, 0.052, 0.1, 0.05, 0])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"schedule": "step"}, {"learning_rate": 0}, {"patience": 0}, {"learning_rate": float("nan")}]
+)
+def test_wrong_settings_are_named(wrong):
+    with pytest.raises(UsageError, match=f"{next(iter(wrong))}: found"):
+        FitSettings(**wrong)
+
+
+def test_history_is_a_table_and_a_csv(tmp_path):
+    rows = [{"epoch": 0, "loss": 1 / 3}, {"epoch": 1, "loss": 0.1, "val dice": 0.9}]
+    history = History(rows)
+    assert list(history.table.index) == [0, 1] and history.last["val dice"] == 0.9 and len(history) == 2
+    assert history["loss"].tolist() == [1 / 3, 0.1]
+    assert history.csv.splitlines()[0] == "epoch,loss,val dice"
+    history.write(tmp_path / "h.csv")
+    again = History.read(tmp_path / "h.csv")
+    assert again.rows == rows  # every bit of every number
+    assert "loss 0.1" in repr(history)
+    assert History().table.empty and History().last == {}
+
+
+# ----------------------------------------------------------------------------------------------------------- batches
+
+
+@given(n=st.integers(1, 60), size=st.integers(1, 20), seed=st.integers(0, 99), epoch=st.integers(0, 99))
+def test_an_epoch_is_each_row_once_in_even_batches(n, size, seed, epoch):
+    batches = Batches(np.arange(n), batch_size=size, seed=seed)
+    items = list(batches(epoch))
+    assert sorted(torch.cat(items).tolist()) == list(range(n))
+    sizes = {len(b) for b in items}
+    assert len(items) == len(batches) == math.ceil(n / size) and max(sizes) - min(sizes) <= 1 and max(sizes) <= size
+    assert all(torch.equal(a, b) for a, b in zip(items, batches(epoch)))
+
+
+def test_order_changes_with_epoch_and_seed_and_rows_stay_together():
+    x = np.arange(40)
+    order = [
+        torch.cat([a for a, _ in Batches(x, -x, batch_size=7, seed=s)(e)]).tolist() for s, e in ((0, 0), (0, 1), (1, 0))
+    ]
+    assert order[0] != order[1] != order[2] != order[0]
+    assert all(torch.equal(a, -b) for a, b in Batches(x, -x, batch_size=7)(3))
+    assert torch.cat(list(Batches(x, batch_size=7, shuffle=False)(5))).tolist() == x.tolist()
+
+
+def test_wrong_batches_are_named():
+    with pytest.raises(UsageError, match=r"lengths \[3, 4\]"):
+        Batches(np.zeros(3), np.zeros(4), batch_size=2)
+    with pytest.raises(UsageError, match=r"lengths \[0\]"):
+        Batches(np.zeros(0), batch_size=2)
+    with pytest.raises(UsageError, match="batch_size: found 0"):
+        Batches(np.zeros(3), batch_size=0)
+
+
+def test_seeds_of_neighbours_are_unrelated():
+    seeds = {derive_seed(a, b, c) for a in range(6) for b in range(6) for c in range(6)}
+    assert len(seeds) == 216 and all(0 <= s < 2**63 for s in seeds)
+
+
+def test_to_device_goes_into_containers():
+    batch = {"a": [torch.zeros(1), (torch.ones(2), "name")]}
+    moved = to_device(batch, "meta")
+    assert moved["a"][0].device.type == moved["a"][1][0].device.type == "meta" and moved["a"][1][1] == "name"
+
+
+# --------------------------------------------------------------------------------------------------------------- fit
+
+
+def test_fit_finds_the_line():
+    model, x, y = line()
+    history = run(model, x, y, 60, settings=FitSettings(learning_rate=0.1, schedule="cosine", amp=False))
+    assert model.weight.item() == pytest.approx(2, abs=0.01) and model.bias.item() == pytest.approx(1, abs=0.01)
+    assert history.stopped == "all epochs done" and len(history) == 60 and not model.training
+    assert history["loss"][-1] < 1e-3 < history["loss"][0]
+    assert history["lr"][-1] < history["lr"][0] <= 0.1
+
+
+def test_one_update_by_hand():
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 3.0)
+    x, y = torch.tensor([[2.0]]), torch.tensor([[0.0]])  # loss (2w)^2 = 36, gradient 8 w = 24
+    step = lambda _: {"a": (model(x) - y).square().mean() / 2, "b": (model(x) - y).square().mean() / 2}  # noqa: E731
+    sgd = lambda p: torch.optim.SGD(p, lr=0.01)  # noqa: E731
+    history = fit(step, model, [None], 1, optimiser=sgd, progress=False, device="cpu", settings=FitSettings(amp=False))
+    assert model.weight.item() == pytest.approx(3 - 0.01 * 24)  # without "loss" the sum is minimised
+    assert history.last["loss"] == pytest.approx(36) and history.last["a"] == pytest.approx(18)
+    nn.init.constant_(model.weight, 3.0)
+    fit(step, model, [None], 1, optimiser=sgd, progress=False, device="cpu", settings=FitSettings(amp=False, clip=1.0))
+    assert model.weight.item() == pytest.approx(3 - 0.01)  # the gradient's norm is cut to 1
+
+
+def test_only_loss_is_minimised_when_named_and_the_rest_logged():
+    model, x, y = line()
+    step = lambda b: {"loss": (model(b[0]) - b[1]).square().mean(), "far": torch.tensor(7.0)}  # noqa: E731
+    history = fit(step, model, Batches(x, y, batch_size=8), 2, progress=False, device="cpu")
+    assert (history["far"] == 7).all() and history["loss"][1] < history["loss"][0]
+
+
+def test_each_group_keeps_its_own_rate_under_the_schedule():
+    model = nn.ModuleDict({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)})
+    seen = []
+
+    def optimiser(_):
+        made = torch.optim.SGD(
+            [{"params": model["a"].parameters(), "lr": 0.1}, {"params": model["b"].parameters()}], lr=0.2
+        )
+        seen.append(made)
+        return made
+
+    step = lambda _: {"loss": model["b"](model["a"](torch.ones(1, 1))).square().mean()}  # noqa: E731
+    fit(
+        step,
+        model,
+        [None] * 4,
+        1,
+        optimiser=optimiser,
+        progress=False,
+        device="cpu",
+        settings=FitSettings(schedule="cosine"),
+    )
+    rates = [group["lr"] for group in seen[0].param_groups]
+    assert rates[1] == pytest.approx(2 * rates[0]) and rates[0] == pytest.approx(
+        0.1 * (1 + math.cos(math.pi * 0.75)) / 2
+    )
+
+
+def test_frozen_parameters_stay():
+    model, x, y = line()
+    model.bias.requires_grad_(False)
+    before = model.bias.clone()
+    run(model, x, y)
+    assert torch.equal(model.bias, before)
+
+
+def test_what_a_step_draws_depends_on_seed_epoch_and_step_alone_and_the_callers_draws_on_neither():
+    def draws(seed, disturb):
+        model, x, y = line()
+        got = []
+
+        def step(batch):
+            got.append(torch.rand(1).item())
+            if disturb:
+                torch.rand(5)
+            return squares(model)(batch)
+
+        torch.manual_seed(5)
+        fit(step, model, Batches(x, y, batch_size=8), 2, seed=seed, progress=False, device="cpu")
+        return got, torch.rand(1).item()
+
+    first, after = draws(0, False)
+    assert draws(0, True) == (first, after) and len(set(first)) == 8
+    assert draws(1, False)[0] != first
+    torch.manual_seed(5)
+    assert torch.rand(1).item() == after
+
+
+def test_generators_of_unknown_length_do_as_well():
+    model, x, y = line()
+    pairs = lambda epoch: ((torch.from_numpy(x), torch.from_numpy(y)) for _ in range(3))  # noqa: E731
+    history = fit(
+        squares(model), model, pairs, 4, settings=FitSettings(schedule="cosine"), progress=False, device="cpu"
+    )
+    assert len(history) == 4 and history["lr"].tolist() == pytest.approx(
+        [1e-3, 0.853553e-3, 0.5e-3, 0.146447e-3], rel=1e-4
+    )
+
+
+def test_validation_sees_an_evaluating_model_and_lands_in_the_history():
+    model, x, y = line()
+    modes = []
+
+    def validate(m):
+        modes.append((m.training, torch.is_inference_mode_enabled()))
+        return {"val": len(modes)}
+
+    history = run(model, x, y, 5, validate=validate, settings=FitSettings(validate_every=2))
+    assert modes == [(False, True)] * 3
+    assert history.table["val"].dropna().to_dict() == {1: 1, 3: 2, 4: 3}
+
+
+def test_early_stop_gives_back_the_best_weights():
+    model, x, y = line()
+    weights, values = [], iter([3.0, 1.0, 2.0, 2.5, 0.0])
+
+    def validate(m):
+        weights.append(m.weight.clone())
+        return {"val": next(values)}
+
+    history = run(model, x, y, 50, validate=validate, settings=FitSettings(patience=2, monitor="val"))
+    assert len(history) == 4 and history.stopped == "no better val in 2 epochs"
+    assert torch.equal(model.weight, weights[1])
+
+
+# --------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_a_loss_that_is_no_number_stops_at_once():
+    model, x, y = line()
+    x[3] = np.nan
+    with pytest.raises(TrainingError, match=r"epoch 0, step \d+: found losses \{'loss': nan\}"):
+        run(model, x, y)
+
+
+def test_wrong_calls_are_named():
+    model, x, y = line()
+    with pytest.raises(UsageError, match="epochs: found 0"):
+        run(model, x, y, 0)
+    with pytest.raises(TrainingError, match="empty dict"):
+        fit(lambda b: {}, model, [1], 1, progress=False, device="cpu")
+    with pytest.raises(TrainingError, match="no batch"):
+        fit(squares(model), model, [], 1, progress=False, device="cpu")
+    with pytest.raises(UsageError, match="monitor: found 'vla'"):
+        run(model, x, y, settings=FitSettings(patience=1, monitor="vla"))
+
+
+# ------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def demanding():
+    """A model with all that could differ after a resume: dropout, running statistics, a layout, an odd last batch."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4), nn.ReLU(), nn.Dropout(0.5), nn.Conv3d(4, 1, 3)
+    )
+    model.to(memory_format=torch.channels_last_3d)
+    data = np.random.default_rng(0).normal(size=(10, 1, 6, 6, 6)).astype(np.float32)
+    return model, Batches(data, batch_size=3, seed=4)
+
+
+class Stop(Exception):
+    pass
+
+
+def demanding_run(folder, stop_at=None, epochs=3, **options):
+    model, batches = demanding()
+    steps = []
+
+    def step(batch):
+        if stop_at is not None and len(steps) == stop_at:
+            raise Stop
+        steps.append(1)
+        noisy = batch + 0.1 * torch.randn_like(batch)
+        return {"loss": (model(noisy) - batch[:, :, 1:-1, 1:-1, 1:-1]).square().mean()}
+
+    settings = FitSettings(schedule="one-cycle", checkpoint_seconds=options.pop("seconds", 0), patience=50, clip=1.0)
+    history = fit(
+        step,
+        model,
+        batches,
+        epochs,
+        settings=settings,
+        checkpoint=folder,
+        seed=7,
+        progress=False,
+        device="cpu",
+        validate=lambda m: {"val": float(m[0].weight.sum())},
+        **options,
+    )
+    return (
+        checksum(model.state_dict()),
+        [{k: v for k, v in r.items() if k != "seconds"} for r in history.rows],
+        len(steps),
+    )
+
+
+@pytest.mark.parametrize("seconds", [0, 1e9], ids=["every step", "never while running"])
+@pytest.mark.parametrize("stop_at", [0, 1, 4, 6, 11])
+def test_a_broken_run_goes_on_to_the_same_bits(tmp_path, stop_at, seconds):
+    weights, rows, steps = demanding_run(None)
+    assert steps == 12
+    with pytest.raises(Stop):
+        demanding_run(tmp_path, stop_at, seconds=seconds)
+    resumed = demanding_run(tmp_path, seconds=seconds)
+    assert resumed[:2] == (weights, rows)
+    assert resumed[2] == (12 - stop_at if seconds == 0 else 12)
+
+
+def test_a_finished_run_is_not_run_again_and_resume_false_is(tmp_path):
+    first = demanding_run(tmp_path)
+    assert demanding_run(tmp_path) == (*first[:2], 0)
+    assert demanding_run(tmp_path, resume=False) == first
+    assert History.read(tmp_path / "history.csv")["loss"].tolist() == [r["loss"] for r in first[1]]
+
+
+def test_a_checkpoint_is_one_safetensors_file_with_its_state_in_json(tmp_path):
+    demanding_run(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {CHECKPOINT, "history.csv"}
+    tensors, texts = read_tensors(tmp_path / CHECKPOINT)
+    assert tensors["model/0.weight"].shape == (4, 1, 3, 3, 3) and tensors["optimiser/0/exp_avg"].shape == (
+        4,
+        1,
+        3,
+        3,
+        3,
+    )
+    state = json.loads(texts["state"])
+    assert state["epoch"] == 3 and state["identity"]["seed"] == 7
+
+
+def test_another_runs_checkpoint_is_an_error_that_names_the_difference(tmp_path):
+    demanding_run(tmp_path, identity={"data": "a", "n": (1, 2)})
+    words = r"checkpoint.safetensors: found a checkpoint with data a; expected .* data b"
+    with pytest.raises(DataError, match=words) as caught:
+        demanding_run(tmp_path, identity={"data": "b", "n": (1, 2)})
+    assert "resume=False" in str(caught.value)
+    with pytest.raises(DataError, match="with epochs 3; expected one of this run, with epochs 4"):
+        demanding_run(tmp_path, epochs=4, identity={"data": "a", "n": [1, 2]})
+
+
+def test_a_checkpoint_of_another_architecture_is_an_error(tmp_path):
+    model, x, y = line()
+    run(model, x, y, checkpoint=tmp_path)
+    wide = nn.Linear(1, 2)
+    with pytest.raises(DataError, match="weights that do not fit the model"):
+        run(wide, x, y, checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "one byte short", "one bit", "text", "no state"])
+def test_a_damaged_checkpoint_is_an_error_that_names_the_file(tmp_path, damage):
+    demanding_run(tmp_path)
+    file = tmp_path / CHECKPOINT
+    whole = bytearray(file.read_bytes())
+    if damage == "no state":
+        write_tensors(file, {"a": torch.zeros(2)})
+    else:
+        whole[-5] ^= 4 * (damage == "one bit")
+        ends = {"empty": 0, "half": len(whole) // 2, "one byte short": -1}
+        file.write_bytes(b"not a checkpoint" if damage == "text" else whole[: ends.get(damage)])
+    with pytest.raises(DataError, match=r"checkpoint\.safetensors: found"):
+        demanding_run(tmp_path)
+    assert demanding_run(tmp_path, resume=False)[2] == 12
+
+
+def test_what_a_killed_write_left_behind_is_removed_and_the_checkpoint_before_it_holds(tmp_path, monkeypatch):
+    expected = demanding_run(None)
+    import shapelab.training as training
+
+    real, calls = training.save_file, []
+
+    def die_in_the_middle(tensors, path, metadata):
+        calls.append(path)
+        if len(calls) == 5:
+            path.write_bytes(b"half a fi")
+            (path.parent / ".checkpoint-left.safetensors").write_bytes(b"as SIGKILL leaves it")
+            raise Stop
+        real(tensors, path, metadata=metadata)
+
+    monkeypatch.setattr(training, "save_file", die_in_the_middle)
+    with pytest.raises(Stop):
+        demanding_run(tmp_path)
+    assert demanding_run(tmp_path) == (*expected[:2], 8)
+    assert {p.name for p in tmp_path.iterdir()} == {CHECKPOINT, "history.csv"}
+
+
+def test_a_resume_with_other_threads_warns(tmp_path):
+    with pytest.raises(Stop):
+        demanding_run(tmp_path, 5)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        with pytest.warns(UserWarning, match="not in every bit"):
+            demanding_run(tmp_path)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@given(st.integers(0, 31), st.sampled_from(["float32", "bfloat16", "int64"]))
+def test_checksum_sees_every_bit_name_and_shape(position, dtype):
+    tensor = torch.zeros(4, 8, dtype=getattr(torch, dtype))
+    other = tensor.clone()
+    other.view(-1)[position] = 1
+    sums = {checksum({"a": tensor}), checksum({"a": other}), checksum({"b": tensor}), checksum({"a": tensor.T})}
+    assert len(sums) == 4
+    assert checksum({"a": tensor.T}) == checksum({"a": tensor.T.contiguous()})
+
+
+# A supervisor that loads torch and the compiled augmentation once, then forks a run, kills it with SIGKILL after a
+# random time, forks the next, which resumes, and so on until one ends by itself. One thread: torch's do not survive a
+# fork.
+SUPERVISOR = textwrap.dedent("""
+    import os, random, signal, sys, time
+    import numpy as np, torch
+    torch.set_num_threads(1)
+    from shapelab.augment import AffineRanges, random_affine
+    from shapelab.models.acnn import AEConfig, train_autoencoder
+    from shapelab.training import FitSettings
+    import shapelab.models.acnn as acnn
+    from functools import partial
+    # a checkpoint after every step, so that many kills hit the writing of one
+    acnn.FitSettings = partial(FitSettings, checkpoint_seconds=0)
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in (24, 24, 12)], indexing="ij")
+    maps = np.stack([(x**2 + y**2 + z**2 < 0.3 + 0.05 * i).astype(np.uint8) for i in range(8)])
+    config = AEConfig(shape=(24, 24, 12), spacing=(6, 6, 10), n_classes=4, widths=(4, 4, 4), bottleneck=4, code=8,
+                      batch=2, epochs=4)
+    random_affine(torch.from_numpy(maps), config.spacing)
+
+    def start(name):
+        child = os.fork()
+        if child == 0:
+            folder = sys.argv[1] + "/" + name
+            space, _ = train_autoencoder(maps, config, seed=3, checkpoint=folder, progress=False)
+            space.save(folder + "/space")
+            os._exit(0)
+        return child
+
+    started = time.monotonic()
+    os.waitpid(start("whole"), 0)
+    length, chance, kills = time.monotonic() - started, random.Random(0), 0
+    while True:
+        child = start("broken")
+        # ever later, so that it ends also where loading a checkpoint is what takes longest
+        deadline = time.monotonic() + chance.uniform(0.1, 0.5 + 0.1 * kills) * length
+        done = 0
+        while not done and time.monotonic() < deadline:
+            time.sleep(0.001)
+            done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        kills += 1
+    print(kills, status)
+""")
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_ends_in_the_same_bits(tmp_path):
+    """SIGKILL, again and again, also in the middle of writing a checkpoint."""
+    done = subprocess.run(
+        [sys.executable, "-c", SUPERVISOR, str(tmp_path)], capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr
+    kills, status = map(int, done.stdout.split())
+    assert kills >= 2 and status == 0
+    whole, broken = ([*(tmp_path / name / "space").glob("weights-*")] for name in ("whole", "broken"))
+    assert len(whole) == len(broken) == 1
+    assert whole[0].name == broken[0].name and whole[0].read_bytes() == broken[0].read_bytes()
+    losses = [History.read(tmp_path / name / "history.csv")["loss"].tolist() for name in ("whole", "broken")]
+    assert losses[0] == losses[1] and len(losses[0]) == 4
