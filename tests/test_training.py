@@ -439,6 +439,7 @@ SUPERVISOR = textwrap.dedent("""
     import os, random, signal, sys, time
     import numpy as np, torch
     torch.set_num_threads(1)
+    os.fsync = lambda file: None    # what is written outlives a killed process anyway; only a power cut needs it
     from shapelab.augment import AffineRanges, random_affine
     from shapelab.models.acnn import AEConfig, train_autoencoder
     from shapelab.training import FitSettings

@@ -163,7 +163,7 @@ def test_training_lowers_the_loss_and_is_repeatable(trained):
 
 @pytest.mark.slow
 def test_it_learns_to_rebuild_shapes_it_has_not_seen():
-    config = replace(TINY, epochs=30, batch=4, learning_rate=5e-3,
+    config = replace(TINY, epochs=60, batch=4, learning_rate=5e-3,
                      affine=AffineRanges((0, 0, 0), 0.05, 0, 0, (3, 3, 3)))  # fmt: skip
     space, history = train_autoencoder(hearts(32), config, validation=hearts(8, seed=1), progress=False)
     dice = space.reconstruction_dice(hearts(8, seed=1)).mean(0)
