@@ -60,7 +60,7 @@ class FitSettings:
     patience: int | None = None          # epochs without a better `monitor` before an early stop; None never stops
     monitor: str = "loss"                # the column of the history that early stop watches (smaller is better)
     validate_every: int = 1              # epochs; the last epoch is always validated
-    checkpoint_seconds: float = 20.0     # time between two checkpoints: a kill loses at most this, a write costs ~50 ms
+    checkpoint_seconds: float = 20.0     # time between two checkpoints: a kill loses at most this, a write costs ~25 ms
 
     def __post_init__(self):
         if self.schedule not in ("constant", "cosine", "one-cycle"):

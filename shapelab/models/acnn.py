@@ -21,7 +21,8 @@ Grids of `quick` and `full` are coarser, so their scale S4 has fewer cells than 
     channel of those could not feed 64 codes, so S4 gets more channels there (`bottleneck`): 128 and 384 numbers
     against the paper's 125.
 After training: (1) the normalisation's statistics are measured anew on clean label maps. Those gathered while training
-    belong to maps with swapped labels, which the encoder never sees in use. (2) `principal_axes`: a rotation of the
+    belong to maps with swapped labels, which the encoder never sees in use: held-out Dice of phantoms after 800 steps
+    .75, .74, .86 with those, .77, .78, .88 with clean ones. (2) `principal_axes`: a rotation of the
     code space, folded into the two linear layers round it, makes the training codes uncorrelated and sorts them by
     variance. Decoder(encoder(y)) is the same function before and after. The paper profile leaves (2) out.
 """
@@ -384,7 +385,8 @@ class AESpace:
     def decode(self, codes: np.ndarray, batch: int = 16) -> np.ndarray:
         """Codes (N, d) or (d,) -> probabilities (N, C, X, Y, Z) float32, summing to 1 over C.
 
-        In bf16 where the processor does it: 4x faster, and the surface at probability .5 moves by less than .01 voxel.
+        In bf16 where the processor does it: 5 ms a code against 17, and the LV cavity's surface moves by .01
+        voxel in the mean, .03 at the 95th percentile.
         """
         codes = np.asarray(codes, dtype=np.float32)
         codes = codes[None] if codes.ndim == 1 else codes
