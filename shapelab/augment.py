@@ -83,8 +83,8 @@ def apply_affine(labels: Tensor, matrices: Tensor, spacing: Sequence[float]) -> 
     """Move label maps (N, X, Y, Z) uint8 by affine maps (N, 4, 4) in mm about the centre of the grid, input -> output.
 
     Each output voxel takes the label that has most weight among its eight neighbours in the input, weighted linearly:
-    linear interpolation of the one-hot map and argmax, as `shapelab.grid.to_grid` does it, without making a one-hot map.
-    A tie goes to the smaller label.
+    linear interpolation of the one-hot map and argmax, as `shapelab.grid.to_grid` does it, without making a one-hot
+    map. A tie goes to the smaller label.
 
     Raises UsageError for a wrong shape or type.
     """
