@@ -22,9 +22,12 @@ Grids of `quick` and `full` are coarser, so their scale S4 has fewer cells than 
     against the paper's 125.
 After training: (1) the normalisation's statistics are measured anew on clean label maps. Those gathered while training
     belong to maps with swapped labels, which the encoder never sees in use: held-out Dice of phantoms after 800 steps
-    .75, .74, .86 with those, .77, .78, .88 with clean ones. (2) `principal_axes`: a rotation of the
-    code space, folded into the two linear layers round it, makes the training codes uncorrelated and sorts them by
-    variance. Decoder(encoder(y)) is the same function before and after. The paper profile leaves (2) out.
+    .75, .74, .86 with those, .77, .78, .88 with clean ones. (2) `principal_axes`: cross-entropy does not care along
+    which axes a code is spelt, a decision tree or a slider that moves one number at a time does. So the training codes
+    are made uncorrelated by a rotation folded into the two linear layers round the code, and the space then spells them
+    along the axes that carry most of the variance of the label maps (`shape_axes`): code 0 changes the shape most.
+    Decoder(encoder(y)) is the same function before and after. On two cohorts of 80 phantoms, five groups, ED + ES, a
+    random forest rose from .63 to .74 (the choice was made there). The paper profile leaves (2) out.
 """
 
 from __future__ import annotations
@@ -48,6 +51,7 @@ from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
 from shapelab.grid import Grid
 from shapelab.losses import cross_entropy, dice_scores, onehot
+from shapelab.models.axes import shape_axes
 from shapelab.profiles import current_profile
 from shapelab.training import Batches, FitSettings, History, checksum, fit, read_tensors, write_tensors
 
@@ -241,6 +245,7 @@ def train_autoencoder(
     space.set_training_codes(space.encode(labels))
     if config.principal_axes:
         rotate_to_principal_axes(model, space.training_codes)
+        space.axes = shape_axes(space.encode(labels), maps.numpy(), config.n_classes)
         space.set_training_codes(space.encode(labels))
     space.metadata = {"data": data, "n": len(maps), "labels": identity["labels"], "seed": seed,
                       "final": history.last, "shapelab": __version__, **describe()}
@@ -320,6 +325,7 @@ class AESpace:
                              f"the scheme {scheme.name!r}; expected the same number")
         self.scheme, self.seed, self.model = scheme, seed, model
         self.training_codes: np.ndarray | None = None
+        self.axes: np.ndarray | None = None          # (d, d): code = network's code @ axes; None: as it comes
         self._mean = self._sigma = None
         self.metadata: dict[str, Any] = {}
         self.history = History()
@@ -379,7 +385,8 @@ class AESpace:
         model = self._fitted("model").eval()
         device = next(model.parameters()).device
         parts = [model.encode(onehot(part.to(device), self.config.n_classes)) for part in maps.split(batch)]
-        return torch.cat(parts).float().cpu().numpy()
+        codes = torch.cat(parts).float().cpu().numpy()
+        return codes if self.axes is None else (codes @ self.axes).astype(np.float32)
 
     @torch.inference_mode()
     def decode(self, codes: np.ndarray, batch: int = 16) -> np.ndarray:
@@ -394,6 +401,8 @@ class AESpace:
             raise UsageError(f"codes: found shape {codes.shape}; expected (N, {self.n_codes}) or ({self.n_codes},)")
         if not np.isfinite(codes).all():
             raise UsageError("codes: found NaN or infinity; expected finite numbers")
+        if self.axes is not None:
+            codes = np.linalg.solve(self.axes.T, codes.T.astype(np.float64)).T.astype(np.float32)
         model = self._fitted("model").eval()
         device = next(model.parameters()).device
         out = np.empty((len(codes), self.config.n_classes, *self.config.shape), np.float32)
@@ -425,6 +434,8 @@ class AESpace:
         folder = Path(folder)
         tensors = {**self._fitted("model").state_dict(), "mean": torch.from_numpy(self.mean),
                    "sigma": torch.from_numpy(self.sigma)}
+        if self.axes is not None:
+            tensors["axes"] = torch.from_numpy(np.ascontiguousarray(self.axes))
         weights = f"weights-{checksum(tensors)}.safetensors"
         write_tensors(folder / weights, tensors)
         text = json.dumps({"kind": "autoencoder", "weights": weights, "config": asdict(self.config),
@@ -455,6 +466,8 @@ class AESpace:
         space = cls(config, scheme, model=Autoencoder(config))
         try:
             space._mean, space._sigma = tensors.pop("mean").numpy(), tensors.pop("sigma").numpy()
+            axes = tensors.pop("axes", None)
+            space.axes = None if axes is None else axes.numpy()
             space.model.load_state_dict(tensors)
         except (KeyError, RuntimeError) as error:
             found = f"weights that do not fit ({' '.join(str(error).split())})"

@@ -229,6 +229,21 @@ def test_principal_axes_turn_the_codes_and_leave_the_function():
     assert np.allclose(np.diag(covariance), np.linalg.eigvalsh(np.cov(codes.T))[::-1], atol=1e-3 * covariance.max())
 
 
+def test_axes_leave_the_reconstruction_alone(trained, tmp_path):
+    space = trained[0]
+    codes = space.training_codes
+    covariance = np.cov(codes.T)
+    assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-2 * covariance.max()
+    assert space.axes is not None and (np.diff(codes.var(axis=0)) <= 1e-5).all()
+    made = space.decode(space.encode(hearts(3)))
+    loaded = AESpace.load(space.save(tmp_path))
+    assert np.allclose(loaded.axes, space.axes)
+    assert np.allclose(loaded.decode(loaded.encode(hearts(3))), made, atol=1e-5)
+    with torch.no_grad():
+        direct = space.model(onehot(torch.from_numpy(hearts(3)), 4)).softmax(1).numpy()
+    assert np.abs(made - direct).max() < 0.05          # bf16 in one of the two
+
+
 # --------------------------------------------------------------------------------------------------------- the space
 
 
