@@ -47,6 +47,7 @@ def pieces(table: pd.DataFrame, colour: str, hollow: str | None) -> list[tuple[s
 
 
 def hover_text(table: pd.DataFrame, hover: Sequence[str] | None = None) -> list[str]:
+    """What a point says when the pointer is over it: the subject's id and its facts, one line each (HTML)."""
     columns = [c for c in (hover or ("group", "phase", "height", "weight", "LVEF")) if c in table.columns]
     texts = []
     for name, row in table.iterrows():
