@@ -576,7 +576,7 @@ if real is not None:
         "PCA, real hearts": dice_table(
             reconstruct(real_pca, real_labels[held_out]), real_labels[held_out], real.scheme
         ),
-        "PCA, phantoms": dice_table(reconstruct(linear, real_labels[held_out]), real_labels[held_out], real.scheme),
+        f"PCA, {DATA}": dice_table(reconstruct(linear, real_labels[held_out]), real_labels[held_out], real.scheme),
         "autoencoder, phantoms": everyone[held_out],
     }
     display(
