@@ -77,7 +77,7 @@ run = course.start("14", data=DATA, seed=0)
 # Before any code: volumes. How large is the LV when full, what share does it pump out, how heavy is its wall?
 
 # %%
-hearts = run.hearts(60, groups=THREE).filter(group=list(THREE))
+hearts = run.hearts(60 if DATA == "phantom" else 100, groups=THREE).filter(group=list(THREE))
 MEASURED = ["LVV_ED", "LVV_ES", "LVEF", "RVV_ED", "RVV_ES", "RVEF", "LVM"]  # from the label maps
 indices = cardiac_indices(hearts)[[*MEASURED, "group"]]
 
@@ -530,7 +530,8 @@ print("along one of the three the wall changes for a given cavity:", bool(ends["
 # are derived from them).
 #
 # Quick version: AE codes come from the autoencoder that knows **phantoms only**, so it cannot have seen a test
-# patient; PCA is fitted in the folds.
+# patient; PCA is fitted in the folds, on real hearts. In that the autoencoder has the harder task: it has to
+# recognise a kind of heart it never met.
 
 # %%
 real = course.real_hearts()
@@ -581,7 +582,7 @@ if real is not None:
 # ### The whole experiment
 #
 # At length: all 80 patients, the autoencoder *fine-tuned in every fold* on the other patients' hearts, three groups
-# and all five, three ensembles, more trees and repeats. It takes hours on two cores, so its table comes with the
+# and all five, three ensembles, more trees and repeats. It takes about half an hour on two cores, so its table comes with the
 # course, as written by
 #
 # ```
