@@ -582,8 +582,8 @@ if real is not None:
 # ### The whole experiment
 #
 # At length: all 80 patients, the autoencoder *fine-tuned in every fold* on the other patients' hearts, three groups
-# and all five, three ensembles, more trees and repeats. It takes about half an hour on two cores, so its table comes with the
-# course, as written by
+# and all five, three ensembles, more trees and repeats. It takes about half an hour on two cores, so its
+# table comes with the course, as written by
 #
 # ```
 # shapelab experiment pathology --data acdc
