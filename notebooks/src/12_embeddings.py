@@ -668,12 +668,13 @@ if real is not None and DATA == "phantom":
 # | separate clusters? | ACNN, II-E: "not separated in multi-clusters" | no: one cloud, ordered |
 # | disease in the codes? | ACNN, III-F: yes, a classifier finds it | yes: purity above chance |
 # | use of an embedding? | CE-Reg, Fig. 2b: a scan lies beside its label map | a map to find hearts by |
-# | autoencoder or PCA? | ACNN: its codes classify better | not by neighbourhoods: see below |
+# | autoencoder or PCA? | ACNN: its codes classify better | by neighbourhoods, alike: see below |
 #
 # - Gaps between groups of points appear only where the embedding makes them (step 6).
-# - Neighbourhoods of PCA codes can be as pure as the autoencoder's, or purer: read the tables above, and the honest
-#   conclusion is that purity does not favour the autoencoder. Purity weighs each dimension by its variance, which a
-#   classifier does not; how they compare there, [14](14_pathology_classification.ipynb) will measure.
+# - Neighbourhoods are about as pure in one space as in the other: a few points apart, and not the same way on
+#   phantoms and on real hearts (compare the two tables of purity). Purity weighs each dimension by its variance,
+#   which a classifier does not; how they compare there, [14](14_pathology_classification.ipynb) will measure.
+#
 #
 # Neither paper says how trustworthy or how stable an embedding is. We had to, to use it.
 

@@ -451,9 +451,9 @@ display(kept_picture(kept))
 kept.T
 
 # %% [markdown]
-# PCA goes on and on: every further component adds a little, on hearts that it was *fitted on*, which is unfair to the
-# autoencoder (these are new hearts to it). The autoencoder gets its shape from far fewer numbers, and the last ones
-# add little: it has room to spare.
+# The first few dimensions do most of the work in both spaces. Then PCA goes on rising with every component, but on
+# hearts that it was *fitted on*, where 64 components of so few hearts can hardly miss. The autoencoder has not met
+# these hearts and levels off: what it cannot give back of a new heart, no further dimension brings.
 
 # %% tags=["nbval-check-output"]
 print("every dimension is used by the statistic's low bar:", bool(statistics["autoencoder"]["used"].mean() > 0.9))

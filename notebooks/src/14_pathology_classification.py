@@ -510,10 +510,10 @@ pd.DataFrame(
 # The paper's Figure 9 names its two dimensions: wall thickness and the lateral wall. Name yours from picture and
 # tables: which one is size (all volumes rise and fall together), which one changes the wall for a given cavity?
 #
-# There may be one among the three that changes *nothing you can see*. Look at its sigma: a tree does not care how
-# small a number is, only whether it separates; the decoder does care. Such a dimension says something about the heart
-# that the encoder noticed and the decoder hardly uses. A picture of a dimension shows what the **decoder** makes of
-# it, not what the classifier saw in it. The paper's figure has the same limit.
+# Now try `traverse` on a dimension far to the right in the bar chart: often you will see *nothing* change. A tree
+# does not care how small a number is, only whether it separates; the decoder does care. Such a dimension says
+# something about the heart that the encoder noticed and the decoder hardly uses. A picture of a dimension shows what
+# the **decoder** makes of it, not what the classifier saw in it. The paper's figure has the same limit.
 
 # %% tags=["nbval-check-output"]
 ends = walk_table(walks).groupby("dimension").agg(lambda v: v.max() / max(v.min(), 1e-6))
