@@ -241,8 +241,10 @@ def test_ctrl_c_ends_the_kernel_and_says_so(folder, tmp_path):
     code = f"import os, time, pathlib\npathlib.Path({str(started)!r}).write_text(str(os.getpid()))\ntime.sleep(120)"
     for name in ("00_a", "01_b"):
         make_notebook(folder, name, code)
-    command = [sys.executable, "-m", "shapelab", "notebooks", "--folder", folder, "-o", tmp_path / "out"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    # a shell that starts the tests in the background has them ignore Ctrl-C; the command here must hear it all the same
+    start = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from shapelab.cli import main; "
+    command = [sys.executable, "-c", start + "sys.exit(main(sys.argv[1:]))", "notebooks", "--folder", folder]
+    process = subprocess.Popen([*command, "-o", tmp_path / "out"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 90
     while not (started.exists() and started.read_text()):
         assert time.monotonic() < deadline and process.poll() is None
