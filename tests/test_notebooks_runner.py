@@ -241,9 +241,12 @@ def test_ctrl_c_ends_the_kernel_and_says_so(folder, tmp_path):
     code = f"import os, time, pathlib\npathlib.Path({str(started)!r}).write_text(str(os.getpid()))\ntime.sleep(120)"
     for name in ("00_a", "01_b"):
         make_notebook(folder, name, code)
-    # a shell that starts the tests in the background has them ignore Ctrl-C; the command here must hear it all the same
-    start = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from shapelab.cli import main; "
-    command = [sys.executable, "-c", start + "sys.exit(main(sys.argv[1:]))", "notebooks", "--folder", folder]
+    # a shell that starts the tests in the background has them ignore Ctrl-C; the command must hear it all the same
+    start = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from shapelab.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", start, "notebooks", "--folder", folder]
     process = subprocess.Popen([*command, "-o", tmp_path / "out"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 90
     while not (started.exists() and started.read_text()):
