@@ -246,8 +246,8 @@ def test_ctrl_c_ends_the_kernel_and_says_so(folder, tmp_path):
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from shapelab.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", start, "notebooks", "--folder", folder]
-    process = subprocess.Popen([*command, "-o", tmp_path / "out"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    command = [sys.executable, "-c", start, "notebooks", "--folder", folder, "-o", tmp_path / "out"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 90
     while not (started.exists() and started.read_text()):
         assert time.monotonic() < deadline and process.poll() is None
