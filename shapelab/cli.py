@@ -15,8 +15,8 @@ from pathlib import Path
 
 from shapelab import __version__
 from shapelab.errors import ShapelabError, UsageError
+from shapelab.profiles import PROFILES
 
-PROFILES = ("quick", "full", "paper")
 GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
 
 OK, BAD, USAGE = 0, 1, 2

@@ -228,9 +228,7 @@ def _held_out_dice(spaces, alone: pd.DataFrame, space: AESpace, labels, reports)
     rows = {
         name: pd.concat([features.measured(train, test) for train, test in folds]) for name, features in spaces.items()
     }
-    rows["AE codes, phantoms only"] = (
-        reconstruction_dice(space, labels).set_index(alone.index).assign(phase=alone["phase"])
-    )
+    rows["AE codes, phantoms only"] = reconstruction_dice(space, labels).set_index(alone.index)
     parts = []
     for name, frame in rows.items():
         dice = frame[[c for c in frame if c.startswith("dice ")]]
