@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # for editors and type checkers only
     from shapelab.data.scheme import BIVENTRICULAR as BIVENTRICULAR
     from shapelab.data.scheme import CARDIAC as CARDIAC
     from shapelab.data.scheme import HIPPOCAMPUS as HIPPOCAMPUS
+    from shapelab.data.scheme import LV_CAVITY as LV_CAVITY
     from shapelab.data.scheme import LabelScheme as LabelScheme
     from shapelab.data.scheme import Structure as Structure
     from shapelab.data.subject import Subject as Subject
@@ -36,6 +37,7 @@ _NAMES = {
     "BIVENTRICULAR": "shapelab.data.scheme",
     "CARDIAC": "shapelab.data.scheme",
     "HIPPOCAMPUS": "shapelab.data.scheme",
+    "LV_CAVITY": "shapelab.data.scheme",
     "LabelScheme": "shapelab.data.scheme",
     "Structure": "shapelab.data.scheme",
     "Subject": "shapelab.data.subject",

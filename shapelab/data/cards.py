@@ -17,6 +17,7 @@ from shapelab.errors import DataError, UsageError
 #: Environment variable that names the folder of data sets.
 VARIABLE = "SHAPELAB_DATA"
 _PHANTOM = 'open_cohort("phantom")'
+_US_PHANTOM = 'open_cohort("phantom-us")'
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,28 @@ _CARDS = (
          "Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022, "
          "doi:10.1038/s41467-022-30695-9",
          "dataset.json, imagesTr/ and labelsTr/", "", False, _PHANTOM, "decathlon.scan"),
+    Card("cetus", "CETUS: 3D ultrasound of the left ventricle, 45 patients",
+         "https://www.creatis.insa-lyon.fr/Challenge/CETUS/", "CC BY-NC-SA 4.0",
+         "Bernard et al., Standardized Evaluation System for Left Ventricular Segmentation Algorithms in 3D "
+         "Echocardiography, IEEE TMI 35(4):967-977, 2016, doi:10.1109/TMI.2015.2503890",
+         "patientNN/patientNN_ED.nii.gz and patientNN_ED_gt.nii.gz, and so for ES (or .mhd with _truth)",
+         "CETUS", False, _US_PHANTOM, "cetus.scan"),
+    Card("digital_heart", "UK Digital Heart: pairs of a short-axis stack and a 3D scan (not public)",
+         "https://digital-heart.org", "not public: ask the UK Digital Heart Project",
+         "de Marvao et al., Population-based studies of myocardial hypertrophy: high resolution cardiovascular "
+         "magnetic resonance atlases improve statistical power, JCMR 16:16, 2014, doi:10.1186/1532-429X-16-16; "
+         "Bai et al., A bi-ventricular cardiac atlas built from 1000+ high resolution MR images of healthy subjects "
+         "and an analysis of shape and motion, Medical Image Analysis 26(1):133-145, 2015, "
+         "doi:10.1016/j.media.2015.08.009",
+         "SUBJECT/lvsa_ED.nii.gz (3D), seg_lvsa_ED.nii.gz and sa_ED.nii.gz (stack), and so for ES; other names by "
+         "high=, label=, low=", "digital_heart", False, _PHANTOM, "digital_heart.scan"),
     Card("folder", "your own NIfTI label maps",
          "", "yours", "",
          "labels/*.nii.gz (and images/ with the same names), or X_gt.nii.gz beside X.nii.gz (also _label, _seg), or "
          "label maps alone; optional facts.csv with a column id", "", False, _PHANTOM, "folder.scan"),
     Card("phantom", "synthetic hearts, ED and ES, in ACDC's groups",
+         "", "Apache-2.0 (made by shapelab)", "", "nothing on disk: made when asked for", "", False, ""),
+    Card("phantom-us", "synthetic hearts in 3D ultrasound, ED and ES, in CETUS's groups",
          "", "Apache-2.0 (made by shapelab)", "", "nothing on disk: made when asked for", "", False, ""),
 )
 
@@ -108,7 +126,8 @@ def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "
 
     Parameters
     ----------
-    name : "acdc", "hippocampus", "decathlon", "folder" or "phantom"; see `catalogue`
+    name : "acdc", "hippocampus", "decathlon", "cetus", "digital_heart", "folder", "phantom" or "phantom-us"; see
+        `catalogue`
     root : its folder, or the folder of data sets that it lies in. None: looked for under the environment variable
         SHAPELAB_DATA
     on_error : "raise": the first bad file met is raised; headers are checked now, voxels when an array is asked for.
@@ -116,7 +135,8 @@ def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "
         ``Cohort.skipped``
     options : acdc: subset="training"|"testing"; folder: scheme=LabelScheme, mapping={file's integer: scheme's};
         phantom: all that `shapelab.phantoms.heart_cohort` takes (defaults here: n=100, resolution="LR", scheme=CARDIAC,
-        so that it looks as ACDC does)
+        so that it looks as ACDC does); phantom-us: all that `shapelab.phantoms.ultrasound.us_cohort` takes;
+        digital_heart: high, label, low (names with {phase}), mapping
 
     Raises
     ------
@@ -129,7 +149,7 @@ def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "
         raise UsageError(f"on_error: found {on_error!r}; expected 'raise' or 'skip'")
     if get_card(name).reader:
         return to_cohort(scan(name, root, **options), on_error)
-    return _open_phantom(root, options)
+    return _open_phantom(name, root, options)
 
 
 def scan(name: str, root: str | Path | None = None, **options) -> Scan:
@@ -172,19 +192,24 @@ def locate(name: str, root: str | Path | None = None) -> Path:
 
 def _reader(card: Card) -> tuple[ModuleType, Callable[..., Scan]]:
     if not card.reader:
-        raise UsageError(f"data set: found {card.name!r}, which is made and not read; open it with {_PHANTOM}")
+        raise UsageError(f"data set: found {card.name!r}, which is made and not read; open it with "
+                         f"open_cohort({card.name!r})")
     module_name, function = card.reader.split(".")
     module = importlib.import_module(f"shapelab.data.{module_name}")
     return module, getattr(module, function)
 
 
-def _open_phantom(root: str | Path | None, options: dict) -> Cohort:
+def _open_phantom(name: str, root: str | Path | None, options: dict) -> Cohort:
     if root is not None:
-        raise UsageError("open_cohort('phantom'): found a root; expected none, phantoms are made and not read")
-    from shapelab.data.scheme import CARDIAC
-    from shapelab.phantoms import heart_cohort
+        raise UsageError(f"open_cohort({name!r}): found a root; expected none, phantoms are made and not read")
+    if name == "phantom-us":
+        from shapelab.phantoms.ultrasound import us_cohort as make
+    else:
+        from shapelab.data.scheme import CARDIAC
+        from shapelab.phantoms import heart_cohort as make
 
-    known = inspect.signature(heart_cohort).parameters
+        options = {"n": 100, "resolution": "LR", "scheme": CARDIAC} | options
+    known = inspect.signature(make).parameters
     if unknown := sorted(set(options) - set(known)):
-        raise UsageError(f"open_cohort('phantom'): found the options {unknown}; expected some of {list(known)}")
-    return heart_cohort(**{"n": 100, "resolution": "LR", "scheme": CARDIAC} | options)
+        raise UsageError(f"open_cohort({name!r}): found the options {unknown}; expected some of {list(known)}")
+    return make(**options)

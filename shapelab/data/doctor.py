@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from shapelab.data import acdc, decathlon, folder
+from shapelab.data import acdc, cetus, decathlon, digital_heart, folder
 from shapelab.data.cards import catalogue, get_card, locate, scan
 from shapelab.data.reading import Problem, all_problems
 from shapelab.errors import DataError
@@ -25,10 +25,10 @@ def detect(path: str | Path) -> list[tuple[str, Path]]:
                         "Check the path.")
     if decathlon.recognise(path):
         return [("hippocampus" if decathlon.is_hippocampus(path) else "decathlon", path)]
-    if acdc.recognise(path):
-        return [("acdc", path)]
-    if folder.recognise(path):
-        return [("folder", path)]
+    # CETUS before ACDC: its patients' folders are named alike, but hold other files
+    for name, reader in (("cetus", cetus), ("acdc", acdc), ("digital_heart", digital_heart), ("folder", folder)):
+        if reader.recognise(path):
+            return [(name, path)]
     inside = [found for sub in sorted(path.iterdir()) if sub.is_dir() and not sub.name.startswith(".")
               for found in _detect_quietly(sub)]
     if inside:
@@ -39,7 +39,7 @@ def detect(path: str | Path) -> list[tuple[str, Path]]:
 
 
 def _detect_quietly(sub: Path) -> list[tuple[str, Path]]:
-    if not (decathlon.recognise(sub) or acdc.recognise(sub) or folder.recognise(sub)):
+    if not any(reader.recognise(sub) for reader in (decathlon, acdc, cetus, digital_heart, folder)):
         return []
     return detect(sub)
 
@@ -50,7 +50,7 @@ def check_folder(path: str | Path, name: str | None = None, progress: bool = Fal
     Parameters
     ----------
     path : folder of a data set, or a folder of several
-    name : which data set it is ("acdc", "hippocampus", "decathlon", "folder"); None: seen from its files
+    name : which data set it is ("acdc", "hippocampus", "cetus", ...; see `catalogue`); None: seen from its files
     progress : show a bar on standard error
 
     Returns

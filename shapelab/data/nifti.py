@@ -90,10 +90,7 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises DataError: as `read_header`; also truncated or damaged, and NaN or infinite voxels.
     """
     header, voxels = _read(Path(path))
-    with np.errstate(all="ignore"):             # what overflows becomes infinite and is reported below
-        image = np.ascontiguousarray(_scaled(header, voxels), dtype=np.float32)
-    _check_finite(header.file, image)
-    return image
+    return checked_image(header.file, _scaled(header, voxels))
 
 
 def read_label(path: str | Path, scheme: LabelScheme | None = None,
@@ -109,9 +106,20 @@ def read_label(path: str | Path, scheme: LabelScheme | None = None,
     over 65535 or outside the scheme, and a label map that is background alone.
     """
     header, voxels = _read(Path(path))
-    file = header.file
-    with np.errstate(all="ignore"):
-        voxels = _scaled(header, voxels)
+    return checked_label(header.file, _scaled(header, voxels), scheme, mapping)
+
+
+def checked_image(file: Path, voxels: np.ndarray) -> np.ndarray:
+    """Voxels as float32; DataError naming the file if one is NaN or infinite. Shared with `shapelab.data.metaimage`."""
+    with np.errstate(all="ignore"):             # what overflows becomes infinite and is reported below
+        image = np.ascontiguousarray(voxels, dtype=np.float32)
+    _check_finite(file, image)
+    return image
+
+
+def checked_label(file: Path, voxels: np.ndarray, scheme: LabelScheme | None = None,
+                  mapping: Mapping[int, int] | None = None) -> np.ndarray:
+    """Voxels as a label map, checked as `read_label` says. Shared with `shapelab.data.metaimage`."""
     if voxels.dtype.kind == "f":
         _check_whole(file, voxels)
     low, high = voxels.min(), voxels.max()
@@ -152,7 +160,8 @@ def _scaled(header: Header, voxels: np.ndarray) -> np.ndarray:
     """Stored -> true values; float64 if there is anything to do."""
     if header.slope == 1 and header.inter == 0:
         return voxels
-    return voxels * np.float64(header.slope) + header.inter
+    with np.errstate(all="ignore"):
+        return voxels * np.float64(header.slope) + header.inter
 
 
 def _check_finite(file: Path, array: np.ndarray) -> None:

@@ -1,20 +1,21 @@
 """From what a reader found in a folder to a cohort, or to a list of what is wrong. Shared by all readers.
 
-A reader (acdc, decathlon, folder) looks at names and small text files and returns a `Scan`; it opens no NIfTI file
+A reader (acdc, decathlon, folder) looks at names and small text files and returns a `Scan`; it opens no image file
 (one exception, said there). `to_cohort` turns the scan into a `Cohort`, `all_problems` into the doctor's table.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from shapelab.data import metaimage, nifti
 from shapelab.data.cohort import Cohort
-from shapelab.data.nifti import check_same_grid, read_header, read_image, read_label
+from shapelab.data.nifti import check_same_grid
 from shapelab.data.scheme import LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
@@ -54,6 +55,7 @@ class Scan:
     problems : what stands in the way of others
     notes : what is odd but hinders no reading; only the doctor shows it
     mapping : the files' integers -> the scheme's, where they differ
+    in_mm : header -> header with lengths in mm, where a publisher counts otherwise
     """
 
     name: str
@@ -63,18 +65,30 @@ class Scan:
     problems: tuple[Problem, ...] = ()
     notes: tuple[Problem, ...] = field(default=())
     mapping: Mapping[int, int] | None = None
+    in_mm: Callable[[Any], Any] | None = None
+
+    def header(self, path: Path) -> Any:
+        """Header of one file, checked, lengths in mm."""
+        header = _format(path).read_header(path)
+        return header if self.in_mm is None else self.in_mm(header)
+
+
+def _format(path: Path):
+    """The module that reads this file, by its name: `nifti` or `metaimage`."""
+    return metaimage if metaimage.is_metaimage(path) else nifti
 
 
 def open_case(scan: Scan, case: Case) -> Subject:
     """A lazy subject. Each file's header is read once and checked; DataError if it is wrong or the pair disagrees."""
-    label = read_header(case.label) if case.label else None
-    image = read_header(case.image) if case.image else None
+    label = scan.header(case.label) if case.label else None
+    image = scan.header(case.image) if case.image else None
     if label and image:
         check_same_grid(label, image)
     # partial, not lambda: a subject can then be sent to another process
     return Subject(case.id, scan.scheme,
-                   label=partial(read_label, case.label, scan.scheme, scan.mapping) if label else None,
-                   image=partial(read_image, case.image) if image else None,
+                   label=partial(_format(case.label).read_label, case.label, scan.scheme, scan.mapping)
+                   if label else None,
+                   image=partial(_format(case.image).read_image, case.image) if image else None,
                    affine=(label or image).affine, facts=case.facts, file=case.label or case.image)
 
 
@@ -86,12 +100,12 @@ def check_case(scan: Scan, case: Case) -> list[Problem]:
             continue
         step = "header"
         try:
-            headers.append(read_header(path))
+            headers.append(scan.header(path))
             step = kind
             if kind == "label":
-                read_label(path, scan.scheme, scan.mapping)
+                _format(path).read_label(path, scan.scheme, scan.mapping)
             else:
-                read_image(path)
+                _format(path).read_image(path)
         except DataError as error:
             problems.append(Problem(step, error))
     if len(headers) == 2:

@@ -167,3 +167,5 @@ HIPPOCAMPUS = LabelScheme(
         Structure(2, "posterior hippocampus", "#56B4E9"),
     ),
 )
+#: Of 3D ultrasound (CETUS): the LV's blood pool, closed at the mitral valve, papillary muscles inside.
+LV_CAVITY = LabelScheme("LV cavity", (Structure(1, "LV cavity", "#D55E00"),))

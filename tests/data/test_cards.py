@@ -13,14 +13,15 @@ CARDS = Path(shapelab.__file__).parents[1] / "data"
 
 
 def test_names():
-    assert list(catalogue()) == ["acdc", "hippocampus", "decathlon", "folder", "phantom"]
+    assert list(catalogue()) == ["acdc", "hippocampus", "decathlon", "cetus", "digital_heart", "folder", "phantom",
+                                 "phantom-us"]
     assert all(card.name == name for name, card in catalogue().items())
     assert {name for name, card in catalogue().items() if card.fetchable} == set(SOURCES)
     assert all(source.folder == catalogue()[name].folder for name, source in SOURCES.items())
 
 
 @pytest.mark.skipif(not CARDS.is_dir(), reason="the dataset cards are in the source tree only")
-@pytest.mark.parametrize("name", ["acdc", "hippocampus", "folder", "phantom"])
+@pytest.mark.parametrize("name", ["acdc", "hippocampus", "cetus", "digital_heart", "folder", "phantom"])
 def test_the_written_cards_agree_with_the_catalogue(name):
     text, card = " ".join((CARDS / f"{name}.md").read_text().split()), catalogue()[name]
     assert f'open_cohort("{name}"' in text
@@ -31,7 +32,7 @@ def test_the_written_cards_agree_with_the_catalogue(name):
 
 
 def test_unknown_name_and_option(tmp_path, make_acdc):
-    with pytest.raises(UsageError, match="found 'adcd'; expected one of acdc, hippocampus, decathlon, folder, phantom"):
+    with pytest.raises(UsageError, match="found 'adcd'; expected one of acdc, hippocampus, decathlon, cetus, "):
         open_cohort("adcd")
     root = make_acdc(tmp_path, n=1)
     with pytest.raises(UsageError, match=r"found the options \['scheme'\]; expected some of \['subset'\]"):
@@ -92,3 +93,16 @@ def test_phantom_forwards(monkeypatch):
         open_cohort("phantom", patients=3)
     with pytest.raises(UsageError, match="found a root"):
         open_cohort("phantom", root=".")
+
+
+def test_ultrasound_phantom_forwards():
+    from shapelab.data.scheme import LV_CAVITY
+
+    cohort = open_cohort("phantom-us", n=1, seed=3, shape=(16, 16, 16), spacing=9.0)
+    assert cohort.scheme is LV_CAVITY and cohort.ids == ("us000_ED", "us000_ES")
+    with pytest.raises(UsageError, match=r"open_cohort\('phantom-us'\): found the options \['resolution'\]"):
+        open_cohort("phantom-us", resolution="LR")
+    with pytest.raises(UsageError, match="found a root"):
+        open_cohort("phantom-us", root=".")
+    with pytest.raises(DataError, match="phantom-us"):
+        open_cohort("cetus", root="nowhere")
