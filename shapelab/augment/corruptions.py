@@ -1,0 +1,322 @@
+"""What a scanner and a patient do to a stack: thick slices, motion between breath-holds, noise, missing slices.
+
+Every step is a function of a batch (N, X, Y, Z) on the device the batch is on, and of numbers that are drawn
+beforehand (`random_motion`, `random_missing`) or from a generator that is handed over. `corrupt` strings them together
+as a pure function of (volume, parameters, seed), for robustness curves and for test sets that must never change.
+
+The acquisition model is that of the ACNN paper (section III-A): a short-axis slice sees the heart through a Gaussian
+profile of 4 mm, and every K-th position is measured. Images may be float16, bfloat16 or float32; sums are done in
+float32 at least, also inside an autocast context.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from shapelab.augment.affine import checked_spacing
+from shapelab.errors import UsageError
+
+# ------------------------------------------------------------------------------------------------------ thick slices
+
+def acquisition_matrix(n_hr: int, spacing_z: float, factor: int, sigma_mm: float = 4.0) -> Tensor:
+    """Weights (n_hr // factor, n_hr) float32, rows that sum to 1: slice k = sum over HR planes j of weight[k, j].
+
+    Row k is a Gaussian of sd `sigma_mm` about the centre of planes kK to kK + K - 1, K = factor, which is plane
+    kK + (K - 1) / 2: a plane for odd K, half way between two for even K. Rows are cut off at the ends of the volume
+    and normalised there, so a constant volume stays constant. Planes left over at the end (n_hr not a multiple of K)
+    have no slice of their own. sigma_mm 0 takes the plane at the centre, or the mean of the two beside it.
+
+    UsageError where n_hr < factor, or a number is out of range.
+    """
+    return _acquisition_matrix(*_checked_acquisition(n_hr, spacing_z, factor, sigma_mm), "cpu").clone()
+
+
+def acquire(images: Tensor, spacing: Sequence[float], factor: int, sigma_mm: float = 4.0) -> Tensor:
+    """The LR stack that a scanner takes of HR images.
+
+    Parameters
+    ----------
+    images : (N, X, Y, Z) float, HR
+    spacing : mm per voxel of `images` along x, y, z
+    factor : K, HR planes a slice
+    sigma_mm : sd of the slice profile, 4 mm in the ACNN paper
+
+    Returns
+    -------
+    (N, X, Y, Z // K) of the same type on the same device; see `acquisition_matrix`. Differentiable.
+    """
+    _check_batch("images", images)
+    numbers = _checked_acquisition(images.shape[3], float(checked_spacing(spacing)[2]), factor, sigma_mm)
+    weights = _acquisition_matrix(*numbers, str(images.device))
+    fine = _fine(images)
+    with torch.autocast(images.device.type, enabled=False):     # bf16 products would cost 3 digits of the intensities
+        return (fine @ weights.to(fine.dtype).T).to(images.dtype)
+
+
+# ------------------------------------------------------------------------------------------------------------- motion
+
+@dataclass(frozen=True)
+class MotionRanges:
+    """Standard deviations of a slice's rigid motion in its plane, one breath-hold a slice."""
+
+    shift_mm: float = 2.0       # of x and of y, each
+    rotation_deg: float = 2.0   # about the middle of the slice
+
+    def __post_init__(self):
+        _check_numbers(self, ("shift_mm", "rotation_deg"))
+
+
+def random_motion(n: int, slices: int, ranges: MotionRanges | None = None,
+                  generator: Generator | None = None) -> Tensor:
+    """Motion of every slice, (n, slices, 3) float32: dx mm, dy mm, degrees; normally distributed, independent.
+
+    Drawn on the CPU, so that a seed gives the same motion on every device. generator: on the CPU; None is torch's
+    default one.
+    """
+    ranges = ranges or MotionRanges()
+    if generator is not None and generator.device.type != "cpu":
+        raise UsageError(f"generator: found one on {generator.device}; expected one on the CPU")
+    scale = torch.tensor([ranges.shift_mm, ranges.shift_mm, ranges.rotation_deg])
+    return torch.randn(n, slices, 3, generator=generator) * scale
+
+
+def shift_slices(stack: Tensor, motion: Tensor, spacing: Sequence[float]) -> Tensor:
+    """Move every slice of a stack in its own plane.
+
+    Parameters
+    ----------
+    stack : (N, X, Y, Z) float
+    motion : (N, Z, 3): what slice k shows moves by dx mm along x and dy mm along y after a turn by `degrees` about the
+        middle of the slice, from x towards y
+    spacing : mm per voxel along x, y, z
+
+    Returns
+    -------
+    (N, X, Y, Z) of the same type. Linear interpolation. Edge values are repeated: the field of view of a scanner is
+    larger than the crop, so what moves in is tissue, and over a few mm the edge is the best guess at it.
+    Differentiable in both.
+    """
+    _check_batch("stack", stack)
+    n, sx, sy, sz = stack.shape
+    if motion.shape != (n, sz, 3):
+        raise UsageError(f"motion: found shape {tuple(motion.shape)}; expected ({n}, {sz}, 3)")
+    dx, dy, _ = checked_spacing(spacing).tolist()
+    fine = _fine(stack)
+    shift_x, shift_y, degrees = motion.to(stack.device, fine.dtype).reshape(-1, 3, 1, 1).unbind(1)
+    cos, sin = torch.cos(torch.deg2rad(degrees)), torch.sin(torch.deg2rad(degrees))
+    # where each output voxel comes from: mm from the middle, shift undone, turned back, then from -1 to 1 as asked for
+    x = (torch.arange(sx, device=stack.device, dtype=fine.dtype)[:, None] - (sx - 1) / 2) * dx - shift_x
+    y = (torch.arange(sy, device=stack.device, dtype=fine.dtype) - (sy - 1) / 2) * dy - shift_y
+    where = torch.stack([(cos * y - sin * x) * (2 / (dy * sy)), (cos * x + sin * y) * (2 / (dx * sx))], dim=-1)
+    slices = fine.permute(0, 3, 1, 2).reshape(n * sz, 1, sx, sy)
+    moved = F.grid_sample(slices, where, padding_mode="border", align_corners=False)
+    return moved.view(n, sz, sx, sy).permute(0, 2, 3, 1).contiguous().to(stack.dtype)
+
+
+# -------------------------------------------------------------------------------------------- noise, missing slices
+
+def add_noise(images: Tensor, sigma: float | Tensor, generator: Generator | int | None = None) -> Tensor:
+    """Images (N, X, Y, Z) with Gaussian noise of sd `sigma` (one number or (N,), in units of intensity); not clipped.
+
+    generator : on the device of the images, or a seed, or None for torch's default one
+    """
+    _check_batch("images", images)
+    sigma = _per_image(images, sigma)
+    if sigma is None:
+        return images
+    fine = _fine(images)
+    return (fine + sigma * _normal(fine, generator)).to(images.dtype)
+
+
+def rician_noise(images: Tensor, sigma: float | Tensor, generator: Generator | int | None = None) -> Tensor:
+    """Images (N, X, Y, Z) as the magnitude of a complex MR signal with Gaussian noise of sd `sigma` in both parts.
+
+    Where the image is dark the mean rises (to 1.25 sigma at 0): what sets MR noise apart from `add_noise`, whose
+    arguments these are.
+    """
+    _check_batch("images", images)
+    sigma = _per_image(images, sigma)
+    if sigma is None:
+        return images
+    fine = _fine(images)
+    if isinstance(generator, int):
+        generator = Generator(images.device).manual_seed(generator)
+    real = fine + sigma * _normal(fine, generator)
+    return torch.hypot(real, sigma * _normal(fine, generator)).to(images.dtype)
+
+
+def random_missing(n: int, slices: int, count: float, generator: Generator | None = None) -> Tensor:
+    """Which slices are missing, (n, slices) bool on the CPU, True where one is.
+
+    `count` slices of each stack, drawn without repetition; 1.5 takes one or two, with equal chance. The draws for a
+    larger count hold those for a smaller one, from the same generator.
+    """
+    if not 0 <= count <= slices:
+        raise UsageError(f"count: found {count}; expected 0 to {slices} slices")
+    draws = torch.rand(n, slices + 1, generator=generator, dtype=torch.float64)
+    taken = torch.floor(count + draws[:, :1])                # floor(count), or one more with the chance of the rest
+    rank = draws[:, 1:].argsort(dim=1).argsort(dim=1)
+    return rank < taken
+
+
+def drop_slices(stack: Tensor, mask: Tensor) -> Tensor:
+    """A stack (N, X, Y, Z) with the slices of `mask` (N, Z) bool set to 0, as where nothing was scanned."""
+    _check_batch("stack", stack)
+    if mask.shape != (stack.shape[0], stack.shape[3]) or mask.dtype != torch.bool:
+        raise UsageError(f"mask: found shape {tuple(mask.shape)} of {mask.dtype}; expected "
+                         f"({stack.shape[0]}, {stack.shape[3]}) of bool")
+    return stack.masked_fill(mask.to(stack.device)[:, None, None, :], 0)
+
+
+# --------------------------------------------------------------------------------------------------------- all of it
+
+@dataclass(frozen=True)
+class Corruption:
+    """All that can befall an image, in the order in which it is done. Nothing is by default."""
+
+    factor: int | None = None       # HR planes a slice; None leaves the grid as it is
+    sigma_mm: float = 4.0           # sd of the slice profile; used where there is a factor
+    shift_mm: float = 0.0           # sd of each slice's shift along x and y
+    rotation_deg: float = 0.0       # sd of each slice's turn
+    rician: float = 0.0             # sd of MR noise, in units of the intensity
+    noise: float = 0.0              # sd of Gaussian noise
+    missing: float = 0.0            # slices a stack; 1.5 is one or two
+
+    def __post_init__(self):
+        if self.factor is not None and (isinstance(self.factor, bool) or self.factor != int(self.factor)
+                                        or self.factor < 1):
+            raise UsageError(f"Corruption: found factor={self.factor!r}; expected None or a whole number from 1")
+        _check_numbers(self, ("sigma_mm", "shift_mm", "rotation_deg", "rician", "noise", "missing"))
+
+    def scaled(self, strength: float) -> Corruption:
+        """The same at `strength` (0 none, 1 this), for a curve against growing corruption.
+
+        Motion, noise and the number of missing slices grow with it. The slices' thickness does not: `factor` and
+        `sigma_mm` say what grid the network is fed with, which stays the same along the curve.
+        """
+        if not (math.isfinite(strength) and strength >= 0):
+            raise UsageError(f"strength: found {strength}; expected a finite number from 0")
+        grown = ("shift_mm", "rotation_deg", "rician", "noise", "missing")
+        return replace(self, **{name: getattr(self, name) * strength for name in grown})
+
+
+def sample_seeds(seed: int, n: int) -> list[int]:
+    """The seeds that `corrupt` gives the samples of a batch of n: seed i depends on (seed, i) alone."""
+    return [_mixed(seed, i) for i in range(n)]
+
+
+def corrupt(volume: Tensor, spacing: Sequence[float], parameters: Corruption, seed: int | Sequence[int]) -> Tensor:
+    """Corrupt a batch: a pure function of its arguments, whatever was drawn before and whatever else is in the batch.
+
+    Parameters
+    ----------
+    volume : (N, X, Y, Z) float on any device; HR where `parameters.factor` is given
+    spacing : mm per voxel of `volume`
+    parameters : what befalls it
+    seed : one number, from which sample i takes the i-th of `sample_seeds(seed, N)`; or N numbers, a seed a sample, for
+        a part of a larger set: `corrupt(v, s, p, seed)[3:5]` is `corrupt(v[3:5], s, p, sample_seeds(seed, 5)[3:])`
+
+    Returns
+    -------
+    (N, X, Y, Z // factor) of the same type on the same device
+
+    Motion, missing slices and noise each draw from a stream of their own, a function of the sample's seed. So two
+    strengths of one corruption (`Corruption.scaled`) differ by size alone: slices move the same way, only farther, and
+    what is missing at a low strength is missing at a high one. Noise is drawn on the volume's device: a CPU and a GPU
+    give different noise, of the same distribution; all else is the same on both.
+    """
+    _check_batch("volume", volume)
+    n = len(volume)
+    seeds = sample_seeds(seed, n) if isinstance(seed, (int, np.integer)) else [int(s) for s in seed]
+    if len(seeds) != n:
+        raise UsageError(f"seed: found {len(seeds)} numbers; expected one, or one a sample ({n})")
+    p = parameters
+    if p.factor is not None:
+        volume = acquire(volume, spacing, p.factor, p.sigma_mm)
+    slices = volume.shape[3]
+    if p.shift_mm or p.rotation_deg:
+        ranges = MotionRanges(p.shift_mm, p.rotation_deg)
+        volume = shift_slices(volume, _each(seeds, 0, lambda g: random_motion(1, slices, ranges, g)), spacing)
+    for stream, sigma, noise in ((1, p.rician, rician_noise), (2, p.noise, add_noise)):
+        if sigma:
+            volume = torch.cat([noise(one[None], sigma, _mixed(s, stream)) for one, s in zip(volume, seeds)])
+    if p.missing:
+        count = min(p.missing, slices)
+        volume = drop_slices(volume, _each(seeds, 3, lambda g: random_missing(1, slices, count, g)))
+    return volume
+
+
+# ----------------------------------------------------------------------------------------------------------- the core
+
+def _mixed(*numbers: int) -> int:
+    """One 63-bit seed from several numbers; neighbours give unrelated seeds (NumPy's SeedSequence)."""
+    state = np.random.SeedSequence([int(v) % 2**64 for v in numbers]).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
+
+
+def _each(seeds: Sequence[int], stream: int, draw: Callable[[Generator], Tensor]) -> Tensor:
+    """What `draw` gives for each sample from its own generator on the CPU, one after the other along axis 0."""
+    return torch.cat([draw(Generator().manual_seed(_mixed(s, stream))) for s in seeds])
+
+
+def _check_batch(name: str, batch: Tensor) -> None:
+    if batch.ndim != 4 or not batch.is_floating_point():
+        raise UsageError(f"{name}: found shape {tuple(batch.shape)} of {batch.dtype}; expected (N, X, Y, Z) of floats")
+
+
+def _check_numbers(parameters: object, names: Sequence[str]) -> None:
+    for name in names:
+        value = getattr(parameters, name)
+        if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
+            raise UsageError(f"{type(parameters).__name__}: found {name}={value!r}; expected a finite number from 0")
+
+
+def _checked_acquisition(n_hr: int, spacing_z: float, factor: int, sigma_mm: float) -> tuple[int, float, int, float]:
+    if factor != int(factor) or not 1 <= factor <= n_hr:
+        raise UsageError(f"factor: found {factor}; expected a whole number from 1 to the number of planes, {n_hr}")
+    if not (math.isfinite(sigma_mm) and sigma_mm >= 0):
+        raise UsageError(f"sigma_mm: found {sigma_mm}; expected a finite number from 0")
+    if not (math.isfinite(spacing_z) and spacing_z > 0):
+        raise UsageError(f"spacing_z: found {spacing_z}; expected a number above 0, in mm")
+    return int(n_hr), float(spacing_z), int(factor), float(sigma_mm)
+
+
+@lru_cache(maxsize=32)
+def _acquisition_matrix(n_hr: int, spacing_z: float, factor: int, sigma_mm: float, device: str) -> Tensor:
+    centres = np.arange(n_hr // factor)[:, None] * factor + (factor - 1) / 2
+    squared = (np.arange(n_hr) - centres) ** 2
+    squared -= squared.min(axis=1, keepdims=True)               # a narrow Gaussian between two planes must not vanish
+    weights = np.exp(-squared / (2 * max(sigma_mm / spacing_z, 1e-3) ** 2))       # 1e-3: all but the nearest are 0
+    weights /= weights.sum(axis=1, keepdims=True)
+    with torch.inference_mode(False):       # kept for later calls, which may be differentiated
+        return torch.from_numpy(weights.astype(np.float32)).to(device)
+
+
+def _fine(images: Tensor) -> Tensor:
+    return images.to(torch.promote_types(images.dtype, torch.float32))
+
+
+def _per_image(images: Tensor, sigma: float | Tensor) -> Tensor | None:
+    """sigma so that it multiplies a batch; None where there is none of it."""
+    values = torch.as_tensor(sigma, dtype=torch.float32)
+    if values.shape not in ((), (len(images),)) or not bool((torch.isfinite(values) & (values >= 0)).all()):
+        raise UsageError(f"sigma: found {sigma}; expected one finite number from 0, or one an image ({len(images)})")
+    if not isinstance(sigma, Tensor) and sigma == 0:
+        return None
+    return values.to(images.device).view(-1, 1, 1, 1)
+
+
+def _normal(like: Tensor, generator: Generator | int | None) -> Tensor:
+    if isinstance(generator, int):
+        generator = Generator(like.device).manual_seed(generator)
+    if generator is not None and generator.device.type != like.device.type:
+        raise UsageError(f"generator: found one on {generator.device}; expected one on {like.device}")
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)

@@ -1,0 +1,170 @@
+"""Whether two series of numbers agree, and which of two methods is better; and how alike two images are."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+
+from shapelab.errors import DataError, UsageError
+
+SSIM_SIGMA = 1.5        # Wang et al. 2004: a Gaussian window of 11 samples with sigma 1.5
+SSIM_WINDOW = 11
+LIMITS = 1.96           # Bland and Altman 1986: 95 % of the differences, were they normal
+
+
+def compare(a, b) -> dict[str, float]:
+    """Are the paired numbers a and b different? Wilcoxon's signed-rank test, two-sided.
+
+    Parameters
+    ----------
+    a, b : n numbers each, of the same cases in the same order (two Series are matched by their index). inf is what a
+        missed structure's distance is: it ranks as worse than every finite one, and as equal to another inf. -inf
+        and NaN are errors.
+
+    Returns
+    -------
+    dict with
+        n, n_differ : pairs, and those that are not equal (Wilcoxon: equal pairs are left out of the ranks)
+        n_missed_a, n_missed_b : cases that are inf
+        p : 1 if all pairs are equal; exact for few pairs, by the normal approximation for many (scipy's choice)
+        effect : matched-pairs rank-biserial correlation, (W+ - W-) / (W+ + W-): 1 if a is greater in every pair that
+            differs, -1 if b is, 0 if neither prevails
+        difference : median of a - b (inf - inf taken as 0)
+        mean_a, mean_b : over the finite ones
+
+    Raises
+    ------
+    UsageError : not as many of both, or no pair
+    DataError : NaN or -inf; two Series with different indices
+    """
+    from scipy import stats
+
+    if isinstance(a, pd.Series) and isinstance(b, pd.Series):
+        if not a.index.is_unique or not b.index.is_unique or set(a.index) != set(b.index):
+            raise DataError("compare", "two Series of different or repeated cases", "one number a case, the same cases")
+        b = b.reindex(a.index)
+    a, b = _numbers(a, "a"), _numbers(b, "b")
+    if len(a) != len(b) or len(a) == 0:
+        raise UsageError(f"compare: found {len(a)} and {len(b)} numbers; expected as many of both, at least one")
+    for name, values in (("a", a), ("b", b)):
+        if (values == -np.inf).any():
+            raise DataError("compare", f"-inf in {name}", "finite numbers, or inf for a missed case")
+    with np.errstate(invalid="ignore"):
+        difference = np.where(a == b, 0.0, a - b)
+    finite = np.abs(difference[np.isfinite(difference)])
+    worst = 2 * finite.max(initial=0.0) + 1                       # any number past all others has the highest rank
+    ranked = np.where(np.isinf(difference), np.sign(difference) * worst, difference)
+    moved = ranked[ranked != 0]
+    p, effect = 1.0, 0.0
+    if len(moved):
+        p = float(stats.wilcoxon(moved).pvalue)
+        ranks = stats.rankdata(np.abs(moved))
+        effect = float((ranks * np.sign(moved)).sum() / ranks.sum())
+    return {
+        "n": len(a), "n_differ": len(moved), "n_missed_a": int(np.isinf(a).sum()), "n_missed_b": int(np.isinf(b).sum()),
+        "p": p, "effect": effect, "difference": _median(difference),
+        "mean_a": _finite_mean(a), "mean_b": _finite_mean(b),
+    }  # fmt: skip
+
+
+def bland_altman(a, b) -> dict[str, float]:
+    """Agreement of two ways to measure the same (Bland and Altman 1986).
+
+    a, b : n numbers each, finite, same unit. Returns bias (mean of a - b), sd (of a - b, n - 1), low and high (limits
+    of agreement, bias -+ 1.96 sd) and n. UsageError: not as many of both, or fewer than two; DataError: NaN or inf.
+    """
+    a, b = _pairs(a, b, "bland_altman", 2)
+    difference = a - b
+    bias, sd = float(difference.mean()), float(difference.std(ddof=1))
+    return {"bias": bias, "sd": sd, "low": bias - LIMITS * sd, "high": bias + LIMITS * sd, "n": len(a)}
+
+
+def correlation(a, b) -> dict[str, float]:
+    """Pearson's r of two series of n >= 3 finite numbers: r, p (two-sided), slope and intercept of b ~ a, n.
+
+    A series without spread has no correlation: r and slope NaN, p 1. UsageError, DataError: as `bland_altman`.
+    """
+    from scipy import stats
+
+    a, b = _pairs(a, b, "correlation", 3)
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return {"r": math.nan, "p": 1.0, "slope": math.nan, "intercept": math.nan, "n": len(a)}
+    line = stats.linregress(a, b)
+    return {"r": float(line.rvalue), "p": float(line.pvalue), "slope": float(line.slope),
+            "intercept": float(line.intercept), "n": len(a)}  # fmt: skip
+
+
+def ssim(a, b, data_range: float = 1.0) -> float:
+    """Structural similarity of two images (X, Y, Z), in 3-D: 1 if they are the same.
+
+    Wang et al. 2004: Gaussian window (sigma 1.5 voxels, 11 across), K1 = .01, K2 = .03, population covariance, the mean
+    of the map without the rim that the window does not fill. In voxels: it knows no spacing. By scikit-image.
+
+    Parameters
+    ----------
+    a, b : numpy or torch, same shape, at least 11 voxels along each axis
+    data_range : greatest less smallest value that the images can have, 1 for images in [0, 1]
+
+    Raises
+    ------
+    UsageError : data_range not positive
+    DataError : shapes differ, fewer than three axes or 11 voxels, NaN or inf
+    """
+    from skimage.metrics import structural_similarity
+
+    if not (isinstance(data_range, Real) and math.isfinite(data_range) and data_range > 0):
+        raise UsageError(f"data_range: found {data_range!r}; expected a positive number")
+    a, b = (_array(x).astype(np.float64) for x in (a, b))
+    if a.shape != b.shape:
+        raise DataError("ssim", f"images {a.shape} and {b.shape}", "the same shape")
+    if a.ndim != 3 or min(a.shape) < SSIM_WINDOW:
+        raise DataError("ssim", f"images of shape {a.shape}", f"three axes, each of at least {SSIM_WINDOW} voxels",
+                        "The window has to fit; resample a thick-slice stack to a finer grid first.")  # fmt: skip
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise DataError("ssim", "NaN or inf in an image", "finite numbers")
+    return float(structural_similarity(
+        a, b, data_range=data_range, gaussian_weights=True, sigma=SSIM_SIGMA, use_sample_covariance=False))
+
+
+# ------------------------------------------------------------------------------------------------ what is accepted
+
+
+def _array(values) -> np.ndarray:
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+
+
+def _numbers(values, name: str) -> np.ndarray:
+    """A flat float64 array without NaN; DataError that names it otherwise."""
+    try:
+        array = _array(values).astype(np.float64)
+    except (TypeError, ValueError):
+        raise DataError(name, f"values of type {type(values).__name__}", "numbers") from None
+    if array.ndim != 1:
+        raise DataError(name, f"shape {array.shape}", "one number a case")
+    if np.isnan(array).any():
+        raise DataError(name, f"{int(np.isnan(array).sum())} NaN", "numbers, inf for a missed case")
+    return array
+
+
+def _pairs(a, b, where: str, least: int) -> tuple[np.ndarray, np.ndarray]:
+    a, b = _numbers(a, f"{where} a"), _numbers(b, f"{where} b")
+    if len(a) != len(b) or len(a) < least:
+        raise UsageError(f"{where}: found {len(a)} and {len(b)} numbers; expected as many of both, at least {least}")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise DataError(where, "inf", "finite numbers", "Leave missed cases out, and say how many they were.")
+    return a, b
+
+
+def _median(values: np.ndarray) -> float:
+    """Of numbers that may be inf: the mean of -inf and inf, of an even series half one and half the other, is 0."""
+    ordered = np.sort(values)
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return 0.0 if low == -high else float((low + high) / 2)
+
+
+def _finite_mean(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else math.nan

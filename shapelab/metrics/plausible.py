@@ -1,0 +1,166 @@
+"""Is a label map of the short axis anatomically possible? Checks that need no truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from shapelab.data.scheme import CARDIAC, LabelScheme
+from shapelab.errors import DataError, UsageError
+from shapelab.metrics.evaluation import MM3_PER_ML, check_spacing, label_map
+
+_SIDES = np.zeros((3, 3, 3), bool)          # neighbours in the slice that share a side: 4
+_SIDES[1, :, 1] = _SIDES[:, 1, 1] = True
+_SLICE = np.zeros((3, 3, 3), bool)          # and those that share a corner: 8
+_SLICE[:, :, 1] = True
+_ALL = np.ones((3, 3, 3), bool)             # 26
+
+
+def plausibility(
+    label,
+    scheme: LabelScheme = CARDIAC,
+    spacing=None,
+    crumb: int = 1,
+    slack: int = 1,
+    leak: float = 0.05,
+) -> pd.Series:
+    """Count what cannot be in a short-axis label map (X, Y, Z), slices along Z.
+
+    LV is the cavity with its wall. In a slice two voxels of a structure are neighbours if they share a side or a
+    corner, two of the background if they share a side: a ring that is closed only corner to corner holds a hole.
+
+    Parameters
+    ----------
+    label : (X, Y, Z) integers of the scheme, numpy or torch
+    scheme : must name "LV cavity", "LV myocardium" and "RV cavity"; other structures are looked at as background
+    spacing : mm; the only use of it is to give `stray` in ml
+    crumb : a hole or a piece counts from so many voxels
+    slack : pieces in 3-D are one if they come together when each is widened in its slice by so many voxels: slices of
+        one heart are displaced by breath-holds, and a thin RV falls apart on a coarse grid
+    leak : a slice leaks if more than this share of the rim of its cavity is open
+
+    Returns
+    -------
+    Series
+        holes : patches that LV, or the RV cavity, encloses in a slice
+        pieces : of LV and of the RV cavity in 3-D (26 neighbours, `slack`), beside the largest of each; and of wall and
+            LV cavity in each slice, beside the largest (an RV may be in two near the base)
+        leaks : slices in which the LV cavity touches, side to side, what is neither cavity nor wall, or the border of
+            the array, in more than the share `leak` of those of its voxels that have a side to another structure
+        gaps : slices without RV cavity, wall or LV cavity between slices with it
+        missing : which of these three have no voxel
+        violations : holes + pieces + leaks + gaps + missing (one flaw may be several of them)
+        plausible : there is none
+        leak_voxels : cavity voxels that touch what they must not, in all slices
+        stray : volume of all holes and pieces, crumbs too, ml; voxels if there is no spacing
+
+    With these thresholds 158 of the 160 expert maps of ACDC at hand are plausible at their native resolution, 98 to
+    100 % of phantoms drawn on a fine grid, and 92 % of phantom stacks of displaced 10 mm slices (their RV comes
+    apart). Maps of 10 mm slices that were resampled to thin slices mostly are not (ACDC at 3 x 3 x 5 mm: 37 %):
+    between two slices whose rings do not overlap the cavity meets the background.
+
+    Raises
+    ------
+    UsageError : a scheme without the three structures, thresholds below 0, wrong spacing
+    DataError : not a label map (X, Y, Z) of the scheme
+    """
+    array = label_map(label, "plausibility")
+    scheme.check(array, "plausibility")
+    names = ("LV cavity", "LV myocardium", "RV cavity")
+    values = [scheme.structure(name).value for name in names]
+    _check_thresholds(crumb=crumb, slack=slack, leak=leak)
+    unit = np.prod(check_spacing(spacing)) / MM3_PER_ML if spacing is not None else 1
+    array = _crop(np.where(np.isin(array, values), array, 0))
+    cavity, wall, rv = (array == v for v in values)
+    lv = cavity | wall
+    stray = {
+        "holes": [*_holes(lv), *_holes(rv)],
+        "pieces": [*_pieces(lv, slack), *_pieces(rv, slack), *_pieces_in_slices(wall), *_pieces_in_slices(cavity)],
+    }
+    leaking, rim = _leaks(cavity, lv)
+    counts = {name: sum(size >= crumb for size in sizes) for name, sizes in stray.items()} | {
+        "leaks": int((leaking > leak * rim).sum()),
+        "gaps": sum(_gaps(mask) for mask in (cavity, wall, rv)),
+        "missing": sum(not mask.any() for mask in (cavity, wall, rv)),
+    }
+    violations = sum(counts.values())
+    counts |= {"violations": violations, "plausible": violations == 0, "leak_voxels": int(leaking.sum()),
+               "stray": float(unit * sum(map(sum, stray.values())))}  # fmt: skip
+    return pd.Series(counts, dtype=object, name="plausibility")
+
+
+def plausibility_table(labels, scheme: LabelScheme = CARDIAC, index: Iterable | None = None, **options) -> pd.DataFrame:
+    """`plausibility` of N label maps (N, X, Y, Z), or of a sequence of maps of any shapes: one row a map."""
+    rows = [plausibility(x, scheme, **options) for x in labels]
+    if not rows:
+        raise DataError("plausibility_table", "no label map", "at least one")
+    table = pd.DataFrame(rows, index=list(index) if index is not None else range(len(rows)))
+    return table.astype({name: {"plausible": bool, "stray": float}.get(name, int) for name in table})
+
+
+def _check_thresholds(**values: float) -> None:
+    for name, value in values.items():
+        if not (isinstance(value, Real) and np.isfinite(value) and value >= 0):
+            raise UsageError(f"{name}: found {value!r}; expected a number from 0")
+
+
+def _crop(array: np.ndarray) -> np.ndarray:
+    """To what is not background, with a margin of one voxel in the slice wherever the array has one."""
+    if not array.any():
+        return array
+    cut = []
+    for axis in range(3):
+        used = np.flatnonzero(array.any(axis=tuple(a for a in range(3) if a != axis)))
+        margin = 1 if axis < 2 else 0
+        cut.append(slice(max(0, used[0] - margin), used[-1] + 1 + margin))
+    return array[tuple(cut)]
+
+
+def _holes(mask: np.ndarray) -> list[int]:
+    """Sizes of the patches of what is not `mask` that reach no border of their slice."""
+    parts, _ = ndimage.label(np.pad(~mask, ((1, 1), (1, 1), (0, 0)), constant_values=True), _SIDES)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = sizes[parts[0, 0]] = 0          # the padding joins, in each slice, all that reaches the border
+    return sizes[sizes > 0].tolist()
+
+
+def _pieces(mask: np.ndarray, slack: int) -> list[int]:
+    """Sizes of the components in 3-D beside the largest, after each slice was widened by `slack` voxels.
+
+    Slices without the structure are left out first: they are gaps, and what they part is not counted again.
+    """
+    mask = mask[:, :, mask.any((0, 1))]
+    wide = mask
+    if slack:
+        wide = ndimage.binary_dilation(np.pad(mask, ((slack, slack), (slack, slack), (0, 0))), _SLICE, int(slack))
+        wide = wide[slack:-slack, slack:-slack]
+    parts, _ = ndimage.label(wide, _ALL)
+    return np.sort(np.bincount(parts[mask])[1:])[:-1].tolist()
+
+
+def _pieces_in_slices(mask: np.ndarray) -> list[int]:
+    """Sizes of the components in each slice beside its largest."""
+    parts, n = ndimage.label(mask, _SLICE)
+    numbers = parts[mask]
+    sizes, home = np.bincount(numbers, minlength=n + 1)[1:], np.zeros(n, int)
+    home[numbers - 1] = np.nonzero(mask)[2]
+    return [int(size) for z in np.unique(home) for size in np.sort(sizes[home == z])[:-1]]
+
+
+def _leaks(cavity: np.ndarray, lv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By slice: cavity voxels with a side to what is not LV, and cavity voxels with a side to what is not cavity."""
+    counts = []
+    for inside in (lv, cavity):
+        around = np.pad(inside, ((1, 1), (1, 1), (0, 0)))
+        shut = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+        counts.append((cavity & ~shut).sum((0, 1)))
+    return counts[0], counts[1]
+
+
+def _gaps(mask: np.ndarray) -> int:
+    used = np.flatnonzero(mask.any((0, 1)))
+    return int(used[-1] - used[0] + 1 - len(used)) if len(used) else 0

@@ -1,0 +1,174 @@
+"""Measures of a whole cohort: a long table, and what is said of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from shapelab.data.scheme import LabelScheme
+from shapelab.errors import DataError, UsageError
+from shapelab.metrics.agreement import compare
+from shapelab.metrics.evaluation import absent, check_labels, evaluate
+
+MEASURES = ("dice", "jaccard", "hd", "hd95", "assd")
+N_BOOTSTRAP = 2000
+
+
+def evaluate_cohort(
+    predictions: Iterable,
+    truths: Iterable,
+    spacings,
+    index: Iterable | None = None,
+    labels: Sequence[int] | LabelScheme | None = None,
+    surface: str = "voxel",
+    method: str | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """`evaluate` for N pairs of label maps, as a long table: one row a case and label.
+
+    Parameters
+    ----------
+    predictions, truths : N label maps each (D0, D1, D2), arrays (N, D0, D1, D2) or any iterables; shapes may differ
+        from case to case
+    spacings : mm, (3,) for all or (N, 3)
+    index : names of the cases; default 0, 1, ...
+    labels : which ones, or a scheme (its structures' names then stand in the table); None: all that any case has
+    surface : as in `evaluate`
+    method : a name that goes into the column "method", so that tables of several methods can be put under one another
+    progress : a bar
+
+    Returns
+    -------
+    DataFrame: (method,) id, label, then the columns of `evaluate`. Every case has a row for every label; where both
+    maps lack it, that of empty masks (dice 1, distances 0).
+
+    Raises
+    ------
+    UsageError : as many names or spacings as cases there are not; as `evaluate`
+    DataError : not as many predictions as truths, or none; as `evaluate`
+    """
+    from tqdm.auto import tqdm
+
+    predictions, truths = (x if hasattr(x, "__len__") else list(x) for x in (predictions, truths))
+    n = len(truths)
+    if len(predictions) != n or n == 0:
+        found = f"{len(predictions)} predictions and {n} truths"
+        raise DataError("evaluate_cohort", found, "as many of both, at least one")
+    names = list(index) if index is not None else list(range(n))
+    spacings = np.asarray(spacings, dtype=float)
+    if spacings.shape not in ((3,), (n, 3)):
+        raise UsageError(f"spacings: found shape {spacings.shape}; expected (3,) or ({n}, 3)")
+    spacings = np.broadcast_to(spacings, (n, 3))
+    if len(names) != n or len(set(names)) != n:
+        raise UsageError(f"index: found {len(names)} names, {len(set(names))} of them different; expected {n}")
+    scheme = labels if isinstance(labels, LabelScheme) else None
+    wanted = list(scheme.values) if scheme else check_labels(labels) if labels is not None else None
+    cases = [
+        evaluate(p, t, s, wanted, surface)
+        for p, t, s in tqdm(zip(predictions, truths, spacings), total=n, disable=not progress, leave=False)
+    ]
+    if wanted is None:
+        wanted = sorted(set().union(*(case.index for case in cases)))
+    rows = []
+    for name, case in zip(names, cases):
+        for label in wanted:
+            shown = scheme.names[scheme.values.index(label)] if scheme else label
+            values = case.loc[label].to_dict() if label in case.index else absent()
+            rows.append({**({} if method is None else {"method": method}), "id": name, "label": shown, **values})
+    return pd.DataFrame(rows).astype({"missed": bool, **dict.fromkeys(MEASURES, float)})
+
+
+def summary(
+    table: pd.DataFrame,
+    by: Sequence[str] | None = None,
+    measures: Sequence[str] = MEASURES,
+    n_bootstrap: int = N_BOOTSTRAP,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean and spread of each measure in each group of a long table, with the failures beside them.
+
+    Parameters
+    ----------
+    table : of `evaluate_cohort`, or any with a column a measure
+    by : columns that make the groups; None: "method" and "label", if they are there
+    measures : columns to summarise
+    n_bootstrap, seed : resamples of the cases for the interval of the mean (percentiles 2.5 and 97.5)
+
+    Returns
+    -------
+    DataFrame, index `by` + "measure":
+        n : cases
+        n_missed : cases in which the structure was missed (column "missed"; without it, those that are inf)
+        n_mean : cases in mean, sd, low and high: the finite ones. A missed structure's dice is 0 and is one of them;
+            its distances are inf and are not: then n_mean < n, and the mean flatters by n_missed cases
+        mean, sd : of those (n - 1); NaN if there are too few
+        low, high : bootstrap 95 % interval of the mean
+        median : of all n, inf taken as the worst
+
+    Raises
+    ------
+    UsageError : a column that is not there; n_bootstrap below 1
+    DataError : no row, NaN
+    """
+    by = list(by) if by is not None else [c for c in ("method", "label") if c in table]
+    absent_columns = [c for c in (*by, *measures) if c not in table]
+    if absent_columns:
+        raise UsageError(f"summary: found no column {absent_columns}; expected some of {list(table.columns)}")
+    if n_bootstrap < 1:
+        raise UsageError(f"n_bootstrap: found {n_bootstrap}; expected at least 1")
+    if len(table) == 0:
+        raise DataError("summary", "no row", "at least one")
+    if table[list(measures)].isna().to_numpy().any():
+        raise DataError("summary", "NaN in a measure", "numbers, inf for the distances of a missed structure")
+    groups = table.groupby(by, sort=False, observed=True) if by else [((), table)]
+    rows = []
+    for key, group in groups:
+        for measure in measures:
+            values = group[measure].to_numpy(float)
+            missed = group["missed"].sum() if "missed" in group else np.isinf(values).sum()
+            names = dict(zip(by, key if isinstance(key, tuple) else (key,)))
+            rows.append({**names, "measure": measure, "n": len(values), "n_missed": int(missed),
+                         **_describe(values, n_bootstrap, seed)})  # fmt: skip
+    return pd.DataFrame(rows).set_index([*by, "measure"])
+
+
+def _describe(values: np.ndarray, n_bootstrap: int, seed: int) -> dict[str, float]:
+    finite = values[np.isfinite(values)]
+    mean = float(finite.mean()) if len(finite) else math.nan
+    low, high = bootstrap_mean(finite, n_bootstrap, seed) if len(finite) else (math.nan, math.nan)
+    ordered = np.sort(values)
+    middle = (float(ordered[(len(ordered) - 1) // 2]) + float(ordered[len(ordered) // 2])) / 2
+    return {"n_mean": len(finite), "mean": mean, "sd": float(finite.std(ddof=1)) if len(finite) > 1 else math.nan,
+            "low": low, "high": high, "median": middle}  # fmt: skip
+
+
+def bootstrap_mean(values, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the mean: percentiles 2.5 and 97.5 of the means of `n_bootstrap` resamples with replacement."""
+    values = np.sort(np.asarray(values, dtype=float))             # sorted: the order of the cases does not matter
+    if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
+        raise DataError("bootstrap_mean", f"values of shape {values.shape}", "at least one finite number")
+    draws = np.random.default_rng(seed).integers(0, len(values), (n_bootstrap, len(values)))
+    low, high = np.percentile(values[draws].mean(1), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def compare_methods(table: pd.DataFrame, a: str, b: str, measure: str = "dice", by: str = "label") -> pd.DataFrame:
+    """`compare` two methods of a long table, case by case (column "id"): one row each value of `by`.
+
+    UsageError: a column or a method that is not there. DataError: the two methods did not see the same cases.
+    """
+    missing = [c for c in ("method", "id", by, measure) if c not in table]
+    if missing:
+        raise UsageError(f"compare_methods: found no column {missing}; expected some of {list(table.columns)}")
+    methods = list(table["method"].unique())
+    for name in (a, b):
+        if name not in methods:
+            raise UsageError(f"compare_methods: found method {name!r}; expected one of {methods}")
+    rows = {}
+    for key, group in table.groupby(by, sort=False, observed=True):
+        first, second = (group[group["method"] == m].set_index("id")[measure] for m in (a, b))
+        rows[key] = compare(first, second)
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)
