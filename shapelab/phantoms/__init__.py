@@ -5,11 +5,14 @@ from shapelab.phantoms.cohort import heart_cohort, training_hearts
 from shapelab.phantoms.heart import HeartSurfaces, label_batch
 from shapelab.phantoms.population import GROUPS, TERRITORIES, draw_factors
 from shapelab.phantoms.realism import feature_table, real_or_phantom, realism_report
+from shapelab.phantoms.ultrasound import US_GROUPS, Artefacts, us_arrays, us_cohort
 
 __all__ = [
     "GROUPS",
     "LANDMARKS",
     "TERRITORIES",
+    "US_GROUPS",
+    "Artefacts",
     "Heart",
     "HeartSurfaces",
     "build_heart",
@@ -20,4 +23,6 @@ __all__ = [
     "real_or_phantom",
     "realism_report",
     "training_hearts",
+    "us_arrays",
+    "us_cohort",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -130,6 +130,21 @@ def make_stack(
     # contours of some hearts are easier to follow than of others
     hand *= float(np.exp(0.3 * np.clip(rng.standard_normal(), -2, 1.4) - 0.03))
     return Stack(shape, spacing, origin, shift, hand)
+
+
+def square_field(
+    stack: Stack, hearts: Mapping[str, Heart], angle_deg: float, in_plane: float, pixels: int, above: int = 0
+) -> Stack:
+    """The same stack with a field of `pixels` x `pixels` at `in_plane` mm and the hearts' box in its middle: slices of
+    many patients then lie on one grid, each made there and none resampled. `above`: slices added over the base."""
+    low, high = extent([h.surfaces for h in hearts.values()], np.deg2rad(angle_deg))
+    at = (pixels - 1) / 2 * in_plane - (low + high)[:2] / 2
+    dz = stack.spacing[2]
+    return replace(
+        stack, shape=(pixels, pixels, stack.shape[2] + above), spacing=(in_plane, in_plane, dz),
+        origin=(float(at[0]), float(at[1]), stack.origin[2] + above * dz),
+        shift=np.concatenate([stack.shift[:above][::-1], stack.shift]),
+    )  # fmt: skip
 
 
 def contour_noise(seed: int, index: int, phase: str, stack: Stack) -> np.ndarray | None:

@@ -39,10 +39,11 @@ def mr_image(
     Scanner and neighbours are a function of (seed, index), the noise also of the phase.
     """
     body = np.random.default_rng([int(seed), int(index), 5])
+    variety = np.random.default_rng([int(seed), int(index), 7])
     noise = np.random.default_rng([int(seed), int(index), 6, PHASES.index(phase)])
     tissue = _tissues(body)
-    image, wall_side = _neighbours(body, tissue, stack, f, outline)
-    image = _paint_heart(image, wall_side, hearts, stack, tissue, body, phase)
+    image, wall_side = _neighbours(body, tissue, stack, f, outline, lung_vessels=variety.uniform(1.5, 2.2))
+    image = _paint_heart(image, wall_side, hearts, stack, tissue, body, phase, variety)
     image = ndimage.gaussian_filter(image, (0.55, 0.55, 0))  # finite k-space
     image *= _bias(body, stack.shape)
     sigma = body.uniform(0.008, 0.022)
@@ -77,10 +78,12 @@ def _texture(rng: np.random.Generator, shape, sigma) -> np.ndarray:
     return field / field.std()
 
 
-def _neighbours(rng, tissue, stack: Stack, f: Mapping[str, float], outline) -> tuple[np.ndarray, np.ndarray]:
+def _neighbours(
+    rng, tissue, stack: Stack, f: Mapping[str, float], outline, lung_vessels: float = 2.2
+) -> tuple[np.ndarray, np.ndarray]:
     """Chest wall, lung, liver, gut and aorta without the heart; and how far a pixel faces the chest wall or the liver.
 
-    Both (X, Y, Z); the second from 0 (towards the lung) to 1.
+    Both (X, Y, Z); the second from 0 (towards the lung) to 1. lung_vessels: the lower, the more of them.
     """
     x, y = (np.arange(n) * s - o for n, s, o in zip(stack.shape[:2], stack.spacing[:2], stack.origin[:2]))
     dx, dy = x[:, None, None], y[None, :, None]
@@ -101,7 +104,8 @@ def _neighbours(rng, tissue, stack: Stack, f: Mapping[str, float], outline) -> t
 
     broad, fine = _texture(rng, stack.shape, sigma(14, 25)), _texture(rng, stack.shape, sigma(1.5, 5))
     vessels = _texture(rng, stack.shape, sigma(1.6, 5))
-    image = tissue["lung"] * (1 + 0.25 * fine) + 0.5 * np.clip(vessels - 2.2, 0, 1)  # cut across, vessels are dots
+    dots = 0.5 * np.clip(vessels - lung_vessels, 0, 1)  # vessels, cut across
+    image = tissue["lung"] * (1 + 0.25 * fine) + dots
 
     down = np.deg2rad(rng.uniform(85, 118))
     across = -dx * np.sin(down) + dy * np.cos(down)
@@ -136,7 +140,9 @@ def _neighbours(rng, tissue, stack: Stack, f: Mapping[str, float], outline) -> t
     return image, np.clip(near, 0, 1)
 
 
-def _paint_heart(image, wall_side, hearts: HeartSurfaces, stack: Stack, tissue, rng, phase: str) -> np.ndarray:
+def _paint_heart(
+    image, wall_side, hearts: HeartSurfaces, stack: Stack, tissue, rng, phase: str, variety
+) -> np.ndarray:
     """The heart over its neighbours: fat, wall, blood, papillary muscles; layers averaged through each slice."""
     thickness = stack.spacing[2] * (SLICE_SHARE if stack.spacing[2] > 4 else 1.0)
     n_layers = max(1, int(np.ceil(thickness / LAYER_MM)))
@@ -151,18 +157,25 @@ def _paint_heart(image, wall_side, hearts: HeartSurfaces, stack: Stack, tissue, 
     fat_mm = rng.uniform(0.8, 1.8) + wall_side * rng.uniform(4, 11) * np.clip(1 + 0.5 * hollow, 0.1, 2)
     rough = rng.uniform(0.7, 1.4)
     muscles = [(np.deg2rad(a + rng.normal(0, 8)), rng.uniform(4.2, 6.2)) for a in PAPILLARY_DEG]
+    muscles, loose, rough_lv = _more_muscles(muscles, variety, phase)
+    if variety.random() < 0.3:  # fat all round, as in the obese
+        fat_mm = fat_mm + variety.uniform(1, 6) * np.clip(1 + 0.5 * hollow, 0.1, 2)
+    chambers, atria = _chambers(variety), _draw_atria(variety)
     total = np.zeros_like(image)
     for offset in ((np.arange(n_layers) + 0.5) / n_layers - 0.5) * thickness:
         z = torch.arange(stack.shape[2], dtype=torch.float32) * stack.spacing[2] + float(offset)
-        curves, height = _with_atria(hearts, z)
+        curves, height = _with_atria(hearts, z, atria)
         levels = level_functions(curves, hx, hy)[:, 0].reshape(4, stack.shape[2], *stack.shape[:2])
         endo, epi, rv, outer = levels.permute(0, 2, 3, 1).numpy()
         low = np.clip(2 * height, 0, 1)  # trabeculae grow towards the apex
         rv_image = rv + rough * low * np.clip(0.6 + 2.2 * knobs, 0, 7)
-        endo_image = endo + rough * low * np.clip(0.2 + 1.6 * knobs, 0, 4)
-        papillary = _papillary(curves, hx, hy, height, muscles, stack, phase)
+        endo_image = endo + rough_lv * rough * low * np.clip(0.2 + 1.6 * knobs, 0, 4)
+        papillary = _papillary(curves, hx, hy, height, muscles, stack, phase, loose)
+        vessel = _chamber_levels(chambers, curves, hx, hy, height, stack)
         layer = image
         for share, value in (
+            (_ramp(vessel - 2, pixel), tissue["wall"] * (1 + grain)),
+            (_ramp(vessel, pixel), 0.5 * (tissue["lv"] + tissue["rv"]) * (1 + grain)),
             (_ramp(np.minimum(epi, outer) - fat_mm, pixel), tissue["fat"] * (0.62 + grain)),
             (_ramp(outer, pixel), tissue["wall"] * (1 + grain)),
             (_ramp(rv_image, pixel), tissue["rv"] * (1 + grain)),
@@ -175,20 +188,84 @@ def _paint_heart(image, wall_side, hearts: HeartSurfaces, stack: Stack, tissue, 
     return total
 
 
-def _with_atria(hearts: HeartSurfaces, z: torch.Tensor) -> tuple[SliceCurves, np.ndarray]:
-    """Slice curves whose ventricles go on above the valve with a thin wall; and relative height (1, 1, Z), base 0."""
+def _draw_atria(rng: np.random.Generator) -> dict[str, float]:
+    """How the ventricles' outlines go on above the valves: the left atrium's wall (mm), shape and place, and how fast
+    the RV narrows to its outflow tract (share of its radius lost in 10 mm)."""
+    return {
+        "wall": rng.uniform(1.5, 5), "oval": rng.uniform(0, 0.25), "turn": rng.uniform(0, np.pi),
+        "away": rng.uniform(0, 0.9), "where": rng.uniform(-np.pi, np.pi), "narrowing": rng.uniform(0, 0.5),
+    }  # fmt: skip
+
+
+def _with_atria(hearts: HeartSurfaces, z: torch.Tensor, atria: Mapping[str, float]) -> tuple[SliceCurves, np.ndarray]:
+    """Slice curves whose ventricles go on above the valve as atria; and relative height (1, 1, Z), base 0."""
     base = float(torch.minimum(hearts.lv_base, hearts.rv_base)[0] + hearts.origin[0, 2])
     top = replace(hearts, rv_base=hearts.lv_base, rv_length=hearts.rv_length + hearts.rv_base - hearts.lv_base)
     curves = slice_curves(top, z.clamp(min=base + 0.5))
     height = (z.numpy() - base) / float(hearts.epi_length[0])
     above = torch.as_tensor(height < 0)
     radii = curves.radii.clone()
-    radii[0] = torch.where(above[None, :, None], radii[1] - 2.5, radii[0])
-    return SliceCurves(radii, curves.lv, curves.rv_pole), height[None, None]
+    up = torch.as_tensor(np.clip(base - z.numpy(), 0, 25), dtype=torch.float32)[None, :, None]  # mm above the valve
+    turns = torch.arange(radii.shape[-1]) * (2 * np.pi / radii.shape[-1])
+    oval = 1 + atria["oval"] * (up / 12).clamp(max=1) * torch.cos(2 * (turns - atria["turn"]))
+    narrow = (1 - atria["narrowing"] * up / 10).clamp(min=0.2)
+    radii[1] = torch.where(radii[1] > 0, radii[1] * oval, radii[1])
+    radii[2:] = torch.where(radii[2:] > 0, radii[2:] * narrow, radii[2:])
+    radii[0] = torch.where(above[None, :, None], radii[1] - atria["wall"], radii[0])
+    moved = up * (0.4 * atria["away"]) * torch.tensor([np.cos(atria["where"]), np.sin(atria["where"])]).float()
+    return SliceCurves(radii, curves.lv + moved, curves.rv_pole), height[None, None]
 
 
-def _papillary(curves: SliceCurves, hx, hy, height, muscles, stack: Stack, phase: str) -> np.ndarray:
-    """Level function of the two papillary muscles, (X, Y, Z): on the wall, from 20 to 80 % of the height."""
+def _more_muscles(muscles, rng: np.random.Generator, phase: str) -> tuple[list[tuple[float, float]], float, float]:
+    """Papillary muscles with their smaller heads beside them; how loosely they lie from the wall; the LV's roughness.
+
+    At ES they are thick, and lie on the wall or run into it: on ACDC's images the cavity that is outlined then holds
+    a dark rim.
+    """
+    heads = [
+        (angle + np.deg2rad(rng.uniform(18, 45)) * rng.choice([-1, 1]), size * rng.uniform(0.45, 0.8))
+        for angle, size in muscles
+        if rng.random() < 0.6
+    ]
+    thick, loose, rough = rng.uniform(0.8, 1.25), rng.uniform(0.75, 1.25), rng.uniform(0.6, 2.2)
+    if phase == "ES":
+        thick, loose, rough = thick * 1.15, loose * 0.85, rough * 1.4
+    return [(angle, size * thick) for angle, size in muscles + heads], loose, rough
+
+
+def _chambers(rng: np.random.Generator) -> list[tuple[float, float, float]]:
+    """What lies against the ventricles at the valve plane: outflow tract, right atrium, left atrium.
+
+    (direction about the LV in the heart's frame, radius mm, relative height down to which it reaches) of each.
+    """
+    kinds = ((35, 15, 9, 15, 0.7), (-55, 18, 11, 21, 0.6), (165, 35, 8, 15, 0.4))  # direction, sd, radii, share
+    return [
+        (np.deg2rad(at + sd * rng.standard_normal()), rng.uniform(small, large), rng.uniform(-0.1, 0.12))
+        for at, sd, small, large, share in kinds
+        if rng.random() < share
+    ]
+
+
+def _chamber_levels(chambers, curves: SliceCurves, hx, hy, height, stack: Stack) -> np.ndarray:
+    """Level function of those chambers, (X, Y, Z): discs that touch the LV's outline; the ventricles cover them."""
+    shape, out = (stack.shape[2], *stack.shape[:2]), np.full(stack.shape, 99.0, np.float32)
+    lv, epi = curves.lv[0].numpy(), curves.radii[1, 0].numpy().clip(0)
+    for angle, radius, lowest in chambers:
+        reach = epi[:, int(angle / (2 * np.pi) * epi.shape[1]) % epi.shape[1]] + 0.75 * radius
+        dx = hx[0].numpy() - (lv[:, :1] + reach[:, None] * np.cos(angle))
+        dy = hy[0].numpy() - (lv[:, 1:] + reach[:, None] * np.sin(angle))
+        level = (np.hypot(dx, dy) - radius).reshape(shape).transpose(1, 2, 0)
+        out = np.minimum(out, np.where(height < lowest, level, 99.0))
+    return out
+
+
+def _papillary(
+    curves: SliceCurves, hx, hy, height, muscles, stack: Stack, phase: str, loose: float = 1.0
+) -> np.ndarray:
+    """Level function of the papillary muscles, (X, Y, Z): on the wall, from 20 to 80 % of the height.
+
+    loose : their distance from the wall, against the usual one
+    """
     shape = (stack.shape[2], *stack.shape[:2])
     endo = curves.radii[0, 0]  # (Z, T)
     out = np.full(stack.shape, 99.0, np.float32)
@@ -199,7 +276,7 @@ def _papillary(curves: SliceCurves, hx, hy, height, muscles, stack: Stack, phase
     for angle, size in muscles:
         radius = endo[:, int(angle / (2 * np.pi) * endo.shape[1]) % endo.shape[1]].numpy()[None, None]
         size = np.minimum(size * (1.15 if phase == "ES" else 1.0), 0.3 * np.clip(radius, 0, None)) * strength
-        away = radius - size * (1.1 if phase == "ES" else 1.5)
+        away = radius - size * loose * (1.1 if phase == "ES" else 1.5)
         level = np.hypot(px - away * np.cos(angle), py - away * np.sin(angle)) - size
         out = np.minimum(out, np.where(size > 0.5, level, 99.0))
     return out
