@@ -332,13 +332,14 @@ class _Run:
             raise TrainingError("step: found an empty dict; expected losses by name")
         loss = losses["loss"] if "loss" in losses else sum(losses.values())
         losses.setdefault("loss", loss)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        # one wait for the device, not one a value, and only once the backward pass is queued
         numbers = torch.stack([torch.as_tensor(v, device=self.device).detach().float() for v in losses.values()])
-        values = dict(zip(losses, numbers.tolist(), strict=True))       # one wait for the device, not one a value
+        values = dict(zip(losses, numbers.tolist(), strict=True))
         if not np.isfinite(values["loss"]):
             raise TrainingError(f"epoch {self.epoch}, step {self.index}: found losses {values}; expected finite "
                                 "numbers. Lower the learning rate, set settings.clip, or look for NaN in the data.")
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g["params"]], self.settings.clip)
         self.optimiser.step()

@@ -443,7 +443,7 @@ SUPERVISOR = textwrap.dedent("""
     from shapelab.augment import AffineRanges, random_affine
     from shapelab.models.acnn import AEConfig, train_autoencoder
     from shapelab.training import FitSettings
-    import shapelab.models.acnn as acnn
+    import shapelab.models.acnn.autoencoder as acnn
     from functools import partial
     # a checkpoint after every step, so that many kills hit the writing of one
     acnn.FitSettings = partial(FitSettings, checkpoint_seconds=0)

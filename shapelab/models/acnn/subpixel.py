@@ -1,0 +1,145 @@
+"""The sub-pixel backbone of the ACNN paper (Fig. 2): 3D-Seg and SR, from a stack of thick slices to a fine grid.
+
+All features are computed on the grid of the low-resolution (LR) stack; the last transposed convolution alone goes up
+through plane, by K. So a segmentation is finer than its input, and super-resolution costs a fraction of a network that
+upsamples first. Strides are in plane only: any number of slices will do.
+
+Where the paper is silent, or we chose otherwise
+------------------------------------------------
+Widths: Fig. 2 gives kernels and strides, and Table I 1.60 million parameters in all; the widths of the paper profile
+    are growing ones that give that number.
+"s2" in Fig. 2: in plane (2, 2, 1), as section II-C says ("multi strides in the in-plane direction"); 12 slices would
+    not survive three strides.
+Skips: concatenation, as in the 3D U-Net that the paper names as its model.
+Normalisation: batch normalisation and ReLU after each convolution but the last, as in the paper's other networks.
+Transposed convolution through plane: kernel 2K, stride K, as the paper's 10 and 5; K = 1 leaves it out (native
+    resolution).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shapelab.errors import UsageError
+from shapelab.grid import Grid
+from shapelab.profiles import current_profile
+
+IN_PLANE = 8                            # product of the in-plane strides
+PAPER_WIDTHS = (24, 48, 112, 128)       # 1.59 million parameters (Table I: 1.60)
+
+
+@dataclass(frozen=True)
+class SubPixelConfig:
+    """Numbers of the backbone and of its training; the defaults are the quick profile's."""
+
+    shape: tuple[int, int, int] = (48, 48, 24)      # of the HR output: the quick autoencoder's grid
+    spacing: tuple[float, float, float] = (3.0, 3.0, 5.0)   # mm, HR
+    factor: int = 2                                 # K: LR slices are 10 mm in every profile
+    n_in: int = 1
+    n_out: int = 4                                  # classes; 1 for super-resolution
+    widths: tuple[int, int, int, int] = (12, 24, 48, 64)    # kernels at the four in-plane scales
+    batch: int = 8                                  # supplement
+    learning_rate: float = 1e-3                     # supplement; Adam
+    weight_decay: float = 5e-6                      # supplement: lambda_2
+    schedule: str = "one-cycle"
+    epochs: int = 30
+
+    def __post_init__(self):
+        for name in ("shape", "spacing", "widths"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        whole = [self.factor, self.n_in, self.n_out, self.batch, self.epochs, *self.widths, *self.shape]
+        if len(self.shape) != 3 or len(self.widths) != 4 or min(whole) < 1:
+            raise UsageError(f"SubPixelConfig: found {self}; expected three sizes, four widths and numbers from 1")
+        if self.shape[0] % IN_PLANE or self.shape[1] % IN_PLANE or self.shape[2] % self.factor:
+            raise UsageError(f"SubPixelConfig.shape: found {self.shape}; expected multiples of {IN_PLANE} in plane and "
+                             f"of factor={self.factor} through plane")
+
+    @classmethod
+    def profile(cls, name: str | None = None, **changes) -> SubPixelConfig:
+        """The numbers of a profile ("quick", "full", "paper"; None: the current one), some of them changed by name."""
+        numbers: dict[str, dict[str, Any]] = {
+            "quick": {},
+            "full": {"shape": (96, 96, 36), "spacing": (1.5, 1.5, 10 / 3), "factor": 3, "widths": PAPER_WIDTHS,
+                     "epochs": 100},
+            "paper": {"shape": (120, 120, 60), "spacing": (1.25, 1.25, 2.0), "factor": 5, "widths": PAPER_WIDTHS,
+                      "epochs": 100, "schedule": "constant"},
+        }
+        return cls(**{**numbers[current_profile(name)], **changes})
+
+    @property
+    def grid(self) -> Grid:
+        """The HR grid: of targets and outputs."""
+        return Grid(self.shape, self.spacing)
+
+    @property
+    def lr_shape(self) -> tuple[int, int, int]:
+        """Shape of the LR stack."""
+        return (*self.shape[:2], self.shape[2] // self.factor)
+
+
+def conv(n_in: int, n_out: int, kernel: tuple[int, int, int] = (3, 3, 3), stride: int = 1) -> nn.Sequential:
+    """A box "Conv" of Fig. 2; the stride is in plane."""
+    padding = tuple(k // 2 for k in kernel)
+    return nn.Sequential(nn.Conv3d(n_in, n_out, kernel, (stride, stride, 1), padding, bias=False),
+                         nn.BatchNorm3d(n_out), nn.ReLU(inplace=True))
+
+
+def deconv(n_in: int, n_out: int) -> nn.Sequential:
+    """A box "Deconv (4x4x1 - s2)" of Fig. 2: twice as fine in plane."""
+    return nn.Sequential(nn.ConvTranspose3d(n_in, n_out, (4, 4, 1), (2, 2, 1), (1, 1, 0), bias=False),
+                         nn.BatchNorm3d(n_out), nn.ReLU(inplace=True))
+
+
+def through_plane(channels: int, factor: int) -> nn.Module:
+    """The box "Deconv (1x1x10 - s5)" of Fig. 2: K times as many slices; nothing where K = 1."""
+    if factor == 1:
+        return nn.Identity()
+    padding = -(-factor // 2)
+    return nn.Sequential(
+        nn.ConvTranspose3d(channels, channels, (1, 1, 2 * factor), (1, 1, factor), (0, 0, padding),
+                           output_padding=(0, 0, 2 * padding - factor), bias=False),
+        nn.BatchNorm3d(channels), nn.ReLU(inplace=True),
+    )
+
+
+class SubPixelNet(nn.Module):
+    """Fig. 2. (N, n_in, X, Y, Z) -> (N, n_out, X, Y, K Z): logits (Seg) or intensities (SR).
+
+    Shapes in the comments are the paper profile's: (channels, x, y, z).
+    """
+
+    def __init__(self, config: SubPixelConfig):
+        super().__init__()
+        self.config = config
+        a, b, c, d = config.widths
+        flat = (3, 3, 1)
+        self.scale1 = nn.Sequential(conv(config.n_in, a), conv(a, a))           # (1, 120, 120, 12) -> (a, 120, 120, 12)
+        self.scale2 = nn.Sequential(conv(a, b, stride=2), conv(b, b))           # -> (b, 60, 60, 12)
+        self.scale3 = nn.Sequential(conv(b, c, stride=2), conv(c, c))           # -> (c, 30, 30, 12)
+        self.scale4 = nn.Sequential(conv(c, d, flat, stride=2), conv(d, d, flat))   # -> (d, 15, 15, 12)
+        self.up3, self.merge3 = deconv(d, c), conv(2 * c, c, flat)              # -> (c, 30, 30, 12)
+        self.up2, self.merge2 = deconv(c, b), conv(2 * b, b)                    # -> (b, 60, 60, 12)
+        self.up1, self.merge1 = deconv(b, a), conv(2 * a, a)                    # -> (a, 120, 120, 12)
+        self.through_plane = through_plane(a, config.factor)                    # -> (a, 120, 120, 60)
+        self.head = nn.Conv3d(a, config.n_out, 3, padding=1)                    # -> (n_out, 120, 120, 60)
+        # a bf16 step on a CPU is 1.4 (quick) and 1.25 (full) times as fast as contiguous, 2.4 and 2.8 times as plain
+        # fp32 (benchmarks/bench_acnn.py)
+        self.to(memory_format=torch.channels_last_3d)
+
+    def forward(self, stack: Tensor) -> Tensor:
+        x, y = stack.shape[2:4] if stack.ndim == 5 else (1, 1)
+        if stack.ndim != 5 or stack.shape[1] != self.config.n_in or x % IN_PLANE or y % IN_PLANE:
+            raise UsageError(f"stack: found shape {tuple(stack.shape)}; expected (N, {self.config.n_in}, X, Y, Z) "
+                             f"with X and Y multiples of {IN_PLANE}")
+        s1 = self.scale1(stack)
+        s2 = self.scale2(s1)
+        s3 = self.scale3(s2)
+        s4 = self.scale4(s3)
+        up = self.merge3(torch.cat([self.up3(s4), s3], 1))
+        up = self.merge2(torch.cat([self.up2(up), s2], 1))
+        up = self.merge1(torch.cat([self.up1(up), s1], 1))
+        return self.head(self.through_plane(up))

@@ -1,0 +1,443 @@
+"""The T-L network of the ACNN paper (Oktay et al., IEEE TMI 2018), sections II-D and III-B, Table IV and Fig. 3.
+
+The autoencoder (f, g) knows shapes from label maps alone. A second network, the predictor p, reads the same code from
+an image x. With h = f(y) the code of the image's label map y, two losses
+
+    L_x = - mean over voxels of log softmax(g(f(y~)))[y]                (the autoencoder's, see `autoencoder.py`)
+    L_h = mean over samples of || p(x) - f(y) ||^2                      (Euclidean distance of the codes)
+
+train it in three stages: (1) the autoencoder alone, by L_x; (2) the predictor alone, by L_h, the encoder at rest;
+(3) both in ONE update by L_x + w L_h, so that the encoder gets two gradients: the one asks for codes that an image can
+tell, the other keeps them able to rebuild the label map. Drawn with the label maps above and the image below, the nets
+look like a T while training and like an L (image, predictor, decoder) in use: hence the name (Girdhar et al., 2016).
+
+What it is for: g(p(x)) is a rough segmentation (the paper: Dice .734), p compares the images of super-resolution
+(equation 2), and p(x) says what is wrong with a heart from its image alone.
+
+Where the paper is silent, or we chose otherwise
+------------------------------------------------
+Layers: as in `autoencoder.py`: convolution, batch normalisation, ReLU. "Each convolution layer, except the last one, is
+    followed by batch-normalisation": the one to a single kernel at S4 has a bias instead, and a ReLU, as Table IV says.
+Distance: that of the networks' own codes, as in the paper. The axes along which an autoencoder of the profiles "quick"
+    and "full" spells its codes (`AESpace.axes`) are scaled by what moves the label maps of aligned hearts; hearts moved
+    by augmentation differ in other directions, which those axes blow up. Four epochs of stage 2 gave a Dice of new
+    hearts of .80, .80, .88 with the networks' codes, .76, .76, .86 with the spelt ones. So codes of a `TLSpace` are the
+    networks', turned to the principal axes of the training codes in the end (which leaves distances alone).
+L_h in stage 3: "scaled to match their range" is read as w = L_x / L_h, both measured once over training pairs before
+    the stage begins. A constant: a ratio followed from step to step would turn the sum into a product of the two.
+    Nothing keeps L_h from falling by smaller codes, which the decoder scales up again: in the shipped run the codes
+    shrank to a third and L_h to a tenth, while the share of the variance that is read from new images went from .86 to
+    .88 and the Dice of g(p(x)) from .872 to .867. So look at shares; and mind the scale where codes are a loss
+    (equation 2).
+Which code the predictor aims at: f(y) of the clean label map, also in stage 3, where L_x has swapped labels; the
+    encoder runs twice there. In use it sees clean maps.
+Images: affine maps move image and label together. The paper adds "small Gaussian noise"; `noise` is its largest
+    standard deviation. Gains, gammas and a bias field (`ContrastRanges`) are ours, for scanners that no phantom has
+    met; so is `thick`: that share of the images goes through the acquisition of thick slices and linear interpolation
+    back, as stacks of 10 mm come.
+Size in `quick`: the first convolution strides by (2, 2, 1) and kernels are halved (16, 32, 64, 128); 3 x 3 x 3 cells
+    at S4 get 8 channels, 216 numbers, to feed 64 codes. 10 ms a sample and training step on one thread, where Table IV
+    as it stands takes 170.
+Start of the predictor: its last bias is the mean code. After training, the normalisation's statistics of both networks
+    are measured anew on clean maps and images.
+Numbers: the predictor's last convolution and linear layer are computed in fp32, L_h as well.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shapelab import __version__
+from shapelab.augment import swap_labels
+from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
+from shapelab.device import autocast, best_device, describe
+from shapelab.errors import DataError, UsageError
+from shapelab.files import atomic_write
+from shapelab.grid import Grid
+from shapelab.losses import code_distance, cross_entropy, dice_scores, onehot
+from shapelab.models.acnn.autoencoder import AEConfig, AESpace, Autoencoder, measure_statistics, train_autoencoder
+from shapelab.models.acnn.predictor import (
+    Predictor,
+    PredictorConfig,
+    augment_pairs,
+    measure_image_statistics,
+    without_autocast,
+)
+from shapelab.training import Batches, FitSettings, History, checksum, fit, read_tensors, write_tensors
+
+# ---------------------------------------------------------------------------------------------------------- the model
+
+class TLNetwork(nn.Module):
+    """Autoencoder and predictor with one code between them.
+
+    encode : one-hot maps or probabilities (N, C, X, Y, Z) -> codes (N, 64), f
+    predict : images (N, X, Y, Z) -> codes (N, 64), p
+    decode : codes -> logits (N, C, X, Y, Z), g
+    forward : images -> logits, g(p(x))
+    """
+
+    def __init__(self, autoencoder: Autoencoder, predictor: Predictor):
+        super().__init__()
+        ours, theirs = predictor.config, autoencoder.config
+        if (ours.shape, ours.spacing, ours.code) != (theirs.shape, theirs.spacing, theirs.code):
+            raise UsageError(f"TLNetwork: found a predictor for {ours.grid} and {ours.code} codes, an autoencoder for "
+                             f"{theirs.grid} and {theirs.code}; expected the same")
+        self.autoencoder, self.predictor = autoencoder, predictor
+
+    def encode(self, maps: Tensor) -> Tensor:
+        return self.autoencoder.encode(maps)
+
+    def predict(self, images: Tensor) -> Tensor:
+        return self.predictor(images)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.autoencoder.decode(codes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.decode(self.predict(images))
+
+
+# ---------------------------------------------------------------------------------------------------------- training
+
+def principal_axes(codes: np.ndarray) -> np.ndarray:
+    """Rotation (d, d) after which codes (N, d) @ rotation are uncorrelated, largest variance first."""
+    _, axes = np.linalg.eigh(np.cov(np.asarray(codes, np.float64).T))
+    axes = axes[:, ::-1]
+    return axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
+
+
+@torch.no_grad()
+def respell(network: TLNetwork, axes: np.ndarray) -> None:
+    """Make the networks speak of codes @ axes (d, d) instead of codes, in place: f and p give them, g takes them."""
+    turn = torch.from_numpy(np.ascontiguousarray(axes, np.float64)).to(network.predictor.to_code.weight.device)
+    for layer in (network.autoencoder.to_code, network.predictor.to_code):
+        layer.weight.copy_(turn.T @ layer.weight.double())
+        layer.bias.copy_(turn.T @ layer.bias.double())
+    decoder = network.autoencoder.from_code
+    decoder.weight.copy_(decoder.weight.double() @ torch.linalg.inv(turn).T)
+
+
+def joint_losses(network: TLNetwork, images: Tensor, labels: Tensor, swapped: Tensor) -> tuple[Tensor, Tensor]:
+    """L_x and L_h of one batch, both with gradients to the encoder: the step of stage 3.
+
+    images (N, X, Y, Z), labels and labels with some swapped (N, X, Y, Z) channel numbers
+    """
+    n = network.autoencoder.config.n_classes
+    logits = network.decode(network.encode(onehot(swapped, n)))                         # g(f(y~))
+    codes, predicted = network.encode(onehot(labels, n)), network.predict(images)       # f(y), p(x)
+    return cross_entropy(logits, labels), distance(predicted, codes)
+
+
+def distance(predicted: Tensor, codes: Tensor) -> Tensor:
+    """L_h: mean over samples of the squared Euclidean distance of codes (N, d), in fp32."""
+    with without_autocast(predicted.device):
+        return code_distance(predicted, codes)
+
+
+def train_tl_network(
+    images: np.ndarray,
+    labels: np.ndarray,
+    config: PredictorConfig | None = None,
+    *,
+    autoencoder: AESpace | AEConfig | None = None,
+    scheme: LabelScheme = CARDIAC,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    resume: bool = True,
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
+    data: str = "",
+    progress: bool = True,
+    device: torch.device | str | None = None,
+) -> tuple[TLSpace, History]:
+    """Train autoencoder and predictor in the paper's three stages.
+
+    Parameters
+    ----------
+    images : (N, X, Y, Z) floats in [0, 1] on the config's grid
+    labels : (N, X, Y, Z) integers of `scheme`, the label maps of the images
+    config : numbers of predictor and stages; None takes the current profile's
+    autoencoder : a trained space, which stands for stage 1 (it is copied, not changed); or the numbers of one, or None
+        for the profile's, to train it here on the same label maps
+    seed : of weights, order, augmentation
+    checkpoint, resume : see `shapelab.training.fit`; each stage has a folder of its own in there
+    validation : (images, labels) of others; how well their codes and label maps are read goes into the history
+    data : what the pairs are, in words; kept in the space's metadata
+
+    Returns
+    -------
+    space : `TLSpace`
+    history : a row an epoch of all stages: stage (1, 2, 3), loss, L_x and L_h where the stage has them, explained
+        (share of the codes' variance that the predictor tells), and val explained, val dice
+    """
+    config = config or PredictorConfig.profile()
+    device = torch.device(device or best_device())
+    folder = None if checkpoint is None else Path(checkpoint)
+    options = {"resume": resume, "progress": progress, "device": device}
+    rows: list[dict[str, float]] = []
+    if isinstance(autoencoder, AESpace):
+        shapes = copy.deepcopy(autoencoder)
+    else:
+        numbers = autoencoder or AEConfig.profile(n_classes=scheme.n_classes, shape=config.shape,
+                                                  spacing=config.spacing, code=config.code)
+        shapes, first = train_autoencoder(labels, numbers, scheme=scheme, seed=seed, data=data,
+                                          checkpoint=folder and folder / "1-autoencoder", **options)
+        rows += [{"stage": 1, **row, "L_x": row["loss"]} for row in first.rows]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        space = TLSpace(shapes, Predictor(config))
+    space.model.to(device)
+    stages = _Stages(space, images, labels, seed, validation, options)
+    for number, stage in ((2, stages.predictor), (3, stages.joint)):
+        name = f"{number}-{stage.__name__}"
+        history = stage(folder and folder / name)
+        rows += [{"stage": number, **row} for row in history.rows]
+    stages.finish()
+    history = History([{**row, "epoch": i} for i, row in enumerate(rows)], history.stopped)
+    space.metadata = {"data": data, "n": len(labels), "labels": stages.identity["labels"], "seed": seed,
+                      "weight of L_h": stages.weight, "final": history.last, "autoencoder": shapes.metadata,
+                      "shapelab": __version__, **describe()}
+    return space, history
+
+
+class _Stages:
+    """Stages 2 and 3: what they share."""
+
+    def __init__(self, space: TLSpace, images, labels, seed: int, validation, options: dict):
+        self.space, self.network, self.config, self.seed = space, space.model, space.predictor.config, seed
+        self.images, self.labels = space.check_images(images), space.shapes.check(labels)
+        if len(self.images) != len(self.labels):
+            raise UsageError(f"train_tl_network: found {len(self.images)} images and {len(self.labels)} label maps; "
+                             "expected as many of both")
+        self.validation, self.options = validation, options
+        self.device = options["device"]
+        space.shapes.axes = None
+        codes = space.shapes.encode(labels)
+        self.variance = float(codes.var(0).sum())
+        with torch.no_grad():
+            space.predictor.to_code.bias.copy_(torch.from_numpy(codes.mean(0)))
+        self.identity = {"config": asdict(self.config), "autoencoder": asdict(space.shapes.config),
+                         "scheme": space.scheme.name, "images": checksum({"images": self.images}),
+                         "labels": checksum({"labels": self.labels})}
+        self.weight = float("nan")
+
+    def _fit(self, step, model: nn.Module, epochs: int, rate: float, checkpoint) -> History:
+        settings = FitSettings(learning_rate=rate, schedule=self.config.schedule, validate_every=max(1, epochs // 5))
+        identity = {**self.identity, "initial weights": checksum(self.network.state_dict())}
+        batches = Batches(self.images, self.labels, batch_size=self.config.batch, seed=self.seed)
+        return fit(step, model, batches, epochs, settings=settings, seed=self.seed, checkpoint=checkpoint,
+                   validate=self._validate if self.validation is not None else None, identity=identity, **self.options)
+
+    def predictor(self, checkpoint) -> History:
+        """Stage 2: p learns to read the codes of an encoder at rest."""
+        encoder = self.network.autoencoder.eval().requires_grad_(False)
+
+        def step(batch) -> dict[str, Tensor]:
+            x, y = augment_pairs(*batch, self.config)
+            with torch.no_grad():
+                codes = encoder.encode(onehot(y, encoder.config.n_classes))              # h = f(y)
+            loss = distance(self.network.predict(x), codes)                 # L_h
+            return {"loss": loss, "L_h": loss.detach(), "explained": 1 - loss.detach() / self.variance}
+
+        history = self._fit(step, self.network.predictor, self.config.epochs, self.config.learning_rate, checkpoint)
+        encoder.requires_grad_(True)
+        return history
+
+    def joint(self, checkpoint) -> History:
+        """Stage 3: L_x + w L_h in one update of all."""
+        swap, n = self.space.shapes.config.swap, self.space.shapes.config.n_classes
+        self.weight = self._weight()
+
+        def step(batch) -> dict[str, Tensor]:
+            x, y = augment_pairs(*batch, self.config)
+            lx, lh = joint_losses(self.network, x, y, swap_labels(y, swap, n))
+            return {"loss": lx + self.weight * lh, "L_x": lx.detach(), "L_h": lh.detach(),
+                    "explained": 1 - lh.detach() / self.variance}
+
+        return self._fit(step, self.network, self.config.joint_epochs, self.config.joint_learning_rate, checkpoint)
+
+    @torch.no_grad()
+    def _weight(self, at_most: int = 128) -> float:
+        """w = L_x / L_h, both over training pairs as stage 3 will meet them."""
+        rows = np.linspace(0, len(self.labels) - 1, min(len(self.labels), at_most)).round().astype(int)
+        swap, n = self.space.shapes.config.swap, self.space.shapes.config.n_classes
+        kept = {k: v.clone() for k, v in self.network.state_dict().items()}
+        sums = torch.zeros(2)
+        with torch.random.fork_rng(devices=[]), autocast(self.device):
+            torch.manual_seed(self.seed)
+            self.network.train()                             # swapped maps need the statistics of their own batch
+            for part in np.array_split(rows, -(-len(rows) // self.config.batch)):
+                pair = torch.from_numpy(self.images[part]), torch.from_numpy(self.labels[part])
+                x, y = augment_pairs(*(t.to(self.device) for t in pair), self.config)
+                sums += torch.stack(joint_losses(self.network, x, y, swap_labels(y, swap, n))).cpu()
+        self.network.load_state_dict(kept)
+        return float(sums[0] / sums[1])
+
+    def measure(self) -> None:
+        """Statistics of the normalisation on clean maps and images."""
+        measure_statistics(self.network.autoencoder, torch.from_numpy(self.labels))
+        measure_image_statistics(self.network.predictor, torch.from_numpy(self.images))
+
+    def _validate(self, _: nn.Module) -> dict[str, float]:
+        images, labels = self.validation
+        kept = {k: v.clone() for k, v in self.network.state_dict().items()}
+        self.measure()
+        aim, found = self.space.encode(labels), self.space.encode_images(images)
+        error = float(np.square(found - aim).sum(1).mean())
+        dice = float(self.space.segmentation_dice(images, labels).mean())
+        self.network.load_state_dict(kept)
+        return {"val explained": 1 - error / float(aim.var(0).sum()), "val dice": dice}
+
+    def finish(self) -> None:
+        """What use needs: statistics of clean data, principal axes and spread of the codes as they are now."""
+        self.measure()
+        labels, shapes = self.space.scheme.integers(self.labels), self.space.shapes
+        if shapes.config.principal_axes:
+            respell(self.network, principal_axes(shapes.encode(labels)))
+        shapes.set_training_codes(shapes.encode(labels))
+
+
+# ---------------------------------------------------------------------------------------------------------- the space
+
+class TLSpace:
+    """The shape space of a T-L network: label maps <-> 64 codes, and images -> the same codes (a `ShapeSpace`).
+
+    >>> space.encode_images(images)           # (N, 64), from (N, X, Y, Z) in [0, 1]          doctest: +SKIP
+    >>> space.segment(images)                 # (N, X, Y, Z) label maps: predictor + decoder   doctest: +SKIP
+
+    Attributes: `shapes` (the `AESpace` of its autoencoder, which does all that has to do with label maps), `predictor`,
+    `model` (both as one `TLNetwork`), `grid`, `scheme`, `n_codes`, `mean`, `sigma` (of the training label maps'
+    codes), `metadata`.
+    """
+
+    FILE = "tl.json"
+
+    def __init__(self, shapes: AESpace, predictor: Predictor):
+        self.shapes, self.predictor = shapes, predictor
+        self.model = TLNetwork(shapes._fitted("model"), predictor)
+        self.metadata: dict[str, Any] = {}
+
+    @property
+    def config(self) -> PredictorConfig:
+        return self.predictor.config
+
+    @property
+    def grid(self) -> Grid:
+        return self.shapes.grid
+
+    @property
+    def scheme(self) -> LabelScheme:
+        return self.shapes.scheme
+
+    @property
+    def n_codes(self) -> int:
+        return self.shapes.n_codes
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(d,) float32, mean of the training label maps' codes."""
+        return self.shapes.mean
+
+    @property
+    def sigma(self) -> np.ndarray:
+        """(d,) float32, standard deviation of the training label maps' codes."""
+        return self.shapes.sigma
+
+    def encode(self, labels: np.ndarray, batch: int = 16) -> np.ndarray:
+        """Label maps (N, X, Y, Z), integers of the scheme -> codes (N, d) float32: f."""
+        return self.shapes.encode(labels, batch)
+
+    def decode(self, codes: np.ndarray, batch: int = 16) -> np.ndarray:
+        """Codes (N, d) or (d,) -> probabilities (N, C, X, Y, Z) float32: g."""
+        return self.shapes.decode(codes, batch)
+
+    def check_images(self, images: np.ndarray) -> np.ndarray:
+        """Images as finite floats (N, X, Y, Z) on the grid, in about [0, 1]; DataError on anything else."""
+        images = np.asarray(images)
+        if images.ndim != 4 or images.shape[1:] != self.config.shape or len(images) == 0:
+            raise DataError("images", f"an array of shape {images.shape}",
+                            f"(N, X, Y, Z) with (X, Y, Z) = {self.config.shape}, the space's grid",
+                            "Bring the images to the grid with shapelab.grid.to_grid.")
+        if images.dtype.kind != "f" or not np.isfinite(images).all():
+            raise DataError("images", f"numbers of type {images.dtype}, finite: {bool(np.isfinite(images).all())}",
+                            "finite floats")
+        if not -1 <= float(images.min()) <= float(images.max()) <= 4:
+            raise DataError("images", f"intensities from {images.min():g} to {images.max():g}", "about 0 to 1",
+                            "Divide each image by its 99th percentile.")
+        return np.ascontiguousarray(images)
+
+    @torch.inference_mode()
+    def encode_images(self, images: np.ndarray, batch: int = 16) -> np.ndarray:
+        """Images (N, X, Y, Z), intensities in [0, 1] -> codes (N, d) float32: p, in fp32 on every machine."""
+        x, model = torch.from_numpy(self.check_images(images)), self.predictor.eval()
+        device = next(model.parameters()).device
+        return torch.cat([model(part.to(device).float()) for part in x.split(batch)]).cpu().numpy()
+
+    def segment(self, images: np.ndarray) -> np.ndarray:
+        """Images (N, X, Y, Z) -> label maps (N, X, Y, Z), integers of the scheme: predictor and decoder, g(p(x))."""
+        codes = self.encode_images(images)
+        parts = [self.decode(codes[i:i + 16]).argmax(1) for i in range(0, len(codes), 16)]
+        return self.scheme.integers(np.concatenate(parts))
+
+    def segmentation_dice(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Dice of `segment` with label maps (N, X, Y, Z), (N, C - 1): one column a structure."""
+        made, truth = (torch.from_numpy(self.shapes.check(a)) for a in (self.segment(images), labels))
+        return dice_scores(made, truth, self.scheme.n_classes).numpy()
+
+    # ------------------------------------------------------------------------------------------------------- files
+
+    def save(self, folder: str | Path, half: bool = False) -> Path:
+        """Write `tl.json` and the weights of both networks beside it (safetensors); the JSON is put in place last.
+
+        half : weights as 16-bit floats: half the size, and codes that differ in the fourth digit
+        """
+        folder, shapes = Path(folder), self.shapes
+        tensors = dict(self.model.state_dict())
+        if half:
+            tensors = {k: v.half() if v.is_floating_point() and "running" not in k else v for k, v in tensors.items()}
+        tensors |= {"mean": torch.from_numpy(self.mean), "sigma": torch.from_numpy(self.sigma)}
+        weights = f"weights-{checksum(tensors)}.safetensors"
+        write_tensors(folder / weights, tensors)
+        text = {"kind": "tl", "weights": weights, "config": asdict(self.config), "autoencoder": asdict(shapes.config),
+                "scheme": asdict(self.scheme), "metadata": self.metadata}
+        with atomic_write(folder / self.FILE) as temporary:
+            temporary.write_text(json.dumps(text, indent=1) + "\n")
+        for old in folder.glob("weights-*.safetensors"):
+            if old.name != weights:
+                old.unlink(missing_ok=True)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path, device: torch.device | str | None = None) -> TLSpace:
+        """Read what `save` wrote. DataError naming the file if it is missing, damaged or does not fit its config."""
+        file, todo = Path(folder) / cls.FILE, "Save the space again (TLSpace.save)."
+        if not file.is_file():
+            raise DataError(file, "no such file", "the description of a saved T-L network", todo)
+        try:
+            text = json.loads(file.read_text())
+            config, numbers = PredictorConfig(**text["config"]), AEConfig(**text["autoencoder"])
+            scheme = LabelScheme(text["scheme"]["name"], tuple(Structure(**s) for s in text["scheme"]["structures"]))
+            shapes = AESpace(numbers, scheme, model=Autoencoder(numbers))
+            space, weights = cls(shapes, Predictor(config)), file.parent / text["weights"]
+        except (ValueError, KeyError, TypeError, UsageError) as error:
+            raise DataError(file, f"a damaged description ({type(error).__name__}: {error})",
+                            "JSON with kind, weights, config, autoencoder, scheme", todo) from error
+        tensors, _ = read_tensors(weights)
+        try:
+            shapes._mean, shapes._sigma = tensors.pop("mean").numpy(), tensors.pop("sigma").numpy()
+            space.model.load_state_dict(tensors)
+        except (KeyError, RuntimeError) as error:
+            found = f"weights that do not fit ({' '.join(str(error).split())})"
+            raise DataError(weights, found, f"those of {config}", todo) from error
+        space.model.to(torch.device(device or best_device())).eval()
+        space.metadata = text.get("metadata", {})
+        return space
+
+

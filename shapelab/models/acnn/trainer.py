@@ -1,0 +1,251 @@
+"""Training of segmentation and super-resolution networks on pairs of hearts, and keeping them (ACNN, section III-B).
+
+What is stored is high resolution. In each step, on the device the batch is on: image and labels are moved together by a
+random affine map; the acquisition model makes the LR stack (Gaussian through plane, decimation); each slice is
+displaced by its breath-hold; noise is added. The target is not displaced, so the network learns to undo it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shapelab import __version__
+from shapelab.augment import AffineRanges, MotionRanges, acquire, random_affine_pair, random_motion, shift_slices
+from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
+from shapelab.device import autocast, best_device, describe
+from shapelab.errors import DataError, UsageError
+from shapelab.files import atomic_write
+from shapelab.losses import dice_scores
+from shapelab.models.acnn.prior import ACNNLoss
+from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet
+from shapelab.phantoms.pairs import HeartPairs
+from shapelab.training import Batches, FitSettings, History, checksum, fit, read_tensors, write_tensors
+
+FILE = "model.json"
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """What is done to a pair before the network sees it."""
+
+    affine: AffineRanges | None = field(default_factory=AffineRanges)
+    motion: MotionRanges | None = None      # beyond each slice's own breath-hold: 3D-Seg-MAug, and SR
+    natural: bool = True                    # displace slices by the pair's own breath-holds
+    noise: float = 0.02                     # sd of Gaussian noise at most; each stack draws its own from 0 to this
+    sigma_mm: float = 4.0                   # supplement: the Gaussian through plane
+
+
+def lr_stacks(pairs: HeartPairs, settings: InputSettings | None = None, seed: int = 0,
+              device: torch.device | str = "cpu", batch: int = 32) -> Tensor:
+    """The LR stacks (N, X, Y, Z/K) float32 of pairs as a test set sees them: no affine map, else as in training.
+
+    A function of (pairs, settings, seed): every method gets the same stacks.
+    """
+    settings = settings or InputSettings()
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    for start in range(0, len(pairs), batch):
+        rows = slice(start, start + batch)
+        images = torch.as_tensor(pairs.images[rows]).to(device)
+        motion = torch.as_tensor(pairs.motion[rows])
+        parts.append(_acquired(images, motion, pairs, settings, generator).cpu())
+    return torch.cat(parts)
+
+
+def _acquired(images: Tensor, motion: Tensor, pairs: HeartPairs, settings: InputSettings,
+              generator: torch.Generator | None = None) -> Tensor:
+    """HR images (N, X, Y, Z) -> LR stacks (N, X, Y, Z/K): acquisition, breath-holds, noise."""
+    stacks = acquire(images.float(), pairs.spacing, pairs.factor, settings.sigma_mm)
+    moves = [motion] if settings.natural else []
+    if settings.motion is not None:
+        extra = random_motion(len(stacks), stacks.shape[3], settings.motion, generator=generator)
+        moves.append(extra.to(motion.device, motion.dtype))
+    if moves:
+        stacks = shift_slices(stacks, sum(moves).to(stacks.device), pairs.spacing)
+    if settings.noise > 0:
+        draw = torch.rand(len(stacks), generator=generator)[:, None, None, None].to(stacks.device)
+        device = stacks.device if generator is None else "cpu"
+        noise = torch.randn(stacks.shape, generator=generator, device=device).to(stacks.device)
+        stacks = stacks + settings.noise * draw * noise
+    return stacks
+
+
+def train_network(
+    network: nn.Module,
+    pairs: HeartPairs,
+    loss: ACNNLoss | None = None,
+    *,
+    task: str = "seg",
+    inputs: InputSettings | None = None,
+    epochs: int = 30,
+    batch: int = 8,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 5e-6,
+    schedule: str = "one-cycle",
+    seed: int = 0,
+    validation: HeartPairs | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = True,
+    progress: bool = True,
+    device: torch.device | str | None = None,
+) -> History:
+    """Train any network that maps LR stacks (N, 1, X, Y, Z/K) to the HR grid (N, C, X, Y, Z); in place.
+
+    Parameters
+    ----------
+    network : `SubPixelNet`, a baseline, or another's
+    pairs : `HeartPairs`
+    loss : `ACNNLoss`; None: the pixel term alone
+    task : "seg" (target: label maps, eq. 1) or "sr" (target: the HR image, eq. 2)
+    inputs : `InputSettings`
+    epochs, batch, learning_rate, weight_decay, schedule : supplement of the paper where it says so
+    seed : of order, augmentation, noise (the weights are the network's)
+    validation : pairs whose Dice (seg) or mean absolute error (sr) goes into the history five times in the run
+    checkpoint, resume, progress, device : see `shapelab.training.fit`
+
+    Returns
+    -------
+    history : loss, pixel, prior (where used), and val columns
+    """
+    if task not in ("seg", "sr"):
+        raise UsageError(f"task: found {task!r}; expected 'seg' or 'sr'")
+    loss, inputs = loss or ACNNLoss(), inputs or InputSettings()
+    device = torch.device(device or best_device())
+    network.to(device)
+    held_out = None if validation is None else lr_stacks(validation, inputs, seed=seed)
+
+    def step(rows: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+        images, labels, motion = rows
+        if inputs.affine is not None:
+            images, labels = random_affine_pair(images.float(), labels, pairs.spacing, inputs.affine)
+        stacks = _acquired(images, motion, pairs, inputs)
+        output = network(stacks[:, None])
+        return loss(output, labels if task == "seg" else images.float()[:, None])
+
+    def validate(_: nn.Module) -> dict[str, float]:
+        if held_out is None:
+            return {}
+        if task == "sr":
+            made = predict_images(network, held_out)
+            return {"val error": float(np.abs(made - validation.images.astype(np.float32)).mean())}
+        made = torch.from_numpy(predict_labels(network, held_out))
+        n_classes = int(pairs.n_classes)
+        return {"val dice": float(dice_scores(made, torch.as_tensor(validation.labels), n_classes).mean())}
+
+    settings = FitSettings(learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule,
+                           validate_every=max(1, epochs // 5))
+    identity = {"network": f"{type(network).__name__} {_config_of(network)}", "task": task,
+                "inputs": asdict(inputs), "prior": [loss.weight, loss.scale],
+                "pairs": checksum({"images": pairs.images, "labels": pairs.labels, "motion": pairs.motion}),
+                "initial weights": checksum(network.state_dict())}
+    batches = Batches(pairs.images, pairs.labels, pairs.motion, batch_size=batch, seed=seed)
+    return fit(step, network, batches, epochs, settings=settings,
+               validate=validate if held_out is not None else None, checkpoint=checkpoint, resume=resume,
+               identity=identity, seed=seed, device=device, progress=progress)
+
+
+def seeded(build, seed: int) -> nn.Module:
+    """`build()` with its initial weights a function of `seed`, without touching torch's global generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+@torch.inference_mode()
+def predict_probabilities(network: nn.Module, stacks: Tensor | np.ndarray, batch: int = 8) -> np.ndarray:
+    """LR stacks (N, X, Y, Z/K) -> probabilities (N, C, X, Y, Z) float32."""
+    return np.concatenate([o.float().softmax(1).cpu().numpy() for o in _outputs(network, stacks, batch)])
+
+
+@torch.inference_mode()
+def predict_labels(network: nn.Module, stacks: Tensor | np.ndarray, batch: int = 8) -> np.ndarray:
+    """LR stacks (N, X, Y, Z/K) -> channel numbers (N, X, Y, Z) uint8."""
+    return np.concatenate([o.argmax(1).to(torch.uint8).cpu().numpy() for o in _outputs(network, stacks, batch)])
+
+
+@torch.inference_mode()
+def predict_images(network: nn.Module, stacks: Tensor | np.ndarray, batch: int = 8) -> np.ndarray:
+    """LR stacks (N, X, Y, Z/K) -> HR images (N, X, Y, Z) float32."""
+    return np.concatenate([o[:, 0].float().cpu().numpy() for o in _outputs(network, stacks, batch)])
+
+
+def _outputs(network: nn.Module, stacks, batch: int):
+    network.eval()
+    parameter = next(network.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    stacks = torch.as_tensor(stacks)
+    for part in stacks.split(batch):
+        with autocast(device):
+            yield network(part.to(device).float()[:, None])
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+
+#: kind -> (class of the config, class of the network); `shapelab.models.baselines` adds its own.
+KINDS: dict[str, tuple[type, type]] = {"subpixel": (SubPixelConfig, SubPixelNet)}
+
+
+def _config_of(network: nn.Module) -> Any:
+    config = getattr(network, "config", None)
+    return asdict(config) if is_dataclass(config) else None
+
+
+def save_network(folder: str | Path, network: nn.Module, *, task: str = "seg", scheme: LabelScheme = CARDIAC,
+                 metadata: dict[str, Any] | None = None, half: bool = False) -> Path:
+    """Write `model.json` and the weights beside it (safetensors); the JSON is put in place last.
+
+    half : store weights as fp16, half the size (they are used as fp32)
+    """
+    kind = next((k for k, (_, cls) in KINDS.items() if type(network) is cls), None)
+    if kind is None:
+        known = [c.__name__ for _, c in KINDS.values()]
+        raise UsageError(f"network: found {type(network).__name__}; expected one of {known}")
+    folder = Path(folder)
+    tensors = {k: v.half() if half and v.is_floating_point() else v for k, v in network.state_dict().items()}
+    weights = f"weights-{checksum(tensors)}.safetensors"
+    write_tensors(folder / weights, tensors)
+    text = json.dumps({"kind": kind, "task": task, "weights": weights, "config": _config_of(network),
+                       "scheme": asdict(scheme),
+                       "metadata": {**(metadata or {}), "shapelab": __version__, **describe()}}, indent=1)
+    with atomic_write(folder / FILE) as temporary:
+        temporary.write_text(text + "\n")
+    for old in folder.glob("weights-*.safetensors"):
+        if old.name != weights:
+            old.unlink(missing_ok=True)
+    return folder
+
+
+def load_network(folder: str | Path, device: torch.device | str | None = None) -> nn.Module:
+    """Read what `save_network` wrote: the network in evaluation mode, with `task`, `scheme`, `metadata` set on it.
+
+    DataError naming the file if it is missing, damaged, of an unknown kind, or does not fit its config.
+    """
+    file = Path(folder) / FILE
+    todo = "Save the network again (shapelab.models.acnn.save_network)."
+    if not file.is_file():
+        raise DataError(file, "no such file", "the description of a saved network", todo)
+    try:
+        text = json.loads(file.read_text())
+        config_class, network_class = KINDS[text["kind"]]
+        network = network_class(config_class(**text["config"]))
+        scheme = LabelScheme(text["scheme"]["name"], tuple(Structure(**s) for s in text["scheme"]["structures"]))
+        weights, task = file.parent / text["weights"], text["task"]
+    except (ValueError, KeyError, TypeError, UsageError) as error:
+        raise DataError(file, f"a damaged description ({type(error).__name__}: {error})",
+                        f"JSON with kind (one of {list(KINDS)}), task, weights, config, scheme", todo) from error
+    tensors, _ = read_tensors(weights)
+    try:
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+    except RuntimeError as error:
+        found = f"weights that do not fit ({' '.join(str(error).split())})"
+        raise DataError(weights, found, f"those of {text['config']}", todo) from error
+    network.to(torch.device(device or best_device())).eval()
+    network.task, network.scheme, network.metadata = task, scheme, text.get("metadata", {})
+    return network

@@ -1,0 +1,364 @@
+"""Segmentation at a scan's native slices: a 2-D U-Net that also sees the neighbouring slices.
+
+The grids of the ACNN work need to know where the heart is and how it lies. A scan from the clinic says neither, so
+this network takes slices as they come, at one in-plane spacing, and finds the heart by itself in two passes: a wide
+field about the middle of the image, then a closer one about the heart it found.
+
+Not from the paper. Choices are for a small computer: full resolution is folded into channels at once (2 x 2 pixels, as
+the sub-pixel layer of ACNN's Fig. 2 the other way round), so that every convolution works at half resolution or less;
+on one core a training step takes 16 ms a slice of 112 x 112, against 30 ms for a plain U-Net of equal size.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor, nn
+
+from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
+from shapelab.data.subject import Subject
+from shapelab.device import autocast, best_device
+from shapelab.errors import DataError, UsageError
+from shapelab.files import atomic_write
+from shapelab.grid import Grid, from_grid, to_grid, to_unit_range
+from shapelab.losses import cross_entropy, soft_dice_loss
+from shapelab.phantoms.randomise import Randomisation, randomise
+from shapelab.profiles import current_profile
+from shapelab.training import Batches, FitSettings, History, checksum, fit, read_tensors, write_tensors
+
+STEP_MM = 10.0  # a neighbour is the slice about this far away: the next one in most stacks, the second next at 5 mm
+
+
+@dataclass(frozen=True)
+class NativeConfig:
+    """Numbers of the network and of its training."""
+
+    spacing: float = 1.6             # mm, in plane; ACDC has 1.37 to 1.88, few below
+    size: int = 112                  # pixels of a training image: 179 mm, room for the largest heart (150 mm)
+    first: int = 160                 # pixels of the first pass: 256 mm about the image's middle
+    second: int = 128                # pixels of the second, about the heart
+    widths: tuple[int, ...] = (32, 64, 128, 160)   # channels at 1/2, 1/4, 1/8, 1/16
+    n_classes: int = 4
+    batch: int = 32
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-5
+    slices: int = 36_000             # training images, each drawn anew
+    hearts: int = 500                # phantom patients, ED and ES each
+    strength: Randomisation = field(default_factory=Randomisation)
+
+    def __post_init__(self):
+        if isinstance(self.strength, Mapping):
+            object.__setattr__(self, "strength", Randomisation(**self.strength))
+        object.__setattr__(self, "widths", tuple(int(w) for w in self.widths))
+        step = 2 ** len(self.widths)
+        for name in ("size", "first", "second"):
+            if getattr(self, name) % step or getattr(self, name) < 1:
+                raise UsageError(f"NativeConfig: found {name}={getattr(self, name)}; expected a multiple of {step}")
+
+    @classmethod
+    def profile(cls, name: str | None = None, **changes) -> NativeConfig:
+        """The numbers of a profile, some of them changed."""
+        numbers: dict[str, dict[str, Any]] = {
+            "quick": {},
+            "full": {"widths": (64, 128, 192, 256), "slices": 600_000, "hearts": 2000},
+            "paper": {"widths": (64, 128, 192, 256), "slices": 600_000, "hearts": 2000},
+        }
+        return replace(cls(**numbers[current_profile(name)]), **changes)
+
+
+class NativeNet(nn.Module):
+    """(N, 3, X, Y) slice above, slice, slice below in [0, 1] -> logits (N, n_classes, X, Y). X, Y multiples of 16."""
+
+    def __init__(self, config: NativeConfig):
+        super().__init__()
+        self.config = config
+        w = config.widths
+        self.down = nn.ModuleList(_block(i, o) for i, o in zip((3 * 4, *w), w))
+        self.up = nn.ModuleList(_block(w[k] + w[k - 1], w[k - 1]) for k in range(len(w) - 1, 0, -1))
+        self.out = nn.Conv2d(w[0], 4 * config.n_classes, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)  # (N, 12, X / 2, Y / 2)
+        passed = []
+        for level, block in enumerate(self.down):
+            x = block(F.max_pool2d(x, 2) if level else x)
+            passed.append(x)
+        passed.pop()
+        for block in self.up:
+            x = block(torch.cat([F.interpolate(x, scale_factor=2), passed.pop()], 1))
+        return F.pixel_shuffle(self.out(x), 2)
+
+
+def _block(n_in: int, n_out: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for i in (n_in, n_out):
+        layers += [nn.Conv2d(i, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+@dataclass(frozen=True, eq=False)
+class SliceData:
+    """Slices of many stacks on one in-plane grid, what the network learns from.
+
+    images : (S, X, Y) uint8, 255 for 1
+    tissues : (S, X, Y) uint8, integers of BIVENTRICULAR; an RV wall that nobody outlined is 0
+    around : (S, 3) row of the slice above, the slice itself, the slice below; -1 where the stack ends
+    stack : (S,) number of the stack a slice is from; slices of a stack follow each other
+    distances : (stacks,) mm between slices
+    """
+
+    images: np.ndarray
+    tissues: np.ndarray
+    around: np.ndarray
+    stack: np.ndarray
+    distances: np.ndarray
+
+    @classmethod
+    def of_stacks(cls, images: list[np.ndarray], tissues: list[np.ndarray], distances: list[float]) -> SliceData:
+        """From stacks (X, Y, Z), images in [0, 1], and the distances (mm) of their slices."""
+        around, start = [], 0
+        for image, dz in zip(images, distances, strict=True):
+            around.append(np.where((rows := neighbours(image.shape[2], dz)) >= 0, rows + start, -1))
+            start += image.shape[2]
+        as_bytes = [np.rint(255 * np.clip(i, 0, 1)).astype(np.uint8) for i in images]
+        parts = (as_bytes, [t.astype(np.uint8) for t in tissues])
+        first = (np.ascontiguousarray(np.concatenate([np.moveaxis(a, 2, 0) for a in part])) for part in parts)
+        stack = np.repeat(np.arange(len(images)), [i.shape[2] for i in images])
+        return cls(*first, np.concatenate(around), stack, np.asarray(distances, dtype=float))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, X, Y) float32 in [0, 1] and tissues (N, 3, X, Y) uint8; zeros beyond a stack's ends."""
+        around = self.around[np.asarray(rows)]
+        there = torch.from_numpy(around >= 0)[:, :, None, None]
+        images = torch.from_numpy(self.images[around]) * there
+        return images.float() / 255, torch.from_numpy(self.tissues[around]) * there
+
+
+def neighbours(n: int, distance_mm: float) -> np.ndarray:
+    """(n, 3) numbers of the slice about 10 mm above, the slice, and the one below; -1 where there is none."""
+    step = max(1, round(STEP_MM / distance_mm))
+    rows = np.arange(n)[:, None] + np.array([-step, 0, step])
+    return np.where((rows >= 0) & (rows < n), rows, -1)
+
+
+def train_native(
+    data: SliceData, config: NativeConfig, *, stack_loss: Callable | None = None, whole_stacks: bool = False,
+    checkpoint: str | Path | None = None, seed: int = 0, progress: bool = True, device=None, about: str = "",
+) -> tuple[NativeSegmenter, History]:
+    """Train the network on slices, each randomised anew (`shapelab.phantoms.randomise`), and return it.
+
+    Parameters
+    ----------
+    data : slices with their labels
+    config : numbers; `config.slices` images are shown in all
+    stack_loss : (logits (Z, C, X, Y), labels (Z, X, Y), slice distance in mm) of one stack -> a further term, weighted;
+        its mean over the batch's stacks is added. Needs `whole_stacks`
+    whole_stacks : batches are stacks, about `config.batch` slices, each stack moved as one; else slices of many stacks
+    checkpoint : folder; a killed run goes on from there to the same weights
+    about : where the data are from; kept beside the weights
+
+    The loss is cross-entropy + soft Dice, the latter over the whole batch, since many slices lack a structure.
+    """
+    torch.manual_seed(seed)
+    network = NativeNet(config).to(memory_format=torch.channels_last)
+    epochs = max(1, round(config.slices / len(data)))
+    stacks = len(data.distances)
+    if stack_loss is not None and not whole_stacks:
+        raise UsageError("train_native: found stack_loss without whole_stacks; expected both")
+    batches = Batches(np.arange(stacks if whole_stacks else len(data)), seed=seed,
+                      batch_size=max(1, round(config.batch * stacks / len(data))) if whole_stacks else config.batch)
+    target = torch.device(device or best_device())
+
+    def step(chosen: Tensor) -> dict[str, Tensor]:
+        rows = chosen.cpu().numpy()
+        if whole_stacks:
+            rows = np.concatenate([np.flatnonzero(data.stack == s) for s in rows])
+        numbers = torch.from_numpy(data.stack[rows])
+        images, tissues = (t.to(target) for t in data.take(rows))
+        drawn = int(torch.randint(2**31, (1,)))
+        with torch.no_grad(), torch.autocast(target.type, enabled=False):
+            images, labels = randomise(images, tissues, config.spacing, config.size, config.strength, drawn,
+                                       numbers if whole_stacks else None)
+        labels[labels >= config.n_classes] = 0  # the RV's wall is background
+        logits = network(images).float()
+        whole = logits.transpose(0, 1).flatten(1)[None, :, :, None]  # the batch as one image
+        losses = {"ce": cross_entropy(logits, labels), "dice": soft_dice_loss(whole, labels.view(1, -1, 1))}
+        if stack_loss is not None:
+            of = [(numbers == s).to(target) for s in numbers.unique()]
+            terms = [stack_loss(logits[o], labels[o], float(data.distances[int(s)]))
+                     for o, s in zip(of, numbers.unique(), strict=True)]
+            losses["prior"] = torch.stack(terms).mean()
+        return losses
+
+    history = fit(
+        step, network, batches, epochs, checkpoint=checkpoint, seed=seed, device=target, progress=progress,
+        settings=FitSettings(learning_rate=config.learning_rate, weight_decay=config.weight_decay,
+                             schedule="one-cycle", clip=5.0),
+        identity={"config": asdict(config), "data": checksum({"i": data.images, "t": data.tissues}),
+                  "stacks": whole_stacks, "prior": stack_loss is not None},
+    )
+    return NativeSegmenter(network, config, metadata={"data": about, "epochs": epochs, "slices": len(data)}), history
+
+
+# ----------------------------------------------------------------------------------------------------------- inference
+
+
+class NativeSegmenter:
+    """A trained network and how it is used on a scan: two passes, the largest piece of each structure, own voxels."""
+
+    FILE = "model.json"
+    KIND = "native"
+
+    def __init__(self, network: NativeNet, config: NativeConfig, scheme: LabelScheme = CARDIAC,
+                 metadata: Mapping[str, Any] | None = None):
+        if scheme.n_classes != config.n_classes:
+            raise UsageError(f"NativeSegmenter: found scheme {scheme.name!r} of {scheme.n_classes} classes; expected "
+                             f"{config.n_classes}, as the network has")
+        self.network, self.config, self.scheme, self.metadata = network, config, scheme, dict(metadata or {})
+
+    @torch.inference_mode()
+    def probabilities(self, image: np.ndarray, distance_mm: float, turns: tuple[float, ...] = (0.0,)) -> np.ndarray:
+        """Probabilities (C, X, Y, Z) float32 of a stack (X, Y, Z) in [0, 1] at the network's in-plane spacing.
+
+        distance_mm : of the slices
+        turns : degrees; the mean over the stack turned by each
+        """
+        rows = neighbours(image.shape[2], distance_mm)
+        device = next(self.network.parameters()).device
+        slices = torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, 2, 0), dtype=np.float32)).to(device)
+        slices = torch.cat([slices, torch.zeros_like(slices[:1])])  # row -1: no neighbour
+        stack = slices[torch.from_numpy(rows)]
+        self.network.eval()
+        total = torch.zeros(())
+        for turn in turns:
+            with autocast(device):
+                logits = self.network(_turned(stack, turn))
+            total = total + _turned(logits.float().softmax(1), -turn)
+        return np.ascontiguousarray((total / len(turns)).permute(1, 2, 3, 0).cpu().numpy())
+
+    def predict(self, image: np.ndarray, spacing, turns: tuple[float, ...] = (-12.0, 0.0, 12.0)) -> np.ndarray:
+        """Label map (X, Y, Z) uint8, integers of the scheme, of a short-axis stack in its own voxels.
+
+        Parameters
+        ----------
+        image : (X, Y, Z) intensities of any unit, slices along the last axis
+        spacing : (3,) mm
+        turns : see `probabilities`; the second pass alone
+
+        Returns
+        -------
+        a label map; empty where no heart was found
+        """
+        image = np.asarray(image, dtype=np.float32)
+        spacing = np.asarray(spacing, dtype=float)
+        subject = Subject("scan", self.scheme, image=image, affine=np.diag([*spacing, 1.0]))
+        middle = (np.array(image.shape) - 1) / 2 * spacing
+        label, _ = self._one_pass(subject, middle, self.config.first, (0.0,))
+        place = heart_centre(label, spacing)
+        if place is None:
+            return label
+        label, _ = self._one_pass(subject, [*place, middle[2]], self.config.second, turns)
+        return label
+
+    def _one_pass(self, subject: Subject, middle, pixels: int, turns) -> tuple[np.ndarray, np.ndarray]:
+        """Label map on the scan's own voxels, and the probabilities on the grid."""
+        dz = float(subject.spacing[2])
+        grid = Grid((pixels, pixels, subject.shape[2]), (self.config.spacing, self.config.spacing, dz))
+        sample = to_grid(subject, grid, centre=middle)
+        soft = self.probabilities(to_unit_range(sample.image), dz, turns)
+        return keep_largest(from_grid(soft, sample.transform)), soft
+
+    def save(self, folder: str | Path, half: bool = False) -> Path:
+        """Write `model.json` and the weights beside it (safetensors); the JSON last, so that they belong together.
+
+        half : store weights as fp16, half the size (they are used as fp32)
+        """
+        folder = Path(folder)
+        tensors = {k: v.half() if half and v.is_floating_point() else v for k, v in self.network.state_dict().items()}
+        weights = f"weights-{checksum(tensors)}.safetensors"
+        write_tensors(folder / weights, tensors)
+        text = json.dumps({"kind": self.KIND, "weights": weights, "config": asdict(self.config),
+                           "scheme": asdict(self.scheme), "metadata": self.metadata}, indent=1)
+        with atomic_write(folder / self.FILE) as temporary:
+            temporary.write_text(text + "\n")
+        for old in folder.glob("weights-*.safetensors"):
+            if old.name != weights:
+                old.unlink(missing_ok=True)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path, device: torch.device | str | None = None) -> NativeSegmenter:
+        """Read what `save` wrote. DataError naming the file if it is missing, damaged or does not fit its config."""
+        file = Path(folder) / cls.FILE
+        todo = "Save the network again (NativeSegmenter.save)."
+        if not file.is_file():
+            raise DataError(file, "no such file", "the description of a saved network", todo)
+        try:
+            text = json.loads(file.read_text())
+            if text["kind"] != cls.KIND:
+                raise ValueError(f"kind {text['kind']!r}")
+            config = NativeConfig(**text["config"])
+            scheme = LabelScheme(text["scheme"]["name"], tuple(Structure(**s) for s in text["scheme"]["structures"]))
+            weights = file.parent / text["weights"]
+            network = NativeNet(config)
+        except (ValueError, KeyError, TypeError, UsageError) as error:
+            raise DataError(file, f"a damaged description ({type(error).__name__}: {error})",
+                            f"JSON with kind {cls.KIND!r}, weights, config, scheme", todo) from error
+        tensors, _ = read_tensors(weights)
+        try:
+            network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+        except RuntimeError as error:
+            raise DataError(weights, f"weights that do not fit ({' '.join(str(error).split())})",
+                            f"those of {config}", todo) from error
+        network = network.to(torch.device(device or best_device()), memory_format=torch.channels_last).eval()
+        return cls(network, config, scheme, text.get("metadata", {}))
+
+
+def _turned(stack: Tensor, degrees: float) -> Tensor:
+    """Rotate images (N, C, X, Y) about their middle, linear, zeros outside."""
+    if degrees == 0:
+        return stack
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    matrix = torch.tensor([[[c, -s, 0], [s, c, 0]]], dtype=stack.dtype, device=stack.device)
+    where = F.affine_grid(matrix.expand(len(stack), -1, -1), list(stack.shape), align_corners=False)
+    return F.grid_sample(stack, where, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def heart_centre(label: np.ndarray, spacing) -> np.ndarray | None:
+    """In-plane centre (x, y) mm of the box of a label map's structures; None where it is empty."""
+    found = np.argwhere(label.any(2))
+    return None if len(found) == 0 else (found.min(0) + found.max(0)) / 2 * np.asarray(spacing)[:2]
+
+
+def keep_largest(label: np.ndarray) -> np.ndarray:
+    """Keep the largest piece of the LV (cavity and wall together), and of the RV the largest and what in a slice is at
+    least a fifth of it; the rest becomes background. Pieces touch along edges and corners, through the plane too.
+
+    label : (X, Y, Z) integers of CARDIAC
+    """
+    out = label.copy()
+    pieces, n = ndimage.label(label >= 2, np.ones((3, 3, 3)))
+    if n > 1:
+        size = np.bincount(pieces.ravel())
+        size[0] = 0
+        out[(pieces != size.argmax()) & (label >= 2)] = 0
+    pieces, n = ndimage.label(label == 1, np.ones((3, 3, 3)))
+    if n > 1:
+        size = np.bincount(pieces.ravel())
+        size[0] = 0
+        out[(label == 1) & (size < 0.2 * size.max())[pieces]] = 0
+    return out

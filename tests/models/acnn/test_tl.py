@@ -1,0 +1,438 @@
+"""The predictor against Table IV of the paper, the three stages of the T-L network, and its shape space."""
+
+import copy
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from shapelab.augment import AffineRanges
+from shapelab.data.scheme import CARDIAC
+from shapelab.errors import DataError, UsageError
+from shapelab.latent.space import ShapeSpace
+from shapelab.losses import onehot
+from shapelab.models.acnn import AEConfig, Autoencoder, train_autoencoder
+from shapelab.models.acnn.predictor import (
+    ContrastRanges,
+    Predictor,
+    PredictorConfig,
+    augment_pairs,
+    measure_image_statistics,
+    random_contrast,
+    thick_slices,
+)
+from shapelab.models.acnn.tl import (
+    TLNetwork,
+    TLSpace,
+    distance,
+    joint_losses,
+    principal_axes,
+    respell,
+    train_tl_network,
+)
+from shapelab.training import CHECKPOINT, FitSettings
+
+GRID = {"shape": (24, 24, 12), "spacing": (6.0, 6.0, 10.0)}
+AE = AEConfig(**GRID, widths=(8, 8, 16), bottleneck=24, code=8, epochs=6, learning_rate=5e-3, batch=4)
+TINY = PredictorConfig(**GRID, widths=(8, 8, 16, 16), last=8, code=8, epochs=5, joint_epochs=3, batch=4)
+STILL = {
+    "affine": AffineRanges((0, 0, 0), 0, 0, 0, (0, 0, 0)),
+    "contrast": ContrastRanges(0, 0, 0, 0),
+    "noise": 0.0,
+    "thick": 0.0,
+}
+QUIET = {"progress": False, "device": "cpu"}
+
+
+def hearts(n=12, shape=(24, 24, 12), seed=0):
+    """Images and label maps with two factors: size of the LV and thickness of its wall."""
+    rng = np.random.default_rng(seed)
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, s) for s in shape], indexing="ij")
+    out = np.zeros((n, *shape), np.uint8)
+    for label, (size, wall) in zip(out, rng.uniform((0.3, 0.1), (0.5, 0.25), (n, 2))):
+        left = np.sqrt((x - 0.15) ** 2 + y**2 + (0.6 * z) ** 2)
+        label[np.sqrt((x + 0.35) ** 2 + y**2 + (0.6 * z) ** 2) < 0.45] = 1
+        label[left < size + wall] = 2
+        label[left < size] = 3
+    images = np.array([0.1, 0.7, 0.3, 0.9])[out] + 0.02 * rng.standard_normal(out.shape)
+    return images.clip(0, 1).astype(np.float16), out
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return train_autoencoder(hearts()[1], AE, seed=0, **QUIET)[0]
+
+
+@pytest.fixture(scope="module")
+def trained(shapes):
+    return train_tl_network(*hearts(), TINY, autoencoder=shapes, seed=0, data="test hearts", **QUIET)
+
+
+# ---------------------------------------------------------------------------------------------------------- Table IV
+
+
+def test_the_paper_profile_is_table_iv():
+    config = PredictorConfig.profile("paper")
+    assert (config.shape, config.spacing, config.cells) == ((120, 120, 60), (1.25, 1.25, 2.0), (15, 15, 8))
+    assert (config.batch, config.learning_rate, config.schedule) == (8, 1e-3, "constant")
+    model = Predictor(config)
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv3d)]
+    cube, one, two = (3, 3, 3), (1, 1, 1), (2, 2, 2)
+    assert [(m.out_channels, m.kernel_size, m.stride) for m in convolutions] == [
+        (32, cube, one),
+        (32, cube, one),
+        (64, cube, two),
+        (64, cube, one),
+        (128, cube, two),
+        (128, cube, one),
+        (256, cube, two),
+        (1, cube, one),
+    ]
+    assert [(m.in_features, m.out_features) for m in model.modules() if isinstance(m, nn.Linear)] == [(1800, 64)]
+    # "each convolution layer, except the last one, is followed by batch-normalisation"; each by a ReLU
+    assert sum(isinstance(m, nn.BatchNorm3d) for m in model.modules()) == 7
+    assert sum(isinstance(m, nn.ReLU) for m in model.modules()) == 7       # the last one's is in forward
+    assert convolutions[-1].bias is not None and all(m.bias is None for m in convolutions[:-1])
+
+
+def test_the_paper_profile_has_as_many_parameters_as_counted_by_hand():
+    cube = 27
+    s1 = cube * (1 * 32 + 32 * 32)
+    s2 = cube * (32 * 64 + 64 * 64)
+    s3 = cube * (64 * 128 + 128 * 128)
+    s4 = cube * (128 * 256 + 256 * 1) + 1
+    norms = 2 * (32 + 32 + 64 + 64 + 128 + 128 + 256)
+    code = 15 * 15 * 8 * 64 + 64
+    assert s1 + s2 + s3 + s4 + norms + code == 1_866_273
+    assert sum(p.numel() for p in Predictor(PredictorConfig.profile("paper")).parameters()) == 1_866_273
+
+
+def test_the_paper_profile_has_table_ivs_shapes_at_each_scale():
+    model = Predictor(PredictorConfig.profile("paper")).eval().to("meta")
+    seen = []
+    for layer in [*model.features, model.last, model.to_code]:
+        layer.register_forward_hook(lambda _, __, out: seen.append(tuple(out.shape[1:])))
+    model(torch.zeros(1, 120, 120, 60, device="meta"))
+    s1, s2, s3, s4 = (120, 120, 60), (60, 60, 30), (30, 30, 15), (15, 15, 8)
+    assert seen[:4] == [(32, *s1), (32, *s1), (64, *s2), (64, *s2)]
+    assert seen[4:] == [(128, *s3), (128, *s3), (256, *s4), (1, *s4), (64,)]
+
+
+@pytest.mark.parametrize("name", ["quick", "full", "paper"])
+def test_every_profile_feeds_its_codes_and_fits_its_autoencoder(name):
+    config = PredictorConfig.profile(name)
+    assert np.prod(config.cells) * config.last >= config.code
+    with torch.device("meta"):
+        network = TLNetwork(Autoencoder(AEConfig.profile(name)), Predictor(config)).eval()
+    images = torch.zeros(2, *config.shape, device="meta")
+    assert network.predict(images).shape == (2, 64)
+    assert network.predict(images[:, None]).shape == (2, 64)
+    assert network(images).shape == (2, 4, *config.shape)
+
+
+def test_config_comes_back_from_json_and_changes_by_name():
+    config = PredictorConfig.profile("full", noise=0.1, contrast=ContrastRanges(gain=0.1))
+    assert PredictorConfig(**json.loads(json.dumps(asdict(config)))) == config and config.noise == 0.1
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"shape": (24, 24)}, "a shape of three"),
+    ({"widths": (8, 8, 8)}, "four widths"),
+    ({"code": 0}, "at least one of everything"),
+    ({"thick": 1.5}, "found thick 1.5"),
+    ({"factor": 5}, r"PredictorConfig.factor: found 5; expected a divisor of 12"),
+    ({"contrast": {"gain": 1.0}}, "gain below 1"),
+])  # fmt: skip
+def test_wrong_numbers_are_named(changes, words):
+    with pytest.raises(UsageError, match=words):
+        replace(TINY, **changes)
+
+
+def test_networks_of_different_grids_do_not_go_together():
+    with pytest.raises(UsageError, match="TLNetwork: found a predictor for 24x24x12 .* 8 codes, an autoencoder .* 9"):
+        TLNetwork(Autoencoder(replace(AE, code=9)), Predictor(TINY))
+
+
+# ---------------------------------------------------------------------------------------------------------- the images
+
+
+def test_contrast_without_ranges_changes_nothing_and_keeps_the_dark_dark():
+    images = torch.rand(3, 6, 5, 4)
+    images[:, 0] = 0
+    assert torch.allclose(random_contrast(images, ContrastRanges(0, 0, 0, 0)), images)
+    changed = random_contrast(images, ContrastRanges(), torch.Generator().manual_seed(0))
+    again = random_contrast(images, ContrastRanges(), torch.Generator().manual_seed(0))
+    assert torch.equal(changed, again) and not changed[:, 0].any() and not torch.allclose(changed, images, atol=0.05)
+
+
+def test_contrast_keeps_the_order_of_intensities_where_there_is_no_bias_field():
+    images = torch.linspace(0.01, 1, 60).reshape(1, 5, 4, 3)
+    changed = random_contrast(images, ContrastRanges(bias=0), torch.Generator().manual_seed(1))
+    assert (changed.ravel().diff() > 0).all()
+
+
+def test_thick_slices_keep_what_is_constant_and_linear_through_the_plane():
+    flat = torch.full((1, 2, 2, 12), 0.5)
+    assert torch.allclose(thick_slices(flat, (1, 1, 2.0), 3), flat, atol=1e-6)
+    ramp = torch.arange(48.0).expand(1, 2, 2, 48)
+    # symmetric weights leave a ramp alone, away from the ends (4 mm = 2 planes)
+    assert torch.allclose(thick_slices(ramp, (1, 1, 2.0), 4)[..., 12:-12], ramp[..., 12:-12], atol=1e-3)
+
+
+def test_augmented_pairs_stay_pairs():
+    images, labels = (torch.from_numpy(a) for a in hearts(4))
+    same_x, same_y = augment_pairs(images, labels, replace(TINY, **STILL))
+    assert torch.equal(same_y, labels) and torch.allclose(same_x, images.float(), atol=1e-3)
+    torch.manual_seed(0)
+    x, y = augment_pairs(images, labels, replace(TINY, **{**STILL, "affine": AffineRanges()}))
+    assert not torch.equal(y, labels)
+    for value, intensity in enumerate((0.1, 0.7, 0.3, 0.9)):        # each tissue kept its intensity where it moved to
+        assert float(x[y == value].median()) == pytest.approx(intensity, abs=0.05)
+
+
+# ---------------------------------------------------------------------------------------------------------- training
+
+
+def test_distance_by_hand():
+    a, b = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [3.0, 4.0]])
+    assert distance(a, b).item() == pytest.approx((4 + 25) / 2)
+
+
+def test_the_joint_step_sends_both_gradients_to_the_encoder():
+    torch.manual_seed(0)
+    network = TLNetwork(Autoencoder(AE), Predictor(TINY))
+    images, labels = (torch.from_numpy(a) for a in hearts(4))
+
+    def gradients(loss):
+        network.zero_grad()
+        loss.backward(retain_graph=True)
+        parts = {"encoder": network.autoencoder.encoder, "decoder": network.autoencoder.decoder,
+                 "predictor": network.predictor}  # fmt: skip
+        return {k: torch.cat([torch.zeros_like(p).ravel() if p.grad is None else p.grad.ravel()
+                              for p in part.parameters()]) for k, part in parts.items()}  # fmt: skip
+
+    lx, lh = joint_losses(network, images.float(), labels, labels)
+    by_x, by_h, both = gradients(lx), gradients(lh), gradients(lx + 0.5 * lh)
+    assert by_x["encoder"].any() and by_h["encoder"].any()
+    assert not by_h["decoder"].any() and not by_x["predictor"].any()
+    assert torch.allclose(both["encoder"], by_x["encoder"] + 0.5 * by_h["encoder"], atol=1e-5)
+    # L_h is that of clean maps: swapping labels moves L_x alone
+    other = joint_losses(network, images.float(), labels, (labels + 1) % 4)
+    assert not torch.isclose(other[0], lx) and torch.isclose(other[1], lh, rtol=1e-4)
+
+
+def test_each_stage_lowers_its_loss():
+    config = replace(TINY, **STILL, joint_epochs=8, joint_learning_rate=3e-3)
+    space, history = train_tl_network(*hearts(), config, autoencoder=AE, seed=0, **QUIET)
+    table = history.table
+    assert table["stage"].tolist() == [1] * 6 + [2] * 5 + [3] * 8 and history.table.index.tolist() == list(range(19))
+    for stage, column in ((1, "L_x"), (2, "L_h"), (3, "loss")):
+        values = table.loc[table["stage"] == stage, column].to_numpy()
+        assert values[-1] < values[0], (stage, values)
+    assert table.loc[table["stage"] == 2, "L_x"].isna().all() and space.metadata["weight of L_h"] > 0
+    last = table.iloc[-1]
+    assert last["loss"] == pytest.approx(last["L_x"] + space.metadata["weight of L_h"] * last["L_h"], rel=1e-5)
+
+
+def test_the_space_given_for_stage_1_is_not_changed(shapes, trained):
+    images, labels = hearts()
+    again = train_autoencoder(labels, AE, seed=0, **QUIET)[0]
+    assert np.array_equal(shapes.encode(labels), again.encode(labels))
+    assert not np.array_equal(trained[0].encode(labels), shapes.encode(labels))      # stage 3 has moved the encoder
+    assert trained[1].table["stage"].tolist() == [2] * 5 + [3] * 3
+    assert trained[0].metadata["data"] == "test hearts" and trained[0].metadata["n"] == 12
+
+
+def test_training_is_repeatable_and_validation_does_not_change_it(shapes, trained):
+    space, history = train_tl_network(*hearts(), TINY, autoencoder=shapes, validation=hearts(3, seed=1), **QUIET)
+    images, labels = hearts()
+    assert np.array_equal(space.encode_images(images), trained[0].encode_images(images))
+    assert np.array_equal(space.encode(labels), trained[0].encode(labels))
+    assert history.table[["val explained", "val dice"]].notna().sum().min() >= 2
+
+
+@pytest.mark.slow
+def test_it_reads_hearts_it_has_not_seen():
+    ae = replace(AE, epochs=60, principal_axes=True, affine=STILL["affine"])
+    config = replace(TINY, **STILL, epochs=40, joint_epochs=10, learning_rate=3e-3)
+    space, _ = train_tl_network(*hearts(32), config, autoencoder=ae, **QUIET)
+    images, labels = hearts(8, seed=1)
+    assert (space.segmentation_dice(images, labels).mean(0) > 0.75).all()
+    read, true = space.encode_images(images)[:, 0], space.encode(labels)[:, 0]
+    assert np.corrcoef(read, true)[0, 1] > 0.9
+
+
+class Killed(Exception):
+    """The power is gone."""
+
+
+@pytest.mark.parametrize("stage, at", [("predictor", 8), ("joint", 4)])
+def test_a_killed_run_resumes_to_the_same_bits(shapes, tmp_path, monkeypatch, stage, at):
+    from shapelab.models.acnn import tl
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole, _ = train_tl_network(*hearts(), TINY, autoencoder=shapes, **QUIET)
+        monkeypatch.setattr(tl, "FitSettings", lambda **o: FitSettings(**o, checkpoint_seconds=0))
+        calls, target = iter(range(1000)), {"predictor": "distance", "joint": "joint_losses"}[stage]
+        real = getattr(tl, target)
+
+        def dying(*args):
+            if next(calls) == at + (3 if stage == "joint" else 0):        # 3: those that find the weight of L_h
+                raise Killed
+            return real(*args)
+
+        monkeypatch.setattr(tl, target, dying)
+        with pytest.raises(Killed):
+            train_tl_network(*hearts(), TINY, autoencoder=shapes, checkpoint=tmp_path, **QUIET)
+        monkeypatch.setattr(tl, target, real)
+        assert (tmp_path / "2-predictor" / CHECKPOINT).is_file()
+        assert (tmp_path / "3-joint" / CHECKPOINT).is_file() == (stage == "joint")
+        resumed, history = train_tl_network(*hearts(), TINY, autoencoder=shapes, checkpoint=tmp_path, **QUIET)
+        assert len(history) == 8
+        for key, value in whole.model.state_dict().items():
+            assert torch.equal(value, resumed.model.state_dict()[key]), key
+        images, labels = hearts(3, seed=2)
+        assert np.array_equal(whole.encode_images(images), resumed.encode_images(images))
+        with pytest.raises(DataError, match=f"{CHECKPOINT}: found a checkpoint with images"):
+            train_tl_network(*hearts(seed=5), TINY, autoencoder=shapes, checkpoint=tmp_path, **QUIET)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_statistics_are_those_of_the_images():
+    model, images = Predictor(TINY), torch.from_numpy(hearts(6)[0])
+    measure_image_statistics(model, images)
+    first = model.features[0]
+    with torch.no_grad():
+        out = first[0](images.float()[:, None])
+    assert torch.allclose(first[1].running_mean, out.mean((0, 2, 3, 4)), atol=3e-3)
+    assert torch.allclose(first[1].running_var, out.var((0, 2, 3, 4)), rtol=0.03)
+    assert first[1].momentum == 0.1 and not model.training
+
+
+# --------------------------------------------------------------------------------------------------------- the space
+
+
+def test_it_is_a_shape_space_with_codes_from_images(trained):
+    space = trained[0]
+    images, labels = hearts(5)
+    assert isinstance(space, ShapeSpace) and space.n_codes == 8 and space.scheme == CARDIAC
+    assert space.grid.shape == (24, 24, 12)
+    codes = space.encode_images(images)
+    assert codes.shape == (5, 8) and codes.dtype == np.float32
+    assert np.allclose(space.encode_images(images, batch=2), codes, atol=1e-4)
+    assert np.array_equal(space.segment(images), space.decode(codes).argmax(1))
+    assert space.segmentation_dice(images, labels).shape == (5, 3)
+    with torch.no_grad():
+        own = space.model.predict(torch.from_numpy(images).float()).numpy()
+        label = space.model.encode(onehot(torch.from_numpy(labels), 4)).numpy()
+    assert np.allclose(own, codes, atol=1e-4) and np.allclose(label, space.encode(labels), atol=1e-4)
+    trained_codes = space.encode(hearts()[1])
+    assert np.allclose(space.mean, trained_codes.mean(0), atol=1e-4)
+    assert np.allclose(space.sigma, trained_codes.std(0), atol=1e-4)
+
+
+def test_respelling_changes_the_codes_and_not_the_shapes():
+    torch.manual_seed(0)
+    network = TLNetwork(Autoencoder(AE), Predictor(TINY)).eval()
+    images, labels = (torch.from_numpy(a) for a in hearts(2))
+    maps, axes = onehot(labels, 4), np.random.default_rng(0).normal(size=(8, 8))
+
+    def all_of():
+        codes, read = network.encode(maps), network.predict(images.float())
+        return codes.numpy(), read.numpy(), network.decode(codes), network(images.float())
+
+    with torch.no_grad():
+        before = all_of()
+        respell(network, axes)
+        after = all_of()
+    for one, other in zip(before[:2], after[:2]):
+        assert np.allclose(one @ axes, other, atol=1e-4)
+    for one, other in zip(before[2:], after[2:]):
+        assert torch.allclose(one, other, atol=1e-3)
+
+
+def test_stage_2_begins_with_the_networks_own_codes_and_their_mean(shapes):
+    from shapelab.models.acnn import tl
+
+    labels = hearts()[1]
+    space = TLSpace(copy.deepcopy(shapes), Predictor(TINY))
+    tl._Stages(space, *hearts(), 0, None, {"device": torch.device("cpu")})
+    assert shapes.axes is not None and np.allclose(space.encode(labels) @ shapes.axes, shapes.encode(labels), atol=1e-3)
+    assert np.allclose(space.predictor.to_code.bias.detach(), space.encode(labels).mean(0), atol=1e-4)
+
+
+def test_codes_end_up_uncorrelated_and_sorted(trained):
+    codes = trained[0].encode(hearts()[1]).astype(float)
+    covariance = np.cov(codes.T)
+    assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-3 * covariance.max()
+    assert (np.diff(np.diag(covariance)) <= 1e-6 * covariance.max()).all()
+    axes = principal_axes(np.random.default_rng(0).normal(size=(50, 4)) * [1, 3, 2, 0.5])
+    assert np.allclose(axes.T @ axes, np.eye(4)) and np.abs(axes).argmax(0).tolist() == [1, 2, 0, 3]
+
+
+@pytest.mark.parametrize("images, words", [
+    (hearts(2)[0][:, :20], r"found an array of shape \(2, 20, 24, 12\); expected .* \(24, 24, 12\)"),
+    (hearts(2)[0][0], r"shape \(24, 24, 12\)"),
+    (hearts(2)[0][:0], r"shape \(0, 24"),
+    (hearts(2)[1], "type uint8"),
+    (np.full((1, 24, 24, 12), np.nan), "finite: False"),
+    (hearts(2)[0] * 255, "intensities from .* to 243"),
+])  # fmt: skip
+def test_wrong_images_are_named(trained, images, words):
+    with pytest.raises(DataError, match=words):
+        trained[0].encode_images(images)
+
+
+def test_images_and_labels_must_be_as_many(shapes):
+    with pytest.raises(UsageError, match="found 3 images and 4 label maps"):
+        train_tl_network(hearts(3)[0], hearts(4)[1], TINY, autoencoder=shapes, **QUIET)
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+
+
+def test_save_and_load_give_the_same_space(trained, tmp_path):
+    space = trained[0]
+    images, labels = hearts(4)
+    again = TLSpace.load(space.save(tmp_path / "a"))
+    assert np.array_equal(again.encode_images(images), space.encode_images(images))
+    assert np.array_equal(again.encode(labels), space.encode(labels))
+    assert np.array_equal(again.decode(space.mean), space.decode(space.mean))
+    assert (again.config, again.shapes.config, again.scheme) == (space.config, space.shapes.config, space.scheme)
+    assert again.metadata == json.loads(json.dumps(space.metadata)) and np.array_equal(again.sigma, space.sigma)
+    space.save(tmp_path / "a", half=True)                    # over the first: still one file of weights
+    assert len(list((tmp_path / "a").iterdir())) == 2
+    halved = TLSpace.load(tmp_path / "a")
+    assert np.abs(halved.encode_images(images) - space.encode_images(images)).max() < 0.02 * space.sigma[0]
+    assert halved.model.predictor.to_code.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("damage", ["no folder", "no weights", "cut weights", "no json", "no config", "wrong config"])
+def test_damaged_files_are_named(trained, tmp_path, damage):
+    folder = trained[0].save(tmp_path / "a")
+    file, weights = folder / TLSpace.FILE, next(folder.glob("*.safetensors"))
+    text = json.loads(file.read_text())
+    if damage == "no folder":
+        folder = tmp_path / "b"
+    elif damage == "no weights":
+        weights.unlink()
+    elif damage == "cut weights":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "no json":
+        file.write_text("{")
+    elif damage == "no config":
+        file.write_text(json.dumps({k: v for k, v in text.items() if k != "autoencoder"}))
+    else:
+        text["config"]["widths"] = [4, 4, 4, 4]
+        file.write_text(json.dumps(text))
+    expected = {"no folder": "tl.json: found no such file", "no weights": "safetensors: found no such file",
+                "cut weights": "damaged file", "no json": "damaged description", "no config": "KeyError: 'autoencoder'",
+                "wrong config": "weights that do not fit"}[damage]  # fmt: skip
+    with pytest.raises(DataError, match=expected):
+        TLSpace.load(folder)

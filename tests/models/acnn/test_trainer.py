@@ -1,0 +1,222 @@
+"""Training on pairs: inputs as the acquisition model makes them, both tasks learn, kill and resume, files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from shapelab.augment import AffineRanges, MotionRanges, acquire, shift_slices
+from shapelab.errors import DataError, UsageError
+from shapelab.grid import Grid
+from shapelab.models.acnn import (
+    ACNNLoss,
+    InputSettings,
+    SubPixelConfig,
+    SubPixelNet,
+    load_network,
+    lr_stacks,
+    predict_images,
+    predict_labels,
+    predict_probabilities,
+    save_network,
+    seeded,
+    train_network,
+)
+from shapelab.phantoms.pairs import heart_pairs
+
+GRID = Grid((24, 24, 12), (6.0, 6.0, 10.0))
+TINY = SubPixelConfig(shape=GRID.shape, spacing=GRID.spacing, factor=2, widths=(8, 8, 8, 8))
+CLEAN = InputSettings(affine=None, natural=False, noise=0)
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return heart_pairs(6, GRID, 2, seed=1)
+
+
+def network(n_out=4, seed=0):
+    return seeded(lambda: SubPixelNet(SubPixelConfig(**{**TINY.__dict__, "n_out": n_out})), seed)
+
+
+# ------------------------------------------------------------------------------------------------------------ inputs
+
+
+def test_stacks_are_what_the_acquisition_model_makes(pairs):
+    images = torch.from_numpy(pairs.images).float()
+    clean = acquire(images, GRID.spacing, 2)
+    assert torch.allclose(lr_stacks(pairs, CLEAN), clean)
+    moved = shift_slices(clean, torch.from_numpy(pairs.motion), GRID.spacing)
+    assert torch.allclose(lr_stacks(pairs, InputSettings(noise=0)), moved, atol=1e-6)
+    assert not torch.allclose(moved, clean, atol=1e-2)
+
+
+def test_stacks_are_a_function_of_the_seed(pairs):
+    settings = InputSettings(motion=MotionRanges(), noise=0.05)
+    one, same, other = (lr_stacks(pairs, settings, seed=s, batch=b) for s, b in ((0, 32), (0, 32), (1, 32)))
+    assert torch.equal(one, same) and not torch.allclose(one, other)
+
+
+def test_extra_motion_and_noise_have_their_size(pairs):
+    noisy = lr_stacks(pairs, InputSettings(natural=False, noise=0.1)) - lr_stacks(pairs, CLEAN)
+    assert 0 < float(noisy.std()) < 0.1
+    far = lr_stacks(pairs, InputSettings(natural=False, noise=0, motion=MotionRanges(8, 0)))
+    near = lr_stacks(pairs, InputSettings(natural=False, noise=0, motion=MotionRanges(1, 0)))
+    clean = lr_stacks(pairs, CLEAN)
+    assert float((far - clean).abs().mean()) > 2 * float((near - clean).abs().mean()) > 0
+
+
+# ---------------------------------------------------------------------------------------------------------- training
+
+
+@pytest.mark.slow
+def test_segmentation_learns_and_validates(pairs):
+    model, few = network(), pairs[:4]
+    history = train_network(model, few, epochs=15, batch=2, learning_rate=3e-3, validation=few, progress=False,
+                            inputs=InputSettings(affine=None, noise=0))
+    assert history["loss"][-1] < 0.4 * history["loss"][0]
+    assert history.table["val dice"].notna().sum() == 5 and 0 <= history.last["val dice"] <= 1
+    assert "prior" not in history.table
+
+
+@pytest.mark.slow
+def test_super_resolution_learns(pairs):
+    model, few = network(n_out=1), pairs[:4]
+    history = train_network(model, few, task="sr", epochs=15, batch=2, learning_rate=3e-3, validation=few,
+                            progress=False, inputs=InputSettings(affine=None, noise=0))
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert 0 < history.last["val error"] < 0.5
+    images = predict_images(model, lr_stacks(few))
+    assert images.shape == few.images.shape and images.dtype == np.float32
+
+
+def test_the_prior_is_logged(pairs):
+    from shapelab.models.acnn import AEConfig, Autoencoder
+
+    prior = seeded(lambda: Autoencoder(AEConfig(shape=GRID.shape, spacing=GRID.spacing, widths=(8, 8, 16))), 0)
+    history = train_network(network(), pairs, ACNNLoss(prior, 0.5), epochs=1, progress=False)
+    row = history.last
+    assert row["loss"] == pytest.approx(row["pixel"] + 0.5 * row["prior"], rel=1e-5) and row["prior"] > 0
+
+
+def test_a_seed_decides(pairs):
+    runs = []
+    for seed in (0, 0, 1):
+        model = network()
+        train_network(model, pairs, epochs=1, seed=seed, progress=False, inputs=InputSettings(motion=MotionRanges()))
+        runs.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.allclose(runs[0], runs[1], atol=1e-6) and not torch.allclose(runs[0], runs[2], atol=1e-6)
+
+
+KILLED = """
+import os, signal, sys, torch
+torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+import test_trainer as t
+from functools import partial
+import shapelab.models.acnn.trainer as trainer
+trainer.FitSettings = partial(trainer.FitSettings, checkpoint_seconds=0)
+pairs = t.heart_pairs(3, t.GRID, 2, seed=1)
+count = [0]
+def loss(output, target):
+    count[0] += 1
+    if {die} and count[0] == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return t.ACNNLoss()(output, target)
+loss.weight, loss.scale = 0.0, "none"
+model = t.network()
+t.train_network(model, pairs, loss, epochs=3, batch=3, checkpoint={folder!r}, progress=False, device="cpu")
+from shapelab.training import checksum
+print(checksum(model.state_dict()))
+"""
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_it_ends_in_the_same_weights(tmp_path):
+    def run(folder, die):
+        here = os.path.dirname(__file__)
+        code = KILLED.format(tests=here, die=die, folder=str(tmp_path / folder))
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    whole = run("whole", False)
+    assert run("killed", True).returncode == -signal.SIGKILL
+    resumed = run("killed", False)
+    assert whole.returncode == resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout == whole.stdout != ""
+
+
+def test_another_prior_is_another_run(tmp_path, pairs):
+    train_network(network(), pairs, epochs=1, checkpoint=tmp_path, progress=False)
+    with pytest.raises(DataError, match="prior"):
+        train_network(network(), pairs, ACNNLoss(None, 0.5), epochs=1, checkpoint=tmp_path, progress=False)
+
+
+def test_an_unknown_task_is_named(pairs):
+    with pytest.raises(UsageError, match="task: found 'both'"):
+        train_network(network(), pairs, task="both")
+
+
+# -------------------------------------------------------------------------------------------------------- prediction
+
+
+def test_predictions(pairs):
+    stacks = lr_stacks(pairs)
+    model = network()
+    probabilities = predict_probabilities(model, stacks, batch=5)
+    assert probabilities.shape == (12, 4, 24, 24, 12)
+    assert np.allclose(probabilities.sum(1), 1, atol=1e-3)
+    assert np.array_equal(predict_labels(model, stacks), predict_labels(model, stacks.numpy(), batch=3))
+    assert not model.training
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+
+
+def test_save_and_load(tmp_path, pairs):
+    model = network()
+    train_network(model, pairs, epochs=1, progress=False)
+    save_network(tmp_path / "net", model, metadata={"data": "phantoms"})
+    read = load_network(tmp_path / "net")
+    stacks = lr_stacks(pairs)
+    assert np.array_equal(predict_probabilities(read, stacks), predict_probabilities(model, stacks))
+    assert (read.task, read.scheme.name, read.metadata["data"]) == ("seg", "cardiac short axis", "phantoms")
+    save_network(tmp_path / "net", model, half=True)
+    assert len(list((tmp_path / "net").glob("*.safetensors"))) == 1
+    halved = predict_probabilities(load_network(tmp_path / "net"), stacks)
+    assert np.abs(halved - predict_probabilities(model, stacks)).max() < 0.02
+
+
+def test_damaged_files_are_named(tmp_path, pairs):
+    with pytest.raises(DataError, match="model.json: found no such file"):
+        load_network(tmp_path)
+    save_network(tmp_path, network())
+    file = tmp_path / "model.json"
+    text = json.loads(file.read_text())
+    for changes, word in (({"kind": "other"}, "damaged description"), ({"config": {"shape": [7, 7, 7]}}, "damaged"),
+                          ({"config": {**text["config"], "widths": [4, 4, 4, 4]}}, "do not fit")):
+        file.write_text(json.dumps({**text, **changes}))
+        with pytest.raises(DataError, match=word):
+            load_network(tmp_path)
+    file.write_text("{")
+    with pytest.raises(DataError, match="damaged description"):
+        load_network(tmp_path)
+    file.write_text(json.dumps(text))
+    weights = tmp_path / text["weights"]
+    weights.write_bytes(weights.read_bytes()[:-7])
+    with pytest.raises(DataError, match="damaged file"):
+        load_network(tmp_path)
+
+
+def test_a_network_of_another_kind_is_named(tmp_path):
+    with pytest.raises(UsageError, match="found Linear"):
+        save_network(tmp_path, torch.nn.Linear(2, 2))
+
+
+def test_affine_can_be_left_out(pairs):
+    history = train_network(network(), pairs, epochs=1, inputs=CLEAN, progress=False)
+    assert np.isfinite(history["loss"]).all()
+    assert InputSettings().affine == AffineRanges()

@@ -1,0 +1,228 @@
+"""The native network: shapes, neighbours, training that learns, two passes back to a scan's own voxels, files."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
+from shapelab.errors import DataError, UsageError
+from shapelab.models.native import (
+    NativeConfig,
+    NativeNet,
+    NativeSegmenter,
+    SliceData,
+    heart_centre,
+    keep_largest,
+    neighbours,
+    train_native,
+)  # fmt: skip
+from shapelab.phantoms.randomise import Randomisation
+from shapelab.training import checksum
+
+SMALL = NativeConfig(spacing=2.0, size=32, first=64, second=48, widths=(8, 8), slices=32, batch=8)
+
+
+def heart(shape=(48, 48, 5), centre=(24, 24)) -> np.ndarray:
+    """Tissues of a round LV in its wall, and an RV at its left."""
+    x, y = np.meshgrid(np.arange(shape[0]) - centre[0], np.arange(shape[1]) - centre[1], indexing="ij")
+    plane = np.zeros(shape[:2], np.uint8)
+    plane[np.hypot(x + 9, y) < 8] = 1
+    plane[np.hypot(x - 2, y) < 8] = 2
+    plane[np.hypot(x - 2, y) < 5] = 3
+    return np.repeat(plane[:, :, None], shape[2], 2)
+
+
+def image_of(tissues: np.ndarray) -> np.ndarray:
+    return np.array([0.1, 0.6, 0.3, 0.9], np.float32)[tissues]
+
+
+class Knows(NativeSegmenter):
+    """Reads the label from the intensity: what a perfect network would do, to test all that is around it."""
+
+    def probabilities(self, image, distance_mm, turns=(0.0,)):
+        levels = np.array([0.0, 0.625, 0.25, 1.0])  # of background, RV, wall, LV after scaling to [0, 1]
+        return np.eye(4, dtype=np.float32)[np.abs(image[..., None] - levels).argmin(-1)].transpose(3, 0, 1, 2)
+
+
+def test_output_is_as_large_as_the_input_and_every_parameter_is_used():
+    net = NativeNet(SMALL)
+    out = net(torch.rand(2, 3, 48, 32))
+    assert out.shape == (2, 4, 48, 32)
+    out.square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
+
+
+def test_size_of_the_quick_network():
+    # four blocks down (the first reads 12 planes of 2 x 2 pixels), three up, one last convolution
+    w = NativeConfig().widths
+
+    def block(i, o):
+        return 9 * i * o + 9 * o * o + 4 * o
+
+    up = [block(w[k] + w[k - 1], w[k - 1]) for k in (3, 2, 1)]
+    expected = sum(block(i, o) for i, o in zip((12, *w), w)) + sum(up) + 9 * w[0] * 16 + 16
+    assert sum(p.numel() for p in NativeNet(NativeConfig()).parameters()) == expected < 1.5e6
+
+
+def test_neighbours_are_about_10_mm_away():
+    assert neighbours(3, 10.0).tolist() == [[-1, 0, 1], [0, 1, 2], [1, 2, -1]]
+    assert neighbours(4, 5.0).tolist() == [[-1, 0, 2], [-1, 1, 3], [0, 2, -1], [1, 3, -1]]
+    assert neighbours(1, 8.0).tolist() == [[-1, 0, -1]]
+
+
+def test_slice_data_gives_the_neighbours_of_the_same_stack():
+    a, b = np.full((4, 4, 2), 0.2), np.stack([np.full((4, 4), v) for v in (0.4, 0.6, 1.0)], -1)
+    data = SliceData.of_stacks([a, b], [np.ones_like(a), 2 * np.ones_like(b)], [10.0, 10.0])
+    assert len(data) == 5 and data.stack.tolist() == [0, 0, 1, 1, 1]
+    images, tissues = data.take(np.array([1, 2, 3]))
+    means = images.mean((2, 3)).numpy()
+    assert np.allclose(means, [[0.2, 0.2, 0], [0, 0.4, 0.6], [0.4, 0.6, 1.0]], atol=0.002)
+    assert tissues[:, :, 0, 0].tolist() == [[1, 1, 0], [0, 2, 2], [2, 2, 2]]
+
+
+def test_training_learns_and_resumes_to_the_same_weights(tmp_path):
+    tissues = heart()
+    data = SliceData.of_stacks([image_of(tissues)] * 3, [tissues] * 3, [10.0] * 3)
+    strength = Randomisation(**{**dict.fromkeys(vars(Randomisation()), 0), "shift_mm": 4.0})
+    config = replace(SMALL, slices=150, strength=strength, learning_rate=1e-2)
+    made, history = train_native(data, config, progress=False, seed=1)
+    assert history["loss"][-1] < 0.6 * history["loss"][0]
+    again, _ = train_native(data, config, progress=False, seed=1, checkpoint=tmp_path)
+    third, _ = train_native(data, config, progress=False, seed=1, checkpoint=tmp_path)  # finds the end of the run
+    assert checksum(made.network.state_dict()) == checksum(again.network.state_dict())
+    assert checksum(third.network.state_dict()) == checksum(again.network.state_dict())
+
+
+def test_stacks_stay_whole_and_the_prior_sees_each():
+    tissues = heart()
+    data = SliceData.of_stacks([image_of(tissues)] * 2, [tissues] * 2, [10.0, 5.0])
+    seen = []
+
+    def prior(logits, labels, distance):
+        seen.append((tuple(logits.shape), tuple(labels.shape), distance))
+        return logits.square().mean()
+
+    _, history = train_native(data, replace(SMALL, slices=10, batch=10), stack_loss=prior, whole_stacks=True,
+                              progress=False)
+    assert sorted(seen) == [((5, 4, 32, 32), (5, 32, 32), 5.0), ((5, 4, 32, 32), (5, 32, 32), 10.0)]
+    assert history["prior"][0] > 0
+    with pytest.raises(UsageError, match="whole_stacks"):
+        train_native(data, SMALL, stack_loss=prior, progress=False)
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 2.0, 10.0), (1.0, 1.0, 8.0), (1.5, 1.5, 5.0)])
+def test_a_prediction_comes_back_to_the_scans_own_voxels(spacing):
+    size = round(120 / spacing[0])
+    tissues = heart((48, 48, 4))
+    grow = round(2 / spacing[0] * 10) / 10
+    index = np.clip((np.arange(size) / grow - size / grow / 2 + 24 + 6).astype(int), 0, 47)  # 12 mm off the middle
+    scan = tissues[np.ix_(index, index, np.arange(4))]
+    made = Knows(NativeNet(SMALL), SMALL).predict(100 * image_of(scan) + 7, spacing)
+    assert made.shape == scan.shape and made.dtype == np.uint8
+    for value in (1, 2, 3):
+        both = ((made == value) & (scan == value)).sum()
+        # an edge of blood and wall, interpolated, has the grey of the RV for a pixel: not all can be right
+        assert 2 * both / ((made == value).sum() + (scan == value).sum()) > 0.8
+
+
+def test_an_empty_result_stays_empty():
+    made = Knows(NativeNet(SMALL), SMALL).predict(np.zeros((40, 40, 3)), (2.0, 2.0, 10.0))
+    assert made.shape == (40, 40, 3) and not made.any()
+
+
+def test_the_mean_over_turns_keeps_shape_and_sums_to_one():
+    torch.manual_seed(0)
+    segmenter = NativeSegmenter(NativeNet(SMALL), SMALL)
+    image = np.random.default_rng(0).random((32, 48, 3), np.float32)
+    soft = segmenter.probabilities(image, 10.0, (-10.0, 0.0, 10.0))
+    assert soft.shape == (4, 32, 48, 3)
+    assert np.allclose(soft[:, 12:-12, 16:-16].sum(0), 1, atol=1e-3)
+
+
+def test_the_batch_does_not_change_a_slice():
+    torch.manual_seed(0)
+    segmenter = NativeSegmenter(NativeNet(SMALL), SMALL)
+    image = np.random.default_rng(0).random((32, 32, 5), np.float32)
+    whole = segmenter.probabilities(image, 10.0)
+    part = segmenter.probabilities(image[:, :, 1:4], 10.0)
+    assert np.allclose(whole[..., 2], part[..., 1], atol=2e-2)  # bf16 where the processor has it
+
+
+def test_keep_largest_by_hand():
+    label = np.zeros((12, 12, 1), np.uint8)
+    label[1:5, 1:5] = 2
+    label[2:4, 2:4] = 3  # LV of 16 voxels
+    label[8:10, 8:10] = 2  # 4 stray voxels of wall
+    label[6:11, 1:5] = 1  # RV of 20
+    label[1, 8:10] = 1  # 2: less than a fifth
+    label[8:10, 6] = 0
+    out = keep_largest(label)
+    assert (out[1:5, 1:5] == label[1:5, 1:5]).all() and (out[6:11, 1:5] == 1).all()
+    assert (out > 0).sum() == 16 + 20
+    assert not keep_largest(np.zeros_like(label)).any()
+
+
+def test_heart_centre_is_the_middle_of_the_box_in_mm():
+    label = np.zeros((10, 10, 2), np.uint8)
+    label[2, 3, 0], label[6, 9, 1] = 1, 3
+    assert heart_centre(label, (1.5, 2.0, 10.0)).tolist() == [6.0, 12.0]
+    assert heart_centre(np.zeros_like(label), (1.0, 1.0, 1.0)) is None
+
+
+def test_saved_and_read_back(tmp_path):
+    torch.manual_seed(3)
+    segmenter = NativeSegmenter(NativeNet(SMALL), SMALL, metadata={"data": "none"})
+    image = np.random.default_rng(0).random((32, 32, 3), np.float32)
+    segmenter.save(tmp_path)
+    back = NativeSegmenter.load(tmp_path)
+    assert back.config == SMALL and back.scheme == CARDIAC and back.metadata == {"data": "none"}
+    assert np.array_equal(back.probabilities(image, 10.0), segmenter.probabilities(image, 10.0))
+    assert sorted(p.name.split("-")[0] for p in tmp_path.iterdir()) == ["model.json", "weights"]
+
+
+def test_half_the_size_and_nearly_the_same(tmp_path):
+    torch.manual_seed(3)
+    segmenter = NativeSegmenter(NativeNet(SMALL), SMALL)
+    size = []
+    for half in (False, True):
+        segmenter.save(tmp_path, half=half)
+        size.append(next(tmp_path.glob("*.safetensors")).stat().st_size)
+    assert size[1] < 0.75 * size[0]  # names and shapes are as long as before
+    back = NativeSegmenter.load(tmp_path)
+    for a, b in zip(segmenter.network.parameters(), back.network.parameters(), strict=True):
+        assert b.dtype == torch.float32 and torch.allclose(a, b, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("damage, match", [
+    ("missing", "no such file"), ("kind", "kind 'other'"), ("json", "damaged description"), ("config", "damaged"),
+    ("widths", "do not fit"),
+])  # fmt: skip
+def test_damaged_files_are_named(tmp_path, damage, match):
+    NativeSegmenter(NativeNet(SMALL), SMALL).save(tmp_path)
+    file = tmp_path / "model.json"
+    text = json.loads(file.read_text())
+    if damage == "missing":
+        file.unlink()
+    elif damage == "json":
+        file.write_text("{")
+    else:
+        if damage == "kind":
+            text["kind"] = "other"
+        elif damage == "config":
+            text["config"]["depth"] = 3
+        else:
+            text["config"]["widths"] = [8, 16]
+        file.write_text(json.dumps(text))
+    with pytest.raises(DataError, match=match):
+        NativeSegmenter.load(tmp_path)
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(UsageError, match="size=30"):
+        NativeConfig(size=30)
+    with pytest.raises(UsageError, match="5 classes"):
+        NativeSegmenter(NativeNet(SMALL), SMALL, BIVENTRICULAR)
+    assert NativeConfig.profile("quick", hearts=3).hearts == 3
