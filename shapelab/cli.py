@@ -55,6 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_data(commands)
     _add_experiment(commands)
+    _add_train(commands)
+    _add_predict(commands)
     _add_notebooks(commands)
     _add_doctor(commands)
     return parser
@@ -153,6 +155,40 @@ def _add_experiment(commands) -> None:
     add("--seed", type=int, default=0, help="default: 0")
     add("-o", "--output", type=Path, metavar="DIR", help="default: results/pathology")
     pathology.set_defaults(run=_pathology)
+    _add_acnn(names)
+    _add_reality(names)
+
+
+def _add_acnn(names) -> None:
+    acnn = names.add_parser(
+        "acnn",
+        help="tables I to III of the ACNN paper",
+        description="Table 1: segmentation of cardiac MR, 2: of 3-D ultrasound, 3: super-resolution. Trains what the "
+        "table compares, prints it with the paper's numbers beside ours, and writes it as CSV. A run that was "
+        "interrupted goes on where it stopped.",
+    )
+    add = acnn.add_argument
+    add("--table", type=int, choices=(1, 2, 3), required=True)
+    add("--data", default="phantom", metavar="NAME", help="phantom (default), or a data set: %(prog)s says which")
+    add("--root", type=Path, metavar="DIR", help="the data set's folder (default: under SHAPELAB_DATA)")
+    add("--profile", choices=PROFILES, help="default: what fits this machine")
+    add("--seeds", type=_seeds, metavar="A,B,...", help="default: the profile's")
+    add("-o", "--output", type=Path, metavar="DIR", help="default: results/acnn")
+    acnn.set_defaults(run=_acnn)
+
+
+def _add_reality(names) -> None:
+    reality = names.add_parser(
+        "reality",
+        help="a network that learned from phantoms alone, on real ACDC scans",
+        description="Segments the short-axis stacks of ACDC with a network that never saw a real heart, and writes "
+        "Dice and Hausdorff distance per stack and structure, and pictures of the worst.",
+    )
+    add = reality.add_argument
+    add("--root", type=Path, metavar="DIR", help="ACDC's folder (default: under SHAPELAB_DATA)")
+    add("--profile", choices=PROFILES, help="default: what fits this machine")
+    add("-o", "--output", type=Path, metavar="DIR", help="default: results/reality")
+    reality.set_defaults(run=_reality)
 
 
 def _groups(text: str) -> list[str]:
@@ -179,6 +215,123 @@ def _pathology(arguments) -> int:
     )
     print(table.to_string())
     print(f"Tables: {arguments.output or Path('results/pathology')}")
+    return OK
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(f"{text!r}: name whole numbers from 0, each once, separated by commas")
+    return seeds
+
+
+def _acnn(arguments) -> int:
+    from shapelab.experiments import acnn
+
+    output = arguments.output or Path("results/acnn")
+    acnn.run(
+        table=arguments.table,
+        data=arguments.data,
+        root=arguments.root,
+        profile=arguments.profile,
+        seeds=arguments.seeds,
+        output=output,
+    )
+    print(f"Tables: {output}")
+    return OK
+
+
+def _reality(arguments) -> int:
+    from shapelab.experiments import reality
+
+    output = arguments.output or Path("results/reality")
+    table = reality.run(root=arguments.root, profile=arguments.profile, output=output)
+    print(reality.summary(table).to_string())
+    print(f"Tables: {output}")
+    return OK
+
+
+# ----------------------------------------------------------------------------------------------------
+# shapelab train, shapelab predict
+
+
+def _add_train(commands) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train a network and keep it",
+        description="Train one of the networks and write it to a folder that the library and `shapelab predict` read. "
+        "`shapelab train list` says which there are.",
+    )
+    add = train.add_argument
+    add("model", metavar="MODEL", help="a name from `shapelab train list`")
+    add("--data", default="phantom", metavar="NAME", help="phantom (default), or a data set the model can learn from")
+    add("--root", type=Path, metavar="DIR", help="the data set's folder (default: under SHAPELAB_DATA)")
+    add("--profile", choices=PROFILES, help="default: what fits this machine")
+    add("--hearts", type=_positive, metavar="N", help="phantom patients (default: the profile's)")
+    add("--epochs", type=_positive, metavar="N", help="default: the profile's")
+    add("--seed", type=int, default=0, help="default: 0")
+    add("--resume", action="store_true", help="go on with a run that was interrupted")
+    add("-o", "--output", type=Path, metavar="DIR", help="where the trained network goes")
+    train.set_defaults(run=_train)
+
+
+def _train(arguments) -> int:
+    from shapelab.experiments import training
+
+    if arguments.model == "list":
+        _print_table(["model", "what", "data"], training.listing())
+        return OK
+    if arguments.output is None:
+        raise UsageError("say where to put the trained network: -o DIR")
+    folder = training.train(
+        arguments.model,
+        arguments.output,
+        data=arguments.data,
+        root=arguments.root,
+        profile=arguments.profile,
+        hearts=arguments.hearts,
+        epochs=arguments.epochs,
+        seed=arguments.seed,
+        resume=arguments.resume,
+    )
+    print(f"Trained: {folder}")
+    return OK
+
+
+def _add_predict(commands) -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="segment a scan of your own",
+        description="Write a label map in the scan's own voxels and affine, and volumes, mass and (with --es) ejection "
+        "fraction as JSON beside it.",
+    )
+    add = predict.add_argument
+    add("model", metavar="MODEL", help="a folder that `shapelab train` wrote, or the name of shipped weights")
+    add("scan", type=Path, metavar="SCAN", help="a short-axis stack, .nii or .nii.gz")
+    add("--es", type=Path, metavar="SCAN", help="the same heart at end systole; SCAN is then end diastole")
+    add("-o", "--output", type=Path, required=True, metavar="FILE", help="the label map, .nii or .nii.gz")
+    add("--es-output", type=Path, metavar="FILE", help="that of the ES scan (default: the output's name with _es)")
+    add("--force", action="store_true", help="overwrite what is there")
+    predict.set_defaults(run=_predict)
+
+
+def _predict(arguments) -> int:
+    import json
+
+    from shapelab.predict import predict_file
+
+    found = predict_file(
+        arguments.model,
+        arguments.scan,
+        arguments.output,
+        es=arguments.es,
+        es_output=arguments.es_output,
+        force=arguments.force,
+    )
+    print(json.dumps(found, indent=1))
     return OK
 
 

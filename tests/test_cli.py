@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -79,6 +80,14 @@ def test_python_m_shapelab_is_the_same():
         ["experiment", "pathology", "--groups", "NOR"],
         ["experiment", "pathology", "--groups", "NOR,NOR"],
         ["experiment", "pathology", "--groups", "NOR,COLD"],
+        ["experiment", "acnn"],
+        ["experiment", "acnn", "--table", "4"],
+        ["experiment", "acnn", "--table", "1", "--seeds", "1,1"],
+        ["experiment", "acnn", "--table", "1", "--seeds", "one"],
+        ["train"],
+        ["train", "3d-seg", "--epochs", "0", "-o", "x"],
+        ["predict", "model"],
+        ["predict", "model", "scan.nii.gz"],
         ["notebooks", "--jobs", "0"],
         ["notebooks", "--timeout", "soon"],
     ],
@@ -226,6 +235,71 @@ def test_experiment_pathology_hands_its_arguments_on(stand_in, capsys, tmp_path)
         "output": tmp_path,
         "progress": True,
     }
+
+
+def test_experiment_acnn_hands_its_arguments_on(stand_in, capsys, tmp_path):
+    calls = []
+    module = types.SimpleNamespace(run=lambda **arguments: calls.append(arguments))
+    stand_in("shapelab.experiments", acnn=module)
+    stand_in("shapelab.experiments.acnn", run=module.run)
+    assert cli.main(["experiment", "acnn", "--table", "2"]) == 0
+    nothing = {"data": "phantom", "root": None, "profile": None, "seeds": None}
+    assert calls[0] == {"table": 2, **nothing, "output": Path("results/acnn")}
+    options = ["--data", "cetus", "--root", "r", "--profile", "quick", "--seeds", "0,3", "-o", str(tmp_path)]
+    assert cli.main(["experiment", "acnn", "--table", "2", *options]) == 0
+    asked = {"data": "cetus", "root": Path("r"), "profile": "quick", "seeds": [0, 3], "output": tmp_path}
+    assert calls[1] == {"table": 2, **asked}
+    assert f"Tables: {tmp_path}" in capsys.readouterr().out
+
+
+def test_experiment_reality_prints_the_summary(stand_in, capsys, tmp_path):
+    calls = []
+    module = types.SimpleNamespace(
+        run=lambda **arguments: calls.append(arguments) or pd.DataFrame(),
+        summary=lambda table: pd.DataFrame({"dice": [0.9]}, index=["LV cavity"]),
+    )
+    stand_in("shapelab.experiments", reality=module)
+    stand_in("shapelab.experiments.reality", **vars(module))
+    assert cli.main(["experiment", "reality", "--root", "r", "-o", str(tmp_path)]) == 0
+    assert calls == [{"root": Path("r"), "profile": None, "output": tmp_path}]
+    assert "LV cavity" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------ train and predict
+
+
+def test_train_hands_its_arguments_on(stand_in, capsys, tmp_path):
+    calls = []
+
+    def train(*names, **arguments):
+        calls.append((names, arguments))
+        return names[1]
+
+    module = types.SimpleNamespace(train=train, listing=lambda: [("3d-seg", "a network", "phantom")])
+    stand_in("shapelab.experiments", training=module)
+    stand_in("shapelab.experiments.training", **vars(module))
+    assert cli.main(["train", "list"]) == 0
+    assert "3d-seg" in capsys.readouterr().out and not calls
+    options = ["--data", "acdc", "--profile", "quick", "--hearts", "5", "--epochs", "2", "--seed", "4", "--resume"]
+    assert cli.main(["train", "native", *options, "-o", str(tmp_path)]) == 0
+    asked = {"data": "acdc", "root": None, "profile": "quick", "hearts": 5, "epochs": 2, "seed": 4, "resume": True}
+    assert calls == [(("native", tmp_path), asked)]
+    assert cli.main(["train", "native"]) == 2
+    assert "-o DIR" in capsys.readouterr().err
+
+
+def test_predict_prints_the_indices(stand_in, capsys):
+    calls = []
+
+    def predict_file(*names, **arguments):
+        calls.append((names, arguments))
+        return {"volumes_ml": {"LV cavity": 120.5}}
+
+    stand_in("shapelab.predict", predict_file=predict_file)
+    assert cli.main(["predict", "net", "ed.nii.gz", "-o", "out.nii.gz", "--es", "es.nii.gz", "--force"]) == 0
+    names = ("net", Path("ed.nii.gz"), Path("out.nii.gz"))
+    assert calls == [(names, {"es": Path("es.nii.gz"), "es_output": None, "force": True})]
+    assert json.loads(capsys.readouterr().out) == {"volumes_ml": {"LV cavity": 120.5}}
 
 
 # ------------------------------------------------------------------------------------------------ tables

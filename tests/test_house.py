@@ -36,7 +36,7 @@ ORDER = [
     ("latent",),
     ("show",),
     ("experiments",),
-    ("course",),
+    ("predict",),
     ("course",),
     ("doctor", "notebooks_tools"),
     ("notebooks_pages",),

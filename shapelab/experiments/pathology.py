@@ -5,20 +5,24 @@ with T-L codes .833 (ED) and .916 (ED + ES); with PCA codes of the same size .76
 
 Here: the 80 ACDC patients that come with the project, or phantoms; three groups and all five; repeated stratified
 10-fold cross-validation by patient; and beside the autoencoder's codes, PCA codes, volumes + ejection fractions,
-shuffled labels and random codes. Deviations from the paper: codes come from label maps through the autoencoder alone
-(the T-L network, which reads images, is the next chapter's); 80 patients of five groups instead of 60 of three.
+shuffled labels and random codes. T-L codes come in two forms: from label maps by the encoder, as the paper collects
+them, and from images by the predictor, which an autoencoder cannot do. Deviation from the paper: 80 patients of five
+groups instead of 60 of three.
 
 No space has seen a test patient: PCA and autoencoder are fitted anew in each fold, on the shapes of all patients
 outside it (of any group: disease labels play no part). The autoencoder starts from weights learned on phantoms. A
-second autoencoder is those weights as they are, which never saw a real heart. Nothing is chosen by the score: numbers
-of the model are the profile's, fixed on phantoms.
+second autoencoder is those weights as they are, and the T-L network was learned from phantoms, too: they never saw a
+real heart. Nothing is chosen by the score: numbers of the model are the profile's, fixed on phantoms.
+
+"From images" says where the codes come from; where the heart lies and how it is turned in the plane still comes from
+the label map, or from one that a segmentation network has predicted (`poses`).
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -30,19 +34,31 @@ from shapelab import __version__
 from shapelab.clinical import cardiac_indices
 from shapelab.device import describe
 from shapelab.errors import UsageError
-from shapelab.experiments.spaces import ALIGN, cardiac_cohort, fit_pca, phantom_autoencoder
+from shapelab.experiments.spaces import (
+    ALIGN,
+    cardiac_cohort,
+    fit_pca,
+    images_on_grid,
+    phantom_autoencoder,
+    phantom_tl,
+)
 from shapelab.files import atomic_write
 from shapelab.grid import stack_labels
 from shapelab.latent.classification import ClassificationResult, classification_report
-from shapelab.latent.codes import codes_table
+from shapelab.latent.codes import code_array, code_columns, codes_table
 from shapelab.latent.features import FixedFeatures, SpaceFeatures
 from shapelab.metrics import dice_table
 from shapelab.models.acnn import AESpace, train_autoencoder
 from shapelab.profiles import current_profile
 
 THREE = ("NOR", "DCM", "HCM")
-#: What the paper reports for three groups, 60 patients: features -> phases -> accuracy.
-PAPER = {"AE codes": {"ED": 0.833, "ED+ES": 0.916}, "PCA codes": {"ED": 0.766, "ED+ES": 0.866}}
+#: What the paper reports for three groups, 60 patients: features -> phases -> accuracy. Its codes are those of a T-L
+#: network's encoder; an autoencoder's without a predictor stand beside them here.
+PAPER = {
+    "AE codes": {"ED": 0.833, "ED+ES": 0.916},
+    "T-L codes, from labels": {"ED": 0.833, "ED+ES": 0.916},
+    "PCA codes": {"ED": 0.766, "ED+ES": 0.866},
+}
 PHASES = (("ED",), ("ED", "ES"))
 
 
@@ -71,10 +87,12 @@ class PathologyConfig:
 @dataclass(frozen=True, eq=False)
 class PathologyResult:
     """`table`: accuracies, one row per (groups, features, phases, model); `reconstruction`: Dice of held-out patients,
-    one row per (features, structure); `reports`: groups -> `ClassificationResult` of the main model."""
+    one row per (features, structure); `agreement`: how well images tell the T-L codes, see `code_agreement`; `reports`:
+    groups -> `ClassificationResult` of the main model."""
 
     table: pd.DataFrame
     reconstruction: pd.DataFrame
+    agreement: pd.DataFrame
     reports: dict[str, ClassificationResult]
 
 
@@ -96,8 +114,9 @@ def run(
     groups : those to tell apart; None does NOR, DCM, HCM and then all five
     profile : "quick", "full" or "paper"; None: what fits this machine
     seed : of folds, trees, training, and of the phantom patients
-    output : folder for pathology_<data>.csv, ..._reconstruction.csv, ..._predictions.csv, ....json and the codes of
-        each fold, from which an interrupted run goes on; None is ``results/pathology``
+    output : folder for pathology_<data>.csv, ..._reconstruction.csv, ..._agreement.csv (of codes from images and from
+        labels), ..._predictions.csv, ....json and the codes of each fold, from which an interrupted run goes on; None
+        is ``results/pathology``
 
     Returns
     -------
@@ -116,28 +135,77 @@ def run_whole(
     output=None,
     progress=True,
     config: PathologyConfig | None = None,
+    poses: Mapping[str, np.ndarray] | None = None,
+    refit: bool = True,
 ) -> PathologyResult:
-    """As `run`, with everything that came out; `config` instead of the profile's numbers."""
+    """As `run`, with everything that came out.
+
+    config : instead of the profile's numbers
+    poses : subject id -> label map that says where the heart is (see `images_on_grid`), for the codes from images
+    refit : False leaves out the spaces that are fitted in each fold, which take most of the time
+    """
     profile = current_profile(profile)
     config = config or PathologyConfig.profile(profile)
     output = Path(output) if output is not None else Path("results") / "pathology"
-    cohort = cardiac_cohort(data, root, seed, config.phantoms)
+    cohort = cardiac_cohort(data, root, seed, config.phantoms, images=True)
     group_sets = _group_sets(groups, cohort)
-    space = phantom_autoencoder(profile, progress)
+    space, tl = phantom_autoencoder(profile, progress), phantom_tl(profile, progress)
     labels, table = stack_labels(cohort, space.grid, align=ALIGN, progress=progress)
-    alone = codes_table(space.encode(labels), table)
-    spaces = _spaces_of_folds(labels, table, space, config, profile, seed, output / "folds", progress)
-    features = {**spaces, "AE codes, phantoms only": FixedFeatures(alone, saw_test_shapes=False)}
+    images, _, _ = images_on_grid(cohort, tl.grid, poses, progress)
+    spaces = {}
+    if refit:
+        spaces = _spaces_of_folds(labels, table, space, config, profile, seed, output / "folds", progress)
+    fixed = {
+        "T-L codes, from images": codes_table(tl.encode_images(images), table),
+        "T-L codes, from labels": codes_table(tl.encode(labels), table),
+        "AE codes, phantoms only": codes_table(space.encode(labels), table),
+    }
+    features = {**spaces, **{name: FixedFeatures(codes, saw_test_shapes=False) for name, codes in fixed.items()}}
+    reports, tables = _reports(features, group_sets, cardiac_indices(cohort), config, seed, progress)
+
+    rebuilt = {
+        "T-L codes, from images": dice_table(tl.segment(images), labels, tl.scheme).add_prefix("dice "),
+        "T-L codes, from labels": reconstruction_dice(tl, labels),
+        "AE codes, phantoms only": reconstruction_dice(space, labels),
+    }
+    if poses is not None:  # images and label maps lie differently on the grid
+        del rebuilt["T-L codes, from images"]
+    result = PathologyResult(
+        table=_with_paper(tables),
+        reconstruction=_held_out_dice(spaces, rebuilt, table.index, reports),
+        agreement=code_agreement(fixed["T-L codes, from images"], fixed["T-L codes, from labels"]),
+        reports=reports,
+    )
+    about = {
+        "data": data,
+        "cohort": repr(cohort),
+        "profile": profile,
+        "seed": seed,
+        "config": asdict(config),
+        "autoencoder": asdict(space.config),
+        "predictor": asdict(tl.config),
+        "poses": "label maps" if poses is None else "given",
+        "phantom weights": space.metadata,
+        "T-L weights": tl.metadata,
+        "shapelab": __version__,
+    }
+    _write(result, output, data, {**about, **describe(), "date": date.today().isoformat()})
+    return result
+
+
+def _reports(
+    features, group_sets, indices, config: PathologyConfig, seed: int, progress: bool
+) -> tuple[dict[str, ClassificationResult], pd.DataFrame]:
+    """Groups -> report of the main model; and the tables of all models as one."""
     shared = {
         "controls": ("volumes", "shuffled", "random"),
-        "indices": cardiac_indices(cohort),
+        "indices": indices,
         "seed": seed,
         "n_splits": config.n_splits,
         "n_repeats": config.n_repeats,
         "n_jobs": -1,
         "progress": progress,
     }
-
     reports, tables = {}, []
     for name, kept in group_sets.items():
         for models, more in (
@@ -148,23 +216,7 @@ def run_whole(
                 one = classification_report(features, "group", models, list(PHASES), groups=kept, **shared, **more)
                 reports.setdefault(name, one)
                 tables.append(one.table.assign(groups=name))
-    result = PathologyResult(
-        table=_with_paper(pd.concat(tables, ignore_index=True)),
-        reconstruction=_held_out_dice(spaces, alone, space, labels, reports),
-        reports=reports,
-    )
-    about = {
-        "data": data,
-        "cohort": repr(cohort),
-        "profile": profile,
-        "seed": seed,
-        "config": asdict(config),
-        "autoencoder": asdict(space.config),
-        "phantom weights": space.metadata,
-        "shapelab": __version__,
-    }
-    _write(result, output, data, {**about, **describe(), "date": date.today().isoformat()})
-    return result
+    return reports, pd.concat(tables, ignore_index=True)
 
 
 def _spaces_of_folds(labels, table, space: AESpace, config, profile, seed, cache, progress) -> dict[str, SpaceFeatures]:
@@ -222,13 +274,45 @@ def reconstruction_dice(space, labels: np.ndarray) -> pd.DataFrame:
     return dice_table(np.concatenate(made), labels, space.scheme).add_prefix("dice ")
 
 
-def _held_out_dice(spaces, alone: pd.DataFrame, space: AESpace, labels, reports) -> pd.DataFrame:
-    """Mean and sd over held-out subjects of the Dice on the grid, each space fitted without them."""
+def code_agreement(images: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """How well the codes read from images are those of the label maps, one row a dimension.
+
+    Parameters
+    ----------
+    images, labels : Codes tables of the same subjects
+
+    Returns
+    -------
+    DataFrame, index = code column: r (Pearson), explained (1 - mean squared error / variance of the labels' code; less
+    than r^2 where scale or mean is off), sd of both, share (of the variance of all the labels' codes)
+    """
+    read, true = code_array(images).astype(float), code_array(labels).astype(float)
+    if read.shape != true.shape or len(read) < 3:
+        raise UsageError(f"code_agreement: found codes {read.shape} and {true.shape}; expected the same, of 3 or more")
+    variance = true.var(0)
+    error = np.square(read - true).mean(0)
+    product = ((read - read.mean(0)) * (true - true.mean(0))).mean(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        columns = {
+            "r": product / np.sqrt(read.var(0) * variance),
+            "explained": 1 - error / variance,
+            "sd images": read.std(0),
+            "sd labels": true.std(0),
+            "share": variance / variance.sum(),
+        }
+    return pd.DataFrame(columns, index=pd.Index(code_columns(labels), name="column"))
+
+
+def _held_out_dice(spaces, rebuilt: Mapping[str, pd.DataFrame], index, reports) -> pd.DataFrame:
+    """Mean and sd over held-out subjects of the Dice on the grid, each space fitted without them.
+
+    rebuilt : features -> Dice of each subject (`index`), columns ``dice <structure>``, of spaces that never saw them
+    """
     folds = next(reversed(reports.values())).folds  # of the largest set of groups
     rows = {
         name: pd.concat([features.measured(train, test) for train, test in folds]) for name, features in spaces.items()
     }
-    rows["AE codes, phantoms only"] = reconstruction_dice(space, labels).set_index(alone.index)
+    rows |= {name: dice.set_axis(index) for name, dice in rebuilt.items()}
     parts = []
     for name, frame in rows.items():
         dice = frame[[c for c in frame if c.startswith("dice ")]]
@@ -276,6 +360,7 @@ def _write(result: PathologyResult, output: Path, data: str, about: dict) -> Non
     tables = {
         "": result.table,
         "_reconstruction": result.reconstruction,
+        "_agreement": result.agreement.reset_index(),
         "_predictions": pd.concat([r.predictions.assign(groups=g) for g, r in result.reports.items()]),
     }
     for suffix, table in tables.items():

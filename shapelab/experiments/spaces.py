@@ -7,6 +7,7 @@ leaking his shape into the features, and no licence of a data set touches it.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,22 @@ import pandas as pd
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import CARDIAC
-from shapelab.errors import UsageError
-from shapelab.grid import Grid, stack_labels
+from shapelab.errors import DataError, UsageError
+from shapelab.grid import Grid, stack_labels, to_grid
+from shapelab.latent.codes import codes_table
 from shapelab.latent.pca import PCASpace
 from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
+from shapelab.models.acnn.tl import PredictorConfig, TLSpace, train_tl_network
 from shapelab.profiles import current_profile
 
 #: Phantom patients that the shipped spaces are learned from: a seed that no other experiment draws from.
 TRAINING_SEED = 20_000
 #: Profile -> patients (two shapes each) and epochs. Many hearts seen a few times beat few seen often.
 TRAINING = {"quick": (1000, 25), "full": (2000, 100), "paper": (2000, 100)}
+#: Profile -> patients of the T-L network (four pairs each: ED and ES, as HR volumes and as stacks of thick slices).
+TL_PATIENTS = {"quick": 300, "full": 1000, "paper": 1000}
+#: Share of the T-L network's training images with other surroundings and contrast than the phantom gives them.
+RANDOMISED = 0.5
 ALIGN = "rigid"  # every space here: hearts turned so that the RV lies to the left (`shapelab.grid.to_grid`)
 
 
@@ -90,13 +97,174 @@ def phantom_autoencoder(profile: str | None = None, progress: bool = True) -> AE
     return space
 
 
+def phantom_images(
+    n: int, grid: Grid, factor: int, seed: int, randomised: float = 0.0, progress: bool = False
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Images and label maps of n phantom patients on a grid, each heart in two forms, half of the rows each.
+
+    First as HR volumes drawn on the grid (`shapelab.phantoms.pairs`); then as the grid shows a clinical stack of mostly
+    10 mm slices (ACDC's form): displaced slices, an observer's contours, nothing above and below the stack.
+
+    Parameters
+    ----------
+    factor : HR slices of the grid per thick slice; of `heart_pairs`
+    randomised : share of the images that get other surroundings and another contrast (`shapelab.phantoms.randomise`)
+
+    Returns
+    -------
+    images (4 n, X, Y, Z) float16 in [0, 1], labels (4 n, X, Y, Z) uint8, and their facts with a column `form`
+    """
+    from shapelab.phantoms import heart_cohort
+    from shapelab.phantoms.pairs import heart_pairs
+
+    pairs = heart_pairs(n, grid, factor, seed, progress=progress)
+    stacks = heart_cohort(n, seed=seed, resolution="LR", scheme=CARDIAC, images=True)
+    images, labels, table = images_on_grid(stacks, grid, progress=progress)
+    facts = pd.concat([pairs.table.assign(form="HR"), table.assign(form="stack")])
+    images, labels = np.concatenate([pairs.images.astype(np.float32), images]), np.concatenate([pairs.labels, labels])
+    if randomised > 0:
+        images = _other_looks(images, labels, randomised, seed)
+    return np.stack([unit_image(image).astype(np.float16) for image in images]), labels, facts
+
+
+def _other_looks(images: np.ndarray, labels: np.ndarray, share: float, seed: int, batch: int = 16) -> np.ndarray:
+    """Some of the images (N, X, Y, Z) with other surroundings and contrast; what was not scanned (0) stays so."""
+    import torch
+
+    from shapelab.phantoms.randomise import generator_of, new_contrast, new_surroundings
+
+    out = np.empty_like(images)
+    order = np.random.default_rng(seed).permutation(len(images))        # neighbours lend each other surroundings
+    for start in range(0, len(images), batch):
+        rows = order[start : start + batch]
+        x, tissues = (torch.from_numpy(a[rows]).permute(0, 3, 1, 2) for a in (images, labels))       # slices first
+        g = generator_of(seed + 1 + start)
+        looks = new_surroundings(new_contrast(x, tissues, share, g), tissues, share, g)
+        out[rows] = torch.where(x > 0, looks.clamp(min=1e-3), 0).permute(0, 2, 3, 1).numpy()
+    return out
+
+
+def unit_image(image: np.ndarray) -> np.ndarray:
+    """An image divided by the 99th percentile of what was scanned (voxels above 0), clipped to [0, 1]; float32."""
+    image = np.asarray(image, dtype=np.float32)
+    scanned = image[image > 0]
+    return np.clip(image / np.percentile(scanned, 99), 0, 1) if len(scanned) else np.zeros_like(image)
+
+
+def images_on_grid(
+    cohort: Cohort, grid: Grid, poses: Mapping[str, np.ndarray] | None = None, progress: bool = False
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Lay the images of a cohort on a grid, turned and centred as every space here expects hearts.
+
+    Parameters
+    ----------
+    cohort : subjects with images; with label maps where there is no `poses`
+    poses : subject id -> label map (in the scan's own voxels) that says where the heart is and how it is turned, as a
+        segmentation network gives it. None takes the subject's own label map: then an observer has placed the box, and
+        nothing but position and direction in the plane comes from him.
+
+    Returns
+    -------
+    images (N, X, Y, Z) float32 in [0, 1]; label maps (N, X, Y, Z) uint8: the subject's own, or those of `poses`; facts
+
+    Raises
+    ------
+    DataError : a subject without image or without pose, or with an empty one
+    """
+    from tqdm.auto import tqdm
+
+    images, labels, rows = [], [], cohort.table
+    for subject in tqdm(cohort, desc=f"{cohort.name} on {grid}", disable=not progress, leave=False):
+        if subject.image is None:
+            raise DataError(subject.where, "no image", "one, to read codes from")
+        if poses is not None:
+            if subject.id not in poses:
+                raise DataError(subject.where, "no pose of this subject", "a label map for each in `poses`")
+            subject = subject.with_(label=poses[subject.id])
+        sample = to_grid(subject, grid, align=ALIGN)
+        images.append(unit_image(sample.image))
+        labels.append(sample.label)
+    return np.stack(images), np.stack(labels), rows
+
+
+def image_codes(space: TLSpace, cohort: Cohort, poses: Mapping[str, np.ndarray] | None = None) -> pd.DataFrame:
+    """Codes table of a cohort, read from its images by the predictor; `poses` as in `images_on_grid`."""
+    images, _, table = images_on_grid(cohort, space.grid, poses)
+    return codes_table(space.encode_images(images), table)
+
+
+def train_phantom_tl(
+    profile: str | None = None,
+    patients: int | None = None,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+    config: PredictorConfig | None = None,
+) -> TLSpace:
+    """Train the T-L network on phantom hearts, from `phantom_autoencoder`: what ships under data/weights/acnn_tl_*.
+
+    Parameters
+    ----------
+    profile : numbers of networks and patients; None: the current one
+    patients : instead of the profile's; four pairs each, the first of those that the autoencoder learned from
+    checkpoint : folder; a killed run goes on from there
+    config : instead of the profile's numbers of the predictor
+    """
+    profile = current_profile(profile)
+    config, patients = config or PredictorConfig.profile(profile), patients or TL_PATIENTS[profile]
+    shapes = phantom_autoencoder(profile, progress)
+    images, labels, _ = phantom_images(patients, config.grid, config.factor, TRAINING_SEED, RANDOMISED, progress)
+    space, _ = train_tl_network(
+        images,
+        labels,
+        config,
+        autoencoder=shapes,
+        seed=0,
+        checkpoint=checkpoint,
+        progress=progress,
+        data=f"{patients} phantom hearts, ED and ES, HR and LR, seed {TRAINING_SEED}",
+    )
+    return space
+
+
+def phantom_tl(profile: str | None = None, progress: bool = True) -> TLSpace:
+    """The T-L network learned from phantoms: shipped weights, or trained now (and kept) where there are none.
+
+    Training takes about 25 minutes in `quick` on one core. Its autoencoder began as that of `phantom_autoencoder`.
+    """
+    profile = current_profile(profile)
+    folder = weights_folder() / f"acnn_tl_{profile}"
+    if (folder / TLSpace.FILE).is_file():
+        return TLSpace.load(folder)
+    space = train_phantom_tl(profile, progress=progress)
+    try:
+        space.save(folder, half=True)
+    except OSError:
+        pass  # a read-only installation: the space is as good without a copy on disk
+    return space
+
+
+def learned_space(name: str = "autoencoder", profile: str | None = None, progress: bool = True) -> AESpace | TLSpace:
+    """A space that ships, by name: "autoencoder" (`phantom_autoencoder`) or "tl" (`phantom_tl`).
+
+    Both encode label maps and decode codes; "tl" also encodes images. UsageError for another name.
+    """
+    spaces = {"autoencoder": phantom_autoencoder, "tl": phantom_tl}
+    if name not in spaces:
+        raise UsageError(f"space: found {name!r}; expected one of {list(spaces)}")
+    return spaces[name](profile, progress)
+
+
 def fit_pca(labels: np.ndarray, grid: Grid, n_codes: int = 64) -> PCASpace:
     """PCA of label maps with as many codes as the autoencoder: the linear space beside it."""
     return PCASpace(n_codes=n_codes, grid=grid, scheme=CARDIAC).fit(labels)
 
 
-def cardiac_cohort(data: str, root: str | Path | None = None, seed: int = 0, n: int = 100) -> Cohort:
-    """The hearts an experiment runs on: "acdc" (needs the data) or "phantom" (n patients of `seed`).
+def cardiac_cohort(
+    data: str, root: str | Path | None = None, seed: int = 0, n: int = 100, images: bool = False
+) -> Cohort:
+    """The hearts an experiment runs on: "acdc" (needs the data) or "phantom" (n patients of `seed`, as ACDC's stacks).
+
+    images : make the phantoms' images too; ACDC's are there
 
     UsageError for another name, or for the seed that the shipped spaces were learned from.
     """
@@ -107,5 +275,5 @@ def cardiac_cohort(data: str, root: str | Path | None = None, seed: int = 0, n: 
     if data == "phantom":
         if seed == TRAINING_SEED:
             raise UsageError(f"seed: found {seed}; expected another, the shipped spaces were learned from its hearts")
-        return open_cohort("phantom", n=n, seed=seed)
+        return open_cohort("phantom", n=n, seed=seed, images=images)
     raise UsageError(f"data: found {data!r}; expected 'acdc' or 'phantom'")

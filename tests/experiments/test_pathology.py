@@ -10,18 +10,25 @@ from shapelab.errors import UsageError
 from shapelab.experiments import pathology, spaces
 from shapelab.latent import classification
 from shapelab.models.acnn import AEConfig, train_autoencoder
+from shapelab.models.acnn.predictor import PredictorConfig
+from shapelab.models.acnn.tl import train_tl_network
 
-TINY = AEConfig(shape=(24, 24, 12), spacing=(6.0, 6.0, 10.0), widths=(4, 4, 4), bottleneck=16, code=8, epochs=1)
+GRID = {"shape": (24, 24, 12), "spacing": (6.0, 6.0, 10.0)}
+TINY = AEConfig(**GRID, widths=(4, 4, 4), bottleneck=16, code=8, epochs=1)
+TINY_TL = PredictorConfig(**GRID, widths=(4, 4, 8, 8), last=8, code=8, thick=0.0, epochs=1, joint_epochs=1)
 FAST = pathology.PathologyConfig(others=(), n_splits=4, n_repeats=1, permutations=3, epochs=1, phantoms=20)
 
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
-    """A folder of weights with a tiny autoencoder in the quick profile's place."""
+    """A folder of weights with a tiny autoencoder and a tiny T-L network in the quick profile's place."""
     monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path / "weights"))
     labels, _ = spaces.phantom_shapes(4, TINY.grid, seed=9)
     space, _ = train_autoencoder(labels, TINY, seed=0, progress=False)
     space.save(tmp_path / "weights" / "acnn_ae_quick")
+    images, labels, _ = spaces.phantom_images(2, TINY.grid, 2, seed=9)
+    tl, _ = train_tl_network(images, labels, TINY_TL, autoencoder=space, seed=0, progress=False)
+    tl.save(tmp_path / "weights" / "acnn_tl_quick")
     # a tenth of the trees: the test is of what is put together, not of the forest
     monkeypatch.setitem(classification.MODELS, "forest", RandomForestClassifier(n_estimators=30, max_features="sqrt"))
     return tmp_path / "weights"
@@ -32,10 +39,10 @@ def test_the_whole_experiment_on_phantoms(weights, tmp_path):
     options = {"data": "phantom", "profile": "quick", "progress": False, "config": FAST}
     result = pathology.run_whole(output=tmp_path / "out", **options)
     table = result.table
-    assert set(table["features"]) == {"AE codes", "PCA codes", "AE codes, phantoms only", "volumes + EF",
-                                      "shuffled labels", "random codes"}
+    assert set(table["features"]) == {"AE codes", "PCA codes", "T-L codes, from images", "T-L codes, from labels",
+                                      "AE codes, phantoms only", "volumes + EF", "shuffled labels", "random codes"}
     assert set(table["groups"]) == {"NOR/DCM/HCM", "NOR/DCM/HCM/MINF/RV"}
-    assert set(table["phases"]) == {"ED", "ED+ES"} and len(table) == 6 * 2 * 2
+    assert set(table["phases"]) == {"ED", "ED+ES"} and len(table) == 8 * 2 * 2
     assert not table["saw_test_shapes"].any()
     assert table["accuracy"].between(0, 1).all() and (table["low"] <= table["accuracy"]).all()
     both = table[(table.groups == "NOR/DCM/HCM/MINF/RV") & (table.phases == "ED+ES")].set_index("features")
@@ -47,7 +54,8 @@ def test_the_whole_experiment_on_phantoms(weights, tmp_path):
     assert table.loc[table.groups != "NOR/DCM/HCM", "paper"].isna().all()
 
     dice = result.reconstruction.set_index(["features", "structure"])["dice"]
-    assert len(dice) == 9 and dice.between(0, 1).all() and (result.reconstruction["n"] == 40).all()
+    assert len(dice) == 15 and dice.between(0, 1).all() and (result.reconstruction["n"] == 40).all()
+    assert result.agreement.shape == (8, 5) and result.agreement["share"].sum() == pytest.approx(1)
 
     written = pd.read_csv(tmp_path / "out" / "pathology_phantom.csv")
     assert np.allclose(written["accuracy"], table["accuracy"], atol=1e-5)
@@ -62,6 +70,31 @@ def test_the_whole_experiment_on_phantoms(weights, tmp_path):
         patch.setattr(pathology, "train_autoencoder", fail)
         again = pathology.run_whole(output=tmp_path / "out", **options)
     pd.testing.assert_frame_equal(again.table, table)
+
+
+def test_agreement_of_codes_by_hand():
+    true = pd.DataFrame({"z00": [0.0, 1.0, 2.0, 3.0], "z01": [1.0, 1.0, -1.0, -1.0]}, index=list("abcd"))
+    read = pd.DataFrame({"z00": [1.0, 2.0, 3.0, 4.0], "z01": [1.0, -1.0, 1.0, -1.0]}, index=list("abcd"))
+    table = pathology.code_agreement(read, true)
+    assert table["r"].tolist() == pytest.approx([1.0, 0.0])
+    assert table["explained"].tolist() == pytest.approx([1 - 1 / 1.25, 1 - 2 / 1.0])       # off by one; half wrong by 2
+    assert table["share"].tolist() == pytest.approx([1.25 / 2.25, 1 / 2.25])
+    assert table["sd labels"].tolist() == pytest.approx([np.sqrt(1.25), 1.0])
+    with pytest.raises(UsageError, match=r"code_agreement: found codes \(4, 1\) and \(4, 2\)"):
+        pathology.code_agreement(read[["z00"]], true)
+
+
+@pytest.mark.slow
+def test_codes_from_images_may_take_their_pose_from_another_label_map(weights, tmp_path):
+    options = {"data": "phantom", "profile": "quick", "groups": ["NOR", "DCM"], "progress": False, "config": FAST}
+    cohort = spaces.cardiac_cohort("phantom", n=FAST.phantoms)
+    own = pathology.run_whole(output=tmp_path / "a", refit=False, **options)
+    assert "AE codes" not in set(own.table["features"]) and "T-L codes, from images" in set(own.table["features"])
+    posed = pathology.run_whole(
+        output=tmp_path / "a", refit=False, poses={s.id: s.label for s in cohort}, **options
+    )
+    assert np.allclose(own.agreement, posed.agreement, equal_nan=True)          # the same label maps: the same codes
+    assert "T-L codes, from images" not in set(posed.reconstruction["features"])
 
 
 def test_bad_input_is_named(weights):

@@ -1,0 +1,99 @@
+"""Table III of the ACNN paper from the scores of single hearts: means, tests, claims, and a layout for the eye."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from shapelab.metrics import compare
+from shapelab.training import History
+
+#: Table III: method -> SSIM, its sd, seconds per volume on a GTX-1080.
+PAPER = {
+    "Linear": (0.777, 0.043, np.nan),
+    "B-spline": (0.779, 0.053, np.nan),
+    "SR-CNN": (0.783, 0.046, 0.29),
+    "3D-UNet": (0.784, 0.045, 0.07),
+    "ACNN-SR": (0.796, 0.041, 0.06),
+}
+METHODS = ("Linear", "B-spline", "SR-CNN", "3D-UNet", "SR", "ACNN-SR")
+
+
+def per_patient(hearts: pd.DataFrame, value: str = "ssim") -> pd.DataFrame:
+    """(patients, methods): mean over each patient's hearts and over seeds."""
+    return hearts.pivot_table(index="patient", columns="method", values=value, aggfunc="mean")
+
+
+def table_three(hearts: pd.DataFrame, speed: pd.DataFrame) -> pd.DataFrame:
+    """Table III in both conditions, the paper's numbers beside ours; p compares the two best of a condition by SSIM."""
+    here = speed[speed["size"] == "this profile"].set_index("method")
+    rows = []
+    for condition, part in hearts.groupby("condition", sort=False):
+        scores = per_patient(part)
+        best, second = scores.mean().sort_values(ascending=False).index[:2]
+        p = compare(scores[best], scores[second])["p"]
+        for method in [m for m in METHODS if m in scores]:
+            mine = part[part["method"] == method]
+            means = mine.groupby("heart")[["ssim", "psnr", "error", "dice"]].mean()  # over seeds
+            paper_ssim, paper_sd, paper_seconds = PAPER.get(method, (np.nan,) * 3)
+            rows.append({
+                "condition": condition, "method": method, "ssim": means["ssim"].mean(), "sd": means["ssim"].std(),
+                **means[["psnr", "error", "dice"]].mean().to_dict(), "parameters": int(here.loc[method, "parameters"]),
+                "seconds": here.loc[method, "seconds"], "times_srcnn": here.loc[method, "times_srcnn"],
+                "p": p if method in (best, second) else np.nan, "paper_ssim": paper_ssim, "paper_sd": paper_sd,
+                "paper_seconds": paper_seconds, "n_hearts": len(means), "n_seeds": mine["seed"].nunique(),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def claims(hearts: pd.DataFrame, speed: pd.DataFrame) -> pd.DataFrame:
+    """What the paper claims, on our data: claim, condition, difference (mean over patients), p, holds.
+
+    A difference of SSIM holds where it is above 0 with p < .05.
+    """
+    pairs = [("SR beats B-spline", "SR", "B-spline"), ("SR beats SR-CNN", "SR", "SR-CNN"),
+             ("ACNN-SR beats SR-CNN", "ACNN-SR", "SR-CNN"), ("the prior helps", "ACNN-SR", "SR")]  # fmt: skip
+    rows = []
+    for condition, part in hearts.groupby("condition", sort=False):
+        scores = per_patient(part)
+        for claim, a, b in pairs:
+            p, difference = compare(scores[a], scores[b])["p"], float((scores[a] - scores[b]).mean())
+            rows.append({"claim": claim, "condition": condition, "difference": difference, "p": p,
+                         "holds": bool(difference > 0 and p < 0.05)})  # fmt: skip
+    for size, part in speed.groupby("size", sort=False):
+        ratio = float(part.set_index("method").loc["SR", "times_srcnn"])
+        rows.append({"claim": "SR at least 5 times as fast as SR-CNN", "condition": size, "difference": ratio,
+                     "p": np.nan, "holds": ratio >= 5})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def sweep_table(runs: Sequence[tuple[float, pd.DataFrame, History]]) -> pd.DataFrame:
+    """A row a lambda and condition: ssim, error, dice, and the last epoch's terms of equation 2, pixel and prior, with
+    share = lambda * prior / pixel."""
+    rows = []
+    for weight, hearts, history in sorted(runs, key=lambda one: one[0]):
+        pixel, prior = history.last.get("pixel", np.nan), history.last.get("prior", np.nan)
+        for condition, part in hearts.groupby("condition", sort=False):
+            rows.append({"weight": weight, "condition": condition, **part[["ssim", "error", "dice"]].mean().to_dict(),
+                         "pixel": pixel, "prior": prior, "share": weight * prior / pixel})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def layout(table: pd.DataFrame) -> pd.DataFrame:
+    """Table III for the eye, the paper's numbers in brackets beside ours."""
+
+    def beside(ours: Sequence[float], paper: Sequence[float], form: str) -> list[str]:
+        return [f"{a:{form}} ({b:{form}})" if b == b else f"{a:{form}}" for a, b in zip(ours, paper, strict=True)]
+
+    shown = pd.DataFrame({"condition": table["condition"], "method": table["method"]})
+    shown["SSIM"] = beside(table["ssim"], table["paper_ssim"], ".3f")
+    shown["sd"] = beside(table["sd"], table["paper_sd"], ".3f")
+    more = {"psnr": ("PSNR dB", ".2f"), "error": ("error in heart", ".4f"), "dice": ("Dice", ".3f"),
+            "parameters": ("parameters", ",d"), "times_srcnn": ("x SR-CNN's speed", ".1f")}  # fmt: skip
+    for column, (name, form) in more.items():
+        shown[name] = [format(v, form) for v in table[column]]
+    shown["seconds"] = beside(table["seconds"], table["paper_seconds"], ".3f")
+    shown["p (two best)"] = [f"{p:.2g}" if p == p else "" for p in table["p"]]
+    return shown.set_index(["condition", "method"])

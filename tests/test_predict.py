@@ -1,0 +1,213 @@
+"""`shapelab predict`: label map in the scan's own grid, affine and header, indices beside it, bad input named."""
+
+import gzip
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from shapelab import predict as p
+from shapelab.data.scheme import CARDIAC
+from shapelab.errors import DataError, UsageError
+from shapelab.grid import RV_SIDE_MM
+from shapelab.models.acnn import SubPixelConfig, SubPixelNet, save_network
+from shapelab.models.baselines import FCN2D
+from shapelab.models.native import NativeConfig, NativeNet, NativeSegmenter
+
+SMALL = NativeConfig(spacing=2.0, size=32, first=64, second=48, widths=(8, 8))
+SPACING = (1.5, 1.5, 10.0)
+
+
+def heart(shape=(90, 84, 4), scale: float = 1.0) -> np.ndarray:
+    x, y = np.meshgrid(np.arange(shape[0]) - 45, np.arange(shape[1]) - 42, indexing="ij")
+    plane = np.zeros(shape[:2], np.uint8)
+    plane[np.hypot(x + 18, y) < 15 * scale] = 1
+    plane[np.hypot(x - 4, y) < 16] = 2
+    plane[np.hypot(x - 4, y) < 11 * scale] = 3
+    return np.repeat(plane[:, :, None], shape[2], 2)
+
+
+class Knows:
+    """Reads the label from the intensity (10 times the label): what a perfect model would do."""
+
+    scheme, metadata = CARDIAC, {}
+
+    def predict(self, image, spacing):
+        return (np.asarray(image) / 10).round().astype(np.uint8)
+
+
+@pytest.fixture
+def known(monkeypatch, tmp_path):
+    """A model folder whose model knows the truth."""
+    NativeSegmenter(NativeNet(SMALL), SMALL).save(tmp_path / "model")
+    monkeypatch.setattr(p, "load_segmenter", lambda model: Knows())
+    return tmp_path / "model"
+
+
+def scan(write_nifti, path, scale=1.0, **kwargs):
+    return write_nifti(path, (10 * heart(scale=scale)).astype(np.int16), **{"spacing": SPACING, **kwargs})
+
+
+def test_label_map_has_the_scans_grid_affine_and_header(write_nifti, known, tmp_path):
+    turn = np.array([[0, -1.5, 0, 12.5], [1.2, 0, 6.0, -30], [-0.9, 0, 8.0, 55], [0, 0, 0, 1.0]])
+    file = scan(write_nifti, tmp_path / "a.nii.gz", affine=turn)
+    image = nibabel.load(file)
+    image.header["descrip"] = b"of the scanner"
+    image.header.set_slope_inter(1, 0)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), None, image.header), file)
+    p.predict_file(known, file, tmp_path / "out" / "a.nii.gz")
+    source, made = nibabel.load(file), nibabel.load(tmp_path / "out" / "a.nii.gz")
+    assert np.array_equal(made.affine, source.affine) and made.shape == source.shape
+    assert made.get_data_dtype() == np.uint8
+    for name in ("pixdim", "sform_code", "qform_code", "srow_x", "quatern_b", "xyzt_units", "descrip"):
+        assert np.array_equal(made.header[name], source.header[name]), name
+    assert np.array_equal(np.asarray(made.dataobj), heart())
+
+
+def test_indices_by_hand(write_nifti, known, tmp_path):
+    found = p.predict_file(known, scan(write_nifti, tmp_path / "a.nii.gz"), tmp_path / "o.nii.gz")
+    voxel = 1.5 * 1.5 * 10 / 1000
+    volumes = {n: (heart() == v).sum() * voxel for n, v in (("RV cavity", 1), ("LV myocardium", 2), ("LV cavity", 3))}
+    assert found["volumes_ml"] == {n: pytest.approx(v, abs=0.006) for n, v in volumes.items()}
+    assert found["myocardial_mass_g"] == pytest.approx(1.05 * volumes["LV myocardium"], abs=0.006)
+    assert json.loads((tmp_path / "o.json").read_text()) == found
+    assert found["scan"] == "a.nii.gz" and found["label_map"] == "o.nii.gz" and "es" not in found
+
+
+def test_ejection_fraction_with_the_scan_at_es(write_nifti, known, tmp_path):
+    ed, es = (scan(write_nifti, tmp_path / f"{n}.nii.gz", s) for n, s in (("ed", 1.0), ("es", 0.7)))
+    found = p.predict_file(known, ed, tmp_path / "o.nii.gz", es=es)
+    a, b = ((heart(scale=s) == 3).sum() * 0.0225 for s in (1.0, 0.7))
+    assert found["stroke_volume_ml"]["LV"] == pytest.approx(a - b, abs=0.02)
+    assert found["ejection_fraction_percent"]["LV"] == pytest.approx(100 * (a - b) / a, abs=0.05)
+    assert set(found["ejection_fraction_percent"]) == {"LV", "RV"}
+    assert np.array_equal(np.asarray(nibabel.load(tmp_path / "o_es.nii.gz").dataobj), heart(scale=0.7))
+    assert found["es"]["label_map"] == "o_es.nii.gz"
+
+
+def test_nothing_is_overwritten_unless_told(write_nifti, known, tmp_path):
+    file = scan(write_nifti, tmp_path / "a.nii.gz")
+    p.predict_file(known, file, tmp_path / "o.nii")
+    before = (tmp_path / "o.nii").read_bytes()
+    with pytest.raises(UsageError, match="already there"):
+        p.predict_file(known, file, tmp_path / "o.nii")
+    with pytest.raises(UsageError, match="already there"):  # the indices alone would be lost, too
+        p.predict_file(known, file, tmp_path / "o.nii.gz")
+    p.predict_file(known, file, tmp_path / "o.nii", force=True)
+    assert (tmp_path / "o.nii").read_bytes() == before
+
+
+@pytest.mark.parametrize("output, match", [("o.png", "ends in .nii"), ("a.nii.gz", "is an input")])
+def test_wrong_outputs(write_nifti, known, tmp_path, output, match):
+    with pytest.raises(UsageError, match=match):
+        p.predict_file(known, scan(write_nifti, tmp_path / "a.nii.gz"), tmp_path / output, force=True)
+
+
+def test_es_output_needs_a_scan_and_another_name(write_nifti, known, tmp_path):
+    file = scan(write_nifti, tmp_path / "a.nii.gz")
+    with pytest.raises(UsageError, match="without an ES scan"):
+        p.predict_file(known, file, tmp_path / "o.nii", es_output=tmp_path / "x.nii")
+    with pytest.raises(UsageError, match="two names"):
+        p.predict_file(known, file, tmp_path / "o.nii", es=file, es_output=tmp_path / "o.nii")
+
+
+BAD = {
+    "cine": (np.zeros((80, 80, 6, 4), np.int16), None, "4D"),
+    "flat": (np.full((90, 84, 4), 3, np.int16), SPACING, "same intensity"),
+    "isotropic": (np.ones((90, 84, 40), np.int16), (1.5, 1.5, 1.5), "no thicker along the last axis"),
+    "slices first": (np.ones((8, 90, 90), np.int16), (10, 1.5, 1.5), "slices along the last axis"),
+    "crop": (np.ones((40, 40, 8), np.int16), SPACING, "field of 60 x 60 mm"),
+    "micrometre sizes": (np.ones((40, 40, 8), np.int16), (1500, 1500, 10000), "Is the unit mm"),
+    "not square": (np.ones((90, 90, 8), np.int16), (1.0, 2.0, 10), "Is the unit mm"),
+    "NaN": (np.full((90, 84, 4), np.nan, np.float32), SPACING, "not finite"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_scans_are_named_and_leave_nothing(write_nifti, known, tmp_path, name):
+    array, spacing, match = BAD[name]
+    affine = np.eye(4) if spacing is None else None
+    file = write_nifti(tmp_path / "bad.nii.gz", array, spacing=spacing or (1, 1, 1), affine=affine)
+    with pytest.raises(DataError, match=match) as error:
+        p.predict_file(known, file, tmp_path / "o.nii.gz")
+    assert "bad.nii.gz" in str(error.value)
+    assert sorted(q.name for q in tmp_path.iterdir()) == ["bad.nii.gz", "model"]
+
+
+def test_damaged_files_are_named(known, tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        p.predict_file(known, tmp_path / "none.nii.gz", tmp_path / "o.nii.gz")
+    (tmp_path / "t.nii.gz").write_bytes(gzip.compress(b"not a scan"))
+    with pytest.raises(DataError, match=r"t\.nii\.gz"):
+        p.predict_file(known, tmp_path / "t.nii.gz", tmp_path / "o.nii.gz")
+
+
+def test_no_heart_is_an_error(write_nifti, known, tmp_path):
+    array = np.ones((90, 84, 4), np.int16)
+    array[0, 0, 0] = 2
+    file = write_nifti(tmp_path / "a.nii.gz", array, spacing=SPACING)
+    with pytest.raises(DataError, match="no heart"):
+        p.predict_file(known, file, tmp_path / "o.nii.gz")
+    assert not (tmp_path / "o.nii.gz").exists()
+
+
+def test_models_by_name_and_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path))
+    NativeSegmenter(NativeNet(SMALL), SMALL).save(tmp_path / "mine")
+    assert p.find_model("mine") == p.find_model(tmp_path / "mine") == tmp_path / "mine"
+    assert isinstance(p.load_segmenter("mine"), NativeSegmenter)
+    with pytest.raises(UsageError, match=r"expected a folder .* \['mine'\]"):
+        p.find_model("yours")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no model.json"):
+        p.find_model(tmp_path / "empty")
+    (tmp_path / "empty" / "model.json").write_text("[]")
+    with pytest.raises(DataError, match="damaged description"):
+        p.load_segmenter(tmp_path / "empty")
+    (tmp_path / "empty" / "model.json").write_text('{"kind": "unheard of"}')
+    with pytest.raises(DataError, match=r"model\.json"):
+        NativeSegmenter(NativeNet(SMALL), SMALL).save(tmp_path / p.FINDER)
+        p.load_segmenter(tmp_path / "empty")
+
+
+class Halves(torch.nn.Module):
+    """Stands in for a sub-pixel network: LV cavity in the right half of its grid, RV cavity in the left."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = SubPixelConfig()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        assert x.shape == (1, 1, 48, 48, 12) and 0 <= x.min() and x.max() <= 1
+        logits = torch.zeros(1, 4, 48, 48, 24)
+        logits[:, 1, :24], logits[:, 3, 24:] = 9, 9
+        return logits + self.weight
+
+
+def test_a_network_on_a_grid_gets_a_turned_heart_and_its_result_comes_back():
+    finder = Knows()
+    upside = np.ascontiguousarray(heart(shape=(90, 84, 8)).transpose(1, 0, 2))  # the RV lies above the LV: 90 degrees
+    made = p.GridSegmenter(Halves(), finder).predict(10.0 * upside, SPACING)
+    assert made.shape == upside.shape
+    rv, lv = (np.argwhere(made == v) for v in (1, 3))
+    assert abs(rv.mean(0)[0] - lv.mean(0)[0]) < 2 and rv[:, 1].max() < lv[:, 1].min()  # above each other in the scan
+    # they meet in the middle of the grid: RV_SIDE_MM towards the RV from the LV's centroid
+    border = (rv[:, 1].max() + lv[:, 1].min()) / 2 * 1.5
+    centre = np.argwhere(upside >= 2).mean(0)[1] * 1.5
+    assert border == pytest.approx(centre - RV_SIDE_MM, abs=1.6)
+
+
+def test_sub_pixel_networks_are_read_by_kind(tmp_path, monkeypatch):
+    monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path))
+    NativeSegmenter(NativeNet(SMALL), SMALL).save(tmp_path / p.FINDER)
+    config = SubPixelConfig.profile("quick", widths=(2, 2, 2, 2))
+    save_network(tmp_path / "seg", SubPixelNet(config))
+    assert isinstance(p.load_segmenter("seg"), p.GridSegmenter)
+    save_network(tmp_path / "fcn", FCN2D(config))
+    assert isinstance(p.load_segmenter("fcn"), p.GridSegmenter)
+    save_network(tmp_path / "sr", SubPixelNet(SubPixelConfig.profile("quick", widths=(2, 2, 2, 2), n_out=1)), task="sr")
+    with pytest.raises(UsageError, match="segments"):
+        p.load_segmenter("sr")
