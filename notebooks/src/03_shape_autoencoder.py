@@ -36,9 +36,9 @@ run = course.start("03", DATA, SEED)
 # %% [markdown]
 # ## 1 · Table V, beside the code
 #
-# The paper gives its autoencoder in a table. `shapelab/models/acnn.py` has a line for each row. Here a label map of
-# the paper's size is sent through the code, and every layer says what comes out of it. (On torch's `meta` device,
-# which computes shapes and no numbers.)
+# The paper gives its autoencoder in a table. `shapelab/models/acnn/autoencoder.py` has a line for each row. Here a
+# label map of the paper's size is sent through the code, and every layer says what comes out of it. (On torch's
+# `meta` device, which computes shapes and no numbers.)
 
 # %%
 table_v = [
@@ -71,7 +71,7 @@ print("coarsest scale:", paper.cells, "->", rows[6]["out"], "->", rows[7]["out"]
 # Why has the `quick` network *more* parameters? Its grid has 16 times fewer voxels, and its coarsest scale 2 x 2 x 2
 # cells instead of 5 x 5 x 5. One channel of 8 cells could not feed 64 codes, so it gets 16 channels there, 128
 # numbers against the paper's 125, and the layers on both sides of it grow. The other kernels are the paper's.
-# Whatever the paper leaves open, and what we chose, stands at the top of `shapelab/models/acnn.py`.
+# Whatever the paper leaves open, and what we chose, stands at the top of that file.
 #
 # ## 2 · What the network sees
 #

@@ -28,6 +28,7 @@
 
 # %%
 DATA = "phantom"  # or "acdc": the same notebook on real hearts
+SPACE = "autoencoder"  # or "tl": the space of the T-L network, notebook 04
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from shapelab import course, stack_labels
 from shapelab.clinical import cardiac_indices
-from shapelab.experiments.spaces import ALIGN, fit_pca, phantom_autoencoder
+from shapelab.experiments.spaces import ALIGN, fit_pca, learned_space
 from shapelab.latent import embed, embedding_quality
 from shapelab.latent.codes import code_array, codes_table
 from shapelab.metrics import dice
@@ -77,7 +78,7 @@ run = course.start("12", data=DATA, seed=0)
 # are missing, this cell trains it (about 20 minutes on two cores).
 
 # %%
-space = phantom_autoencoder()
+space = learned_space(SPACE)
 
 hearts = run.hearts(100)
 labels, facts = stack_labels(hearts, space.grid, align=ALIGN)

@@ -25,6 +25,7 @@
 
 # %%
 DATA = "phantom"  # or "acdc": the same notebook on real hearts
+SPACE = "autoencoder"  # or "tl": the space of the T-L network, notebook 04
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ from IPython.display import display
 from scipy import stats
 
 from shapelab import course, stack_labels
-from shapelab.experiments.spaces import ALIGN, fit_pca, phantom_autoencoder
+from shapelab.experiments.spaces import ALIGN, fit_pca, learned_space
 from shapelab.latent import PCASpace, code_statistics, decoder_sensitivity
 from shapelab.latent.codes import code_array, code_columns, codes_table
 from shapelab.latent.histograms import unimodality_p
@@ -69,7 +70,7 @@ MARKS = style.marks(["autoencoder", "PCA", "truly normal"])  # one colour and on
 # seen none of these hearts. If its weights are missing, this cell trains it (about 20 minutes on two cores).
 
 # %%
-space = phantom_autoencoder()
+space = learned_space(SPACE)
 
 hearts = run.hearts(160, phases=("ED",)).filter(phase="ED")
 labels, facts = stack_labels(hearts, space.grid, align=ALIGN)
@@ -651,8 +652,8 @@ if real is not None:
 #
 # We are *worse* than the paper's picture in the first row that matters: our histograms are less normal than Figure 5
 # looks. Ours are of ill and healthy hearts together, and of an autoencoder without the input noise of a T-L network,
-# which the paper holds responsible for the smoothness. Which of the two it is, a later chapter (the T-L network) can
-# tell.
+# which the paper holds responsible for the smoothness. The T-L network of [04](04_tl_network.ipynb) has that noise: set
+# `SPACE = "tl"` above and see which of the two it is.
 
 # %% [markdown]
 # ## Exercise 1: believe how many?

@@ -25,6 +25,7 @@
 
 # %%
 DATA = "phantom"  # or "acdc": the same notebook on real hearts
+SPACE = "autoencoder"  # or "tl": the space of the T-L network, notebook 04
 
 from pathlib import Path
 
@@ -39,7 +40,7 @@ import shapelab.experiments
 from shapelab import course, stack_labels
 from shapelab.clinical import cardiac_indices
 from shapelab.experiments.pathology import PAPER, THREE, reconstruction_dice
-from shapelab.experiments.spaces import ALIGN, fit_pca, phantom_autoencoder
+from shapelab.experiments.spaces import ALIGN, fit_pca, learned_space
 from shapelab.latent import (
     FixedFeatures,
     SpaceFeatures,
@@ -119,7 +120,7 @@ print(
 # missing, this cell trains it (about 20 minutes on two cores).
 
 # %%
-space = phantom_autoencoder()
+space = learned_space(SPACE)
 
 labels, facts = stack_labels(hearts, space.grid, align=ALIGN)
 facts = facts[["patient", "phase", "group"]]
@@ -644,9 +645,10 @@ compared.map(lambda share: f"{share:.1f}" if share == share else "")
 # - **Not in the paper:** volumes + EF. Where they do as well or better, that is the honest headline of this chapter:
 #   *the codes know the disease, but hardly more than a few volumes do.* The codes' advantage is elsewhere: no expert
 #   had to say which numbers matter, and they can be decoded again.
-# - **Differences in method:** codes come from label maps through an autoencoder, not from images through a T-L
-#   network; 48 of the 60 patients; patients kept together and spaces that never saw them, which the paper may have
-#   done but does not say.
+# - **Differences in method:** the paper's codes are those of a T-L network, trained jointly with images but collected
+#   from label maps; here they are an autoencoder's (set `SPACE = "tl"` for the other; codes read from *images* are in
+#   [04](04_tl_network.ipynb)). 48 of the 60 patients; patients kept together and spaces that never saw them, which the
+#   paper may have done but does not say.
 
 # %% [markdown]
 # ## Exercise 1: folds that keep patients together

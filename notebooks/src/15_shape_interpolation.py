@@ -24,6 +24,7 @@
 
 # %%
 DATA = "phantom"  # or "acdc": the same notebook on real hearts
+SPACE = "autoencoder"  # or "tl": the space of the T-L network, notebook 04
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ from matplotlib.patches import Patch
 
 from shapelab import course, stack_labels
 from shapelab.clinical import cardiac_indices, ejection_fraction
-from shapelab.experiments.spaces import ALIGN, fit_pca, phantom_autoencoder
+from shapelab.experiments.spaces import ALIGN, fit_pca, learned_space
 from shapelab.latent import blend, interpolate, path_table, traverse
 from shapelab.latent.distances import distance_probabilities, signed_distance, signed_distances
 from shapelab.latent.paths import Path
@@ -66,7 +67,7 @@ run = course.start("15", data=DATA, seed=0)
 # two cores).
 
 # %%
-space = phantom_autoencoder()
+space = learned_space(SPACE)
 
 hearts = run.hearts(60)
 labels, facts = stack_labels(hearts, space.grid, align=ALIGN)
