@@ -85,7 +85,7 @@ class SuperResolutionConfig:
     patch: int = 24  # of SR-CNN's training, voxels in plane
     train: int = 200  # patients, two hearts each
     test: int = 30
-    epochs: int = 6
+    epochs: int = 12
     learning_rate: float = 2e-3
     srcnn_rate: float = 1e-3  # without normalisation: at 2e-3 its units die
     weight: float = 0.01  # lambda (supplement)

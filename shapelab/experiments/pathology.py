@@ -15,7 +15,8 @@ second autoencoder is those weights as they are, and the T-L network was learned
 real heart. Nothing is chosen by the score: numbers of the model are the profile's, fixed on phantoms.
 
 "From images" says where the codes come from; where the heart lies and how it is turned in the plane still comes from
-the label map, or from one that a segmentation network has predicted (`poses`).
+the label map. "Images alone": position and direction, too, come from the image, by the native segmentation network
+(`shapelab.experiments.reality`), which has seen phantoms only. No observer has touched these codes.
 """
 
 from __future__ import annotations
@@ -32,8 +33,11 @@ import pandas as pd
 
 from shapelab import __version__
 from shapelab.clinical import cardiac_indices
+from shapelab.data.cohort import Cohort
+from shapelab.data.scheme import CARDIAC
 from shapelab.device import describe
 from shapelab.errors import UsageError
+from shapelab.experiments.reality import phantom_native, predicted_poses
 from shapelab.experiments.spaces import (
     ALIGN,
     cardiac_cohort,
@@ -142,6 +146,7 @@ def run_whole(
 
     config : instead of the profile's numbers
     poses : subject id -> label map that says where the heart is (see `images_on_grid`), for the codes from images
+        alone; None: as the native network learned from phantoms segments them
     refit : False leaves out the spaces that are fitted in each fold, which take most of the time
     """
     profile = current_profile(profile)
@@ -151,11 +156,14 @@ def run_whole(
     group_sets = _group_sets(groups, cohort)
     space, tl = phantom_autoencoder(profile, progress), phantom_tl(profile, progress)
     labels, table = stack_labels(cohort, space.grid, align=ALIGN, progress=progress)
-    images, _, _ = images_on_grid(cohort, tl.grid, poses, progress)
+    images, _, _ = images_on_grid(cohort, tl.grid, progress=progress)
+    poses, not_found = (poses, []) if poses is not None else _poses(cohort, profile, progress)
+    alone, _, _ = images_on_grid(cohort, tl.grid, poses, progress)
     spaces = {}
     if refit:
         spaces = _spaces_of_folds(labels, table, space, config, profile, seed, output / "folds", progress)
     fixed = {
+        "T-L codes, images alone": codes_table(tl.encode_images(alone), table),
         "T-L codes, from images": codes_table(tl.encode_images(images), table),
         "T-L codes, from labels": codes_table(tl.encode(labels), table),
         "AE codes, phantoms only": codes_table(space.encode(labels), table),
@@ -168,8 +176,6 @@ def run_whole(
         "T-L codes, from labels": reconstruction_dice(tl, labels),
         "AE codes, phantoms only": reconstruction_dice(space, labels),
     }
-    if poses is not None:  # images and label maps lie differently on the grid
-        del rebuilt["T-L codes, from images"]
     result = PathologyResult(
         table=_with_paper(tables),
         reconstruction=_held_out_dice(spaces, rebuilt, table.index, reports),
@@ -184,13 +190,21 @@ def run_whole(
         "config": asdict(config),
         "autoencoder": asdict(space.config),
         "predictor": asdict(tl.config),
-        "poses": "label maps" if poses is None else "given",
+        "poses not found": not_found,
         "phantom weights": space.metadata,
         "T-L weights": tl.metadata,
         "shapelab": __version__,
     }
     _write(result, output, data, {**about, **describe(), "date": date.today().isoformat()})
     return result
+
+
+def _poses(cohort: Cohort, profile: str, progress: bool) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Label maps that the native network makes of the images; and the subjects in which it misses a structure, which
+    get their own label map instead."""
+    poses = predicted_poses(phantom_native(profile, progress), cohort, progress)
+    missing = [s for s in cohort if not np.isin(CARDIAC.values, poses[s.id]).all()]
+    return {**poses, **{s.id: s.label for s in missing}}, [s.id for s in missing]
 
 
 def _reports(

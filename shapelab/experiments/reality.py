@@ -46,7 +46,7 @@ TWINS = ("patient074", "patient076")  # one scan, outlined twice
 AIM = {"LV cavity": 0.85, "LV myocardium": 0.70, "RV cavity": 0.75}  # mean Dice that was aimed at
 #: Real scans need no other surroundings than their own, and little other contrast.
 REAL = Randomisation(surroundings=0.1, contrast=0.2, trabeculae=0.0, curve=0.5, noise=0.03, bias=0.2)
-REAL_SLICES = {"quick": 12_000, "full": 150_000, "paper": 150_000}
+REAL_SLICES = {"quick": 24_000, "full": 150_000, "paper": 150_000}
 
 
 def looked_at(patient: str) -> bool:
@@ -144,9 +144,11 @@ class StackPrior:
     The autoencoder knows hearts on its own grid, turned so that the RV is to the left. While training, the labels are
     known, so they say how to lay the stack there (as `shapelab.grid.to_grid(align="rigid")` does); labels and softmax
     are laid alike, linearly, so that the gradient comes back to the native logits.
+
+    weight : lambda, by default that of Table I here (`shapelab.experiments.acnn_segmentation`)
     """
 
-    def __init__(self, space, spacing: float, weight: float = 0.01):
+    def __init__(self, space, spacing: float, weight: float = 0.1):
         self.loss, self.grid, self.spacing, self.weight = ACNNLoss(space, weight=1.0), space.grid, spacing, weight
 
     def __call__(self, logits: Tensor, labels: Tensor, distance_mm: float) -> Tensor:
@@ -202,6 +204,15 @@ def measure(segmenter, cohort: Cohort, method: str, progress: bool = True) -> pd
             rows.append({**who, "structure": structure.name,
                          **{k: row[k] for k in ("dice", "hd", "volume", "volume_truth", "missed")}})
     return pd.DataFrame(rows)
+
+
+def predicted_poses(segmenter: NativeSegmenter, cohort: Cohort, progress: bool = True) -> dict[str, np.ndarray]:
+    """Subject id -> label map that the network makes of the subject's image, in its own voxels: where the heart lies
+    and how it is turned, without an observer (see `shapelab.experiments.spaces.images_on_grid`)."""
+    from tqdm.auto import tqdm
+
+    shown = tqdm(cohort, desc=f"poses of {cohort.name}", disable=not progress, leave=False)
+    return {subject.id: segmenter.predict(subject.image, subject.spacing) for subject in shown}
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -161,7 +161,7 @@ def test_all_claims_from_trained_networks(pairs, prior, monkeypatch, tmp_path):
         monkeypatch.setattr(module, "load_pairs", lambda *a: parts)
     monkeypatch.setattr(robust, "COMPARED", ("3D-Seg", "ACNN-Seg"))
     monkeypatch.setattr(robust, "CORRUPTIONS", {"motion": (robust.CORRUPTIONS["motion"][0], (0, 4), "mm")})
-    monkeypatch.setattr(robust, "SWEEP", {1: ((0.0, 0.1), 1)})
+    monkeypatch.setattr(robust, "SWEEP", {1: ((0.0, 0.1), 1, (0,))})
     asked = {}
 
     def on_real(models, cohort, network):
