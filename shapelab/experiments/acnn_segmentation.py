@@ -45,7 +45,15 @@ from shapelab import __version__
 from shapelab.augment import MotionRanges
 from shapelab.device import describe
 from shapelab.errors import DataError, UsageError
-from shapelab.experiments.acnn_segmentation_tables import MEASURES, METHODS, ORDER, Method, layout, summarise
+from shapelab.experiments.acnn_segmentation_tables import (
+    MEASURES,
+    METHODS,
+    ORDER,
+    Method,
+    contrasts,
+    layout,
+    summarise,
+)
 from shapelab.experiments.spaces import phantom_autoencoder, weights_folder
 from shapelab.files import atomic_write
 from shapelab.metrics import evaluate, plausibility
@@ -121,8 +129,8 @@ def run(
     root : folder of the data set; None looks under SHAPELAB_DATA
     profile : "quick", "full" or "paper"; None: what fits this machine
     seeds : of weights, order and augmentation, a training each; None: the profile's
-    output : folder, by default ``results/acnn``; acnn_table1_<data>.csv, ..._cases.csv and ....json go there, and a
-        folder for each (method, seed), from which a killed run goes on
+    output : folder, by default ``results/acnn``; acnn_table1_<data>.csv, ..._contrasts.csv, ..._cases.csv and ....json
+        go there, and a folder for each (method, seed), from which a killed run goes on
     methods : some of `METHODS`; None: all
     config : instead of the profile's numbers
 
@@ -362,8 +370,10 @@ def evaluate_cases(labels: np.ndarray, pairs: HeartPairs) -> pd.DataFrame:
 def write(parts, facts, output: Path, data: str, profile: str, config: SegmentationConfig) -> pd.DataFrame:
     """All tables, each whole or not at all; the table of Table I comes back."""
     cases = pd.concat(parts, ignore_index=True)
-    table = summarise(cases, facts, "ED" if "ED" in set(cases["phase"]) else None)
+    phase = "ED" if "ED" in set(cases["phase"]) else None
+    table = summarise(cases, facts, phase)
     _write_csv(table, output / f"acnn_table1_{data}.csv")
+    _write_csv(contrasts(cases, phase), output / f"acnn_table1_{data}_contrasts.csv")
     _write_csv(cases, output / f"acnn_table1_{data}_cases.csv")
     about = {"data": data, "profile": profile, "config": asdict(config), "phantom seeds": SEEDS, "runs": list(facts),
              "shapelab": __version__, **describe(), "date": date.today().isoformat()}  # fmt: skip

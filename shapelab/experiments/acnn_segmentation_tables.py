@@ -88,6 +88,47 @@ def summarise(cases: pd.DataFrame, facts: Sequence[Mapping] = (), phase: str | N
     return table.assign(paper_parameters=[PAPER_PARAMETERS.get(networks[m], np.nan) for m in table["method"]])
 
 
+#: What the paper claims about pairs of methods: what differs, with it, without it.
+CONTRASTS = (
+    ("prior", "ACNN-Seg", "3D-Seg"),
+    ("prior, both with motion augmentation", "ACNN-Seg-MAug", "3D-Seg-MAug"),
+    ("motion augmentation", "3D-Seg-MAug", "3D-Seg"),
+    ("autoencoder behind the network, larger", "AE-Seg-M", "3D-Seg"),
+    ("sub-pixel network instead of 3D-UNet", "3D-Seg", "3D-UNet"),
+    ("three dimensions instead of two", "3D-Seg", "2D-FCN"),
+)
+
+
+def contrasts(cases: pd.DataFrame, phase: str | None = "ED") -> pd.DataFrame:
+    """Methods that differ in one thing, on the same hearts: one row a (contrast, structure or "heart", measure).
+
+    Columns: differs, method, other, structure, measure, mean, mean_other (over seeds, then hearts; a missed structure's
+    distance is left out), difference, p (Wilcoxon signed-rank), effect (rank-biserial correlation, 1: higher in
+    every heart), better (whether the difference is in the good direction), n. Contrasts of methods that are not among
+    the cases are left out.
+    """
+    kept = cases if phase is None else cases[cases["phase"] == phase]
+    parts = [(name, kept[kept["structure"] == name], MEASURES) for name in STRUCTURES]
+    parts.append(("heart", kept.drop_duplicates(["method", "seed", "case"]), ("violations",)))
+    rows = []
+    for structure, part, measures in parts:
+        for measure in measures:
+            means = part.astype({measure: float}).pivot_table(index="case", columns="method", values=measure)
+            for differs, a, b in CONTRASTS:
+                if not {a, b} <= set(means):
+                    continue
+                found = compare(means[a], means[b])
+                difference = found["mean_a"] - found["mean_b"]
+                low = BETTER.get(measure, "low") == "low"
+                rows.append({"differs": differs, "method": a, "other": b, "structure": structure, "measure": measure,
+                             "mean": found["mean_a"], "mean_other": found["mean_b"], "difference": difference,
+                             "p": found["p"], "effect": found["effect"], "better": (difference < 0) == low,
+                             "n": found["n"]})  # fmt: skip
+    columns = ["differs", "method", "other", "structure", "measure", "mean", "mean_other", "difference", "p", "effect",
+               "better", "n"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
 def _rows(cases: pd.DataFrame, structure: str, measure: str, order: Sequence[str]) -> list[dict]:
     """One row a method, ranked; the two best carry the p-value of their difference."""
     values = {m: cases[cases["method"] == m].astype({measure: float}) for m in order}

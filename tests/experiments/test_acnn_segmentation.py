@@ -102,6 +102,18 @@ def test_a_missed_structure_is_counted_and_never_wins():
     assert "[1 missed]" in table1.layout(table1.summarise(cases)).loc["ACNN-Seg", "endocardium hd"]
 
 
+def test_methods_that_differ_in_one_thing_are_compared_heart_by_heart():
+    found = tables.contrasts(hand_made_cases()).set_index(["differs", "structure", "measure"])
+    row = found.loc[("prior", "LV cavity", "dice")]
+    with_prior, without = [0.9, 0.95, 0.95], [0.85, 0.9, 0.8]
+    assert row["mean"] == pytest.approx(np.mean(with_prior)) and row["mean_other"] == pytest.approx(np.mean(without))
+    assert row["difference"] == pytest.approx(np.mean(with_prior) - np.mean(without)) and row["better"]
+    assert row["p"] == pytest.approx(stats.wilcoxon(with_prior, without).pvalue) and row["effect"] == 1
+    assert set(found.index.get_level_values("differs")) == {"prior"} and row["n"] == 3       # the others are not there
+    assert set(found.index.get_level_values("measure")) == {"assd", "hd", "dice", "violations"}
+    assert tables.contrasts(hand_made_cases().query("method == '3D-Seg'")).empty
+
+
 def test_only_the_phase_asked_for_counts():
     cases = hand_made_cases()
     other = cases.assign(phase="ES", dice=0.0)
