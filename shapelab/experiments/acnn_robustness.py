@@ -72,8 +72,9 @@ def run(
     """All of it, after `acnn_segmentation.run` with the same arguments, whose networks it reads.
 
     Returns and writes to `output`: acnn_table1_robustness.csv, acnn_table1_prior_terms.csv, acnn_table1_lambda.csv,
-    acnn_table1_acdc.csv (Dice on real stacks, where ACDC is there), and acnn_table1_claims.json with configuration,
-    machine and date. A killed run goes on where it was.
+    acnn_table1_acdc.csv (Dice of each training on real stacks, where ACDC is there), and acnn_table1_claims.json with
+    configuration, machine and date. Curves are means over the seeds of Table I; prior terms are of its first seed. A
+    killed run goes on where it was.
 
     Raises DataError where a network has not been trained yet.
     """
@@ -87,8 +88,12 @@ def run(
     models = {name: trained_network(folder) for name, folder in folders.items()}
     prior = phantom_autoencoder_for(config.network, progress)
     terms = {name: prior_terms(one, prior, hearts, config.weight) for name, one in models.items()}
+    trained = trainings(config, output, data)
+    several = {f"{name} @ {seed}": trained_network(f) for (name, seed), f in trained.items() if name in COMPARED}
+    curves = pd.concat([robustness(several, hearts[slice(0, HEARTS)], kind=kind) for kind in CORRUPTIONS])
+    curves["method"] = curves["method"].str.rsplit(" @ ", n=1).str[0]
     tables = {
-        "robustness": pd.concat([robustness(models, hearts[slice(0, HEARTS)], kind=kind) for kind in CORRUPTIONS]),
+        "robustness": curves.groupby(["kind", "method", "strength", "structure"], sort=False).mean().reset_index(),
         "prior_terms": pd.DataFrame(terms).T.rename_axis("method").reset_index(),
         "lambda": pd.concat([
             sweep(pairs, config, output / "sweep", weights, (n,), steps, seeds, progress=progress)
@@ -97,12 +102,11 @@ def run(
     }  # fmt: skip
     real = _acdc()
     if real is not None:
-        few = [n for n in SWEEP if n is not None]
-        for n, (method, weight) in itertools.product(few, (("3D-Seg", 0.0), ("ACNN-Seg", config.weight))):
-            folder = output / "sweep" / f"hearts{n}-lambda{weight:g}-seed{SWEEP[n][2][0]}"
-            models[f"{method}, {n} patients"] = trained_network(folder)
-        cases = on_real(models, real, config.network)[0].groupby(["method", "phase", "structure"], sort=False)["dice"]
-        tables["acdc"] = cases.agg(mean="mean", sd="std", n="count").reset_index()
+        models = {f"{name} @ {seed}": trained_network(folder) for (name, seed), folder in trained.items()}
+        cases = on_real(models, real, config.network)[0]
+        cases[["method", "seed"]] = cases["method"].str.rsplit(" @ ", n=1, expand=True)
+        dice = cases.groupby(["method", "seed", "phase", "structure"], sort=False)["dice"]
+        tables["acdc"] = dice.agg(mean="mean", sd="std", n="count").reset_index()
     for name, table in tables.items():
         with atomic_write(output / f"acnn_table1_{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.5g")
@@ -111,6 +115,18 @@ def run(
     with atomic_write(output / "acnn_table1_claims.json") as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n")
     return tables
+
+
+def trainings(config: SegmentationConfig, output: Path, data: str) -> dict[tuple[str, int], Path]:
+    """(method, seed) -> folder of each training that is tried on real hearts: all seeds, as one may be lucky."""
+    found = {(name, seed): output / f"table1_{data}" / f"{slug(name)}-{seed}"
+             for name, seed in itertools.product(COMPARED, config.seeds)}  # fmt: skip
+    for n, (weights, _, seeds) in SWEEP.items():
+        for weight, seed in itertools.product(weights, seeds):
+            if n is not None and weight <= config.weight:
+                name = f"ACNN-Seg, {n} patients, λ {weight:g}" if weight else f"3D-Seg, {n} patients"
+                found[name, seed] = output / "sweep" / f"hearts{n}-lambda{weight:g}-seed{seed}"
+    return found
 
 
 def _acdc() -> Cohort | None:

@@ -177,7 +177,9 @@ def test_all_claims_from_trained_networks(pairs, prior, monkeypatch, tmp_path):
     table1.run(methods=["3D-Seg", "ACNN-Seg"], **options)
     tables = robust.run(**options)
     assert set(tables) == {"robustness", "prior_terms", "lambda", "acdc"}
-    assert list(asked) == ["3D-Seg", "ACNN-Seg", "3D-Seg, 1 patients", "ACNN-Seg, 1 patients", "cohort"]
+    methods = ["3D-Seg", "ACNN-Seg", "3D-Seg, 1 patients", "ACNN-Seg, 1 patients, λ 0.1"]
+    assert list(asked) == [*(f"{m} @ 0" for m in methods), "cohort"]
+    assert tables["acdc"]["method"].tolist() == methods and (tables["acdc"]["seed"] == "0").all()
     assert tables["acdc"]["mean"].tolist() == [0.5] * 4 and tables["acdc"]["n"].tolist() == [1] * 4
     assert len(tables["robustness"]) == 2 * 2 * 3 and (tables["robustness"]["n"] == 2).all()     # ED alone
     assert tables["prior_terms"]["method"].tolist() == ["3D-Seg", "ACNN-Seg"]
