@@ -59,6 +59,38 @@ class Frame:
         return Frame(tuple(-(-n // s) for n, s in zip(self.shape, strides)),
                      tuple(np.multiply(self.spacing, strides)), self.origin)
 
+    @staticmethod
+    def covering(low, high, spacing) -> Frame:
+        """The smallest frame over the box low to high (3,) mm whose voxels lie at whole multiples of the spacing."""
+        first = np.floor(np.asarray(low) / spacing + 1e-6).astype(int)
+        last = np.ceil(np.asarray(high) / spacing - 1e-6).astype(int)
+        return Frame(tuple(last - first + 1), tuple(spacing), tuple(first * np.asarray(spacing)))
+
+    def place(self, part: Frame) -> tuple[slice, slice, slice]:
+        """Where the voxels of a part of this frame lie in an array of it."""
+        first = np.rint((np.asarray(part.origin) - self.origin) / self.spacing).astype(int)
+        return tuple(slice(int(a), int(a) + n) for a, n in zip(first, part.shape))
+
+    def nearest(self, array: np.ndarray, other: Frame) -> np.ndarray:
+        """An array of this frame at the voxels of another: the nearest voxel's value, 0 more than half a voxel outside."""
+        index, inside = [], []
+        for x, n, s, o in zip(other.positions(), self.shape, self.spacing, self.origin):
+            i = np.floor((x - o) / s + 0.5).astype(int)
+            index.append(np.clip(i, 0, n - 1))
+            inside.append((i >= 0) & (i < n))
+        return np.where(np.logical_and.outer(np.logical_and.outer(*inside[:2]), inside[2]), array[np.ix_(*index)],
+                        array.dtype.type(0))
+
+    def linear(self, array: np.ndarray, other: Frame) -> np.ndarray:
+        """An image of this frame at the voxels of another, float32: linear, border values beyond the border."""
+        array = np.asarray(array, np.float32)
+        for axis, (x, n, s, o) in enumerate(zip(other.positions(), self.shape, self.spacing, self.origin)):
+            t = np.clip((x - o) / s, 0, n - 1)
+            i = np.minimum(t.astype(int), max(n - 2, 0))
+            w = (t - i).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+            array = (1 - w) * array.take(i, axis) + w * array.take(np.minimum(i + 1, n - 1), axis)
+        return array
+
 
 def as_frame(frame, array, name: str) -> Frame:
     """A `Frame`, or a spacing (3,) mm with the array's shape; checked against the array (D0, D1, D2) of integers or
