@@ -58,7 +58,7 @@ class Atlas:
 
     @staticmethod
     def of(subject: Subject) -> Atlas:
-        """A subject's arrays, read now, and its landmarks in mm along the array's axes. DataError if it has no label."""
+        """A subject's arrays, read now, landmarks in mm along the array's axes. DataError if it has no label."""
         label, image, spacing, landmarks = arrays_of(subject)
         return Atlas(label, spacing, landmarks, image, subject.scheme, subject.id)
 

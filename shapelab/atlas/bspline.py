@@ -41,7 +41,7 @@ class Axis:
         return self.start + self.step * self.cells
 
     def basis(self, x: np.ndarray, order: int = 0) -> np.ndarray:
-        """Values (P, n) float64 of the basis at positions x (P,) mm, or of its derivative of order 1 or 2 (1/mm, 1/mm^2).
+        """Values (P, n) float64 of the basis at positions x (P,) mm, or of its derivative of order 1 or 2 (1/mm^order).
 
         Positions outside take the nearest position inside.
         """
@@ -129,7 +129,7 @@ class Lattice:
 
 
 def spread(values, first, second, third):
-    """A matrix applied to each of the last three axes: (C, n0, n1, n2), (p0, n0), (p1, n1), (p2, n2) -> (C, p0, p1, p2).
+    """A matrix for each of the last three axes: (C, n0, n1, n2), (p0, n0), (p1, n1), (p2, n2) -> (C, p0, p1, p2).
 
     With basis matrices it evaluates the spline; with their transposes it is the adjoint, which takes gradients at the
     points to gradients of the coefficients.
@@ -165,7 +165,7 @@ def jacobian(lattice: Lattice, coefficients: np.ndarray, points, slab: int = 16)
 
 @numba.njit(nogil=True, cache=True)
 def _determinants(d0, d1, d2):   # pragma: no cover - compiled
-    """Least determinant of I + (d0 d1 d2), d_k (3, a, b, c) the derivatives along axis k; how many <= 0; of how many."""
+    """Least determinant of I + (d0 d1 d2), d_k (3, a, b, c) derivatives along axis k; how many <= 0; of how many."""
     least, folded = np.inf, 0
     _, n0, n1, n2 = d0.shape
     for i in range(n0):

@@ -2,8 +2,8 @@
 
 SSLLN's eq. 4: C = sum_i P(i, i), with P(i, j) the joint probability of label i in the target and j in the warped
 atlas. With linear interpolation of the atlas' one-hot maps p_c (partial volumes), C is the mean over the target's
-voxels x of p_S(x)(y(x)), y(x) = M (x + u(x)) + t the place in the atlas. So only one of the atlas' channels is looked at
-per voxel, and d C / d u(x) = M' grad p_S(x)(y(x)) / n: no interpolation of all channels, no automatic differentiation.
+voxels x of p_S(x)(y(x)), y(x) = M (x + u(x)) + t the place in the atlas. So only one of the atlas' channels is looked
+at per voxel, and d C / d u(x) = M' grad p_S(x)(y(x)) / n: no other channel, and no automatic differentiation.
 
 Atlas maps are (C, q0, q1, q2) float32 with a border of background, so that every place outside takes its value.
 """

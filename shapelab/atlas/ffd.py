@@ -179,11 +179,11 @@ class FreeFormDeformation:
         for name, values in per_level.items():
             object.__setattr__(self, name, values)
             if len(values) != self.levels or not np.isfinite(values).all() or min(values) < 0:
-                raise UsageError(f"FreeFormDeformation: found {name}={values}; expected {self.levels} numbers from 0, one "
-                                 "a level")
+                raise UsageError(f"FreeFormDeformation: found {name}={values}; expected {self.levels} numbers from 0, "
+                                 "one a level")
         if self.levels < 1 or self.iterations < 0 or not (np.isfinite(self.control_mm) and self.control_mm > 0):
             raise UsageError(f"FreeFormDeformation: found levels={self.levels}, iterations={self.iterations}, "
-                             f"control_mm={self.control_mm}; expected at least one level, iterations from 0, mm above 0")
+                             f"control_mm={self.control_mm}; expected a level at least, iterations from 0, mm above 0")
         if not 0 <= self.least_jacobian < 1 or not self.margin_mm >= 0:
             raise UsageError(f"FreeFormDeformation: found least_jacobian={self.least_jacobian}, "
                              f"margin_mm={self.margin_mm}; expected a number from 0 to 1 and a distance from 0")

@@ -72,7 +72,7 @@ class Frame:
         return tuple(slice(int(a), int(a) + n) for a, n in zip(first, part.shape))
 
     def nearest(self, array: np.ndarray, other: Frame) -> np.ndarray:
-        """An array of this frame at the voxels of another: the nearest voxel's value, 0 more than half a voxel outside."""
+        """An array of this frame at another's voxels: the nearest voxel's value, 0 more than half a voxel outside."""
         index, inside = [], []
         for x, n, s, o in zip(other.positions(), self.shape, self.spacing, self.origin):
             i = np.floor((x - o) / s + 0.5).astype(int)

@@ -158,7 +158,7 @@ def _box(array: np.ndarray, inner: tuple[slice, ...], reach: np.ndarray, mode: s
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp", "reassoc"})
 def _vote(target, moving, label, asked, votes, first, last, patch, window, slope):   # pragma: no cover - compiled
-    """Votes of one atlas for rows first to last of axis 0; target and moving reach patch + window further, label window.
+    """Votes of one atlas for rows first to last of axis 0; images reach patch + window further, its label the window.
 
     Sums over the patch slide along axis 0 (`sheet`) and axis 1 (`row`): a row of axis 2 enters as another leaves.
     """

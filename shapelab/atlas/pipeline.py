@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -191,8 +191,8 @@ def _checked(label, image, spacing, atlases, scheme, fusion):
     scheme = scheme or atlases[0].scheme
     others = [a.id for a in atlases if a.scheme != scheme]
     if others:
-        raise UsageError(f"refine: found atlases of another scheme than {scheme.name!r}: {others[:5]}; expected one scheme "
-                         "(phantom_atlases has scheme=CARDIAC for labels without an RV wall)")
+        raise UsageError(f"refine: found atlases of another scheme than {scheme.name!r}: {others[:5]}; expected one "
+                         "scheme (phantom_atlases has scheme=CARDIAC for labels without an RV wall)")
     if fusion not in FUSIONS:
         raise UsageError(f"fusion: found {fusion!r}; expected one of {FUSIONS}")
     label = np.asarray(label)

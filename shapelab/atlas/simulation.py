@@ -90,7 +90,8 @@ def simulate_low_resolution(
     used = np.flatnonzero(area)
     if apex_slices:
         if len(used) <= apex_slices:
-            raise DataError(atlas.id, f"{len(used)} labelled slices 1 in {factor}", f"more than the {apex_slices} to cut off")
+            raise DataError(atlas.id, f"{len(used)} labelled slices of {factor} times the thickness",
+                            f"more than the {apex_slices} to cut off")
         at_end = area[used[-1]] <= area[used[0]]                   # the apex is the narrower end
         kept = kept[: used[-apex_slices]] if at_end else kept[used[apex_slices - 1] + 1 :]
     rng = np.random.default_rng(seed)

@@ -83,7 +83,7 @@ def write_landmarks(file: str | Path, landmarks: Mapping[str, np.ndarray]) -> No
     for name, position in landmarks.items():
         position = np.asarray(position, np.float64)
         if position.shape != (3,) or not np.isfinite(position).all() or not str(name).strip():
-            raise UsageError(f"landmarks: found {name!r}: {position.tolist()}; expected a name and three finite numbers")
+            raise UsageError(f"landmarks: found {name!r}: {position.tolist()}; expected a name and three numbers")
         rows.append([str(name).strip(), *(f"{v:.6f}" for v in position)])
     with atomic_write(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as out:
         csv.writer(out, lineterminator="\n").writerows([COLUMNS, *rows])
@@ -167,7 +167,8 @@ def _apex(slices, area, centres, step: float, thickness: float) -> np.ndarray:
     last = slices[-n:]
     slope, start = np.polyfit(last, area[last], 1)
     end = float(slices[-1])
-    beyond = np.clip(step * (-start / slope - end) if step * slope < 0 else 0.5, 0.5, max(0.5, APEX_REACH_MM / thickness))
+    vanishes = step * (-start / slope - end) if step * slope < 0 else 0.5
+    beyond = np.clip(vanishes, 0.5, max(0.5, APEX_REACH_MM / thickness))
     xy = [np.polyval(np.polyfit(last, [centres[k][axis] for k in last], 1), end + step * beyond) for axis in (0, 1)]
     return np.array([*xy, end + step * beyond])
 
