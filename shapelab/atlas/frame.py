@@ -66,11 +66,6 @@ class Frame:
         last = np.ceil(np.asarray(high) / spacing - 1e-6).astype(int)
         return Frame(tuple(last - first + 1), tuple(spacing), tuple(first * np.asarray(spacing)))
 
-    def place(self, part: Frame) -> tuple[slice, slice, slice]:
-        """Where the voxels of a part of this frame lie in an array of it."""
-        first = np.rint((np.asarray(part.origin) - self.origin) / self.spacing).astype(int)
-        return tuple(slice(int(a), int(a) + n) for a, n in zip(first, part.shape))
-
     def nearest(self, array: np.ndarray, other: Frame) -> np.ndarray:
         """An array of this frame at another's voxels: the nearest voxel's value, 0 more than half a voxel outside."""
         index, inside = [], []

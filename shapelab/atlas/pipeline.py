@@ -168,19 +168,18 @@ def refine(
                                       chosen))
         lap("deformation")
         best = [atlases[i] for i in chosen]
-        out, part = _frames(frame, out_spacing, deformations)
-        labels = list(pool.map(lambda d, a: d.warp_label(a.label, part), deformations, best))
+        out = _frame(frame, out_spacing, deformations)
+        labels = list(pool.map(lambda d, a: d.warp_label(a.label, out), deformations, best))
         images = None
         if fusion == "non-local" and image is not None and all(a.image is not None for a in best):
-            images = list(pool.map(lambda d, a: d.warp_image(to_unit_range(a.image), part), deformations, best))
-            image = frame.linear(to_unit_range(image), part)
+            images = list(pool.map(lambda d, a: d.warp_image(to_unit_range(a.image), out), deformations, best))
+            image = frame.linear(to_unit_range(image), out)
         lap("warp")
         fused = fuse_labels(labels, images, None if images is None else image, patch, window, h, threads)
-    result = np.zeros(out.shape, np.uint8 if max(scheme.values) < 256 else np.uint16)
-    result[out.place(part)] = fused
     lap("fusion")
+    fused = fused.astype(np.uint8 if max(scheme.values) < 256 else np.uint16, copy=False)
     return Refinement(
-        result, out, label, frame, scheme, tuple(best), deformations, affines, scores, tuple(chosen), source,
+        fused, out, label, frame, scheme, tuple(best), deformations, affines, scores, tuple(chosen), source,
         "majority" if images is None else fusion, seconds,
     )  # fmt: skip
 
@@ -214,10 +213,9 @@ def _select(label, frame: Frame, atlases, affines, n: int) -> tuple[list[int], n
     return select_atlases(label[place], warped, n)
 
 
-def _frames(frame: Frame, spacing, deformations) -> tuple[Frame, Frame]:
-    """The result's frame, and the part of it that the deformations' domains reach."""
+def _frame(frame: Frame, spacing, deformations) -> Frame:
+    """The result's frame: the target's field and the deformations' domains."""
     spacing = Frame((1, 1, 1), spacing).spacing
-    domains = np.stack([d.domain for d in deformations])
-    low, high = domains[:, 0].min(0), domains[:, 1].max(0)
-    whole = Frame.covering(np.minimum(low, frame.origin), np.maximum(high, [p[-1] for p in frame.positions()]), spacing)
-    return whole, whole.part(low, high)[0]
+    low, high = zip(*[d.domain for d in deformations])
+    last = [p[-1] for p in frame.positions()]
+    return Frame.covering(np.min([*low, frame.origin], 0), np.max([*high, last], 0), spacing)

@@ -167,7 +167,8 @@ def _apex(slices, area, centres, step: float, thickness: float) -> np.ndarray:
     last = slices[-n:]
     slope, start = np.polyfit(last, area[last], 1)
     end = float(slices[-1])
-    vanishes = step * (-start / slope - end) if step * slope < 0 else 0.5
+    # where the cross-section does not fall, nothing says how far the LV goes on
+    vanishes = step * (-start / slope - end) if step * slope < -1e-3 * area[last].mean() else 0.5
     beyond = np.clip(vanishes, 0.5, max(0.5, APEX_REACH_MM / thickness))
     xy = [np.polyval(np.polyfit(last, [centres[k][axis] for k in last], 1), end + step * beyond) for axis in (0, 1)]
     return np.array([*xy, end + step * beyond])
@@ -196,8 +197,8 @@ def _in_slice(cavity, wall, rv, spacing) -> np.ndarray | None:
     anterior, inferior = septum[seen.argmax()], septum[seen.argmin()]
     chord = anterior - inferior
     away = np.array([chord[1], -chord[0]])
-    away = away * np.sign(away @ towards)
-    turning = outline[((outline - inferior) @ away).argmax()]
+    reach = (outline - inferior) @ away * np.sign(away @ towards) / max(np.linalg.norm(away), 1e-9)
+    turning = outline[reach > reach.max() - size.max() / 2].mean(0)
     # the wall's voxels within a narrow sector opposite the RV
     ring = np.argwhere(wall) * size
     opposite = np.abs(np.abs(angles(ring)) - np.pi) < 0.12

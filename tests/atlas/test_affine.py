@@ -44,7 +44,7 @@ def test_least_squares_of_six_landmarks_as_scipy_finds_it():
 
 
 def test_names_are_matched_whatever_their_order():
-    source = {name: p for name, p in zip("abcd", CORNERS)} | {"only here": np.zeros(3)}
+    source = dict(zip("abcd", CORNERS)) | {"only here": np.zeros(3)}
     target = {name: source[name] * 2 for name in "dcba"} | {"only there": np.zeros(3)}
     assert np.allclose(landmark_affine(source, target), np.diag([2, 2, 2, 1.0]))
 

@@ -69,8 +69,9 @@ def test_energy_is_the_integral(bending, stretch):
     def mean_square(*orders):
         return (spread(c, *lattice.bases(points, orders)) ** 2).sum(0).mean()
 
-    bend = sum(mean_square(*o) for o in np.eye(3, dtype=int) * 2) + 2 * sum(mean_square(*o) for o in 1 - np.eye(3, dtype=int))
-    expected = bending * bend + stretch * sum(mean_square(*o) for o in np.eye(3, dtype=int))
+    one = np.eye(3, dtype=int)
+    bend = sum(mean_square(*o) for o in 2 * one) + 2 * sum(mean_square(*o) for o in 1 - one)
+    expected = bending * bend + stretch * sum(mean_square(*o) for o in one)
     energy, gradient = apply_terms(c, lattice.energy_terms(bending, stretch))
     assert np.isclose(energy, expected, rtol=1e-2)
     d = np.random.default_rng(4).normal(size=c.shape)
@@ -98,8 +99,8 @@ def test_jacobian_is_that_of_finite_differences():
     columns = [(place(e) - place(-e)) / 2e-4 for e in 1e-4 * np.eye(3)]
     determinants = np.linalg.det(np.moveaxis(np.stack(columns, 1), (0, 1), (-2, -1)))
     least, folded = jacobian(lattice, c, points, slab=4)
-    assert np.isclose(least, determinants.min(), atol=1e-3) and np.isclose(folded, (determinants <= 0).mean(), atol=0.01)
-    assert folded > 0                                          # this one does fold
+    assert np.isclose(least, determinants.min(), atol=1e-3)
+    assert np.isclose(folded, (determinants <= 0).mean(), atol=0.01) and folded > 0     # this one does fold
 
 
 @pytest.mark.parametrize("step", [0, -1, np.nan])

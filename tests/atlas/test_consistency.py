@@ -13,7 +13,7 @@ SHAPE, ORIGIN, STEP = (7, 6, 5), (3.0, -2.0, 1.0), (1.5, 2.0, 4.0)
 
 @pytest.fixture
 def case():
-    """target, maps (3 channels, background border), matrix, displacement: a map that leaves the atlas here and there."""
+    """target, maps (3 channels, background border), matrix, displacement; some places lie outside the atlas."""
     rng = np.random.default_rng(0)
     target = rng.integers(0, 3, SHAPE).astype(np.uint8)
     maps = np.zeros((3, 9, 8, 10), np.float32)

@@ -39,7 +39,8 @@ def votes(labels, images, image, x, patch, window, h):
 
 @pytest.mark.parametrize(
     ("patch", "window", "h"),
-    [((7, 7, 1), (7, 7, 3), 10.0), ((7, 7, 1), (7, 7, 3), 0.3), ((3, 1, 5), (1, 3, 5), 0.1), ((1, 1, 1), (1, 1, 1), 1.0)],
+    [((7, 7, 1), (7, 7, 3), 10.0), ((7, 7, 1), (7, 7, 3), 0.3), ((3, 1, 5), (1, 3, 5), 0.1),
+     ((1, 1, 1), (1, 1, 1), 1.0)],
 )
 def test_is_the_plain_definition(patch, window, h):
     shape = (22, 17, 9)
