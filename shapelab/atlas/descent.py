@@ -56,7 +56,8 @@ class Problem:
         target, atlas = (np.ascontiguousarray(p) for p in parts)
         return Problem(target, frame, atlas, atlas_frame.spacing, corner, matrix, len(values), domain, device)
 
-    def at(self, lattice: Lattice, blur: float, sampling: float, bending: float, least_jacobian: float) -> Cost:
+    def at(self, lattice: Lattice, blur: float, sampling: float, bending: float, stretch: float,
+           least_jacobian: float) -> Cost:  # fmt: skip
         """What is minimised at one level; lengths in mm."""
         array = np.asarray if self.device is None else lambda a: torch.as_tensor(a, device=self.device)
         thin = [max(1, round(sampling / s)) for s in self.frame.spacing]
@@ -75,7 +76,7 @@ class Problem:
         bases = [b.astype(np.float32) for b in lattice.bases(frame.positions())]
         sparse = [np.linspace(low, high, max(2, round(2 * (high - low) / lattice.step))) for low, high in self.domain.T]
         slopes = [[b.astype(np.float32) for b in lattice.bases(sparse, np.eye(3, dtype=int)[d])] for d in range(3)]
-        terms = [(w, [m.astype(np.float32) for m in ms]) for w, ms in lattice.energy_terms(bending, 0.0)]
+        terms = [(w, [m.astype(np.float32) for m in ms]) for w, ms in lattice.energy_terms(bending, stretch)]
         return Cost(
             array(target), array(maps), matrix, frame, [array(b) for b in bases],
             [(w, [array(m) for m in ms]) for w, ms in terms], [[array(b) for b in bs] for bs in slopes], least_jacobian,

@@ -6,7 +6,7 @@ SSLLN, section II-C and eq. 4: after a landmark affine, a B-spline free-form def
 A place x in the target (mm) is looked up in the atlas at y = A (x + u(x)): u is the spline, A the affine map from
 target to atlas. What is minimised at each level over the control points c is
 
-    E(c) = - mean over target voxels of p_S(x)(y(x))  +  bending energy  +  folding penalty
+    E(c) = - mean over target voxels of p_S(x)(y(x))  +  bending  +  stretch  +  folding penalty
 
 with S the target's labels and p the atlas' one-hot maps, interpolated linearly (`shapelab.atlas.consistency`).
 
@@ -16,6 +16,8 @@ Deviations, the paper being silent on all of it but the first:
 - The target is looked at where it was measured: a stack of 10 mm slices counts at its slices and is not interpolated
   to 2 mm first, so its staircase has no part in the fit. (Three phantoms without shifts, Dice of RV cavity, LV
   myocardium, LV cavity, RV wall in the end: .95 .94 .97 .83; with the stack interpolated first .92 .88 .94 .77.)
+- Smoothness: the bending energy, and a little of the first derivative (three phantoms whose apex was cut off, Dice of
+  the LV myocardium below the last slice: .69 without, .72 with).
 - Levels: 40, 20 and 10 mm between control points, each the subdivision of the one before (the same displacement, to be
   refined). The atlas is blurred by a Gaussian at the coarser levels, which widens the reach of the gradient.
 - Adam with a step that falls to 0, in place of steepest descent; analytic gradient.
@@ -151,6 +153,8 @@ class FreeFormDeformation:
     levels : how many; each doubles the distance of the next
     iterations : of gradient descent at each level
     bending : weight of the bending energy (Rueckert's eq. 8) at each level, coarse to fine, mm^2
+    stretch : weight of the mean squared first derivative at all levels: where nothing was measured (an apex that was
+        cut off) the displacement stays as it is at the nearest slice, instead of going on with its slope
     blur_mm : sd of the Gaussian that the atlas' maps are blurred by at each level
     sampling_mm : about how far apart the voxels are that a level looks at (0: all)
     step_mm : first step of a control point at each level
@@ -165,7 +169,8 @@ class FreeFormDeformation:
     control_mm: float = 10.0
     levels: int = 3
     iterations: int = 50
-    bending: tuple[float, ...] = (20.0, 8.0, 3.0)
+    bending: tuple[float, ...] = (10.0, 3.0, 1.0)
+    stretch: float = 0.05
     blur_mm: tuple[float, ...] = (5.0, 2.0, 0.0)
     sampling_mm: tuple[float, ...] = (5.0, 2.5, 0.0)
     step_mm: tuple[float, ...] = (2.0, 1.0, 0.5)
@@ -185,9 +190,10 @@ class FreeFormDeformation:
         if self.levels < 1 or self.iterations < 0 or not (np.isfinite(self.control_mm) and self.control_mm > 0):
             raise UsageError(f"FreeFormDeformation: found levels={self.levels}, iterations={self.iterations}, "
                              f"control_mm={self.control_mm}; expected a level at least, iterations from 0, mm above 0")
-        if not 0 <= self.least_jacobian < 1 or not self.margin_mm >= 0:
+        if not 0 <= self.least_jacobian < 1 or not self.margin_mm >= 0 or not self.stretch >= 0:
             raise UsageError(f"FreeFormDeformation: found least_jacobian={self.least_jacobian}, "
-                             f"margin_mm={self.margin_mm}; expected a number from 0 to 1 and a distance from 0")
+                             f"stretch={self.stretch}, margin_mm={self.margin_mm}; expected a number from 0 to 1, "
+                             "the others from 0")
         if self.engine not in ENGINES:
             raise UsageError(f"FreeFormDeformation: found engine={self.engine!r}; expected one of {ENGINES}")
 
@@ -220,7 +226,8 @@ class FreeFormDeformation:
                              device if engine == "torch" else None)
         for k in range(self.levels):
             before = coefficients
-            cost = problem.at(lattice, self.blur_mm[k], self.sampling_mm[k], self.bending[k], self.least_jacobian)
+            cost = problem.at(lattice, self.blur_mm[k], self.sampling_mm[k], self.bending[k], self.stretch,
+                              self.least_jacobian)
             coefficients = descend(cost, coefficients, self.iterations, self.step_mm[k])
             coefficients, *report = without_folds(lattice, before, coefficients, checked, self.guard)
             done.append(Level(lattice, coefficients, cost.consistency(coefficients), *report))

@@ -35,7 +35,7 @@ def cost_of(pair, blur=3.0, sampling=0.0, device=None):
     domain = np.array([[20.0, 20, 0], [150, 150, 110]])
     problem = Problem.of(target.label, atlas.label, target.frame, atlas.frame, affine, domain, device)
     lattice = Lattice.over(*domain, 20.0)
-    return lattice, problem.at(lattice, blur, sampling, 10.0, 0.4)
+    return lattice, problem.at(lattice, blur, sampling, 10.0, 0.1, 0.4)
 
 
 def test_gradient_is_that_of_finite_differences(pair):
@@ -146,7 +146,7 @@ def test_stages_and_warps_are_checked(fitted, hearts):
     ("wrong", "words"),
     [({"bending": (1, 2)}, "bending"), ({"levels": 0}, "levels|one a level"), ({"control_mm": 0}, "control_mm"),
      ({"least_jacobian": 1.0}, "least_jacobian"), ({"engine": "cuda"}, "engine"), ({"step_mm": (1, -1, 0)}, "step_mm"),
-     ({"iterations": -1}, "iterations")],
+     ({"iterations": -1}, "iterations"), ({"stretch": -1}, "stretch")],
 )  # fmt: skip
 def test_wrong_settings(wrong, words):
     with pytest.raises(UsageError, match=words):
