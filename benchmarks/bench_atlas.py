@@ -28,6 +28,7 @@ import shapelab  # before torch: it sets the OpenMP variables that torch reads w
 
 import torch  # isort: skip
 
+from scipy import ndimage
 from torch.nn import functional as F
 
 from shapelab.atlas import FreeFormDeformation, fuse_labels, phantom_atlases, refine, simulate_low_resolution
@@ -73,17 +74,19 @@ def median_seconds(function, rounds: int) -> tuple[float, object]:
 
 
 def torch_ffd(target: np.ndarray, atlas: np.ndarray, wanted: float, most: int = 90) -> tuple[np.ndarray, float]:
-    """As one would write it in torch: the same spline, levels, energy and Adam; the cost by `grid_sample` of all
+    """As one would write it in torch: the same spline, levels, blur, energy, Adam; the cost by `grid_sample` of all
     one-hot channels over the whole array, gradients by autograd. The last level ends when `wanted` Dice is reached."""
     settings, frame = FreeFormDeformation(), Frame(target.shape, SPACING)
     high = [p[-1] for p in frame.positions()]
     lattice = Lattice.over((0, 0, 0), high, settings.control_mm, settings.levels - 1)
     onehot = F.one_hot(torch.from_numpy(target).long(), LABELS + 1).permute(3, 0, 1, 2).float()
-    moving = F.one_hot(torch.from_numpy(atlas).long(), LABELS + 1).permute(3, 0, 1, 2).float()[None]
     c, sizes = torch.from_numpy(lattice.zeros()).float(), torch.tensor(target.shape, dtype=torch.float32)
     still = torch.stack(torch.meshgrid(*[torch.arange(float(n)) for n in target.shape], indexing="ij"), -1)
     spacing = torch.tensor(SPACING)
     for level in range(settings.levels):
+        sigma = [settings.blur_mm[level] / s for s in SPACING]
+        maps = [ndimage.gaussian_filter((atlas == v).astype(np.float32), sigma) for v in range(LABELS + 1)]
+        moving = torch.from_numpy(np.stack(maps))[None]
         bases = [torch.from_numpy(b).float() for b in lattice.bases(frame.positions())]
         terms = [(w, [torch.from_numpy(m).float() for m in ms]) for w, ms in
                  lattice.energy_terms(settings.bending[level], settings.stretch)]  # fmt: skip
