@@ -53,6 +53,7 @@ _NAMES = {
 #: Rooms that ``shapelab.<room>`` opens without an import of its own.
 _ROOMS = frozenset(
     {
+        "atlas",
         "augment",
         "clinical",
         "course",

@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # for editors and type checkers only
     from shapelab.data.cohort import Cohort as Cohort
     from shapelab.data.doctor import check_folder as check_folder
     from shapelab.data.download import fetch as fetch
+    from shapelab.data.landmarks import landmarks_from_label as landmarks_from_label
+    from shapelab.data.landmarks import read_landmarks as read_landmarks
+    from shapelab.data.landmarks import write_landmarks as write_landmarks
     from shapelab.data.reading import SkippedSubject as SkippedSubject
     from shapelab.data.scheme import BIVENTRICULAR as BIVENTRICULAR
     from shapelab.data.scheme import CARDIAC as CARDIAC
@@ -33,6 +36,9 @@ _NAMES = {
     "Cohort": "shapelab.data.cohort",
     "check_folder": "shapelab.data.doctor",
     "fetch": "shapelab.data.download",
+    "landmarks_from_label": "shapelab.data.landmarks",
+    "read_landmarks": "shapelab.data.landmarks",
+    "write_landmarks": "shapelab.data.landmarks",
     "SkippedSubject": "shapelab.data.reading",
     "BIVENTRICULAR": "shapelab.data.scheme",
     "CARDIAC": "shapelab.data.scheme",

@@ -1,0 +1,157 @@
+"""The refinement of a cohort: many subjects at a time, each written as soon as it is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from shapelab.atlas.atlas import Atlas, arrays_of
+from shapelab.atlas.ffd import FreeFormDeformation
+from shapelab.atlas.pipeline import Refinement, refine
+from shapelab.data.subject import Subject
+from shapelab.errors import DataError, UsageError
+from shapelab.files import atomic_write
+
+
+def refine_cohort(
+    subjects: Iterable[Subject],
+    atlases: Sequence[Atlas],
+    folder: str | Path,
+    n_jobs: int | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+    overwrite: bool = False,
+    images: bool = True,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Refine every subject of a cohort and write each result into a folder.
+
+    ``ID.nii.gz`` is the refined label map, in mm of the subject's affine; ``ID.json`` says how it came about and is
+    written last: a subject that has both is done, and is left alone when the same call is made again. Only one
+    subject a job is in memory, and nothing but a row of the table comes back.
+
+    Parameters
+    ----------
+    subjects : a Cohort or any subjects; landmarks where they have them (see `shapelab.data.landmarks`)
+    atlases : high-resolution hearts of the same scheme
+    folder : where results go; on a cluster one that all hosts see
+    n_jobs : of joblib; None takes what ``joblib.parallel_config`` says, as in ``parallel_config(backend="dask")``
+    on_error : "raise": the first subject that fails stops all, named. "skip": the others go on, the row says why
+    overwrite : do again what is done already
+    images : use the subjects' images, where they have one
+    settings : of `refine`: n_atlases, ffd, fusion, patch, window, h, out_spacing
+
+    Returns
+    -------
+    DataFrame, a row a subject (index `subject`, in their order): state ("refined", "kept" from an earlier call,
+    "failed"), error, file, atlases, landmarks, fusion, nmi (of the best atlas), min_jacobian, folded, seconds, and
+    "dice X" of each structure: the agreement with the given label on its own slices
+
+    Raises
+    ------
+    DataError : naming the subject that failed, with on_error "raise"; two subjects of one id
+    UsageError : a folder that holds results of other settings; settings that `refine` does not know; ids that are no
+        file names
+    """
+    if on_error not in ("raise", "skip"):
+        raise UsageError(f"on_error: found {on_error!r}; expected 'raise' or 'skip'")
+    unknown = sorted(set(settings) - {"n_atlases", "ffd", "fusion", "patch", "window", "h", "out_spacing"})
+    if unknown:
+        raise UsageError(f"refine_cohort: found settings {unknown}; expected those of refine")
+    folder, subjects = Path(folder), list(subjects)
+    ids = [s.id for s in subjects]
+    odd = [name for name in ids if not name or Path(name).name != name or name.startswith(".")]
+    if odd:
+        raise UsageError(f"refine_cohort: found the ids {odd[:5]}; expected some that can be file names")
+    if len(set(ids)) < len(ids):
+        raise DataError("refine_cohort", f"{len(ids) - len(set(ids))} ids more than once", "a distinct id each")
+    key = _key(atlases, {**settings, "images": images})
+    done = {} if overwrite else {name: row for name in ids if (row := _done(folder, name, key)) is not None}
+    jobs = [s for s in subjects if s.id not in done]
+    fixed = list(atlases), folder, on_error, images, key, settings
+    rows = Parallel(n_jobs=n_jobs)(delayed(_one)(s, *fixed) for s in jobs)
+    found = {**done, **dict(zip([s.id for s in jobs], rows))}
+    return pd.DataFrame([found[name] for name in ids], index=pd.Index(ids, name="subject", dtype=object))
+
+
+def write_refinement(file: str | Path, result: Refinement, affine: np.ndarray) -> None:
+    """Write a refined label map as NIfTI (``.nii`` or ``.nii.gz``), whole or not at all.
+
+    affine : (4, 4) of the target, voxel index -> mm: the refined voxels lie in the same mm
+    """
+    import nibabel
+
+    # mm along the target's axes -> its voxel index -> mm of its affine
+    matrix = np.asarray(affine) @ np.diag([*(1 / np.array(result.target_frame.spacing)), 1.0]) @ result.frame.matrix
+    image = nibabel.Nifti1Image(np.ascontiguousarray(result.label), matrix)
+    image.header.set_xyzt_units("mm")
+    with atomic_write(file) as temporary:
+        nibabel.save(image, temporary)
+
+
+def _one(subject: Subject, atlases, folder: Path, on_error: str, images: bool, key: str, settings) -> dict[str, Any]:
+    """Read, refine, write one subject; its row."""
+    try:
+        label, image, spacing, landmarks = arrays_of(subject)
+        result = refine(label, image if images else None, landmarks, atlases, spacing, subject.scheme, threads=1,
+                        **settings)
+        file = folder / f"{subject.id}.nii.gz"
+        write_refinement(file, result, subject.affine)
+        row = {"state": "refined", "error": "", "file": file.name, **_facts(result)}
+        with atomic_write(folder / f"{subject.id}.json") as temporary:
+            temporary.write_text(json.dumps({"settings": key, **row}, indent=1) + "\n")
+        return row
+    except Exception as error:      # whatever it is, the message says which subject it was
+        said = f"{type(error).__name__}: {error}"
+        if on_error == "raise":
+            raise DataError(f"subject {subject.id}", said, "a subject that can be refined",
+                            "Mend it, or leave such subjects out with on_error='skip'.") from error
+        return {"state": "failed", "error": said}
+
+
+def _facts(result: Refinement) -> dict[str, Any]:
+    return {
+        "atlases": " ".join(a.id for a in result.atlases),
+        "landmarks": result.landmarks,
+        "fusion": result.fusion,
+        "nmi": round(float(result.scores.max()), 4),
+        "min_jacobian": round(result.min_jacobian, 4),
+        "folded": result.folded,
+        "seconds": round(sum(result.seconds.values()), 2),
+        **{f"dice {name}": round(float(v), 4) for name, v in result.agreement().items()},
+    }
+
+
+def _key(atlases: Sequence[Atlas], settings: dict[str, Any]) -> str:
+    """What a result depends on besides its subject, as text."""
+    ffd = settings.pop("ffd", None) or FreeFormDeformation()
+    digest = hashlib.blake2b(digest_size=8)
+    for a in atlases:
+        digest.update(f"{a.id} {a.label.shape} {a.spacing} {a.image is None}".encode())
+        digest.update(np.ascontiguousarray(a.label))
+    return json.dumps({"atlases": digest.hexdigest(), "ffd": dataclasses.asdict(ffd), **settings}, sort_keys=True,
+                      default=lambda v: v.tolist() if hasattr(v, "tolist") else list(v))
+
+
+def _done(folder: Path, name: str, key: str) -> dict[str, Any] | None:
+    """The row of a subject that an earlier call has refined; None if there is none."""
+    report, label = folder / f"{name}.json", folder / f"{name}.nii.gz"
+    if not (report.is_file() and label.is_file()):
+        return None
+    try:
+        row = json.loads(report.read_text())
+        there = row.pop("settings")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise DataError(report, "a report that cannot be read", "JSON as refine_cohort writes it",
+                        "Delete it: the subject is then refined again.") from None
+    if there != key:
+        raise UsageError(f"folder: found {report}, made with other settings or atlases; expected an empty folder, or "
+                         "overwrite=True")
+    return {**row, "state": "kept"}

@@ -1,0 +1,269 @@
+"""Free-form deformation of an atlas onto a target, by their label maps alone.
+
+SSLLN, section II-C and eq. 4: after a landmark affine, a B-spline free-form deformation (Rueckert et al., IEEE TMI
+18(8), 1999) that maximises the label consistency, from coarse to fine.
+
+A place x in the target (mm) is looked up in the atlas at y = A (x + u(x)): u is the spline, A the affine map from
+target to atlas. What is minimised at each level over the control points c is
+
+    E(c) = - mean over target voxels of p_S(x)(y(x))  +  bending  +  stretch  +  folding penalty
+
+with S the target's labels and p the atlas' one-hot maps, interpolated linearly (`shapelab.atlas.consistency`).
+
+Deviations, the paper being silent on all of it but the first:
+- The paper minimises "C = sum_i P(i, i)", which is greatest where labels agree; we maximise it. The sum includes the
+  background: without it, an atlas that swallows the target would be best.
+- The target is looked at where it was measured: a stack of 10 mm slices counts at its slices and is not interpolated
+  to 2 mm first, so its staircase has no part in the fit. (Three phantoms without shifts, Dice of RV cavity, LV
+  myocardium, LV cavity, RV wall in the end: .95 .94 .97 .83; with the stack interpolated first .92 .88 .94 .77.)
+- Smoothness: the bending energy, and a little of the first derivative (three phantoms whose apex was cut off, Dice of
+  the LV myocardium below the last slice: .69 without, .72 with).
+- Levels: 40, 20 and 10 mm between control points, each the subdivision of the one before (the same displacement, to be
+  refined). The atlas is blurred by a Gaussian at the coarser levels, which widens the reach of the gradient.
+- Adam with a step that falls to 0, in place of steepest descent; analytic gradient.
+- Folding: a penalty on Jacobian determinants under `least_jacobian`, and after each level a guard: what the level
+  added is damped until no determinant is at or under 0. Reported: least determinant, share of folded places, damping.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shapelab.atlas.bspline import Lattice, spread
+from shapelab.atlas.descent import Problem, descend, without_folds
+from shapelab.atlas.frame import Frame, as_frame
+from shapelab.atlas.warp import warp_image, warp_label
+from shapelab.errors import DataError, UsageError
+
+ENGINES = ("auto", "numba", "torch")
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """What one level of the registration left.
+
+    lattice, coefficients : the displacement, (3, n0, n1, n2) float32 mm at the control points
+    consistency : mean probability of the target's labels at their places (1: all agree), at this level's blur
+    min_jacobian, folded : least determinant of d(x + u)/dx over the domain, and share of places where it is <= 0
+    kept : share of what the level added that the folding guard left (1: all of it)
+    """
+
+    lattice: Lattice
+    coefficients: np.ndarray
+    consistency: float
+    min_jacobian: float
+    folded: float
+    kept: float = 1.0
+
+    @property
+    def name(self) -> str:
+        return f"FFD {self.lattice.step:g} mm"
+
+
+@dataclass(frozen=True, eq=False)
+class Deformation:
+    """An atlas' way to a target, with every level of it.
+
+    affine : (4, 4), mm of the target -> mm of the atlas
+    levels : coarse to fine
+    target, atlas : frames of the two
+    domain : (2, 3) mm of the target, the box the spline is defined on; outside, its border values go on
+    """
+
+    affine: np.ndarray
+    levels: tuple[Level, ...]
+    target: Frame
+    atlas: Frame
+    domain: np.ndarray
+    engine: str = field(default="numba", repr=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the stages: "affine", then each level's."""
+        return ("affine", *(level.name for level in self.levels))
+
+    @property
+    def min_jacobian(self) -> float:
+        """Least determinant of d(x + u)/dx after the last level (the affine part left out)."""
+        return self.levels[-1].min_jacobian if self.levels else 1.0
+
+    @property
+    def folded(self) -> float:
+        """Share of folded places after the last level; 0 unless the guard was switched off."""
+        return self.levels[-1].folded if self.levels else 0.0
+
+    @property
+    def consistency(self) -> float:
+        """Mean probability of the target's labels after the last level."""
+        return self.levels[-1].consistency
+
+    def displacement(self, frame: Frame | None = None, stage: int | str = -1) -> np.ndarray:
+        """u (3, D0, D1, D2) float32 mm at the voxels of a frame of the target (default: its own).
+
+        stage : index into `names` or one of them; 0 or "affine" has no displacement
+        """
+        frame = frame or self.target
+        stage = self._stage(stage)
+        if stage == 0:
+            return np.zeros((3, *frame.shape), np.float32)
+        level = self.levels[stage - 1]
+        bases = level.lattice.bases(frame.positions())
+        return spread(level.coefficients, *(b.astype(np.float32) for b in bases))
+
+    def warp_label(self, label, frame: Frame | None = None, stage: int | str = -1) -> np.ndarray:
+        """A label map of the atlas (D0, D1, D2) in a frame of the target: each voxel the label of most weight among
+        the eight neighbours of its place (of two alike the smaller one), 0 outside the atlas."""
+        return self._warp(warp_label, label, frame, stage)
+
+    def warp_image(self, image, frame: Frame | None = None, stage: int | str = -1) -> np.ndarray:
+        """An image of the atlas in a frame of the target, float32: linear; outside the atlas its border values."""
+        return self._warp(warp_image, image, frame, stage)
+
+    def _warp(self, function, array, frame: Frame | None, stage):
+        if tuple(array.shape) != self.atlas.shape:
+            raise DataError("warp", f"an array of shape {tuple(array.shape)}", f"the atlas' shape, {self.atlas.shape}")
+        frame = frame or self.target
+        matrix = (np.linalg.inv(self.atlas.matrix) @ self.affine)[:3]
+        displacement = self.displacement(frame, stage)
+        if isinstance(array, Tensor):
+            displacement = torch.from_numpy(displacement).to(array.device)
+        return function(array, matrix, frame.origin, frame.spacing, displacement)
+
+    def _stage(self, stage: int | str) -> int:
+        if isinstance(stage, str):
+            if stage not in self.names:
+                raise UsageError(f"stage: found {stage!r}; expected one of {self.names}")
+            return self.names.index(stage)
+        if not -len(self.names) <= stage < len(self.names):
+            raise UsageError(f"stage: found {stage}; expected an index into {self.names}")
+        return stage % len(self.names)
+
+
+@dataclass(frozen=True)
+class FreeFormDeformation:
+    """Registration of an atlas' label map to a target's.
+
+    Parameters
+    ----------
+    control_mm : distance of control points at the last level
+    levels : how many; each doubles the distance of the next
+    iterations : of gradient descent at each level
+    bending : weight of the bending energy (Rueckert's eq. 8) at each level, coarse to fine, mm^2
+    stretch : weight of the mean squared first derivative at all levels: where nothing was measured (an apex that was
+        cut off) the displacement stays as it is at the nearest slice, instead of going on with its slope
+    blur_mm : sd of the Gaussian that the atlas' maps are blurred by at each level
+    sampling_mm : about how far apart the voxels are that a level looks at (0: all)
+    step_mm : first step of a control point at each level
+    least_jacobian : determinants under it are penalised
+    guard : damp a level's part until nothing is folded; without it folding is only reported
+    margin_mm : how far the domain reaches beyond target and atlas
+    engine : "numba" (CPU), "torch" (where the label maps are: CPU or GPU), "auto": torch for tensors on a GPU
+
+    Per-level settings are tuples as long as `levels`. UsageError for what cannot be.
+    """
+
+    control_mm: float = 10.0
+    levels: int = 3
+    iterations: int = 50
+    bending: tuple[float, ...] = (10.0, 3.0, 1.0)
+    stretch: float = 0.05
+    blur_mm: tuple[float, ...] = (5.0, 2.0, 0.0)
+    sampling_mm: tuple[float, ...] = (5.0, 2.5, 0.0)
+    step_mm: tuple[float, ...] = (2.0, 1.0, 0.5)
+    least_jacobian: float = 0.3
+    guard: bool = True
+    margin_mm: float = 10.0
+    engine: str = "auto"
+
+    def __post_init__(self):
+        per_level = {name: tuple(float(v) for v in getattr(self, name))
+                     for name in ("bending", "blur_mm", "sampling_mm", "step_mm")}
+        for name, values in per_level.items():
+            object.__setattr__(self, name, values)
+            if len(values) != self.levels or not np.isfinite(values).all() or min(values) < 0:
+                raise UsageError(f"FreeFormDeformation: found {name}={values}; expected {self.levels} numbers from 0, "
+                                 "one a level")
+        if self.levels < 1 or self.iterations < 0 or not (np.isfinite(self.control_mm) and self.control_mm > 0):
+            raise UsageError(f"FreeFormDeformation: found levels={self.levels}, iterations={self.iterations}, "
+                             f"control_mm={self.control_mm}; expected a level at least, iterations from 0, mm above 0")
+        if not 0 <= self.least_jacobian < 1 or not self.margin_mm >= 0 or not self.stretch >= 0:
+            raise UsageError(f"FreeFormDeformation: found least_jacobian={self.least_jacobian}, "
+                             f"stretch={self.stretch}, margin_mm={self.margin_mm}; expected a number from 0 to 1, "
+                             "the others from 0")
+        if self.engine not in ENGINES:
+            raise UsageError(f"FreeFormDeformation: found engine={self.engine!r}; expected one of {ENGINES}")
+
+    def fit(self, target, atlas, target_frame: Frame, atlas_frame: Frame, affine=None) -> Deformation:
+        """Register an atlas to a target.
+
+        Parameters
+        ----------
+        target, atlas : label maps (D0, D1, D2), integers (0 background), numpy or torch, each in its frame
+        target_frame, atlas_frame : `Frame`, or spacing (3,) mm (voxel (0, 0, 0) at 0)
+        affine : (4, 4) mm of the target -> mm of the atlas; default: none, both lie alike in mm. From landmarks:
+            ``landmark_affine(target_landmarks, atlas_landmarks)``
+
+        Returns `Deformation`. Raises DataError on an empty label map or one that does not fit its frame, UsageError on
+        an affine that cannot be inverted.
+        """
+        target_frame = as_frame(target_frame, target, "target")
+        atlas_frame = as_frame(atlas_frame, atlas, "atlas")
+        affine = checked_affine(affine)
+        device = target.device if isinstance(target, Tensor) else torch.device("cpu")
+        engine = self.engine if self.engine != "auto" else "numba" if device.type == "cpu" else "torch"
+        target, atlas = (a.cpu().numpy() if isinstance(a, Tensor) else np.asarray(a) for a in (target, atlas))
+        domain = self._domain(target, atlas, target_frame, atlas_frame, affine)
+        lattice = Lattice.over(*domain, self.control_mm, self.levels - 1)
+        # as finely as the target is sampled, at least five places a cell
+        fine = np.minimum(target_frame.spacing, self.control_mm / 5)
+        checked = [np.linspace(low, high, 1 + int(np.ceil((high - low) / s))) for low, high, s in zip(*domain, fine)]
+        coefficients, done = lattice.zeros().astype(np.float32), []
+        problem = Problem.of(target, atlas, target_frame, atlas_frame, affine, domain,
+                             device if engine == "torch" else None)
+        for k in range(self.levels):
+            before = coefficients
+            cost = problem.at(lattice, self.blur_mm[k], self.sampling_mm[k], self.bending[k], self.stretch,
+                              self.least_jacobian)
+            coefficients = descend(cost, coefficients, self.iterations, self.step_mm[k])
+            coefficients, *report = without_folds(lattice, before, coefficients, checked, self.guard)
+            done.append(Level(lattice, coefficients, cost.consistency(coefficients), *report))
+            if k + 1 < self.levels:
+                lattice, coefficients = lattice.refined(coefficients)
+                coefficients = coefficients.astype(np.float32)
+        return Deformation(affine, tuple(done), target_frame, atlas_frame, domain, engine)
+
+    def _domain(self, target, atlas, target_frame: Frame, atlas_frame: Frame, affine) -> np.ndarray:
+        """Box (2, 3) mm round the target's labels and the affinely mapped atlas', with a margin: of the target one
+        voxel at least, since the first slice without a label says where the heart ends."""
+        corners = _corners(_box(atlas, atlas_frame, "atlas"))
+        back = np.linalg.inv(affine)
+        atlas_there = corners @ back[:3, :3].T + back[:3, 3]
+        low, high = _box(target, target_frame, "target")
+        reach = np.maximum(self.margin_mm, 1.01 * np.array(target_frame.spacing))
+        return np.stack([np.minimum(low - reach, atlas_there.min(0) - self.margin_mm),
+                         np.maximum(high + reach, atlas_there.max(0) + self.margin_mm)])
+
+
+def checked_affine(affine) -> np.ndarray:
+    """(4, 4) float64; None is the identity. UsageError on what cannot be inverted."""
+    affine = np.eye(4) if affine is None else np.asarray(affine, np.float64)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise UsageError(f"affine: found {affine.tolist()}; expected an invertible 4x4 matrix in mm")
+    return affine
+
+
+def _box(label: np.ndarray, frame: Frame, name: str) -> np.ndarray:
+    """Lowest and highest position of a label, (2, 3) mm; DataError if there is none."""
+    used = [np.flatnonzero(label.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    if not all(len(u) for u in used):
+        raise DataError(name, "a label map without labels", "at least one labelled voxel")
+    return np.array(frame.origin) + np.array([[u[0] for u in used], [u[-1] for u in used]]) * frame.spacing
+
+
+def _corners(box: np.ndarray) -> np.ndarray:
+    """The eight corners (8, 3) of a box (2, 3)."""
+    return np.array([[box[i, 0], box[j, 1], box[k, 2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)])

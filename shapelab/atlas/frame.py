@@ -1,0 +1,100 @@
+"""Where the voxels of an array lie: shape, spacing and origin in mm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shapelab.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Voxel (i, j, k) of an array of `shape` lies at origin + (i, j, k) * spacing, in mm.
+
+    All frames of one refinement are those of its target: millimetres from the target's voxel (0, 0, 0). An atlas has
+    a frame of its own, and an affine map leads from one to the other. UsageError on what cannot be a frame.
+    """
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __post_init__(self):
+        try:
+            shape = tuple(int(n) for n in self.shape)
+            spacing, origin = (tuple(float(v) for v in values) for values in (self.spacing, self.origin))
+        except (TypeError, ValueError):
+            shape, spacing, origin = (), (), ()
+        for name, value in (("shape", shape), ("spacing", spacing), ("origin", origin)):
+            object.__setattr__(self, name, value)
+        if not (len(shape) == len(spacing) == len(origin) == 3 and np.isfinite([*spacing, *origin]).all()
+                and min(shape) >= 1 and min(spacing) > 0):
+            raise UsageError(f"Frame: found shape {shape}, spacing {spacing}, origin {origin}; expected three positive "
+                             "whole numbers, three positive lengths and three positions in mm")
+
+    def positions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the voxels along each axis, mm."""
+        return tuple(o + s * np.arange(n) for n, s, o in zip(self.shape, self.spacing, self.origin))
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Voxel index -> mm, 4x4."""
+        out = np.diag([*self.spacing, 1.0])
+        out[:3, 3] = self.origin
+        return out
+
+    def part(self, low, high) -> tuple[Frame, tuple[slice, slice, slice]]:
+        """The voxels between low and high (3,) mm: their frame, and their place in an array; at least one voxel."""
+        first = np.ceil((np.asarray(low) - self.origin) / self.spacing - 1e-6).astype(int)
+        last = np.floor((np.asarray(high) - self.origin) / self.spacing + 1e-6).astype(int)
+        first = np.clip(first, 0, np.array(self.shape) - 1)
+        last = np.clip(last, first, np.array(self.shape) - 1)
+        frame = Frame(tuple(last - first + 1), self.spacing, tuple(self.origin + first * self.spacing))
+        return frame, tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last))
+
+    def every(self, strides) -> Frame:
+        """Every n-th voxel along each axis, from the first."""
+        return Frame(tuple(-(-n // s) for n, s in zip(self.shape, strides)),
+                     tuple(np.multiply(self.spacing, strides)), self.origin)
+
+    @staticmethod
+    def covering(low, high, spacing) -> Frame:
+        """The smallest frame over the box low to high (3,) mm whose voxels lie at whole multiples of the spacing."""
+        first = np.floor(np.asarray(low) / spacing + 1e-6).astype(int)
+        last = np.ceil(np.asarray(high) / spacing - 1e-6).astype(int)
+        return Frame(tuple(last - first + 1), tuple(spacing), tuple(first * np.asarray(spacing)))
+
+    def nearest(self, array: np.ndarray, other: Frame) -> np.ndarray:
+        """An array of this frame at another's voxels: the nearest voxel's value, 0 more than half a voxel outside."""
+        index, inside = [], []
+        for x, n, s, o in zip(other.positions(), self.shape, self.spacing, self.origin):
+            i = np.floor((x - o) / s + 0.5).astype(int)
+            index.append(np.clip(i, 0, n - 1))
+            inside.append((i >= 0) & (i < n))
+        return np.where(np.logical_and.outer(np.logical_and.outer(*inside[:2]), inside[2]), array[np.ix_(*index)],
+                        array.dtype.type(0))
+
+    def linear(self, array: np.ndarray, other: Frame) -> np.ndarray:
+        """An image of this frame at the voxels of another, float32: linear, border values beyond the border."""
+        array = np.asarray(array, np.float32)
+        for axis, (x, n, s, o) in enumerate(zip(other.positions(), self.shape, self.spacing, self.origin)):
+            t = np.clip((x - o) / s, 0, n - 1)
+            i = np.minimum(t.astype(int), max(n - 2, 0))
+            w = (t - i).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+            array = (1 - w) * array.take(i, axis) + w * array.take(np.minimum(i + 1, n - 1), axis)
+        return array
+
+
+def as_frame(frame, array, name: str) -> Frame:
+    """A `Frame`, or a spacing (3,) mm with the array's shape; checked against the array (D0, D1, D2) of integers or
+    floats. UsageError or DataError says what was found."""
+    shape = tuple(array.shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise DataError(name, f"an array of shape {shape}", "three axes (D0, D1, D2), none empty")
+    if not isinstance(frame, Frame):
+        frame = Frame(shape, frame)
+    if frame.shape != shape:
+        raise DataError(name, f"an array of shape {shape}", f"its frame's shape, {frame.shape}")
+    return frame

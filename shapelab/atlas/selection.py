@@ -1,0 +1,76 @@
+"""Which atlases are most like the target: normalised mutual information.
+
+SSLLN, section II-C: "According to the normalised mutual information (NMI) scores between the target segmentation and
+each of affinely warped atlas segmentations, L most similar atlases can be selected" (L = 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from shapelab.errors import DataError, UsageError
+
+
+def normalised_mutual_information(a, b, bins: int = 64) -> float:
+    """(H(A) + H(B)) / H(A, B) of two arrays of one shape (Studholme et al., Pattern Recognition 32, 1999).
+
+    1 where the one says nothing about the other, 2 where each can be told from the other. Two constant arrays: 2.
+
+    a, b : label maps (integers: one bin a value) or images (floats: `bins` bins of equal width from least to
+        greatest), any number of axes, numpy or torch. DataError where shapes differ, an array is empty or not finite.
+    """
+    a, b = (v.cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for v in (a, b))
+    if a.shape != b.shape or a.size == 0:
+        raise DataError("normalised_mutual_information", f"arrays of shape {a.shape} and {b.shape}",
+                        "one shape for both, not empty")
+    (a, n_a), (b, n_b) = _binned(a, bins), _binned(b, bins)
+    joint = np.bincount(a * n_b + b, minlength=n_a * n_b).reshape(n_a, n_b) / a.size
+    h_a, h_b, h_ab = (_entropy(p) for p in (joint.sum(1), joint.sum(0), joint.ravel()))
+    return (h_a + h_b) / h_ab if h_ab > 0 else 2.0
+
+
+def select_atlases(target, warped: Sequence, n: int = 5, bins: int = 64) -> tuple[list[int], np.ndarray]:
+    """The n atlases most like the target by normalised mutual information.
+
+    Parameters
+    ----------
+    target : label map or image (D0, D1, D2)
+    warped : the atlases' label maps or images, brought into the target's voxels (by their affine maps)
+    n : how many; all of them if there are fewer
+
+    Returns
+    -------
+    indices of the chosen, best first (of two alike the earlier), and the score of every atlas (len(warped),)
+    """
+    if n < 1 or not len(warped):
+        raise UsageError(f"select_atlases: found n={n} of {len(warped)} atlases; expected at least one of each")
+    scores = np.array([normalised_mutual_information(target, atlas, bins) for atlas in warped])
+    return np.argsort(-scores, kind="stable")[:n].tolist(), scores
+
+
+def _binned(values: np.ndarray, bins: int) -> tuple[np.ndarray, int]:
+    """Bin numbers (size,) int64 and how many bins there are."""
+    flat = values.ravel()
+    if flat.dtype == bool or np.issubdtype(flat.dtype, np.integer):
+        low, high = int(flat.min()), int(flat.max())
+        if high - low > 4096:
+            found, flat = np.unique(flat, return_inverse=True)
+            return flat.astype(np.int64), len(found)
+        return flat.astype(np.int64) - low, high - low + 1
+    low, high = float(flat.min()), float(flat.max())
+    if not np.isfinite([low, high]).all():
+        raise DataError("normalised_mutual_information", "values that are not finite", "finite intensities")
+    if bins < 1:
+        raise UsageError(f"bins: found {bins}; expected at least 1")
+    if high == low:
+        return np.zeros(flat.size, np.int64), 1
+    scaled = (flat.astype(np.float64) - low) * (bins / (high - low))
+    return np.minimum(scaled.astype(np.int64), bins - 1), bins
+
+
+def _entropy(p: np.ndarray) -> float:
+    p = p[p > 0]
+    return float(-(p * np.log(p)).sum())

@@ -1,0 +1,119 @@
+"""Atlases from the phantom, and low-resolution stacks whose high-resolution truth is known.
+
+SSLLN, section III-F and Fig. 13: an HR volume and its labels are "downsampled from 1.25 x 1.25 x 2 mm to 1.25 x 1.25 x
+10 mm", "the segmentation around the apical region is now incomplete due to the lack of coverage of the whole heart",
+and "we further simulated inter-slice shift artefact by randomly translating each 2D short-axis slice horizontally".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shapelab.atlas.atlas import Atlas
+from shapelab.atlas.frame import Frame
+from shapelab.data.scheme import BIVENTRICULAR, LabelScheme
+from shapelab.errors import DataError, UsageError
+from shapelab.phantoms import GROUPS, heart_cohort
+
+
+@dataclass(frozen=True, eq=False)
+class LowResolution:
+    """A simulated stack of thick slices.
+
+    label, image : (D0, D1, Z), what the stack shows; voxel (0, 0, 0) at 0 mm; spacing (3,) mm
+    landmarks : the truth's, in mm of the stack
+    shift : (Z, 2) mm, how far each slice was moved along the first two axes
+    truth : the high-resolution heart; `truth_frame` says where its voxels lie in mm of the stack
+    """
+
+    label: np.ndarray
+    image: np.ndarray | None
+    spacing: tuple[float, float, float]
+    landmarks: Mapping[str, np.ndarray] | None
+    shift: np.ndarray
+    truth: Atlas
+    truth_frame: Frame
+
+    @property
+    def scheme(self) -> LabelScheme:
+        return self.truth.scheme
+
+
+def phantom_atlases(
+    n: int,
+    seed: int = 0,
+    groups: Sequence[str] = GROUPS,
+    scheme: LabelScheme = BIVENTRICULAR,
+    images: bool = True,
+    phase: str = "ED",
+    resolution="HR",
+) -> list[Atlas]:
+    """n phantom hearts as atlases, with known landmarks.
+
+    n, seed, groups, scheme, phase, resolution : as in `shapelab.phantoms.heart_cohort`; group "RV" is right ventricular
+        overload, the paper's pulmonary hypertension
+    images : make images too (three seconds each at 1.25 x 1.25 x 2 mm)
+
+    Raises UsageError for a wrong argument. Atlases of one seed and targets of another are different hearts.
+    """
+    cohort = heart_cohort(n, seed, groups, resolution, images, scheme, (phase,))
+    return [Atlas.of(subject) for subject in cohort]
+
+
+def simulate_low_resolution(
+    atlas: Atlas, factor: int = 5, shift_mm: float = 2.0, apex_slices: int = 1, first: int = 0, seed: int = 0
+) -> LowResolution:
+    """The stack of thick slices that a scan in several breath-holds would give of a high-resolution heart.
+
+    Parameters
+    ----------
+    atlas : the heart; the third axis is through plane
+    factor : every factor-th slice is kept (5: from 2 mm to 10 mm)
+    shift_mm : sd of a slice's displacement along each of the first two axes, at most 2.5 sd, in whole voxels so that
+        labels stay what they are; the paper gives no number, ACDC's slices are 1 to 2 mm out of line
+    apex_slices : so many labelled slices are cut off at the apical end, and all that lies beyond
+    first : the first slice kept
+    seed : of the displacements
+
+    What a slice moves in from beyond the edge repeats the edge (image) or is background (label). UsageError for wrong
+    numbers, DataError if no labelled slice is left.
+    """
+    d0, d1, d2 = atlas.label.shape
+    if factor < 1 or not 0 <= first < d2 or apex_slices < 0 or not (np.isfinite(shift_mm) and shift_mm >= 0):
+        raise UsageError(f"simulate_low_resolution: found factor={factor}, first={first}, apex_slices={apex_slices}, "
+                         f"shift_mm={shift_mm}; expected a factor from 1, first from 0 to {d2 - 1}, the rest from 0")
+    kept = np.arange(first, d2, factor)
+    area = (atlas.label[:, :, kept] > 0).sum((0, 1))
+    used = np.flatnonzero(area)
+    if apex_slices:
+        if len(used) <= apex_slices:
+            raise DataError(atlas.id, f"{len(used)} labelled slices of {factor} times the thickness",
+                            f"more than the {apex_slices} to cut off")
+        at_end = area[used[-1]] <= area[used[0]]                   # the apex is the narrower end
+        kept = kept[: used[-apex_slices]] if at_end else kept[used[apex_slices - 1] + 1 :]
+    rng = np.random.default_rng(seed)
+    voxels = np.rint(np.clip(rng.standard_normal((len(kept), 2)), -2.5, 2.5) * shift_mm / atlas.spacing[:2]).astype(int)
+    label = _moved(atlas.label[:, :, kept], voxels, "constant")
+    image = None if atlas.image is None else _moved(atlas.image[:, :, kept], voxels, "edge")
+    start = np.array([0, 0, kept[0] * atlas.spacing[2]])
+    landmarks = atlas.landmarks
+    if landmarks is not None:
+        landmarks = ({n: p - start for n, p in landmarks.items()} if isinstance(landmarks, Mapping)
+                     else np.asarray(landmarks) - start)
+    return LowResolution(
+        label, image, (*atlas.spacing[:2], atlas.spacing[2] * factor), landmarks, voxels * atlas.spacing[:2], atlas,
+        Frame(atlas.label.shape, atlas.spacing, tuple(-start)),
+    )  # fmt: skip
+
+
+def _moved(stack: np.ndarray, voxels: np.ndarray, mode: str) -> np.ndarray:
+    """Each slice (D0, D1) moved by whole voxels, what comes in filled as `np.pad` does in that mode."""
+    out = np.empty_like(stack)
+    reach = int(np.abs(voxels).max(initial=0))
+    for k, (a, b) in enumerate(voxels):
+        wide = np.pad(stack[:, :, k], reach, mode=mode)
+        out[:, :, k] = wide[reach - a : reach - a + stack.shape[0], reach - b : reach - b + stack.shape[1]]
+    return out

@@ -1,0 +1,210 @@
+"""Landmarks of a heart: one's own, from a CSV file, and those that a label map gives.
+
+Positions are in mm. In a `Subject` they are in the frame of its affine; those taken from a label map by
+`landmarks_from_label` are voxel index * spacing.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from shapelab.data.scheme import LabelScheme
+from shapelab.errors import DataError, UsageError
+from shapelab.files import atomic_write
+
+#: The six of SSLLN (its Fig. 3), as the phantoms have them.
+HEART_LANDMARKS = (
+    "LV lateral wall mid-point",
+    "RV insertion anterior",
+    "RV insertion inferior",
+    "RV lateral wall turning point",
+    "apex",
+    "mitral valve centre",
+)
+COLUMNS = ("name", "x", "y", "z")
+APEX_FIT_MM = 25.0      # from the lowest slices of this stretch, three at least, the apex is extrapolated
+APEX_REACH_MM = 20.0    # no further than this past the lowest slice: two slices of 10 mm that were not taken
+
+
+def read_landmarks(file: str | Path) -> dict[str, np.ndarray]:
+    """Landmarks of one subject: name -> (3,) float64 in mm, in the order of the file.
+
+    file : CSV (UTF-8) with the columns name, x, y, z in any order and one landmark a row; other columns are ignored,
+        empty lines too
+
+    Raises DataError naming file and line, what was found there and what was expected.
+    """
+    file = Path(file)
+    todo = "Write it as `name,x,y,z`, then one landmark a line, such as `apex,108.8,107.3,112.5`."
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as lines:
+            reader = csv.reader(lines, strict=True)
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(c.strip() for c in row)]
+    except OSError as error:
+        raise DataError(file, f"a file that cannot be opened ({error.strerror})", "a CSV file", todo) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(file, f"text that cannot be read ({error})", "comma-separated UTF-8", todo) from None
+    if not rows:
+        raise DataError(file, "an empty file", f"the columns {', '.join(COLUMNS)}", todo)
+    (first, header), *rows = rows
+    missing = [c for c in COLUMNS if header.count(c) != 1]
+    if missing:
+        raise DataError(file, f"in line {first} the columns {header}; {', '.join(missing)} missing or twice",
+                        f"the columns {', '.join(COLUMNS)}", todo)
+    landmarks: dict[str, np.ndarray] = {}
+    for line, row in rows:
+        if len(row) != len(header):
+            raise DataError(file, f"in line {line} {len(row)} cells", f"{len(header)}, as in line {first}", todo)
+        cells = dict(zip(header, row))
+        name = cells["name"]
+        try:
+            position = np.array([float(cells[c]) for c in "xyz"])
+        except ValueError:
+            position = np.array([np.nan])
+        if not np.isfinite(position).all():
+            raise DataError(file, f"in line {line} x, y, z = {[cells[c] for c in 'xyz']}",
+                            "three finite numbers in mm, with a decimal point", todo)
+        if not name or name in landmarks:
+            raise DataError(file, f"in line {line} {'no name' if not name else f'the name {name!r} again'}",
+                            "a name of its own for each landmark", todo)
+        landmarks[name] = position
+    if not landmarks:
+        raise DataError(file, "no landmark under the header", "one a line", todo)
+    return landmarks
+
+
+def write_landmarks(file: str | Path, landmarks: Mapping[str, np.ndarray]) -> None:
+    """Write name -> (3,) mm as `read_landmarks` reads them, to 1e-6 mm. UsageError on anything else."""
+    rows = []
+    for name, position in landmarks.items():
+        position = np.asarray(position, np.float64)
+        if position.shape != (3,) or not np.isfinite(position).all() or not str(name).strip():
+            raise UsageError(f"landmarks: found {name!r}: {position.tolist()}; expected a name and three numbers")
+        rows.append([str(name).strip(), *(f"{v:.6f}" for v in position)])
+    with atomic_write(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as out:
+        csv.writer(out, lineterminator="\n").writerows([COLUMNS, *rows])
+
+
+def landmarks_from_label(label: np.ndarray, spacing, scheme: LabelScheme, file=None) -> dict[str, np.ndarray]:
+    """The six landmarks of SSLLN as far as a short-axis label map gives them: name -> (3,) mm (voxel index * spacing).
+
+    Deviation: the paper's are marked by hand on the image, or found by its network ("directly detecting the six
+    landmarks ... is neater and better", section III-E). From a label map, z being the slice axis and LV its cavity
+    and myocardium:
+
+    - the base is the end of the stack where the LV is wider
+    - mitral valve centre: the LV cavity's centroid in its last slice towards the base, half a slice beyond it
+    - apex: where the LV's cross-section, falling linearly over the lowest 25 mm as a paraboloid's does, would vanish,
+      at most 20 mm past the lowest slice, on the line of the centroids: so an apex that was not scanned is guessed
+    - the other four in the plane half way between the two, between the two slices next to it (in the nearest slice
+      with a septum where the RV does not reach so far):
+      RV insertion points: where the contact of myocardium and RV cavity ends, seen from the LV's centre; the anterior
+      one lies a quarter turn from x to y past the direction LV -> RV, as in ACDC (mirrored arrays swap the two)
+      RV lateral wall turning point: the RV cavity's point farthest from the chord of the insertion points
+      LV lateral wall mid-point: the middle of the wall opposite the RV's centroid
+
+    Parameters
+    ----------
+    label : (X, Y, Z) integers of the scheme; spacing : (3,) mm; file : what errors name
+
+    Raises
+    ------
+    UsageError : a scheme without LV cavity, LV myocardium and RV cavity
+    DataError : an LV of fewer than three slices, or no slice with a septum
+    """
+    label, spacing = np.asarray(label), np.asarray(spacing, np.float64)
+    missing = [n for n in ("LV cavity", "LV myocardium", "RV cavity") if n not in scheme.names]
+    if missing:
+        raise UsageError(f"landmarks_from_label: found scheme {scheme.name!r} without {missing}; expected a heart's")
+    if label.ndim != 3 or spacing.shape != (3,) or not (np.isfinite(spacing).all() and (spacing > 0).all()):
+        raise UsageError(f"landmarks_from_label: found shape {label.shape}, spacing {spacing}; expected (X, Y, Z), mm")
+    cavity, wall, rv = (label == scheme.structure(n).value for n in ("LV cavity", "LV myocardium", "RV cavity"))
+    area = (cavity | wall).sum((0, 1)).astype(float)
+    slices = np.flatnonzero(area)
+    if len(slices) < 3 or not cavity.any():
+        raise DataError(file, f"an LV in {len(slices)} slices", "at least three, with a cavity", "Give landmarks.")
+    third = max(1, len(slices) // 3)
+    if area[slices[-third:]].mean() > area[slices[:third]].mean():
+        slices = slices[::-1]                                       # from base to apex
+    step = float(np.sign(slices[-1] - slices[0]))
+    centres = {k: _centroid(cavity[:, :, k] | wall[:, :, k]) for k in slices}
+    base = int(next(k for k in slices if cavity[:, :, k].any()))
+    valve = np.array([*_centroid(cavity[:, :, base]), base - 0.5 * step])
+    apex = _apex(slices, area, centres, step, spacing[2])
+    at = (valve[2] + apex[2]) / 2
+    below = int(np.clip(np.floor(at), 0, label.shape[2] - 2))
+    found = []
+    for k, weight in ((below, below + 1 - at), (below + 1, at - below)):
+        points = _in_slice(cavity[:, :, k], wall[:, :, k], rv[:, :, k], spacing)
+        if points is not None and weight > 1e-9:
+            found.append((weight, points))
+    if not found:                                                   # an RV that ends above
+        for k in sorted(slices, key=lambda k: abs(k - at)):
+            points = _in_slice(cavity[:, :, k], wall[:, :, k], rv[:, :, k], spacing)
+            if points is not None:
+                found, at = [(1.0, points)], float(k)
+                break
+        else:
+            raise DataError(file, "no slice with a septum between RV cavity and LV myocardium", "both ventricles",
+                            "Give landmarks.")
+    total = sum(w for w, _ in found)
+    middle = sum(w * p for w, p in found) / total
+    places = np.column_stack([middle, np.full(4, at)])
+    return {name: p * spacing for name, p in zip(HEART_LANDMARKS, [*places, apex, valve])}
+
+
+def _centroid(mask: np.ndarray) -> np.ndarray:
+    return np.argwhere(mask).mean(0)
+
+
+def _apex(slices, area, centres, step: float, thickness: float) -> np.ndarray:
+    """Where the cross-section would vanish, in voxel indices."""
+    n = max(3, int(round(APEX_FIT_MM / thickness)))
+    last = slices[-n:]
+    slope, start = np.polyfit(last, area[last], 1)
+    end = float(slices[-1])
+    # where the cross-section does not fall, nothing says how far the LV goes on
+    vanishes = step * (-start / slope - end) if step * slope < -1e-3 * area[last].mean() else 0.5
+    beyond = np.clip(vanishes, 0.5, max(0.5, APEX_REACH_MM / thickness))
+    xy = [np.polyval(np.polyfit(last, [centres[k][axis] for k in last], 1), end + step * beyond) for axis in (0, 1)]
+    return np.array([*xy, end + step * beyond])
+
+
+def _in_slice(cavity, wall, rv, spacing) -> np.ndarray | None:
+    """Lateral mid-wall, both insertion points, RV turning point (4, 2) in voxel indices; None without a septum."""
+    if not (wall.any() and rv.any()):
+        return None
+    size = spacing[:2]
+    centre = _centroid(cavity | wall) * size
+    beside = np.zeros_like(rv)
+    for axis in (0, 1):
+        for shift in (-1, 1):
+            beside |= np.roll(rv, shift, axis)
+    septum, outline = np.argwhere(wall & beside) * size, np.argwhere(rv) * size
+    if len(septum) < 2:
+        return None
+    towards = outline.mean(0) - centre
+    turn = np.arctan2(towards[1], towards[0])
+
+    def angles(points: np.ndarray) -> np.ndarray:
+        return (np.arctan2(*(points - centre).T[::-1]) - turn + np.pi) % (2 * np.pi) - np.pi
+
+    seen = angles(septum)
+    anterior, inferior = septum[seen.argmax()], septum[seen.argmin()]
+    chord = anterior - inferior
+    away = np.array([chord[1], -chord[0]])
+    reach = (outline - inferior) @ away * np.sign(away @ towards) / max(np.linalg.norm(away), 1e-9)
+    turning = outline[reach > reach.max() - size.max() / 2].mean(0)
+    # the wall's voxels within a narrow sector opposite the RV
+    ring = np.argwhere(wall) * size
+    opposite = np.abs(np.abs(angles(ring)) - np.pi) < 0.12
+    if not opposite.any():
+        return None
+    distance = np.linalg.norm(ring[opposite] - centre, axis=1)
+    radius = (distance.min() + distance.max()) / 2
+    lateral = centre - radius * np.array([np.cos(turn), np.sin(turn)])
+    return np.stack([lateral, anterior, inferior, turning]) / size

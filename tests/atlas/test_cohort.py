@@ -1,0 +1,123 @@
+"""shapelab.atlas.cohort: many subjects, any joblib backend, resumed, one that fails."""
+
+import json
+
+import joblib
+import nibabel
+import numpy as np
+import pytest
+
+from shapelab.atlas import FreeFormDeformation, refine, refine_cohort, simulate_low_resolution
+from shapelab.data.scheme import BIVENTRICULAR
+from shapelab.data.subject import Subject
+from shapelab.errors import DataError, UsageError
+
+FFD = FreeFormDeformation(control_mm=20.0, levels=1, iterations=8, bending=(6,), blur_mm=(3,), sampling_mm=(5,),
+                          step_mm=(3,))  # fmt: skip
+SETTINGS = {"ffd": FFD, "n_atlases": 1, "fusion": "majority"}
+AFFINE = np.array([[-2.5, 0, 0, 80], [0, 0, 12, -20], [0, 2.5, 0, 5], [0, 0, 0, 1.0]])      # turned, moved
+
+
+@pytest.fixture(scope="module")
+def subjects(hearts):
+    """Two stacks with landmarks in a scanner's mm, one without."""
+    made = []
+    for i, heart in enumerate(hearts[:3]):
+        low = simulate_low_resolution(heart, factor=3, seed=i)
+        turn = AFFINE[:3, :3] @ np.diag(1 / np.array(low.spacing))
+        landmarks = {n: turn @ p + AFFINE[:3, 3] for n, p in low.landmarks.items()} if i < 2 else None
+        made.append(Subject(f"case{i}", BIVENTRICULAR, label=low.label, affine=AFFINE, landmarks=landmarks))
+    return made
+
+
+@pytest.fixture(scope="module")
+def atlases(hearts):
+    return hearts[3:5]
+
+
+def empty(subject):
+    return subject.with_(label=np.zeros_like(subject.label))
+
+
+def test_each_is_written_where_it_lies(subjects, atlases, tmp_path):
+    table = refine_cohort(subjects, atlases, tmp_path, **SETTINGS)
+    assert list(table.index) == ["case0", "case1", "case2"] and (table["state"] == "refined").all()
+    assert list(table["landmarks"]) == ["given", "given", "label"] and (table["min_jacobian"] > 0).all()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"case{i}.{e}" for i in range(3) for e in ("json", "nii.gz")]
+    image = nibabel.load(tmp_path / "case0.nii.gz")
+    # the LV lies at the same mm as in the stack that was given
+    given, found = subjects[0].label == 3, np.asarray(image.dataobj) == 3
+    places = [a[:3, :3] @ np.argwhere(m).mean(0) + a[:3, 3] for a, m in ((AFFINE, given), (image.affine, found))]
+    assert np.abs(places[0] - places[1]).max() < 6
+    assert np.allclose(np.linalg.norm(image.affine[:3, :3], axis=0), (2.5, 2.5, 4.0))
+    # and it is what `refine` gives
+    alone = refine(subjects[2].label, None, None, atlases, subjects[2].spacing, **SETTINGS)
+    assert np.array_equal(np.asarray(nibabel.load(tmp_path / "case2.nii.gz").dataobj), alone.label)
+
+
+def test_goes_on_where_it_was_interrupted(subjects, atlases, tmp_path):
+    first = refine_cohort(subjects[:2], atlases, tmp_path, **SETTINGS)
+    (tmp_path / "case1.json").unlink()                          # as if killed between label map and report
+    stamp = (tmp_path / "case0.nii.gz").stat().st_mtime_ns
+    table = refine_cohort(subjects[:2], atlases, tmp_path, **SETTINGS)
+    assert list(table["state"]) == ["kept", "refined"] and (tmp_path / "case0.nii.gz").stat().st_mtime_ns == stamp
+    assert (table.drop(columns=["state", "seconds"]) == first.drop(columns=["state", "seconds"])).all(axis=None)
+    assert list(refine_cohort(subjects[:1], atlases, tmp_path, overwrite=True, **SETTINGS)["state"]) == ["refined"]
+    with pytest.raises(UsageError, match="other settings or atlases"):
+        refine_cohort(subjects[:1], atlases, tmp_path, **{**SETTINGS, "n_atlases": 2})
+    with pytest.raises(UsageError, match="other settings or atlases"):
+        refine_cohort(subjects[:1], atlases[:1], tmp_path, **SETTINGS)
+    (tmp_path / "case0.json").write_text("{")
+    with pytest.raises(DataError, match="a report that cannot be read"):
+        refine_cohort(subjects[:1], atlases, tmp_path, **SETTINGS)
+
+
+def test_one_that_fails_is_named_and_the_others_go_on(subjects, atlases, tmp_path):
+    broken = [empty(subjects[0]), subjects[1]]
+    table = refine_cohort(broken, atlases, tmp_path, on_error="skip", **SETTINGS)
+    assert list(table["state"]) == ["failed", "refined"]
+    assert "without labels" in table.loc["case0", "error"] and not (tmp_path / "case0.nii.gz").exists()
+    with pytest.raises(DataError, match="subject case0: found DataError: .*without labels"):
+        refine_cohort(broken, atlases, tmp_path, **SETTINGS)
+    # and when it is mended it is done
+    table = refine_cohort(subjects[:2], atlases, tmp_path, **SETTINGS)
+    assert list(table["state"]) == ["refined", "kept"]
+
+
+@pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
+def test_any_backend_of_joblib(subjects, atlases, tmp_path, backend):
+    one = refine_cohort(subjects[:2], atlases, tmp_path / "one", **SETTINGS)
+    with joblib.parallel_config(backend=backend, n_jobs=2):
+        two = refine_cohort(subjects[:2], atlases, tmp_path / "two", **SETTINGS)
+    assert (one.drop(columns="seconds") == two.drop(columns="seconds")).all(axis=None)
+    for name in one["file"]:
+        labels = [np.asarray(nibabel.load(tmp_path / d / name).dataobj) for d in ("one", "two")]
+        assert np.array_equal(*labels)
+
+
+@pytest.mark.slow
+def test_on_a_local_dask_cluster(subjects, atlases, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="needs dask[distributed]")
+    broken = [subjects[0], empty(subjects[1])]
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
+        table = refine_cohort(broken, atlases, tmp_path, on_error="skip", **SETTINGS)
+        assert list(table["state"]) == ["refined", "failed"]
+        with pytest.raises(DataError, match="subject case1"):
+            refine_cohort(broken, atlases, tmp_path, **SETTINGS)
+    assert json.loads((tmp_path / "case0.json").read_text())["state"] == "refined"
+
+
+def test_wrong_arguments(subjects, atlases, tmp_path):
+    with pytest.raises(UsageError, match="on_error: found 'stop'"):
+        refine_cohort(subjects, atlases, tmp_path, on_error="stop")
+    with pytest.raises(UsageError, match="settings .'atlas'."):
+        refine_cohort(subjects, atlases, tmp_path, atlas=3)
+    with pytest.raises(UsageError, match="file names"):
+        refine_cohort([subjects[0].with_(id="../a")], atlases, tmp_path)
+    with pytest.raises(DataError, match="1 ids more than once"):
+        refine_cohort([subjects[0], subjects[0]], atlases, tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,119 @@
+"""shapelab.atlas.pipeline: one subject from thick slices to a smooth heart, with and without image and landmarks."""
+
+import numpy as np
+import pytest
+import torch
+
+from shapelab.atlas import Atlas, Frame, FreeFormDeformation, refine, simulate_low_resolution
+from shapelab.data.scheme import CARDIAC
+from shapelab.errors import DataError, UsageError
+from shapelab.metrics import dice
+
+FFD = FreeFormDeformation(control_mm=12.0, levels=2, iterations=25, bending=(15, 6), blur_mm=(4, 0), sampling_mm=(5, 0),
+                          step_mm=(2, 0.8))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def target(hearts):
+    """The first heart in slices of 12 mm, without shifts: their labels are true, and what is between is known."""
+    return simulate_low_resolution(hearts[0], factor=3, shift_mm=0, apex_slices=1, first=1)
+
+
+@pytest.fixture(scope="module")
+def refined(target, hearts):
+    return refine(target.label, target.image, target.landmarks, hearts[1:], target.spacing, n_atlases=3, ffd=FFD,
+                  fusion="majority", threads=1)  # fmt: skip
+
+
+def truth_in(target, frame):
+    return target.truth_frame.nearest(target.truth.label, frame)
+
+
+def test_a_thick_stack_becomes_the_heart_it_was_taken_of(target, refined):
+    truth = truth_in(target, refined.frame)
+    assert (truth > 0).sum() == (target.truth.label > 0).sum()             # the frame holds the apex that was cut off
+    score = dice(refined.label, truth, refined.scheme)
+    nearest = Frame(target.label.shape, target.spacing).nearest(target.label, target.truth_frame)
+    assert (score > dice(nearest, target.truth.label, refined.scheme)).all() and score[:3].min() > 0.87
+    assert (refined.agreement()[:3] > 0.93).all()                          # nothing drifts from what was given
+    assert refined.min_jacobian > 0 and refined.folded == 0
+
+
+def test_every_stage_is_there(target, refined):
+    assert refined.stages == ("affine", "FFD 24 mm", "FFD 12 mm", "fusion")
+    truth = truth_in(target, refined.frame)
+    scores = [dice(refined.stage(s), truth, refined.scheme).mean() for s in refined.stages]
+    assert scores[0] < scores[1] < scores[2] == scores[3]
+    assert np.array_equal(refined.stage("fusion"), refined.label)
+    assert refined.stage("affine", atlas=0).shape == refined.frame.shape
+    assert len(refined.chosen) == 3 and refined.scores.shape == (4,)
+    assert list(refined.chosen) == list(np.argsort(-refined.scores)[:3])
+    assert set(refined.seconds) == {"affine", "selection", "deformation", "warp", "fusion"}
+    with pytest.raises(UsageError, match="stage: found 'end'"):
+        refined.stage("end")
+
+
+def test_voxels_lie_at_whole_multiples_of_the_spacing(refined):
+    assert refined.frame.spacing == (2.5, 2.5, 4.0) and refined.label.dtype == np.uint8
+    steps = np.array(refined.frame.origin) / refined.frame.spacing
+    assert np.allclose(steps, np.rint(steps))
+
+
+def test_an_image_votes(target, hearts):
+    arrays = [torch.from_numpy(a) for a in (target.label, target.image)]
+    result = refine(*arrays, target.landmarks, hearts[1:3], target.spacing, ffd=FFD, patch=(3, 3, 1), window=(3, 3, 1))
+    assert result.fusion == "non-local" and len(result.atlases) == 2
+    assert dice(result.label, truth_in(target, result.frame), result.scheme)[:3].min() > 0.8
+    # threads change nothing, nor do intensities of another scale
+    again = refine(target.label, 900 * target.image + 50, target.landmarks, hearts[1:3], target.spacing, ffd=FFD,
+                   patch=(3, 3, 1), window=(3, 3, 1), threads=1)  # fmt: skip
+    assert (again.label != result.label).mean() < 1e-3
+
+
+def test_without_an_image_the_majority_decides(target, hearts):
+    result = refine(target.label, None, target.landmarks, hearts[1:2], target.spacing, ffd=FFD)
+    assert result.fusion == "majority" and np.array_equal(result.label, result.stage("FFD 12 mm"))
+    bare = [Atlas(a.label, a.spacing, a.landmarks) for a in hearts[1:2]]
+    assert refine(target.label, target.image, target.landmarks, bare, target.spacing, ffd=FFD).fusion == "majority"
+
+
+def test_without_landmarks_the_label_map_gives_them(target, hearts):
+    result = refine(target.label, None, None, hearts[1:3], target.spacing, ffd=FFD)
+    assert result.landmarks == "label"
+    assert dice(result.label, truth_in(target, result.frame), result.scheme)[:3].min() > 0.83
+    bare = [Atlas(a.label, a.spacing) for a in hearts[1:3]]                # atlases without: theirs too
+    assert np.array_equal(refine(target.label, None, None, bare, target.spacing, ffd=FFD).label, result.label)
+
+
+def test_another_spacing_of_the_result(target, hearts):
+    result = refine(target.label, None, target.landmarks, hearts[1:2], target.spacing, ffd=FFD, out_spacing=(5, 5, 6))
+    assert result.frame.spacing == (5, 5, 6)
+    assert dice(result.label, truth_in(target, result.frame), result.scheme)["LV cavity"] > 0.85
+
+
+def test_bad_input(target, hearts):
+    def call(**changed):
+        given = {"label": target.label, "image": None, "landmarks": target.landmarks, "atlases": hearts[1:2],
+                 "spacing": target.spacing}  # fmt: skip
+        return refine(**given | changed)
+
+    with pytest.raises(UsageError, match="no atlas"):
+        call(atlases=[])
+    with pytest.raises(UsageError, match="atlases of another scheme"):
+        call(scheme=CARDIAC)
+    with pytest.raises(UsageError, match="fusion: found 'vote'"):
+        call(fusion="vote")
+    with pytest.raises(UsageError, match="Frame: found"):
+        call(spacing=(1, 1))
+    with pytest.raises(UsageError, match="n=0"):
+        call(n_atlases=0)
+    with pytest.raises(DataError, match="target: found a label map without labels"):
+        call(label=0 * target.label)
+    with pytest.raises(DataError, match="target: found label values .7."):
+        call(label=7 * (target.label > 0).astype(np.uint8))
+    with pytest.raises(DataError, match="target: found an image of shape"):
+        call(image=target.image[1:])
+    with pytest.raises(DataError, match="source landmarks: found 6 points in one plane"):
+        call(landmarks={n: p * (1, 1, 0) for n, p in target.landmarks.items()})
+    with pytest.raises(DataError, match="an LV in 2 slices"):
+        call(label=target.label[:, :, 3:5], landmarks=None)
