@@ -54,7 +54,7 @@ from shapelab.experiments.acnn_segmentation_tables import (
     layout,
     summarise,
 )
-from shapelab.experiments.spaces import phantom_autoencoder, weights_folder
+from shapelab.experiments.spaces import phantom_autoencoder, shipped_or_trained
 from shapelab.files import atomic_write
 from shapelab.metrics import evaluate, plausibility
 from shapelab.models.acnn import (
@@ -67,6 +67,7 @@ from shapelab.models.acnn import (
     save_network,
     train_network,
 )
+from shapelab.models.acnn.trainer import FILE
 from shapelab.models.baselines import CascadeLoss, build, count_parameters
 from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, HeartPairs, breath_holds, heart_pairs
 from shapelab.profiles import current_profile
@@ -407,20 +408,18 @@ def phantom_network(method: str = "ACNN-Seg-MAug", profile: str | None = None, p
     profile = current_profile(profile)
     if method not in SHIPPED:
         raise UsageError(f"method: found {method!r}; expected one of {', '.join(SHIPPED)}")
-    folder = weights_folder() / f"{SHIPPED[method]}_{profile}"
-    if (folder / "model.json").is_file():
-        return load_network(folder)
     config = SegmentationConfig.profile(profile)
-    pairs = load_pairs("phantom", config, progress=progress)
-    with TemporaryDirectory() as here:
-        weight = config.weight if METHODS[method].prior else 0.0
-        _trained(METHODS[method], 0, pairs, config, weight, Path(here), progress)
-        network = load_network(Path(here) / "network")
-    try:
-        ship(method, network, folder)
-    except OSError:
-        pass  # a read-only installation: the network is as good without a copy on disk
-    return network
+
+    def train() -> nn.Module:
+        pairs = load_pairs("phantom", config, progress=progress)
+        with TemporaryDirectory() as here:
+            weight = config.weight if METHODS[method].prior else 0.0
+            _trained(METHODS[method], 0, pairs, config, weight, Path(here), progress)
+            return load_network(Path(here) / "network")
+
+    return shipped_or_trained(
+        f"{SHIPPED[method]}_{profile}", FILE, load_network, train, lambda network, folder: ship(method, network, folder)
+    )
 
 
 def ship(method: str, network: nn.Module, folder: str | Path) -> Path:

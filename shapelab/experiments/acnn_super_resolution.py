@@ -42,7 +42,7 @@ from shapelab.augment import MotionRanges, random_motion, shift_slices
 from shapelab.device import best_device, describe
 from shapelab.errors import UsageError
 from shapelab.experiments.acnn_super_resolution_tables import METHODS, claims, layout, sweep_table, table_three
-from shapelab.experiments.spaces import weights_folder
+from shapelab.experiments.spaces import shipped_or_trained
 from shapelab.files import atomic_write
 from shapelab.metrics import ssim
 from shapelab.models import baselines
@@ -57,6 +57,7 @@ from shapelab.models.acnn import (
     seeded,
     train_network,
 )
+from shapelab.models.acnn.trainer import FILE
 from shapelab.models.sr_baselines import (
     SRCNN,
     Interpolation,
@@ -443,18 +444,19 @@ def phantom_sr(method: str, profile: str | None = None, progress: bool = True) -
     profile = current_profile(profile)
     if method not in SHIPPED:
         raise UsageError(f"method: found {method!r}; expected one of {', '.join(SHIPPED)}")
-    folder = weights_folder() / f"{SHIPPED[method]}_{profile}"
-    if (folder / "model.json").is_file():
-        return load_network(folder)
     config = SuperResolutionConfig.profile(profile)
-    with TemporaryDirectory() as scratch:
-        network, history = train_method(method, 0, "phantom", config, scratch, profile=profile, progress=progress)
-    facts = {"data": f"{config.train} phantom patients, ED and ES, seed {TRAINING_SEED}", "final": history.last}
-    try:
-        save_network(folder, network, task="sr", metadata=facts, half=True)
-    except OSError:
-        pass  # a read-only installation: the network is as good without a copy on disk
-    return network
+
+    def train() -> nn.Module:
+        with TemporaryDirectory() as scratch:
+            network, history = train_method(method, 0, "phantom", config, scratch, profile=profile, progress=progress)
+        data = f"{config.train} phantom patients, ED and ES, seed {TRAINING_SEED}"
+        network.metadata = {"data": data, "final": history.last}
+        return network
+
+    return shipped_or_trained(
+        f"{SHIPPED[method]}_{profile}", FILE, load_network, train,
+        lambda network, folder: save_network(folder, network, task="sr", metadata=network.metadata, half=True),
+    )  # fmt: skip
 
 
 def _write(result: SuperResolutionResult, output: Path, data: str, about: dict) -> None:

@@ -29,7 +29,7 @@ from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.device import describe
 from shapelab.errors import UsageError
-from shapelab.experiments.spaces import cardiac_cohort, phantom_autoencoder, weights_folder
+from shapelab.experiments.spaces import cardiac_cohort, phantom_autoencoder, shipped_or_trained
 from shapelab.files import atomic_write
 from shapelab.grid import RV_SIDE_MM, Grid, to_grid, to_unit_range
 from shapelab.metrics import evaluate
@@ -127,15 +127,11 @@ def phantom_native(profile: str | None = None, progress: bool = True) -> NativeS
     trained each time.
     """
     profile = current_profile(profile)
-    folder = weights_folder() / f"acnn_seg_native_{profile}"
-    if (folder / NativeSegmenter.FILE).is_file():
-        return NativeSegmenter.load(folder)
-    segmenter = train_phantom_native(profile, progress=progress)
-    try:
-        segmenter.save(folder, half=True)
-    except OSError:
-        pass  # a read-only installation: the network is as good without a copy on disk
-    return segmenter
+    return shipped_or_trained(
+        f"acnn_seg_native_{profile}", NativeSegmenter.FILE, NativeSegmenter.load,
+        lambda: train_phantom_native(profile, progress=progress),
+        lambda segmenter, folder: segmenter.save(folder, half=True),
+    )  # fmt: skip
 
 
 class StackPrior:

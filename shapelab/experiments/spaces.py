@@ -7,8 +7,10 @@ leaking his shape into the features, and no licence of a data set touches it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,7 @@ from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
 from shapelab.models.acnn.tl import PredictorConfig, TLSpace, train_tl_network
 from shapelab.profiles import current_profile
 
+T = TypeVar("T")
 #: Phantom patients that the shipped spaces are learned from: a seed that no other experiment draws from.
 TRAINING_SEED = 20_000
 #: Profile -> patients (two shapes each) and epochs. Many hearts seen a few times beat few seen often.
@@ -37,6 +40,22 @@ ALIGN = "rigid"  # every space here: hearts turned so that the RV lies to the le
 def weights_folder() -> Path:
     """Where shipped weights lie: data/weights of the repository, or the folder named by SHAPELAB_WEIGHTS."""
     return Path(os.environ.get("SHAPELAB_WEIGHTS") or Path(__file__).parents[2] / "data" / "weights")
+
+
+def shipped_or_trained(
+    name: str, file: str, load: Callable[[Path], T], train: Callable[[], T], save: Callable[[T, Path], object]
+) -> T:
+    """What lies under data/weights/<name>, told by its `file`; or what `train` makes, kept there for the next time.
+
+    In a read-only installation it is as good without a copy on disk, and trained each time.
+    """
+    folder = weights_folder() / name
+    if (folder / file).is_file():
+        return load(folder)
+    made = train()
+    with suppress(OSError):
+        save(made, folder)
+    return made
 
 
 def phantom_shapes(n: int, grid: Grid, seed: int, progress: bool = False) -> tuple[np.ndarray, pd.DataFrame]:
@@ -86,15 +105,10 @@ def phantom_autoencoder(profile: str | None = None, progress: bool = True) -> AE
     is trained each time.
     """
     profile = current_profile(profile)
-    folder = weights_folder() / f"acnn_ae_{profile}"
-    if (folder / AESpace.FILE).is_file():
-        return AESpace.load(folder)
-    space = train_phantom_autoencoder(profile, progress=progress)
-    try:
-        space.save(folder)
-    except OSError:
-        pass  # a read-only installation: the space is as good without a copy on disk
-    return space
+    return shipped_or_trained(
+        f"acnn_ae_{profile}", AESpace.FILE, AESpace.load,
+        lambda: train_phantom_autoencoder(profile, progress=progress), AESpace.save,
+    )  # fmt: skip
 
 
 def phantom_images(
@@ -232,15 +246,10 @@ def phantom_tl(profile: str | None = None, progress: bool = True) -> TLSpace:
     Training takes about 25 minutes in `quick` on one core. Its autoencoder began as that of `phantom_autoencoder`.
     """
     profile = current_profile(profile)
-    folder = weights_folder() / f"acnn_tl_{profile}"
-    if (folder / TLSpace.FILE).is_file():
-        return TLSpace.load(folder)
-    space = train_phantom_tl(profile, progress=progress)
-    try:
-        space.save(folder, half=True)
-    except OSError:
-        pass  # a read-only installation: the space is as good without a copy on disk
-    return space
+    return shipped_or_trained(
+        f"acnn_tl_{profile}", TLSpace.FILE, TLSpace.load, lambda: train_phantom_tl(profile, progress=progress),
+        lambda space, folder: space.save(folder, half=True),
+    )  # fmt: skip
 
 
 def learned_space(name: str = "autoencoder", profile: str | None = None, progress: bool = True) -> AESpace | TLSpace:
