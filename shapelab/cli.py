@@ -155,26 +155,29 @@ def _add_experiment(commands) -> None:
     add("--seed", type=int, default=0, help="default: 0")
     add("-o", "--output", type=Path, metavar="DIR", help="default: results/pathology")
     pathology.set_defaults(run=_pathology)
-    _add_acnn(names)
+    _add_paper(names, "acnn", 3, "tables I to III of the ACNN paper", "Table 1: segmentation of cardiac MR, 2: of 3-D "
+               "ultrasound, 3: super-resolution.")
+    _add_paper(names, "sslln", 6, "tables I to VI of the SSLLN paper", "Table 1: high-resolution segmentation, 2: "
+               "landmarks, 3: refinement of low resolution, 4: volumes and masses, 5: beside other methods, 6: volumes "
+               "and masses in pulmonary hypertension. With --data acdc, real label maps are refined instead.")
     _add_reality(names)
 
 
-def _add_acnn(names) -> None:
-    acnn = names.add_parser(
-        "acnn",
-        help="tables I to III of the ACNN paper",
-        description="Table 1: segmentation of cardiac MR, 2: of 3-D ultrasound, 3: super-resolution. Trains what the "
-        "table compares, prints it with the paper's numbers beside ours, and writes it as CSV. A run that was "
-        "interrupted goes on where it stopped.",
+def _add_paper(names, name: str, tables: int, what: str, which: str) -> None:
+    paper = names.add_parser(
+        name,
+        help=what,
+        description=f"{which} Trains what the table compares, prints it with the paper's numbers beside ours, and "
+        "writes it as CSV. A run that was interrupted goes on where it stopped.",
     )
-    add = acnn.add_argument
-    add("--table", type=int, choices=(1, 2, 3), required=True)
+    add = paper.add_argument
+    add("--table", type=int, choices=range(1, tables + 1), required=True)
     add("--data", default="phantom", metavar="NAME", help="phantom (default), or a data set: %(prog)s says which")
     add("--root", type=Path, metavar="DIR", help="the data set's folder (default: under SHAPELAB_DATA)")
     add("--profile", choices=PROFILES, help="default: what fits this machine")
     add("--seeds", type=_seeds, metavar="A,B,...", help="default: the profile's")
-    add("-o", "--output", type=Path, metavar="DIR", help="default: results/acnn")
-    acnn.set_defaults(run=_acnn)
+    add("-o", "--output", type=Path, metavar="DIR", help=f"default: results/{name}")
+    paper.set_defaults(run=_paper, paper=name)
 
 
 def _add_reality(names) -> None:
@@ -228,11 +231,11 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _acnn(arguments) -> int:
-    from shapelab.experiments import acnn
+def _paper(arguments) -> int:
+    from importlib import import_module
 
-    output = arguments.output or Path("results/acnn")
-    acnn.run(
+    output = arguments.output or Path("results") / arguments.paper
+    import_module(f"shapelab.experiments.{arguments.paper}").run(
         table=arguments.table,
         data=arguments.data,
         root=arguments.root,

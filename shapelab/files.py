@@ -1,4 +1,4 @@
-"""Writing files so that nothing is lost: to a temporary name first, then renamed."""
+"""Writing files so that nothing is lost: to a temporary name first, then renamed. Caches of arrays in that way."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
+
+from shapelab.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 
 @contextmanager
@@ -35,3 +44,33 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_cache(file: str | Path, key: str) -> tuple[dict[str, np.ndarray], pd.DataFrame] | None:
+    """Arrays and table that `write_cache` wrote under this key; None: no file, or one of another key.
+
+    DataError naming the file if it is damaged.
+    """
+    import numpy as np
+    import pandas as pd
+
+    file = Path(file)
+    if not file.is_file():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as held:
+            if str(held["key"]) != key:
+                return None
+            table = pd.read_csv(StringIO(str(held["table"])), index_col=0)
+            return {name: held[name] for name in held.files if name not in ("key", "table")}, table
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise DataError(file, f"a damaged cache ({type(error).__name__}: {error})", "arrays as shapelab writes them",
+                        "Delete the file.") from error  # fmt: skip
+
+
+def write_cache(file: str | Path, key: str, arrays: dict[str, np.ndarray], table: pd.DataFrame) -> None:
+    """Keep arrays and a table (`.npz`), with a key that says what they are; whole or not at all."""
+    import numpy as np
+
+    with atomic_write(file) as temporary, open(temporary, "wb") as out:
+        np.savez(out, key=key, table=table.to_csv(), **arrays)

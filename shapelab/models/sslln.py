@@ -41,7 +41,6 @@ from shapelab.data.scheme import BIVENTRICULAR, LabelScheme
 from shapelab.device import autocast, best_device
 from shapelab.errors import DataError, UsageError
 from shapelab.grid import Grid
-from shapelab.losses import onehot
 from shapelab.models.acnn.trainer import KINDS, seeded
 from shapelab.phantoms import LANDMARKS
 from shapelab.profiles import current_profile
@@ -52,20 +51,21 @@ from shapelab.training import Batches, FitSettings, History, checksum, fit
 class SSLLNConfig:
     """Numbers of the network and its training; the defaults are the quick profile's."""
 
-    shape: tuple[int, int, int] = (80, 80, 32)  # X, Y, slices
-    spacing: tuple[float, float, float] = (3.0, 3.0, 4.0)  # mm: the paper's box of 240 x 240 mm
+    shape: tuple[int, int, int] = (96, 96, 52)  # X, Y, slices
+    spacing: tuple[float, float, float] = (2.0, 2.0, 2.5)  # mm; the paper's box is 240 x 240 x 160 mm
     n_classes: int = 5  # background, LV cavity and wall, RV cavity and wall
     n_landmarks: int = len(LANDMARKS)  # the paper's six, Fig. 3
     widths: tuple[int, ...] = (16, 32, 64, 96, 128)  # feature maps at each scale
     convs: tuple[int, ...] = (2, 2, 2, 3, 3)  # 3 x 3 convolutions at each scale
     merged: int = 64  # feature maps of the concatenated scales
-    crop: tuple[int, int, int] = (48, 48, 32)  # of the 3D FCN
+    crop: tuple[int, int, int] = (72, 72, 52)  # of the 3D FCN
+    slices: int = 12  # 2D FCN: slices of each volume that a step of training looks at, drawn anew
     alpha: float = 0.8  # of the Dice loss (section III-B)
     beta: float = 0.2  # of the landmark loss
     gamma: float = 5e-5  # of ||W||^2
-    batch: int = 8
+    batch: int = 4  # paper: 8
     learning_rate: float = 3e-3  # paper: 1e-3, for more steps
-    epochs: int = 30
+    epochs: int = 24
     schedule: str = "one-cycle"
     affine: AffineRanges = field(
         default_factory=lambda: AffineRanges(
@@ -89,7 +89,7 @@ class SSLLNConfig:
     def profile(cls, name: str | None = None, **changes) -> SSLLNConfig:
         """The numbers of a profile ("quick", "full", "paper"; None: the current one), some of them changed."""
         larger = {"shape": (192, 192, 80), "spacing": (1.25, 1.25, 2.0), "widths": (16, 32, 64, 128, 256),
-                  "crop": (112, 112, 64), "learning_rate": 1e-3, "epochs": 50}  # fmt: skip
+                  "crop": (112, 112, 64), "batch": 8, "slices": 80, "learning_rate": 1e-3, "epochs": 50}  # fmt: skip
         numbers = {"quick": {}, "full": larger, "paper": {**larger, "schedule": "constant"}}
         return replace(cls(**numbers[current_profile(name)]), **changes)
 
@@ -256,10 +256,12 @@ def dice_term(logits: Tensor, labels: Tensor, epsilon: float = 1e-8) -> Tensor:
 
     logits (N, C, X, Y, S); labels (N, X, Y, S) channel numbers
     """
-    p = logits.float().softmax(1).flatten(1)
-    truth = onehot(labels, logits.shape[1]).flatten(1)
-    below = (truth + p.square() + epsilon).sum(1)  # 1[.]^2 = 1[.]
-    return -(2 * (truth * p).sum(1) / below).mean()
+    # (N, X, Y, C, S): as SSLLN's memory has it, so that nothing is copied
+    p = logits.float().movedim(1, 3).softmax(3)
+    right = p.gather(3, labels.long()[:, :, :, None]).flatten(1).sum(1)  # sum_kj 1[r_j = k] P_kj
+    voxels = labels[0].numel()  # sum_kj 1[r_j = k]^2
+    below = voxels * (1 + logits.shape[1] * epsilon) + p.square().flatten(1).sum(1)
+    return -(2 * right / below).mean()
 
 
 def landmark_term(logits: Tensor, landmarks: Tensor) -> Tensor:
@@ -272,17 +274,16 @@ def landmark_term(logits: Tensor, landmarks: Tensor) -> Tensor:
     n, channels, *shape = logits.shape
     if landmarks.shape != (n, channels - 1, 3):
         raise UsageError(f"landmarks: found shape {tuple(landmarks.shape)}; expected ({n}, {channels - 1}, 3)")
-    log_p = logits.float().log_softmax(1).flatten(2)  # (N, L + 1, voxels)
+    log_p = logits.float().movedim(1, 3).log_softmax(3)  # (N, X, Y, L + 1, S)
     size = torch.tensor(shape, device=logits.device)
     there = torch.isfinite(landmarks).all(2)
     place = torch.where(there[..., None], landmarks, 0).round().long()
     there &= ((place >= 0) & (place < size)).all(2)
-    place = torch.where(there[..., None], place, 0)
-    flat = (place[..., 0] * shape[1] + place[..., 1]) * shape[2] + place[..., 2]  # (N, L)
+    i, j, k = torch.where(there[..., None], place, 0).unbind(2)  # (N, L) each
+    sample, landmark = torch.arange(n, device=i.device)[:, None], torch.arange(1, channels, device=i.device)[None]
     total = float(np.prod(shape))
-    at = log_p[:, 1:].gather(2, flat[..., None])[..., 0]
-    of_landmarks = (torch.where(there, at, 0).sum(1)) * (1 - 1 / total)
-    none = log_p[:, 0].sum(1) - torch.where(there, log_p[:, 0].gather(1, flat), 0).sum(1)
+    of_landmarks = torch.where(there, log_p[sample, i, j, landmark, k], 0).sum(1) * (1 - 1 / total)
+    none = log_p[:, :, :, 0].flatten(1).sum(1) - torch.where(there, log_p[sample, i, j, 0, k], 0).sum(1)
     return -(of_landmarks + there.sum(1) / total * none).mean()
 
 
@@ -382,6 +383,9 @@ def train_sslln(
         landmarks = move_landmarks(landmarks, maps, config.shape, config.spacing)
         factor = 1 + config.intensity * (2 * torch.rand(len(images)) - 1)
         images = (images * factor.to(images.device)[:, None, None, None]).clamp(0, 1)
+        if isinstance(network, SliceFCN):
+            some = torch.randperm(images.shape[3])[: config.slices].to(images.device)
+            images, labels = images[..., some], labels[..., some]
         return loss(network(images), labels, landmarks)
 
     settings = FitSettings(learning_rate=config.learning_rate, weight_decay=2 * config.gamma, schedule=config.schedule)

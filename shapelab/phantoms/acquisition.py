@@ -147,6 +147,17 @@ def square_field(
     )  # fmt: skip
 
 
+def field_of_view(seed: int, index: int, hearts: Mapping[str, Heart], angle_deg: float, shape, spacing) -> Stack:
+    """A given field with the heart somewhere in it, as a scan without a region of interest has it: the box of all
+    hearts a third to two thirds of the free way from either side. A function of (seed, index) and the arguments."""
+    rng = np.random.default_rng([int(seed), int(index), 13])
+    low, high = extent([h.surfaces for h in hearts.values()], np.deg2rad(angle_deg))
+    free = (np.array(shape) - 1) * spacing - (high - low)
+    at = -low + free * np.clip(0.5 + 0.12 * rng.standard_normal(3), 1 / 3, 2 / 3)
+    shape, spacing = tuple(int(n) for n in shape), tuple(float(s) for s in spacing)
+    return Stack(shape, spacing, tuple(float(v) for v in at), np.zeros((shape[2], 2)), 0.0)
+
+
 def contour_noise(seed: int, index: int, phase: str, stack: Stack) -> np.ndarray | None:
     """The observer's hand: (3, 1, Z, T) mm added to endocardium, epicardium and RV; None where the strength is 0."""
     if stack.hand == 0:

@@ -13,7 +13,15 @@ from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.errors import UsageError
-from shapelab.phantoms.acquisition import Stack, check_resolution, contour_noise, extent, make_stack, outline_points
+from shapelab.phantoms.acquisition import (
+    Stack,
+    check_resolution,
+    contour_noise,
+    extent,
+    field_of_view,
+    make_stack,
+    outline_points,
+)
 from shapelab.phantoms.anatomy import Heart, build_heart
 from shapelab.phantoms.heart import HeartSurfaces, check_grid, label_batch
 from shapelab.phantoms.population import GROUPS, draw_factors
@@ -170,6 +178,28 @@ def _place(landmarks: dict[str, np.ndarray], angle_deg: float, stack: Stack) -> 
     c, s = np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
     return {name: turn @ p + np.array(stack.origin) for name, p in landmarks.items()}
+
+
+def patient_on_grid(
+    seed: int, index: int, groups: Sequence[str], grid, phases: Sequence[str] = PHASES
+) -> tuple[Patient, dict[str, float], Stack]:
+    """Patient `index` of `heart_cohort` with the same seed and groups, lying somewhere in a field of one's own.
+
+    grid : `Grid`, or (shape, spacing in mm)
+
+    Returns the key that `make_label`, `make_image` and `landmarks_in_stack` take, the factors, and the stack.
+    """
+    _check(1, seed, groups, BIVENTRICULAR, phases, None, None, 0)
+    shape, spacing = check_grid(grid, "patient_on_grid")
+    who = (int(seed), int(index), groups[index % len(groups)], index // len(groups))
+    f, hearts = _patient_surfaces(who)
+    return who, f, field_of_view(seed, index, {p: hearts[p] for p in phases}, f["angle"], shape, spacing)
+
+
+def landmarks_in_stack(who: Patient, phase: str, stack: Stack) -> dict[str, np.ndarray]:
+    """Landmarks of one patient at one phase, mm in its stack (voxel index * spacing)."""
+    f, hearts = _patient_surfaces(who)
+    return _place(hearts[phase].landmarks, f["angle"], stack)
 
 
 def surfaces_in_stack(who: Patient, phase: str, stack: Stack) -> HeartSurfaces:

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from io import StringIO
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -21,7 +19,7 @@ import torch
 
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.errors import DataError, UsageError
-from shapelab.files import atomic_write
+from shapelab.files import read_cache, write_cache
 from shapelab.phantoms.acquisition import Stack, outline_points
 from shapelab.phantoms.cohort import PHASES, _check, _patient_surfaces, tidy
 from shapelab.phantoms.heart import HeartSurfaces, check_grid, label_batch
@@ -80,6 +78,7 @@ class HeartPairs:
         """Background included."""
         return self.scheme.n_classes
 
+
 def heart_pairs(
     n: int,
     grid,
@@ -110,8 +109,8 @@ def heart_pairs(
     if factor < 1 or shape[2] % factor:
         raise UsageError(f"factor: found {factor} for {shape[2]} slices; expected a divisor of them")
     key = repr((n, tuple(shape), tuple(spacing), factor, seed, tuple(groups), tuple(phases), shift_mm, turn_deg))
-    if cache is not None and Path(cache).is_file() and (found := _read(Path(cache), key)) is not None:
-        return found
+    if cache is not None and (held := read_cache(cache, key)) is not None:
+        return HeartPairs(**held[0], table=held[1], spacing=tuple(map(float, spacing)), factor=factor)
     from tqdm.auto import tqdm
 
     images, labels, motion, rows = [], [], [], []
@@ -125,10 +124,10 @@ def heart_pairs(
             motion.append(steps)
             rows.append(facts)
     table = pd.DataFrame(rows, index=[f"{r['patient']}_{r['phase']}" for r in rows])
-    pairs = HeartPairs(np.stack(images), np.stack(labels), np.stack(motion), table, tuple(map(float, spacing)), factor)
+    arrays = {"images": np.stack(images), "labels": np.stack(labels), "motion": np.stack(motion)}
     if cache is not None:
-        _write(Path(cache), key, pairs)
-    return pairs
+        write_cache(cache, key, arrays, table)
+    return HeartPairs(**arrays, table=table, spacing=tuple(map(float, spacing)), factor=factor)
 
 
 def breath_holds(seed: int, index: int, slices: int, shift_mm: float, turn_deg: float) -> np.ndarray:
@@ -167,23 +166,3 @@ def _aligned(surfaces: HeartSurfaces, shape, spacing) -> HeartSurfaces:
         moved = np.array([c * arm[0] - s * arm[1], s * arm[0] + c * arm[1], arm[2]])
         placed = placed.moved(origin=(target + moved)[None], angle=placed.angle + torch.tensor([turn]).float())
     return placed
-
-
-def _read(file: Path, key: str) -> HeartPairs | None:
-    """The pairs in a cache file, None if it holds others."""
-    try:
-        with np.load(file, allow_pickle=False) as held:
-            if str(held["key"]) != key:
-                return None
-            table = pd.read_csv(StringIO(str(held["table"])), index_col=0)
-            return HeartPairs(held["images"], held["labels"], held["motion"], table, tuple(held["spacing"].tolist()),
-                              int(held["factor"]))
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise DataError(file, f"a damaged cache ({type(error).__name__}: {error})", "pairs as heart_pairs writes them",
-                        "Delete the file.") from error
-
-
-def _write(file: Path, key: str, pairs: HeartPairs) -> None:
-    with atomic_write(file) as temporary, open(temporary, "wb") as out:
-        np.savez(out, key=key, images=pairs.images, labels=pairs.labels, motion=pairs.motion,
-                 table=pairs.table.to_csv(), spacing=np.array(pairs.spacing), factor=pairs.factor)
