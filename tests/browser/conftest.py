@@ -42,7 +42,7 @@ class Lab:
     errors: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
 
-    def open(self, notebook: Path, timeout: float = 60) -> None:
+    def open(self, notebook: Path, timeout: float = 180) -> None:
         """Open a copy of a notebook, without its outputs, and wait until its kernel is there."""
         content = json.loads(notebook.read_text())
         for cell in content["cells"]:
@@ -56,7 +56,7 @@ class Lab:
             return kernel && kernel.status === 'idle';
         }""", timeout=1000 * timeout)
 
-    def run_all(self, timeout: float = 150) -> None:
+    def run_all(self, timeout: float = 450) -> None:
         """Run All Cells, and wait until the kernel is idle and every code cell has been executed, or one failed."""
         self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
         self.page.wait_for_function("""() => {
@@ -82,7 +82,7 @@ class Lab:
         assert self.foreign == []
 
 
-    def wait_for_change(self, mesh, before: str, timeout: float = 20) -> str:
+    def wait_for_change(self, mesh, before: str, timeout: float = 60) -> str:
         """Until the mesh on the screen is another one than that with the checksum `before`; its checksum."""
         self.page.wait_for_function("([e, sum]) => e.dataset.checksum !== sum", arg=[mesh.element_handle(), before],
                                     timeout=1000 * timeout)
