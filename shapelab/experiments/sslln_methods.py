@@ -59,7 +59,7 @@ TRAINED = {"2D FCN": ("2D FCN", False), "3D FCN": ("3D FCN", False), "SSLLN-HR":
 ACNN_METHODS = ("3D-Seg", "3D-UNet", "AE-Seg", "ACNN-Seg")
 METHODS = (*TRAINED, "SSLLN-LR+SR", *ACNN_METHODS, "multi-atlas")
 #: Whose weights ship (quick), and the names of their folders under data/weights.
-SHIPPED = {"SSLLN-HR": "sslln_hr", "SSLLN-LR": "sslln_lr"}
+SHIPPED = {"SSLLN-HR": "sslln_hr", "SSLLN-LR": "sslln_lr", "2D FCN": "sslln_fcn"}
 STARTS = ("network", "labels", "classes")  # of the affine map, Fig. 12
 STACK_SEED = 1  # of the degradation of tests; that of training hearts is 0
 

@@ -138,6 +138,20 @@ def _native(prior: bool) -> Callable[[Order], None]:
     return make
 
 
+def _sslln(method: str) -> Callable[[Order], None]:
+    def make(order: Order) -> None:
+        from shapelab.experiments.sslln_methods import Laboratory, SSLLNExperiment
+        from shapelab.models.acnn import save_network
+
+        numbers = SSLLNExperiment.profile(order.profile)
+        network = replace(numbers.network, epochs=order.epochs or numbers.network.epochs)
+        numbers = replace(numbers, training=order.hearts or numbers.training, network=network)
+        trained = Laboratory(numbers, order.checkpoint, order.seed, order.progress).network(method)
+        save_network(order.output, trained, scheme=trained.scheme, metadata=trained.metadata)
+
+    return make
+
+
 def _facts(order: Order, method: str, history) -> dict:
     return {"method": method, "data": order.data, "profile": order.profile, "seed": order.seed, "final": history.last}
 
@@ -158,6 +172,8 @@ RECIPES: dict[str, Recipe] = {
     "ae-seg-m": Recipe("the same, larger", PAIRS, _segmentation("AE-Seg-M")),
     "sr": Recipe("sub-pixel super-resolution (Fig. 2)", PAIRS, _super_resolution("SR")),
     "acnn-sr": Recipe("the same with the shape prior (eq. 2)", PAIRS, _super_resolution("ACNN-SR")),
+    "sslln-hr": Recipe("labels and landmarks of high-resolution volumes", ("phantom",), _sslln("SSLLN-HR")),
+    "sslln-lr": Recipe("the same of thick slices", ("phantom",), _sslln("SSLLN-LR")),
     "sr-cnn": Recipe("upsampling first (Table III)", PAIRS, _super_resolution("SR-CNN")),
 }
 
