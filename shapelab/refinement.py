@@ -73,8 +73,10 @@ def refine_file(
     force : overwrite what is there
     progress : told what is done next
 
-    Which of the two handednesses the array has (files differ, and affines are often made up) is told by the landmarks,
-    where they are given; else both are tried and the one the atlases fit better is taken (18 of 18 ACDC hearts right).
+    Which of the two handednesses the array has (files differ, and affines are often made up, ACDC's too) is told by the
+    landmarks, where they are given; else both are tried and the one that the atlases fit better is taken. That is right
+    for 156 of 160 ACDC hearts; of three others refined either way, Dice on the slices differed by .02 at most, the
+    RV's volume by up to 10 %, and the picture shows anterior below.
 
     Returns
     -------
@@ -228,9 +230,9 @@ def _check_numbers(n_atlases, spacing, seed) -> None:
         raise UsageError(f"n_atlases: found {n_atlases}; expected at least 1")
     if seed < 0:
         raise UsageError(f"seed: found {seed}; expected a whole number from 0")
-    if spacing is not None and not (len(spacing) == 3 and np.isfinite(spacing).all() and 0.2 <= min(spacing)
+    if spacing is not None and not (len(spacing) == 3 and np.isfinite(spacing).all() and 0.5 <= min(spacing)
                                     and max(spacing) <= 20):  # fmt: skip
-        raise UsageError(f"spacing: found {list(spacing)}; expected three voxel sizes from 0.2 to 20 mm")
+        raise UsageError(f"spacing: found {list(spacing)}; expected three voxel sizes from 0.5 to 20 mm")
 
 
 def _scheme(file: Path, array: np.ndarray, name: str | None) -> LabelScheme:
