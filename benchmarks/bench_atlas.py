@@ -1,13 +1,14 @@
 """How long the atlas refinement takes beside what one would write otherwise, and beside SimpleITK.
 
-    python benchmarks/bench_atlas.py [--shape 192 192 80] [--rounds 3] [--skip-slow] [-o results/atlas.csv]
+    python benchmarks/bench_atlas.py [--shape 192 192 80] [--rounds 3] [--skip-slow] [--only-memory] [-o ...]
 
 Registration: heart-like label maps of five labels at 1.25 x 1.25 x 2 mm, one bent against the other, the same three
 levels (40, 20, 10 mm). Beside ours: the same cost by torch, `grid_sample` of the one-hot maps and automatic
 differentiation, run until it has our Dice; and SimpleITK's B-spline registration (mean squares of the label maps,
 L-BFGS-B, as its examples have it). Fusion: five atlases, patch 7x7x1, window 7x7x3, h = 10;
 beside it the plain loop, timed on sampled voxels and scaled up. Refinement: one phantom stack of 10 mm slices by five
-phantom atlases of ten.
+phantom atlases of ten. Memory: `refine_cohort` over 2, 6 and 12 phantom stacks by two of four atlases at
+2.5 x 2.5 x 4 mm, each in a process of its own; its greatest resident memory, and what the cohort added to it.
 
 The ways take turns in one process. Wall time is what the targets are about; ratios are of the processor's time, so that
 they hold also on a busy machine.
@@ -17,7 +18,10 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import multiprocessing
+import resource
 import statistics
+import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -32,14 +36,23 @@ import torch  # isort: skip
 from scipy import ndimage
 from torch.nn import functional as F
 
-from shapelab.atlas import FreeFormDeformation, fuse_labels, phantom_atlases, refine, simulate_low_resolution
+from shapelab.atlas import (
+    FreeFormDeformation,
+    fuse_labels,
+    phantom_atlases,
+    refine,
+    refine_cohort,
+    simulate_low_resolution,
+)
 from shapelab.atlas.bspline import Lattice, apply_terms, jacobian
 from shapelab.atlas.frame import Frame
 from shapelab.atlas.fusion import BANDWIDTH, PATCH, WINDOW, undecided
 from shapelab.device import describe
 from shapelab.files import atomic_write
+from shapelab.phantoms import heart_cohort
 
 SPACING, LABELS = (1.25, 1.25, 2.0), 5
+COHORTS, COARSE = (2, 6, 12), (2.5, 2.5, 4.0)
 
 
 def heart_like(shape, bend: float, shift=(0.0, 0.0, 0.0)) -> np.ndarray:
@@ -239,6 +252,32 @@ def refinement(resolution, rounds: int, threads: int) -> list[dict]:
     return rows  # fmt: skip
 
 
+# ------------------------------------------------------------------------------------------------ memory
+
+
+def peak_mb() -> float:
+    """Greatest resident memory of this process so far (Linux counts it in kB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def cohort_memory(n: int) -> dict:
+    """Seconds and memory of a cohort of n stacks, one job, in a fresh process."""
+    atlases = phantom_atlases(4, seed=1, images=False, resolution=COARSE)
+    subjects = heart_cohort(n, seed=2, resolution="LR", phases=("ED",))
+    before = peak_mb()
+    with tempfile.TemporaryDirectory() as folder:
+        seconds, table = timed(lambda: refine_cohort(subjects, atlases, folder, n_jobs=1, n_atlases=2), 1)
+    dice = table[[c for c in table if c.startswith("dice")]].to_numpy().mean()
+    return {"what": f"refine_cohort, {n} subjects", "way": "one job, majority", **seconds, "dice": dice,
+            "peak MB": peak_mb(), "of it added by the cohort": peak_mb() - before}  # fmt: skip
+
+
+def memory() -> list[dict]:
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Pool(1, maxtasksperchild=1) as pool:
+        return pool.map(cohort_memory, COHORTS, chunksize=1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", type=int, nargs=3, default=(192, 192, 80))
@@ -246,13 +285,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--skip-slow", action="store_true", help="leave torch and SimpleITK out")
+    parser.add_argument("--only-memory", action="store_true", help="leave out everything but the memory of a cohort")
     parser.add_argument("-o", "--output", type=Path, help="CSV to write")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     shape = tuple(args.shape)
-    table = pd.DataFrame([*registration(shape, args.rounds, not args.skip_slow),
-                          *fusion(shape, args.rounds, args.threads),
-                          *refinement(tuple(args.resolution), args.rounds, args.threads)])  # fmt: skip
+    rows = [] if args.only_memory else [*registration(shape, args.rounds, not args.skip_slow),
+                                        *fusion(shape, args.rounds, args.threads),
+                                        *refinement(tuple(args.resolution), args.rounds, args.threads)]  # fmt: skip
+    table = pd.DataFrame([*rows, *memory()])
     facts = {**describe(), "threads": args.threads, "shape": "x".join(map(str, shape)), "labels": LABELS,
              **{p: version(p) for p in ("scipy", "numba", "SimpleITK")},
              "shapelab": shapelab.__version__, "date": datetime.date.today().isoformat()}  # fmt: skip

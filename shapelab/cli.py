@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shapelab import __version__
+from shapelab.cli_files import add_predict, add_refine, positive
 from shapelab.errors import ShapelabError, UsageError
 from shapelab.profiles import PROFILES
 
@@ -56,7 +57,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_experiment(commands)
     _add_train(commands)
-    _add_predict(commands)
+    add_predict(commands)
+    add_refine(commands)
     _add_notebooks(commands)
     _add_doctor(commands)
     return parser
@@ -258,7 +260,7 @@ def _reality(arguments) -> int:
 
 
 # ----------------------------------------------------------------------------------------------------
-# shapelab train, shapelab predict
+# shapelab train (shapelab predict and refine: cli_files)
 
 
 def _add_train(commands) -> None:
@@ -273,8 +275,8 @@ def _add_train(commands) -> None:
     add("--data", default="phantom", metavar="NAME", help="phantom (default), or a data set the model can learn from")
     add("--root", type=Path, metavar="DIR", help="the data set's folder (default: under SHAPELAB_DATA)")
     add("--profile", choices=PROFILES, help="default: what fits this machine")
-    add("--hearts", type=_positive, metavar="N", help="phantom patients (default: the profile's)")
-    add("--epochs", type=_positive, metavar="N", help="default: the profile's")
+    add("--hearts", type=positive, metavar="N", help="phantom patients (default: the profile's)")
+    add("--epochs", type=positive, metavar="N", help="default: the profile's")
     add("--seed", type=int, default=0, help="default: 0")
     add("--resume", action="store_true", help="go on with a run that was interrupted")
     add("-o", "--output", type=Path, metavar="DIR", help="where the trained network goes")
@@ -304,40 +306,6 @@ def _train(arguments) -> int:
     return OK
 
 
-def _add_predict(commands) -> None:
-    predict = commands.add_parser(
-        "predict",
-        help="segment a scan of your own",
-        description="Write a label map in the scan's own voxels and affine, and volumes, mass and (with --es) ejection "
-        "fraction as JSON beside it.",
-    )
-    add = predict.add_argument
-    add("model", metavar="MODEL", help="a folder that `shapelab train` wrote, or the name of shipped weights")
-    add("scan", type=Path, metavar="SCAN", help="a short-axis stack, .nii or .nii.gz")
-    add("--es", type=Path, metavar="SCAN", help="the same heart at end systole; SCAN is then end diastole")
-    add("-o", "--output", type=Path, required=True, metavar="FILE", help="the label map, .nii or .nii.gz")
-    add("--es-output", type=Path, metavar="FILE", help="that of the ES scan (default: the output's name with _es)")
-    add("--force", action="store_true", help="overwrite what is there")
-    predict.set_defaults(run=_predict)
-
-
-def _predict(arguments) -> int:
-    import json
-
-    from shapelab.predict import predict_file
-
-    found = predict_file(
-        arguments.model,
-        arguments.scan,
-        arguments.output,
-        es=arguments.es,
-        es_output=arguments.es_output,
-        force=arguments.force,
-    )
-    print(json.dumps(found, indent=1))
-    return OK
-
-
 # ----------------------------------------------------------------------------------------------------
 # shapelab notebooks
 
@@ -353,24 +321,14 @@ def _add_notebooks(commands) -> None:
     add("numbers", nargs="*", metavar="NN", help="which notebooks, e.g. 00 03 (default: all)")
     add("--list", action="store_true", help="only say which notebooks there are")
     add("-o", "--output", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    add("--jobs", type=_positive, default=1, metavar="N", help="notebooks at a time (default: 1)")
-    add("--timeout", type=_positive, default=600, metavar="S", help="seconds a cell may take (default: 600)")
+    add("--jobs", type=positive, default=1, metavar="N", help="notebooks at a time (default: 1)")
+    add("--timeout", type=positive, default=600, metavar="S", help="seconds a cell may take (default: 600)")
     add("--profile", choices=PROFILES, help="default: what fits this machine")
     add("--folder", type=Path, metavar="DIR", help="folder of the notebooks (default: notebooks)")
     # for those who write notebooks (see CONTRIBUTING.md)
     add("--sync", action="store_true", help=argparse.SUPPRESS)
     add("--in-place", action="store_true", help=argparse.SUPPRESS)
     notebooks.set_defaults(run=_notebooks)
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
-    return number
 
 
 def _notebooks(arguments) -> int:

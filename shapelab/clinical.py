@@ -27,6 +27,17 @@ def mass(volume_ml):
     return MYOCARDIAL_DENSITY * volume_ml
 
 
+def volumes_and_masses(label: np.ndarray, spacing, scheme: LabelScheme) -> dict[str, dict[str, float] | float]:
+    """What a report says of one label map: volumes_ml by structure, myocardial_mass_g and rv_mass_g where the scheme
+    has an LV myocardium and an RV wall; to two decimals. Arguments as for `structure_volumes`."""
+    volumes = structure_volumes(label, spacing, scheme)
+    found: dict[str, dict[str, float] | float] = {"volumes_ml": {k: round(float(v), 2) for k, v in volumes.items()}}
+    for key, name in (("myocardial_mass_g", "LV myocardium"), ("rv_mass_g", "RV wall")):
+        if name in volumes:
+            found[key] = round(float(mass(volumes[name])), 2)
+    return found
+
+
 def ejection_fraction(ed_ml, es_ml):
     """(EDV - ESV) / EDV in %. Numbers, arrays or columns."""
     if np.any(np.asarray(ed_ml) <= 0):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from shapelab import __version__
-from shapelab.clinical import ejection_fraction, mass, structure_volumes
+from shapelab.clinical import ejection_fraction, volumes_and_masses
 from shapelab.data.nifti import is_nifti, read_header, read_image, stem
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
@@ -142,7 +143,8 @@ def predict_file(
 
     Returns
     -------
-    dict: model, scan(s), label map(s), `volumes_ml` by structure, `myocardial_mass_g`; with `es` also `es` (the same of
+    dict: model, scan(s), label map(s), `volumes_ml` by structure, `myocardial_mass_g` (and `rv_mass_g`
+        of a model that knows the RV wall); with `es` also `es` (the same of
     the other scan), and of each ventricle `stroke_volume_ml` and `ejection_fraction_percent` (None without a cavity)
 
     Raises
@@ -157,7 +159,7 @@ def predict_file(
     elif es_output is not None:
         raise UsageError("es_output: found a name without an ES scan; expected both or neither")
     report = output.with_name(stem(output) + ".json")
-    _check_outputs([out for _, out in jobs], report, [s for s, _ in jobs], force)
+    check_outputs([out for _, out in jobs], [report], [s for s, _ in jobs], force)
     images = [read_short_axis(path) for path, _ in jobs]  # before the model: bad input is said at once
     segmenter = load_segmenter(model)
     parts = []
@@ -182,27 +184,31 @@ def _beside(path: Path, ending: str) -> Path:
     return path.with_name(name + ending + path.name[len(name):])
 
 
-def _check_outputs(outputs: list[Path], report: Path, scans: list[Path], force: bool) -> None:
+def check_outputs(outputs: list[Path], beside: list[Path], inputs: list[Path], force: bool) -> None:
+    """UsageError unless the outputs are NIfTI names, distinct, no inputs, in a folder that can be written, and new (or
+    `force`); `beside` are the names of what is written with them."""
     for path in outputs:
         if not is_nifti(path):
             raise UsageError(f"output: found {str(path)!r}; expected a name that ends in .nii or .nii.gz")
-        if any(path.resolve() == s.resolve() for s in scans):
+    for path in (*outputs, *beside):
+        if any(path.resolve() == s.resolve() for s in inputs):
             raise UsageError(f"output: found {str(path)!r}, which is an input; expected another name")
+        # a folder that is not there is made; the nearest one that is there must let us
+        above = next(p for p in path.absolute().parents if p.exists())
+        if not (above.is_dir() and os.access(above, os.W_OK)):
+            raise UsageError(f"output: found {str(path)!r} below {str(above)!r}, where nothing can be written; "
+                             "expected a folder of your own")
     if len({p.resolve() for p in outputs}) != len(outputs):
         raise UsageError(f"output: found {str(outputs[0])!r} for ED and ES; expected two names")
-    there = [str(p) for p in (*outputs, report) if p.exists()]
+    there = [str(p) for p in (*outputs, *beside) if p.exists()]
     if there and not force:
         raise UsageError(f"output: found {', '.join(there)} already there; expected a new name, or leave to overwrite "
                          "(--force)")
 
 
 def _indices(scan: Path, output: Path, label: np.ndarray, spacing, scheme: LabelScheme) -> dict[str, Any]:
-    volumes = structure_volumes(label, spacing, scheme)
-    found: dict[str, Any] = {"scan": scan.name, "label_map": output.name, "scheme": scheme.name,
-                             "volumes_ml": {k: round(float(v), 2) for k, v in volumes.items()}}
-    if "LV myocardium" in volumes:
-        found["myocardial_mass_g"] = round(float(mass(volumes["LV myocardium"])), 2)
-    return found
+    return {"scan": scan.name, "label_map": output.name, "scheme": scheme.name,
+            **volumes_and_masses(label, spacing, scheme)}
 
 
 def _function(ed: dict[str, Any], es: dict[str, Any]) -> dict[str, Any]:

@@ -88,6 +88,14 @@ def test_python_m_shapelab_is_the_same():
         ["train", "3d-seg", "--epochs", "0", "-o", "x"],
         ["predict", "model"],
         ["predict", "model", "scan.nii.gz"],
+        ["refine"],
+        ["refine", "label.nii.gz"],
+        ["refine", "label.nii.gz", "-o", "x.nii", "--n-atlases", "0"],
+        ["refine", "label.nii.gz", "-o", "x.nii", "--scheme", "brain"],
+        ["refine", "label.nii.gz", "-o", "x.nii", "--spacing", "1", "1"],
+        ["refine", "label.nii.gz", "-o", "x.nii", "--mapping", "1-3"],
+        ["refine", "label.nii.gz", "-o", "x.nii", "--mapping", "1=3,1=2"],
+        ["refine", "label.nii.gz", "-o", "x.nii", "--mapping", "=3"],
         ["notebooks", "--jobs", "0"],
         ["notebooks", "--timeout", "soon"],
     ],
@@ -265,7 +273,7 @@ def test_experiment_reality_prints_the_summary(stand_in, capsys, tmp_path):
     assert "LV cavity" in capsys.readouterr().out
 
 
-# ------------------------------------------------------------------------------------------------ train and predict
+# ----------------------------------------------------------------------------------------- train, predict, refine
 
 
 def test_train_hands_its_arguments_on(stand_in, capsys, tmp_path):
@@ -300,6 +308,40 @@ def test_predict_prints_the_indices(stand_in, capsys):
     names = ("net", Path("ed.nii.gz"), Path("out.nii.gz"))
     assert calls == [(names, {"es": Path("es.nii.gz"), "es_output": None, "force": True})]
     assert json.loads(capsys.readouterr().out) == {"volumes_ml": {"LV cavity": 120.5}}
+
+
+def test_refine_prints_the_indices_and_says_what_it_does(stand_in, capsys):
+    calls = []
+
+    def refine_file(*names, progress, **arguments):
+        calls.append((names, arguments))
+        progress("drawing")
+        return {"after": {"volumes_ml": {"LV cavity": 120.5}}}
+
+    stand_in("shapelab.refinement", refine_file=refine_file)
+    nothing = {"image": None, "landmarks": None, "atlases": None, "scheme": None, "mapping": None, "n_atlases": 5,
+               "spacing": None, "seed": 0, "force": False}  # fmt: skip
+    assert cli.main(["refine", "a.nii.gz", "-o", "out.nii.gz"]) == 0
+    assert calls.pop() == ((Path("a.nii.gz"), Path("out.nii.gz")), nothing)
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"after": {"volumes_ml": {"LV cavity": 120.5}}} and err == "shapelab refine: drawing\n"
+    options = ["--image", "i.nii", "--landmarks", "l.csv", "--atlases", "hearts", "--scheme", "cardiac", "--force"]
+    options += ["--mapping", "500=3,205=2,600=1,420=0", "--n-atlases", "3", "--spacing", "1", "1", "1.5", "--seed", "4"]
+    assert cli.main(["refine", "a.nii.gz", "-o", "out.nii.gz", *options]) == 0
+    assert calls[0][1] == {"image": Path("i.nii"), "landmarks": Path("l.csv"), "atlases": Path("hearts"),
+                           "scheme": "cardiac", "mapping": {500: 3, 205: 2, 600: 1, 420: 0}, "n_atlases": 3,
+                           "spacing": [1.0, 1.0, 1.5], "seed": 4, "force": True}  # fmt: skip
+
+
+def test_schemes_named_on_the_command_line_are_those_of_the_library():
+    from shapelab.cli_files import SCHEMES
+    from shapelab.data.landmarks import HEART_LANDMARKS
+    from shapelab.refinement import SCHEMES as KNOWN
+
+    assert tuple(KNOWN) == SCHEMES
+    done = subprocess.run([sys.executable, "-m", "shapelab", "refine", "--help"], capture_output=True, text=True,
+                          env=os.environ | {"COLUMNS": "1000"}, check=True)  # fmt: skip
+    assert all(name in done.stdout for name in HEART_LANDMARKS)
 
 
 # ------------------------------------------------------------------------------------------------ tables

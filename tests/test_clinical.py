@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from shapelab.clinical import cardiac_indices, ejection_fraction, mass, structure_volumes
+from shapelab.clinical import cardiac_indices, ejection_fraction, mass, structure_volumes, volumes_and_masses
 from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS
 from shapelab.data.subject import Subject
@@ -47,6 +47,15 @@ def test_volumes_use_the_spacing():
     label[0, 0, :3] = 3
     volumes = structure_volumes(label, (1.25, 1.25, 10), CARDIAC)
     assert volumes["LV cavity"] == pytest.approx(3 * 15.625 / 1000) and volumes["RV cavity"] == 0
+
+
+def test_a_report_of_volumes_and_masses():
+    label = np.zeros((10, 10, 10), np.uint8)
+    label[0], label[1, :5], label[2] = 2, 4, 3
+    found = volumes_and_masses(label, (10, 10, 10), BIVENTRICULAR)
+    volumes = {"RV cavity": 0.0, "LV myocardium": 100.0, "LV cavity": 100.0, "RV wall": 50.0}
+    assert found == {"volumes_ml": volumes, "myocardial_mass_g": 105.0, "rv_mass_g": 52.5}
+    assert set(volumes_and_masses(np.minimum(label, 3), (1, 1, 1), CARDIAC)) == {"volumes_ml", "myocardial_mass_g"}
 
 
 def test_formulas():

@@ -37,10 +37,12 @@ ORDER = [
     ("show",),
     ("experiments",),
     ("predict",),
+    ("refinement",),
     ("course",),
     ("doctor", "notebooks_tools"),
     ("notebooks_pages",),
     ("notebooks_runner",),
+    ("cli_files",),
     ("cli",),
     ("__main__",),
 ]

@@ -88,12 +88,26 @@ def write_refinement(file: str | Path, result: Refinement, affine: np.ndarray) -
     """
     import nibabel
 
+    image = refinement_image(result, affine)
+    with atomic_write(file) as temporary:
+        nibabel.save(image, temporary)
+
+
+def refinement_image(result: Refinement, affine: np.ndarray, axes: np.ndarray | None = None):
+    """A refined label map as a nibabel image in the mm of the target.
+
+    affine : (4, 4) of the target, voxel index -> mm
+    axes : (3, 2) as nibabel's orientations have it: where each of the target's axes goes, 1 or -1 its direction, for a
+        target whose axes were put in another order; default: they stay
+    """
+    import nibabel
+
     # mm along the target's axes -> its voxel index -> mm of its affine
     matrix = np.asarray(affine) @ np.diag([*(1 / np.array(result.target_frame.spacing)), 1.0]) @ result.frame.matrix
     image = nibabel.Nifti1Image(np.ascontiguousarray(result.label), matrix)
+    image = image if axes is None else image.as_reoriented(axes)
     image.header.set_xyzt_units("mm")
-    with atomic_write(file) as temporary:
-        nibabel.save(image, temporary)
+    return image
 
 
 def _one(subject: Subject, atlases, folder: Path, on_error: str, images: bool, key: str, settings) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """shapelab.atlas.cohort: many subjects, any joblib backend, resumed, one that fails."""
 
 import json
+import tracemalloc
 
 import joblib
 import nibabel
@@ -70,6 +71,23 @@ def test_goes_on_where_it_was_interrupted(subjects, atlases, tmp_path):
     (tmp_path / "case0.json").write_text("{")
     with pytest.raises(DataError, match="a report that cannot be read"):
         refine_cohort(subjects[:1], atlases, tmp_path, **SETTINGS)
+
+
+def test_memory_does_not_grow_with_the_cohort(subjects, atlases, tmp_path):
+    def peak(n: int) -> int:
+        """Bytes of the arrays of `n` subjects' refinement at their most; a subject's arrays are made when asked for."""
+        label = subjects[2].label
+        many = [Subject(f"s{i}", BIVENTRICULAR, label=label.copy, affine=AFFINE) for i in range(n)]
+        tracemalloc.start()
+        refine_cohort(many, atlases, tmp_path / str(n), n_jobs=1, **SETTINGS)
+        try:
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1)                                                         # what is made once: compiled code, caches
+    # had the four more left but their thick label maps behind, it would be twice this; their results, six times
+    assert peak(6) < peak(2) + 2 * subjects[2].label.nbytes
 
 
 def test_one_that_fails_is_named_and_the_others_go_on(subjects, atlases, tmp_path):
