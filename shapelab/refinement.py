@@ -63,7 +63,7 @@ def refine_file(
     atlases : folder of high-resolution label maps as the data set `folder` has them, of the same scheme, with images
         or without; the landmarks of ``ID`` are ``landmarks/ID.csv`` or ``ID.csv``, else what its label map gives. For
         a cardiac target an RV wall (4) is dropped. None: 20 phantom hearts at ED and ES, without images (with the
-        votes of phantom images real hearts agreed less with their own slices, by .01 to .02 in Dice)
+        votes of phantom images real hearts agreed less with their own slices, by .004 to .03 in Dice)
     scheme : "cardiac" (1 RV cavity, 2 LV myocardium, 3 LV cavity: ACDC) or "biventricular" (4 RV wall besides). None:
         told from the values
     mapping : the file's integers -> the scheme's, see `LabelScheme.remap`

@@ -42,7 +42,7 @@ def acnn_segmentations(
     else:
         pairs = acnn_pairs(config, "training", config.training, shared, progress)
         numbers = replace(SegmentationConfig(), training=config.training, phases=(PHASE,), network=config.acnn,
-                          epochs=config.network.epochs, validation=0)  # fmt: skip
+                          epochs=config.network.baseline_epochs, validation=0)  # fmt: skip
         checkpoint = None if folder is None else folder / "training"
         network, history = train_method(METHODS[method], seed, {"training": pairs}, numbers, checkpoint, progress)
         if folder is not None:

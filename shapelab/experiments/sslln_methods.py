@@ -68,7 +68,7 @@ STACK_SEED = 1  # of the degradation of tests; that of training hearts is 0
 class SSLLNExperiment:
     """Numbers of the experiments; the defaults are the quick profile's."""
 
-    training: int = 125  # hearts
+    training: int = 200  # hearts
     healthy: int = 60
     PH: int = 20  # as many as the paper has pairs
     atlases: int = 40
@@ -78,7 +78,7 @@ class SSLLNExperiment:
     seeds: tuple[int, ...] = (0,)  # of weights, order, augmentation
     network: SSLLNConfig = field(default_factory=SSLLNConfig)
     acnn: SubPixelConfig = field(default_factory=lambda: SubPixelConfig(
-        shape=(72, 72, 48), spacing=(2.0, 2.0, 2.5), factor=4, batch=4, learning_rate=4e-3))  # fmt: skip
+        shape=(56, 56, 36), spacing=(2.5, 2.5, 10 / 3), factor=3, batch=4, learning_rate=4e-3))  # fmt: skip
 
     def __post_init__(self):
         sizes = (self.training, self.healthy, self.PH, self.atlases, self.compared, self.n_atlases, len(self.seeds))
@@ -150,7 +150,9 @@ class Laboratory:
         name, low = TRAINED[method]
         hearts = self.degraded("training")[0] if low else self.cohort("training")
         checkpoint = None if here is None else here.parent / "training"
-        network, history = train_sslln(hearts, self.config.network, name, seed=self.seed, checkpoint=checkpoint,
+        numbers = self.config.network
+        numbers = numbers if name == "SSLLN" else replace(numbers, epochs=numbers.baseline_epochs)
+        network, history = train_sslln(hearts, numbers, name, seed=self.seed, checkpoint=checkpoint,
                                        progress=self.progress)  # fmt: skip
         about = {"method": method, "data": f"{len(hearts)} phantom hearts at ED, seed {SEEDS['training']}",
                  "seed": self.seed, "final": history.last}  # fmt: skip

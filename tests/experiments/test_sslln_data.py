@@ -78,7 +78,8 @@ def test_degraded_labels_are_the_stacks_slices_displaced_and_repeated(volumes, d
         # every covered slice repeats one of its neighbours among the stack's; beyond the stack nothing is labelled
         between = low.labels[i][:, :, at[0] : at[-1] + 1]
         for z, label in enumerate(np.moveaxis(between, 2, 0)):
-            assert any(np.array_equal(label, low.labels[i][:, :, at[k]]) for k in (z // 2, min(z // 2 + 1, len(at) - 1)))
+            nearest = {z // 2, min(z // 2 + 1, len(at) - 1)}
+            assert any(np.array_equal(label, low.labels[i][:, :, at[k]]) for k in nearest)
         assert not low.labels[i][:, :, at[-1] + 2 :].any() and not low.images[i][:, :, at[-1] + 2 :].any()
         truth = np.flatnonzero(volumes.labels[i].any((0, 1)))
         assert np.flatnonzero(low.labels[i].any((0, 1)))[-1] < truth[-1]  # the apex is cut off

@@ -102,6 +102,20 @@ def test_a_network_is_trained_and_read_back(small, tmp_path, model):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("model", ["sslln-hr", "sslln-lr"])
+def test_sslln_is_trained_and_read_back(monkeypatch, tmp_path, model):
+    from shapelab.experiments.sslln_methods import SSLLNExperiment
+    from shapelab.models.sslln import SSLLN, SSLLNConfig
+
+    tiny = SSLLNConfig(shape=(48, 48, 32), spacing=(4.0, 4.0, 4.0), widths=(4, 8), convs=(1, 1), merged=4)
+    monkeypatch.setattr(SSLLNExperiment, "profile", classmethod(lambda cls, name=None: cls(network=tiny)))
+    folder = train(model, tmp_path / model, profile="quick", hearts=2, epochs=1, progress=False)
+    network = load_network(folder)
+    assert isinstance(network, SSLLN) and network.scheme.names[-1] == "RV wall" and network.config.epochs == 1
+    assert network.metadata["method"] == model.upper() and not (folder / CHECKPOINTS).exists()
+
+
+@pytest.mark.slow
 def test_the_autoencoder_is_trained_and_read_back(tmp_path):
     folder = train("autoencoder", tmp_path / "ae", profile="quick", hearts=3, epochs=1, progress=False)
     space = AESpace.load(folder)
