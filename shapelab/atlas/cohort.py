@@ -15,6 +15,7 @@ from joblib import Parallel, delayed
 
 from shapelab.atlas.atlas import Atlas, arrays_of
 from shapelab.atlas.ffd import FreeFormDeformation
+from shapelab.atlas.frame import Frame
 from shapelab.atlas.pipeline import Refinement, refine
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
@@ -108,6 +109,30 @@ def refinement_image(result: Refinement, affine: np.ndarray, axes: np.ndarray | 
     image = image if axes is None else image.as_reoriented(axes)
     image.header.set_xyzt_units("mm")
     return image
+
+
+def read_refinement(file: str | Path, affine: np.ndarray) -> tuple[np.ndarray, Frame]:
+    """What `write_refinement` wrote: the label map and its frame, in mm of the target.
+
+    affine : (4, 4) of the target, as it was written with
+
+    Raises DataError: a file that cannot be read, or whose voxels do not lie along those of the target.
+    """
+    import nibabel
+
+    try:
+        image = nibabel.load(file)
+        label = np.asarray(image.dataobj)
+    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+        raise DataError(file, f"a file that cannot be read ({error})", "a refined label map") from None
+    affine = np.asarray(affine, np.float64)
+    matrix = np.diag([*np.linalg.norm(affine[:3, :3], axis=0), 1.0]) @ np.linalg.inv(affine) @ image.affine
+    along = np.diag(matrix)[:3]
+    if label.ndim != 3 or not np.allclose(matrix[:3, :3], np.diag(along), atol=1e-3) or not (along > 0).all():
+        raise DataError(file, f"voxels at {matrix[:3].round(3).tolist()} of the target's mm", "axes along the target's")
+    # the header keeps single precision: spacing and multiples of it are rounded back
+    spacing = np.round(along, 4)
+    return label, Frame(label.shape, tuple(spacing), tuple(np.round(matrix[:3, 3] / spacing) * spacing))
 
 
 def _one(subject: Subject, atlases, folder: Path, on_error: str, images: bool, key: str, settings) -> dict[str, Any]:

@@ -1,7 +1,13 @@
 """The refinement of one subject: from thick, misaligned slices to a smooth high-resolution label map.
 
 SSLLN, section II-C and Fig. 5: landmark affine of every atlas -> the L = 5 most like the target by normalised mutual
-information -> free-form deformation of each onto the target's labels -> non-local label fusion.
+information -> free-form deformation of each onto the target's labels -> label fusion.
+
+Deviation: the majority of the warped atlases decides, not eq. 5 (`shapelab.atlas.fusion` says why, with numbers);
+``fusion="non-local"`` is the paper's.
+
+What it does not do: breath-hold shifts of slices are followed and not removed. Every level of the deformation fits the
+labels of every slice, so a slice that lies 2 mm out of line bends the heart there.
 """
 
 from __future__ import annotations
@@ -108,7 +114,7 @@ def refine(
     scheme: LabelScheme | None = None,
     n_atlases: int = 5,
     ffd: FreeFormDeformation | None = None,
-    fusion: str = "non-local",
+    fusion: str = "majority",
     patch: Sequence[int] = PATCH,
     window: Sequence[int] = WINDOW,
     h: float = BANDWIDTH,
@@ -120,7 +126,7 @@ def refine(
     Parameters
     ----------
     label : (D0, D1, D2) integers, numpy or torch: the segmentation of a stack, thick slices along the third axis
-    image : (D0, D1, D2) the scan, any intensities; None: the majority of the warped atlases decides
+    image : (D0, D1, D2) the scan, any intensities, for the non-local fusion; None: the majority decides
     landmarks : name -> (3,) mm, or (n, 3) in the order of the atlases'; mm is voxel index * spacing. None: the six that
         the label map gives (`shapelab.data.landmarks.landmarks_from_label`), for atlases and target alike, so that
         what is systematic in them cancels. The paper warns of that ("the non-rigid refinement failed completely if
@@ -130,8 +136,9 @@ def refine(
     scheme : of `label`; default: that of the atlases
     n_atlases : L, how many are deformed and fused
     ffd : settings of the registration
-    fusion : "non-local" (eq. 5) or "majority"
-    patch, window, h : of the non-local fusion, in voxels of the result
+    fusion : "majority" of the warped atlases, or "non-local", the paper's eq. 5 (a deviation, measured: see the top of
+        `shapelab.atlas.fusion`)
+    patch, window, h : of the non-local fusion, in voxels of the result; the defaults are the paper's
     out_spacing : (3,) mm of the result; default: that of the first atlas
     threads : atlases registered at a time; default: as many as there are cores
 

@@ -4,6 +4,7 @@ from shapelab.metrics.agreement import bland_altman, compare, correlation, ssim
 from shapelab.metrics.evaluation import evaluate
 from shapelab.metrics.overlap import dice, dice_table
 from shapelab.metrics.plausible import plausibility, plausibility_table
+from shapelab.metrics.smoothness import mesh_curvature, surface_curvature
 from shapelab.metrics.table import bootstrap_mean, compare_methods, evaluate_cohort, summary
 
 __all__ = [
@@ -16,8 +17,10 @@ __all__ = [
     "dice_table",
     "evaluate",
     "evaluate_cohort",
+    "mesh_curvature",
     "plausibility",
     "plausibility_table",
     "ssim",
     "summary",
+    "surface_curvature",
 ]

@@ -3,6 +3,7 @@
     code_a, code_b, t -> interpolate_meshes -> MeshView      `InterpolationWidget`
     {dimension: sigmas} -> traverse_meshes -> MeshView       `TraversalWidget`
     subject id -> its code or its label map -> MeshView      `EmbeddingWidget`
+    name of a step -> its label map -> MeshView              `StagesWidget`
 
 Whatever a handler raises is written into a visible line under the widget: ipywidgets would swallow it. Every handler
 is a method (`show`, `reset`, `choose`) that tests call without a browser.
@@ -171,6 +172,38 @@ class TraversalWidget(ShapeWidget):
         finally:
             self._busy = False
         self.show()
+
+
+class StagesWidget(ShapeWidget):
+    """A slider through the steps of one heart, label maps on one grid; the mesh follows.
+
+    Parameters
+    ----------
+    stages : name -> label map (X, Y, Z), in the order of the slider
+    spacing : (3,) mm
+    scheme : of the label maps
+
+    Meshes are made once, here, so that sliding is quick. UsageError for no stage, or label maps of several shapes.
+    """
+
+    def __init__(self, stages: Mapping[str, np.ndarray], spacing, scheme: LabelScheme):
+        shapes = sorted({np.shape(label) for label in stages.values()})
+        if len(shapes) != 1:
+            raise UsageError(f"StagesWidget: found label maps of shapes {shapes}; expected at least one, of one shape")
+        self.meshes = {str(name): heart_meshes(label, spacing, scheme) for name, label in stages.items()}
+        names = list(self.meshes)
+        self.slider = ipywidgets.SelectionSlider(options=names, value=names[0], description="step",
+                                                 layout={"width": "440px"})
+        super().__init__(scheme, [self.slider])
+        self.slider.observe(lambda change: self.attempt(self.show, change["new"]), "value")
+        for name in (*names[1:], names[0]):                 # all of them once: the camera fits the largest
+            self.attempt(self.show, name)
+
+    def show(self, name: str) -> None:
+        """Show the heart at a step."""
+        if name not in self.meshes:
+            raise UsageError(f"StagesWidget: found step {name!r}; expected one of {list(self.meshes)}")
+        self.draw(self.meshes[name], name)
 
 
 class EmbeddingWidget(ShapeWidget):

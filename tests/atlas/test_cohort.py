@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from shapelab.atlas import FreeFormDeformation, refine, refine_cohort, simulate_low_resolution
+from shapelab.atlas import FreeFormDeformation, read_refinement, refine, refine_cohort, simulate_low_resolution
 from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
@@ -54,6 +54,21 @@ def test_each_is_written_where_it_lies(subjects, atlases, tmp_path):
     # and it is what `refine` gives
     alone = refine(subjects[2].label, None, None, atlases, subjects[2].spacing, **SETTINGS)
     assert np.array_equal(np.asarray(nibabel.load(tmp_path / "case2.nii.gz").dataobj), alone.label)
+
+
+def test_what_was_written_is_read_back(subjects, atlases, tmp_path):
+    refine_cohort(subjects[2:], atlases, tmp_path, **SETTINGS)
+    label, frame = read_refinement(tmp_path / "case2.nii.gz", subjects[2].affine)
+    made = refine(subjects[2].label, None, None, atlases, subjects[2].spacing, **SETTINGS)
+    assert np.array_equal(label, made.label) and frame.spacing == made.frame.spacing
+    assert np.allclose(frame.origin, made.frame.origin, atol=1e-4)
+    with pytest.raises(DataError, match="axes along the target's"):
+        read_refinement(tmp_path / "case2.nii.gz", np.eye(4))
+    (tmp_path / "half.nii.gz").write_bytes((tmp_path / "case2.nii.gz").read_bytes()[:500])
+    with pytest.raises(DataError, match="half.nii.gz: found a file that cannot be read"):
+        read_refinement(tmp_path / "half.nii.gz", subjects[2].affine)
+    with pytest.raises(DataError, match="nowhere.nii: found a file that cannot be read"):
+        read_refinement(tmp_path / "nowhere.nii", subjects[2].affine)
 
 
 def test_goes_on_where_it_was_interrupted(subjects, atlases, tmp_path):

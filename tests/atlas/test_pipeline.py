@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shapelab.atlas import Atlas, Frame, FreeFormDeformation, refine, simulate_low_resolution
+from shapelab.atlas import Atlas, Frame, FreeFormDeformation, majority_vote, refine, simulate_low_resolution
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
 from shapelab.metrics import dice
@@ -22,7 +22,7 @@ def target(hearts):
 @pytest.fixture(scope="module")
 def refined(target, hearts):
     return refine(target.label, target.image, target.landmarks, hearts[1:], target.spacing, n_atlases=3, ffd=FFD,
-                  fusion="majority", threads=1)  # fmt: skip
+                  threads=1)  # fmt: skip
 
 
 def truth_in(target, frame):
@@ -61,12 +61,13 @@ def test_voxels_lie_at_whole_multiples_of_the_spacing(refined):
 
 def test_an_image_votes(target, hearts):
     arrays = [torch.from_numpy(a) for a in (target.label, target.image)]
-    result = refine(*arrays, target.landmarks, hearts[1:3], target.spacing, ffd=FFD, patch=(3, 3, 1), window=(3, 3, 1))
+    local = {"fusion": "non-local", "patch": (3, 3, 1), "window": (3, 3, 1)}
+    result = refine(*arrays, target.landmarks, hearts[1:3], target.spacing, ffd=FFD, **local)
     assert result.fusion == "non-local" and len(result.atlases) == 2
     assert dice(result.label, truth_in(target, result.frame), result.scheme)[:3].min() > 0.8
     # threads change nothing, nor do intensities of another scale
     again = refine(target.label, 900 * target.image + 50, target.landmarks, hearts[1:3], target.spacing, ffd=FFD,
-                   patch=(3, 3, 1), window=(3, 3, 1), threads=1)  # fmt: skip
+                   **local, threads=1)  # fmt: skip
     assert (again.label != result.label).mean() < 1e-3
 
 
@@ -74,7 +75,14 @@ def test_without_an_image_the_majority_decides(target, hearts):
     result = refine(target.label, None, target.landmarks, hearts[1:2], target.spacing, ffd=FFD)
     assert result.fusion == "majority" and np.array_equal(result.label, result.stage("FFD 12 mm"))
     bare = [Atlas(a.label, a.spacing, a.landmarks) for a in hearts[1:2]]
-    assert refine(target.label, target.image, target.landmarks, bare, target.spacing, ffd=FFD).fusion == "majority"
+    again = refine(target.label, target.image, target.landmarks, bare, target.spacing, ffd=FFD, fusion="non-local")
+    assert again.fusion == "majority" and np.array_equal(again.label, result.label)
+
+
+def test_the_majority_decides_unless_the_image_is_asked(refined):
+    assert refined.fusion == "majority"                                    # the target had an image
+    votes = [d.warp_label(a.label, refined.frame) for d, a in zip(refined.deformations, refined.atlases)]
+    assert np.array_equal(refined.label, majority_vote(votes))
 
 
 def test_without_landmarks_the_label_map_gives_them(target, hearts):

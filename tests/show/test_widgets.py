@@ -17,7 +17,7 @@ from shapelab.errors import UsageError
 from shapelab.show import views, widgets
 from shapelab.show.meshes import heart_meshes
 from shapelab.show.views import UNIT, MeshView, mesh_parts
-from shapelab.show.widgets import EmbeddingWidget, InterpolationWidget, TraversalWidget
+from shapelab.show.widgets import EmbeddingWidget, InterpolationWidget, StagesWidget, TraversalWidget
 
 
 @pytest.fixture
@@ -228,3 +228,18 @@ def test_an_empty_heart_is_said(space):
 
 def test_repr_points_to_the_still_picture(space):
     assert "live notebook" in repr(InterpolationWidget(space, SMALL, LARGE))
+
+
+def test_stages_slide_through_label_maps(shapes):
+    spacing = shapes.QUICK[1]
+    stages = {n: CARDIAC.integers(shapes.heart(scale=k).argmax(0)) for n, k in (("before", 0.7), ("after", 1.0))}
+    widget = StagesWidget(stages, spacing, CARDIAC)
+    assert widget.slider.options == ("before", "after") and widget.view.caption == "before"
+    small = volume(widget)
+    widget.slider.value = "after"
+    assert widget.view.caption == "after" and volume(widget) > 1.5 * small and widget.error.value == ""
+    assert not widget.attempt(widget.show, "between") and "step &#x27;between&#x27;" in widget.error.value
+    with pytest.raises(UsageError, match="at least one"):
+        StagesWidget({}, spacing, CARDIAC)
+    with pytest.raises(UsageError, match="of one shape"):
+        StagesWidget({"a": stages["before"], "b": stages["after"][:-1]}, spacing, CARDIAC)
