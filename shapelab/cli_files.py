@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 SCHEMES = ("cardiac", "biventricular")      # those of `shapelab.refinement`, which is not imported for --help
+FUSIONS = ("majority", "non-local")         # those of `shapelab.atlas.refine`
 
 
 def positive(text: str) -> int:
@@ -72,7 +73,7 @@ def add_refine(commands) -> None:
         "refine",
         help="a smooth high-resolution label map from one of thick slices",
         description="Deform high-resolution hearts (atlases) onto a label map of thick short-axis slices and fuse "
-        "them: the staircase, breath-hold shifts and a missing apex are mended (SSLLN, section II-C). Writes the "
+        "them: the staircase is mended, and an apex that was not scanned (SSLLN, section II-C). Writes the "
         "refined label map in the same mm, and beside it volumes and masses before and after as JSON and a picture of "
         "both.",
         epilog="Landmarks are a CSV with the columns name, x, y, z, in mm of the label map's affine, which is "
@@ -83,7 +84,7 @@ def add_refine(commands) -> None:
     add = refine.add_argument
     add("label", type=Path, metavar="LABEL", help="label map of a short-axis stack, .nii or .nii.gz")
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="the refined label map, .nii or .nii.gz")
-    add("--image", type=Path, metavar="SCAN", help="the scan: for the picture, and votes if the atlases have images")
+    add("--image", type=Path, metavar="SCAN", help="the scan: for the picture, and for --fusion non-local")
     add("--landmarks", type=Path, metavar="CSV", help="landmarks in mm (see below)")
     add("--atlases", type=Path, metavar="DIR", help="high-resolution label maps of your own: labels/ID.nii.gz, and if "
         "there are any images/ID.nii.gz and landmarks/ID.csv (default: 20 phantom hearts at ED and ES)")  # fmt: skip
@@ -91,6 +92,8 @@ def add_refine(commands) -> None:
         "(biventricular); default: told from the values")  # fmt: skip
     add("--mapping", type=mapping, metavar="A=B,...", help="your label values = those of the scheme; 0 drops one")
     add("--n-atlases", type=positive, default=5, metavar="L", help="how many are deformed and fused (default: 5)")
+    add("--fusion", choices=FUSIONS, default="majority", help="of the deformed atlases (default: majority; non-local, "
+        "the paper's, needs images of scan and atlases)")  # fmt: skip
     add("--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"), help="voxel size of the result in mm, Z along the "
         "slice axis (default: that of the atlases, 1.25 1.25 2)")  # fmt: skip
     add("--seed", type=int, default=0, help="of the phantoms (default: 0)")
@@ -110,6 +113,7 @@ def _refine(arguments) -> int:
         scheme=arguments.scheme,
         mapping=arguments.mapping,
         n_atlases=arguments.n_atlases,
+        fusion=arguments.fusion,
         spacing=arguments.spacing,
         seed=arguments.seed,
         force=arguments.force,

@@ -46,8 +46,8 @@ Progress = Callable[[str], None]
 def refine_file(
     label: str | Path, output: str | Path, image: str | Path | None = None, landmarks: str | Path | None = None,
     atlases: str | Path | None = None, scheme: str | None = None, mapping: Mapping[int, int] | None = None,
-    n_atlases: int = 5, spacing: Sequence[float] | None = None, seed: int = 0, force: bool = False,
-    progress: Progress | None = None,
+    n_atlases: int = 5, fusion: str = "majority", spacing: Sequence[float] | None = None, seed: int = 0,
+    force: bool = False, progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Refine a label map by atlases; write the result, its indices and a picture of before and after.
 
@@ -56,7 +56,7 @@ def refine_file(
     label : NIfTI label map of a short-axis stack: both ventricles, thick slices along any of its axes
     output : the refined label map, ``.nii`` or ``.nii.gz``, in the mm of the label's affine, its axes in that order and
         direction. Beside it, with the same name: ``.json``, the indices that are returned, and ``.png``
-    image : the scan on the label map's voxels; shown in the picture, and it votes where the atlases have images
+    image : the scan on the label map's voxels; shown in the picture, and used by the non-local fusion
     landmarks : CSV (name, x, y, z) in mm of the label's affine: what nibabel's ``affine @ (i, j, k, 1)`` gives, RAS+
         where the file follows the NIfTI standard. At least four of `shapelab.data.landmarks.HEART_LANDMARKS`. None:
         those that the label map gives, for atlases and target alike
@@ -68,6 +68,7 @@ def refine_file(
         told from the values
     mapping : the file's integers -> the scheme's, see `LabelScheme.remap`
     n_atlases : how many are deformed and fused
+    fusion : "majority", or "non-local" (eq. 5) where image and atlases have intensities; see `shapelab.atlas.refine`
     spacing : (3,) mm of the result, the last one along the slice axis; default: that of the atlases, 1.25 x 1.25 x 2
     seed : of the phantoms
     force : overwrite what is there
@@ -102,7 +103,8 @@ def refine_file(
     case, chosen = choose(case, offered, n_atlases, landmarks)
     say(f"deforming {len(chosen)} of {len(offered)} atlases: " + ", ".join(offered[i].id for i in chosen))
     array, grey, size, points = arrays_of(case.subject)
-    result = refine(array, grey, points, [offered[i] for i in chosen], size, n_atlases=n_atlases, out_spacing=spacing)
+    result = refine(array, grey, points, [offered[i] for i in chosen], size, n_atlases=n_atlases, fusion=fusion,
+                    out_spacing=spacing)
     say("drawing")
     found = _facts(case, result, seconds)
     found = {"shapelab": __version__, "label": label.name, "refined": output.name, "picture": picture.name,

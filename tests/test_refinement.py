@@ -250,7 +250,8 @@ def test_ones_own_atlases_with_images_and_landmarks(write_nifti, stack, tmp_path
     file = write_nifti(tmp_path / "a.nii.gz", np.array([0, 30, 20, 10], np.uint8)[stack.label],
                        affine=moved(stack.spacing))
     image = write_nifti(tmp_path / "i.nii.gz", grey[stack.label], affine=moved(stack.spacing))
-    found = r.refine_file(file, tmp_path / "o.nii", image=image, atlases=folder, mapping={30: 1, 20: 2, 10: 3})
+    found = r.refine_file(file, tmp_path / "o.nii", image=image, atlases=folder, fusion="non-local",
+                          mapping={30: 1, 20: 2, 10: 3})
     assert (found["fusion"], found["atlases_from"], found["image"]) == ("non-local", "atlases", "i.nii.gz")
     assert overlap(tmp_path / "o.nii", stack) > 0.7
 
