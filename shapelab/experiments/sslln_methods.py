@@ -24,6 +24,7 @@ multi-atlas: the paper's (Bai et al. 2015) registers images by intensities from 
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -159,7 +160,7 @@ class Laboratory:
         network.scheme, network.metadata, network.task = BIVENTRICULAR, about, "seg"
         if here is not None:
             save_network(here, network, scheme=BIVENTRICULAR, metadata=about)
-            Path(f"{checkpoint}.safetensors").unlink(missing_ok=True)
+            shutil.rmtree(checkpoint, ignore_errors=True)
         return network
 
     def _folder(self, method: str) -> Path:
