@@ -70,7 +70,7 @@ class SSLLNConfig:
     gamma: float = 5e-5  # of ||W||^2
     batch: int = 4  # paper: 8
     learning_rate: float = 5e-3  # paper: 1e-3, for more steps
-    epochs: int = 40
+    epochs: int = 96
     baseline_epochs: int = 16  # of the 2D and the 3D FCN, which learn one slice, or one voxel, for all
     schedule: str = "one-cycle"
     affine: AffineRanges = field(
