@@ -22,6 +22,8 @@ are of ten others, in stacks of 10 mm slices without shifts (`benchmarks/atlas_s
   below the last slice is .72 in place of .75, mean HD 7.2 mm in place of 6.5.
 - Levels: 40, 20 and 10 mm between control points, each the subdivision of the one before (the same displacement, to be
   refined). The atlas is blurred by a Gaussian at the coarser levels, which widens the reach of the gradient.
+  A fourth level of 5 mm keeps nearer to the labels that were given, not to the truth: Dice .96 .95 .98 .85, mean HD 6.8
+  mm, myocardium below the last slice .70 in place of .75.
 - Adam with a step that falls to 0, in place of steepest descent; analytic gradient.
 - Folding: a penalty on Jacobian determinants under `least_jacobian`, and after each level a guard: what the level
   added is damped until no determinant is at or under 0. Reported: least determinant, share of folded places, damping.

@@ -17,12 +17,12 @@ cavity, RV wall; HD of the RV wall, mm):
     eq. 5 as in the paper           .93 .94 .97 .32   21.7       .89 .80 .93 .21   20.2
     majority of the same atlases    .96 .96 .98 .85    9.3       .89 .80 .92 .49    9.4
 
-Why: for patches of values in [0, 1] h = 10 makes all weights nearly alike, and what is left is the mode of the labels
-in a window of 8.75 x 8.75 x 6 mm: a wall of two voxels loses every such vote. A smaller h does not help
-(atlas_fusion_selection.csv: h 10 to .01, windows 7x7x3 to 1x1x1 on five other hearts, none above the majority's mean
-Dice): between slices that are 10 mm apart the target's image is a blend of two, and says less about the border than
-atlases that have been fitted to the labels. The paper's atlases and targets are real scans, where an image may tell
-more; ``refine(..., fusion="non-local")`` is there for them.
+Why: with h = 10 the weights of like and unlike patches at the RV wall are within a factor of two (notebook 11), and
+what is left is the mode of the labels in a window of 8.75 x 8.75 x 6 mm: a thin wall loses such votes. A smaller h
+does not help (atlas_fusion_selection.csv: h 10 to .01, windows 7x7x3 to 1x1x1 on five other hearts, none above the
+majority's mean Dice): between slices that are 10 mm apart the target's image is a blend of two, and says less about
+the border than atlases that have been fitted to the labels. The paper's atlases and targets are real scans, where an
+image may tell more; ``refine(..., fusion="non-local")`` is there for them.
 
 A voxel whose windows hold one and the same label in all atlases is decided whatever the weights are; it takes no
 arithmetic, and there are many. For the others all patch distances to one offset come from one pass: the squared

@@ -10,6 +10,9 @@ label maps give, on both sides. There is no high-resolution truth, so what is as
   `shapelab.atlas.interpolate_slices`);
 - what does it do to volumes?
 
+An outline that moved is not always a fault: the hearts of least Dice (patient014, patient088) have slices far out of
+line, which a deformation with 10 mm between control points cannot follow and smooths. Small shifts it follows.
+
 The majority fuses (`shapelab.atlas.fusion` has the numbers), and here an image would help even less: a phantom's
 intensities are not those of an ACDC scanner. The paper had a clinician look at 200 results ("satisfactory in all
 cases"); `pictures` shows the worst and the best.
