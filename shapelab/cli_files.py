@@ -94,6 +94,7 @@ def add_refine(commands) -> None:
     add("--n-atlases", type=positive, default=5, metavar="L", help="how many are deformed and fused (default: 5)")
     add("--fusion", choices=FUSIONS, default="majority", help="of the deformed atlases (default: majority; non-local, "
         "the paper's, needs images of scan and atlases)")  # fmt: skip
+    add("--align", action="store_true", help="bring slices out of line into line first, by the centres of the LV")
     add("--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"), help="voxel size of the result in mm, Z along the "
         "slice axis (default: that of the atlases, 1.25 1.25 2)")  # fmt: skip
     add("--seed", type=int, default=0, help="of the phantoms (default: 0)")
@@ -114,6 +115,7 @@ def _refine(arguments) -> int:
         mapping=arguments.mapping,
         n_atlases=arguments.n_atlases,
         fusion=arguments.fusion,
+        align=arguments.align,
         spacing=arguments.spacing,
         seed=arguments.seed,
         force=arguments.force,

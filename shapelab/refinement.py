@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from shapelab import __version__
-from shapelab.atlas import Atlas, Refinement, landmark_affine, phantom_atlases, refine, select_atlases
+from shapelab.atlas import (
+    Atlas,
+    Refinement,
+    landmark_affine,
+    move_slices,
+    phantom_atlases,
+    refine,
+    select_atlases,
+)
 from shapelab.atlas.atlas import arrays_of
 from shapelab.atlas.cohort import refinement_image
 from shapelab.atlas.frame import Frame
@@ -46,8 +54,8 @@ Progress = Callable[[str], None]
 def refine_file(
     label: str | Path, output: str | Path, image: str | Path | None = None, landmarks: str | Path | None = None,
     atlases: str | Path | None = None, scheme: str | None = None, mapping: Mapping[int, int] | None = None,
-    n_atlases: int = 5, fusion: str = "majority", spacing: Sequence[float] | None = None, seed: int = 0,
-    force: bool = False, progress: Progress | None = None,
+    n_atlases: int = 5, fusion: str = "majority", align: bool = False, spacing: Sequence[float] | None = None,
+    seed: int = 0, force: bool = False, progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Refine a label map by atlases; write the result, its indices and a picture of before and after.
 
@@ -69,6 +77,9 @@ def refine_file(
     mapping : the file's integers -> the scheme's, see `LabelScheme.remap`
     n_atlases : how many are deformed and fused
     fusion : "majority", or "non-local" (eq. 5) where image and atlases have intensities; see `shapelab.atlas.refine`
+    align : bring slices into line first (`shapelab.atlas.slice_shifts`); the result then lies where the heart is most
+        likely to be, and "dice_on_slices" is that on the slices as they were moved
+        ("slices_moved_mm", along the first two axes of the array whose slices lie along the third)
     spacing : (3,) mm of the result, the last one along the slice axis; default: that of the atlases, 1.25 x 1.25 x 2
     seed : of the phantoms
     force : overwrite what is there
@@ -104,7 +115,7 @@ def refine_file(
     say(f"deforming {len(chosen)} of {len(offered)} atlases: " + ", ".join(offered[i].id for i in chosen))
     array, grey, size, points = arrays_of(case.subject)
     result = refine(array, grey, points, [offered[i] for i in chosen], size, n_atlases=n_atlases, fusion=fusion,
-                    out_spacing=spacing)
+                    align=align, out_spacing=spacing)
     say("drawing")
     found = _facts(case, result, seconds)
     found = {"shapelab": __version__, "label": label.name, "refined": output.name, "picture": picture.name,
@@ -113,6 +124,8 @@ def refine_file(
              else Path(atlases).name, "atlases_offered": len(offered)}
     if landmarks is not None:
         found["landmarks"] = {"from": Path(landmarks).name, "used": list(case.subject.landmarks)}
+    if align and grey is not None:
+        grey = move_slices(grey.astype(np.float32), -result.shift, size)
     drawn = png_bytes(before_after(result, grey, f"{label.name}: {_summary(found)}"))
     _write(output, refinement_image(result, case.subject.affine, case.axes), picture, drawn, report, found)
     return found
@@ -317,6 +330,7 @@ def _facts(case: Case, result: Refinement, seconds: dict[str, float]) -> dict[st
         "mirrored": case.mirrored != turned_over(result),
         "slice_axis": int(case.axes[2, 0]),
         "fusion": result.fusion,
+        "slices_moved_mm": None if not result.shift.any() else (-result.shift).round(2).tolist(),
         "min_jacobian": round(result.min_jacobian, 4),
         "folded_share": round(result.folded, 6),
         "seconds": {name: round(s, 2) for name, s in {**seconds, **result.seconds}.items()},

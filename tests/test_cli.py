@@ -320,19 +320,19 @@ def test_refine_prints_the_indices_and_says_what_it_does(stand_in, capsys):
 
     stand_in("shapelab.refinement", refine_file=refine_file)
     nothing = {"image": None, "landmarks": None, "atlases": None, "scheme": None, "mapping": None, "n_atlases": 5,
-               "fusion": "majority",
-               "spacing": None, "seed": 0, "force": False}  # fmt: skip
+               "fusion": "majority", "align": False, "spacing": None, "seed": 0, "force": False}  # fmt: skip
     assert cli.main(["refine", "a.nii.gz", "-o", "out.nii.gz"]) == 0
     assert calls.pop() == ((Path("a.nii.gz"), Path("out.nii.gz")), nothing)
     out, err = capsys.readouterr()
     assert json.loads(out) == {"after": {"volumes_ml": {"LV cavity": 120.5}}} and err == "shapelab refine: drawing\n"
     options = ["--image", "i.nii", "--landmarks", "l.csv", "--atlases", "hearts", "--scheme", "cardiac", "--force"]
     options += ["--mapping", "500=3,205=2,600=1,420=0", "--n-atlases", "3", "--spacing", "1", "1", "1.5", "--seed", "4"]
+    options += ["--align"]
     assert cli.main(["refine", "a.nii.gz", "-o", "out.nii.gz", *options]) == 0
     assert calls[0][1] == {"image": Path("i.nii"), "landmarks": Path("l.csv"), "atlases": Path("hearts"),
                            "scheme": "cardiac", "mapping": {500: 3, 205: 2, 600: 1, 420: 0}, "n_atlases": 3,
-                           "fusion": "majority",
-                           "spacing": [1.0, 1.0, 1.5], "seed": 4, "force": True}  # fmt: skip
+                           "fusion": "majority", "align": True, "spacing": [1.0, 1.0, 1.5], "seed": 4,
+                           "force": True}  # fmt: skip
 
 
 def test_schemes_named_on_the_command_line_are_those_of_the_library():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shapelab import refinement as r
-from shapelab.atlas import Atlas, phantom_atlases, simulate_low_resolution
+from shapelab.atlas import Atlas, move_slices, phantom_atlases, simulate_low_resolution
 from shapelab.data.landmarks import write_landmarks
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.errors import DataError, UsageError
@@ -254,6 +254,21 @@ def test_ones_own_atlases_with_images_and_landmarks(write_nifti, stack, tmp_path
                           mapping={30: 1, 20: 2, 10: 3})
     assert (found["fusion"], found["atlases_from"], found["image"]) == ("non-local", "atlases", "i.nii.gz")
     assert overlap(tmp_path / "o.nii", stack) > 0.7
+
+
+def test_slices_are_brought_into_line_when_asked(few, write_nifti, stack, tmp_path):
+    moved_by = np.zeros((stack.label.shape[2], 2))
+    moved_by[stack.label.shape[2] // 2] = 10.0, 0.0
+    label = move_slices(stack.label, moved_by, stack.spacing)
+    file = write_nifti(tmp_path / "a.nii.gz", label, affine=moved(stack.spacing))
+    image = write_nifti(tmp_path / "i.nii.gz", 50.0 * label.astype(np.float32), affine=moved(stack.spacing))
+    plain = r.refine_file(file, tmp_path / "p.nii", n_atlases=1)
+    found = r.refine_file(file, tmp_path / "o.nii", image=image, n_atlases=1, align=True)
+    steps = np.array(found["slices_moved_mm"])
+    assert plain["slices_moved_mm"] is None and steps.shape == moved_by.shape
+    worst = np.abs(steps).sum(1).argmax()
+    assert worst in np.flatnonzero(moved_by.any(1)) or worst == len(steps) - 1 - np.flatnonzero(moved_by.any(1))[0]
+    assert np.abs(steps[worst]).max() > 5
 
 
 def test_phantoms_are_at_both_phases_and_by_seed(monkeypatch):

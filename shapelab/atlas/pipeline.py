@@ -6,8 +6,8 @@ information -> free-form deformation of each onto the target's labels -> label f
 Deviation: the majority of the warped atlases decides, not eq. 5 (`shapelab.atlas.fusion` says why, with numbers);
 ``fusion="non-local"`` is the paper's.
 
-What it does not do: breath-hold shifts of slices are followed and not removed. Every level of the deformation fits the
-labels of every slice, so a slice that lies 2 mm out of line bends the heart there.
+Breath-holds: every level of the deformation fits the labels of every slice, so a slice that lies 2 mm out of line bends
+the heart there. ``align=True`` brings slices into line first (`shapelab.atlas.alignment`), which the paper does not.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from shapelab.atlas.affine import Landmarks, landmark_affine
+from shapelab.atlas.alignment import move_slices, slice_shifts
 from shapelab.atlas.atlas import Atlas, checked_image
 from shapelab.atlas.ffd import Deformation, FreeFormDeformation
 from shapelab.atlas.frame import Frame, as_frame
@@ -45,7 +46,8 @@ class Refinement:
     """A refined label map and how it came about.
 
     label : (D0, D1, D2) integers of the scheme, in `frame` (mm of the target: its voxel (0, 0, 0) at 0)
-    target, target_frame : what was given
+    target, target_frame : what was given, its slices brought into line if that was asked for
+    shift : (Z, 2) mm, what was taken out of each slice; 0 unless that was asked for
     atlases : the chosen ones, best first; deformations : theirs, in that order
     affines : (4, 4) of every atlas offered, mm of the target -> mm of the atlas
     scores : normalised mutual information of every atlas offered; chosen : indices into it
@@ -67,6 +69,7 @@ class Refinement:
     landmarks: str
     fusion: str
     seconds: dict[str, float]
+    shift: np.ndarray
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -119,6 +122,7 @@ def refine(
     window: Sequence[int] = WINDOW,
     h: float = BANDWIDTH,
     out_spacing=None,
+    align: bool = False,
     threads: int | None = None,
 ) -> Refinement:
     """Refine one label map.
@@ -140,6 +144,8 @@ def refine(
         `shapelab.atlas.fusion`)
     patch, window, h : of the non-local fusion, in voxels of the result; the defaults are the paper's
     out_spacing : (3,) mm of the result; default: that of the first atlas
+    align : bring slices into line first (`shapelab.atlas.slice_shifts`); the result then lies where the heart is most
+        likely to be, and not on each slice's own breath-hold
     threads : atlases registered at a time; default: as many as there are cores
 
     Returns
@@ -161,7 +167,12 @@ def refine(
         nonlocal clock
         seconds[name], clock = time.perf_counter() - clock, time.perf_counter()
 
-    source = "given" if landmarks is not None else "label"
+    source, shift = "given" if landmarks is not None else "label", np.zeros((label.shape[2], 2))
+    if align:
+        shift = slice_shifts(label, frame.spacing, scheme)
+        label = move_slices(label, -shift, frame.spacing)
+        image = None if image is None else move_slices(image, -shift, frame.spacing)
+        lap("alignment")
     if landmarks is None:
         landmarks = landmarks_from_label(label, frame.spacing, scheme, "target")
     affines = tuple(landmark_affine(landmarks, atlas.landmarks_of(source)) for atlas in atlases)
@@ -187,7 +198,7 @@ def refine(
     fused = fused.astype(np.uint8 if max(scheme.values) < 256 else np.uint16, copy=False)
     return Refinement(
         fused, out, label, frame, scheme, tuple(best), deformations, affines, scores, tuple(chosen), source,
-        "majority" if images is None else fusion, seconds,
+        "majority" if images is None else fusion, seconds, shift,
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from shapelab.device import describe
 from shapelab.errors import UsageError
 from shapelab.experiments import sslln_tables as tables
 from shapelab.experiments.sslln_data import SEEDS, missing_slices
-from shapelab.experiments.sslln_methods import ACNN_METHODS, STARTS, Laboratory, SSLLNExperiment
+from shapelab.experiments.sslln_methods import ACNN_METHODS, REFINED, STARTS, Laboratory, SSLLNExperiment
 from shapelab.files import atomic_write
 from shapelab.metrics import evaluate_cohort
 from shapelab.models.sslln import predict
@@ -35,10 +35,10 @@ from shapelab.profiles import current_profile
 METHODS_OF = {
     1: (("2D FCN", "3D FCN", "SSLLN-HR"), "healthy"),
     2: (("SSLLN-HR", "SSLLN-LR"), "healthy"),
-    3: (("SSLLN-HR", "SSLLN-LR", "SSLLN-LR+SR"), "healthy"),
-    4: (("SSLLN-HR", "SSLLN-LR", "SSLLN-LR+SR"), "healthy"),
-    5: ((*ACNN_METHODS, "multi-atlas", "SSLLN-LR+SR"), "healthy"),
-    6: (("SSLLN-LR", "SSLLN-LR+SR"), "PH"),
+    3: (("SSLLN-HR", "SSLLN-LR", *REFINED), "healthy"),
+    4: (("SSLLN-HR", "SSLLN-LR", *REFINED), "healthy"),
+    5: ((*ACNN_METHODS, "multi-atlas", *REFINED), "healthy"),
+    6: (("SSLLN-LR", *REFINED), "PH"),
 }
 NUMERALS = ("I", "II", "III", "IV", "V", "VI")
 GAPS_MM = (10.0, 26.0, 40.0)  # Fig. 8: 5, 13 and 20 slices of 2 mm

@@ -3,6 +3,7 @@
     2D FCN, 3D FCN, SSLLN-HR    on high-resolution volumes                                          (Tables I, II)
     SSLLN-LR                    on simulated low-resolution volumes, laid on the same grid
     SSLLN-LR+SR                 the same, refined with atlases that SSLLN-HR has segmented          (Tables III to VI)
+    SSLLN-LR+SR, aligned        slices brought into line before; not in the paper
     3D-Seg, 3D-UNet, AE-Seg, ACNN-Seg   networks of the ACNN paper, trained on the same hearts      (Table V)
     multi-atlas                 atlases without a network                                           (Table V)
 
@@ -58,7 +59,8 @@ from shapelab.profiles import current_profile
 TRAINED = {"2D FCN": ("2D FCN", False), "3D FCN": ("3D FCN", False), "SSLLN-HR": ("SSLLN", False),
            "SSLLN-LR": ("SSLLN", True)}  # fmt: skip
 ACNN_METHODS = ("3D-Seg", "3D-UNet", "AE-Seg", "ACNN-Seg")
-METHODS = (*TRAINED, "SSLLN-LR+SR", *ACNN_METHODS, "multi-atlas")
+REFINED = {"SSLLN-LR+SR": False, "SSLLN-LR+SR, aligned": True}  # whether slices are brought into line
+METHODS = (*TRAINED, *REFINED, *ACNN_METHODS, "multi-atlas")
 #: Whose weights ship (quick), and the names of their folders under data/weights.
 SHIPPED = {"SSLLN-HR": "sslln_hr", "SSLLN-LR": "sslln_lr", "2D FCN": "sslln_fcn"}
 STARTS = ("network", "labels", "classes")  # of the affine map, Fig. 12
@@ -218,7 +220,8 @@ class Laboratory:
             pairs = zip(stacks[: self.config.compared], self._bar(range(self.config.compared), method), strict=True)
             made = [multi_atlas(stack, self.true_atlases, self.config.n_atlases) for stack, _ in pairs]
         else:
-            made = [self.on_truth(stack, r) for stack, r in zip(stacks, self.refinements(cohort), strict=True)]
+            refined = self.refinements(cohort, align=REFINED[method])
+            made = [self.on_truth(stack, r) for stack, r in zip(stacks, refined, strict=True)]
         return np.stack([BIVENTRICULAR.channels(m) for m in made]), None
 
     @cached_property
@@ -227,12 +230,15 @@ class Laboratory:
         volumes = self.cohort("atlases")
         return [atlas_of(volumes, i) for i in range(len(volumes))]
 
-    def refinements(self, cohort: str, rows: slice = slice(None), start: str = "network") -> Iterator:
+    def refinements(
+        self, cohort: str, rows: slice = slice(None), start: str = "network", align: bool = False
+    ) -> Iterator[Refinement | None]:
         """Yield the refinement of each heart of a cohort: SSLLN-LR's labels and landmarks, onto the atlases; None for
         a heart whose segmentation cannot be refined (nothing labelled, landmarks on a line), with a warning.
 
         start : where the affine map comes from: the "network"'s landmarks, landmarks taken from the "labels", or the
             tissue "classes" (`shapelab.experiments.sslln_starts`)
+        align : bring slices into line first
         """
         if start not in STARTS:
             raise UsageError(f"start: found {start!r}; expected one of {STARTS}")
@@ -241,19 +247,20 @@ class Laboratory:
         labels, places = predict(self.network("SSLLN-LR"), hearts.images[rows])
         for stack, label, place in zip(self._bar(stacks, "refinement"), labels, places, strict=True):
             try:
-                yield self._refined(stack, *in_stack(stack, label, place), start)
+                yield self._refined(stack, *in_stack(stack, label, place), start, align)
             except DataError as error:
                 warnings.warn(f"{stack.truth.id}, start {start!r}: {error}", stacklevel=2)
                 yield None
 
-    def _refined(self, stack: LowResolution, thick: np.ndarray, landmarks, start: str) -> Refinement:
+    def _refined(self, stack: LowResolution, thick: np.ndarray, landmarks, start: str, align: bool) -> Refinement:
         atlases = self.atlases
         if start == "labels":
             landmarks = None
         elif start == "classes":
             affines = class_affines(thick, stack.spacing, atlases, stack.scheme)
             landmarks, atlases = started_from(affines, atlases, thick, stack.spacing)
-        return refine(thick, stack.image, landmarks, atlases, stack.spacing, n_atlases=self.config.n_atlases)
+        return refine(thick, stack.image, landmarks, atlases, stack.spacing, n_atlases=self.config.n_atlases,
+                      align=align)  # fmt: skip
 
     @staticmethod
     def on_truth(stack: LowResolution, result: Refinement | None) -> np.ndarray:
@@ -326,7 +333,7 @@ def multi_atlas(stack: LowResolution, atlases: list[Atlas], n: int = 5) -> np.nd
 
 def slug(method: str) -> str:
     """A method's name as that of a folder."""
-    return method.lower().replace(" ", "-").replace("+", "-")
+    return method.lower().replace(",", "").replace(" ", "-").replace("+", "-")
 
 
 def phantom_sslln(method: str = "SSLLN-HR", profile: str | None = None, progress: bool = True) -> nn.Module:

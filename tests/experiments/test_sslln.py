@@ -194,7 +194,7 @@ def test_profiles():
 @pytest.mark.parametrize("table", [1, 2, 6])
 def test_run_writes_the_table_with_trained_networks(folder, tmp_path, table, monkeypatch, capsys):
     torch.manual_seed(0)
-    monkeypatch.setattr(Laboratory, "refinements", lambda self, cohort: [None] * len(self.cohort(cohort)))
+    monkeypatch.setattr(Laboratory, "refinements", lambda self, cohort, align: [None] * len(self.cohort(cohort)))
     found = sslln.run(table, profile="quick", output=folder / "door", progress=False, config=CONFIG)
     assert set(found["method"]) - {"truth"} == set(sslln.METHODS_OF[table][0])
     written = pd.read_csv(folder / "door" / f"sslln_table{table}.csv")
