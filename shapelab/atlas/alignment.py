@@ -6,13 +6,13 @@ ventricle runs down the heart along a smooth line, and what a slice's centre is 
 breath-hold.
 
 What cannot be told: a shift, a tilt or a bend of the whole stack, which three numbers an axis describe; they take about
-a third of the variance of ten random shifts. Measured on phantoms (`benchmarks/atlas_settings.py`, atlas_alignment*.csv;
-the degree on twelve hearts, the refinement on ten others):
+a third of the variance of ten random shifts. Measured on phantoms (`benchmarks/atlas_settings.py`,
+atlas_alignment*.csv; the degree on twelve hearts, the refinement on ten others):
 
-- of shifts of 1.9 mm (root mean square) a line leaves 1.5 mm, a parabola 1.4, a cubic 1.5; slices that were in place are
-  moved by .8 mm, .03 and .03. So: a parabola. Real hearts are less smooth than phantoms, and are moved more
-- Dice of RV cavity, LV myocardium, LV cavity, RV wall after the refinement: .89 .80 .93 .49 as they are, .92 .86 .95 .60
-  aligned, .96 .96 .98 .85 with the true shifts taken out
+- of shifts of 1.9 mm (root mean square) a line leaves 1.5 mm, a parabola 1.4, a cubic 1.5; slices that were in place
+  are moved by .8 mm, .03 and .03. So: a parabola. Real hearts are less smooth than phantoms, and are moved more
+- Dice of RV cavity, LV myocardium, LV cavity, RV wall after the refinement: .89 .80 .93 .49 as they are, .92 .86 .95
+  .60 aligned, .96 .96 .98 .85 with the true shifts taken out
 """
 
 from __future__ import annotations
