@@ -478,9 +478,9 @@ print(f"the truth's curvature: {curved['truth']:.4f} 1/mm;", f"{sum(result.secon
 #
 # ## 8 · What it cannot do
 #
-# **Slices out of line are followed.** Every slice's labels pull, also those of a slice that lies wrong. One can bring them
-# into line first (`align=True`): the centre of the left ventricle runs down the heart along a smooth line, so draw a
-# parabola through the centres of all slices, and push each slice by what it is off. The paper does not.
+# **Slices out of line are followed.** Every slice's labels pull, also those of a slice that lies wrong. One can bring
+# them into line first (`align=True`): the centre of the left ventricle runs down the heart along a smooth line, so draw
+# a parabola through the centres of all slices, and push each slice by what it is off. The paper does not.
 
 # %%
 followed = refine(shifted.label, None, shifted.landmarks, atlases, shifted.spacing)
@@ -521,8 +521,8 @@ print("it is still better than the stack itself:", bool(
 
 # %% [markdown]
 # The paper shows such stacks (its Fig. 13) and calls the result free of artefacts, by eye. Here the truth is known, and
-# the eye is too kind: a smooth heart is not yet a right one. Alignment takes part of the cost away, and no more: a shift,
-# tilt or bend of the whole stack looks like a heart that lies so.
+# the eye is too kind: a smooth heart is not yet a right one. Alignment takes part of the cost away, and no more: a
+# shift, tilt or bend of the whole stack looks like a heart that lies so.
 #
 # **The apex is a guess.** Below the last slice nothing pulls; there the atlases' own apices are seen, carried along by
 # what lies above. How good is the guess, slice by slice?
