@@ -77,7 +77,10 @@ def run(
     if data == "acdc":
         from shapelab.experiments import refinement
 
-        return refinement.run(root=root, profile=profile, output=output, progress=progress)
+        found = refinement.run(root=root, profile=profile, output=output, progress=progress)
+        print("\nACDC, refined: the outlines that were given, and how smooth the result is; no table of the paper\n")
+        print(refinement.summary(found).to_string())
+        return found
     if data != "phantom":
         raise UsageError(f"data: found {data!r}; expected 'phantom' or 'acdc'")
     profile = current_profile(profile)

@@ -215,6 +215,17 @@ def test_table_five_trains_the_networks_of_the_other_paper(folder, oracle, capsy
     assert set(starts["start"]) == set(sslln_methods.STARTS) and len(starts) == 3 * 4
 
 
+def test_real_hearts_are_refined_whatever_the_table(monkeypatch, tmp_path, capsys):
+    from shapelab.experiments import refinement
+
+    asked = []
+    monkeypatch.setattr(refinement, "run", lambda **k: asked.append(k) or "a table")
+    monkeypatch.setattr(refinement, "summary", lambda table: pd.DataFrame({"from": [table]}))
+    assert sslln.run(4, data="acdc", root="r", profile="quick", output=tmp_path) == "a table"
+    assert asked == [{"root": "r", "profile": "quick", "output": tmp_path, "progress": True}]
+    assert "a table" in capsys.readouterr().out
+
+
 def test_run_refuses_what_it_does_not_know(tmp_path):
     with pytest.raises(UsageError, match="table: found 7"):
         sslln.run(7)
