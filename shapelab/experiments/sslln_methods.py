@@ -338,7 +338,7 @@ def slug(method: str) -> str:
 
 def phantom_sslln(method: str = "SSLLN-HR", profile: str | None = None, progress: bool = True) -> nn.Module:
     """A network of `SHIPPED` learned from phantoms (seed 0): shipped weights, or trained now (and kept), which takes
-    about ten minutes in `quick` on one core."""
+    about 25 minutes in `quick` on one core."""
     profile = current_profile(profile)
     if method not in SHIPPED:
         raise UsageError(f"method: found {method!r}; expected one of {', '.join(SHIPPED)}")
