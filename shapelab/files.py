@@ -74,3 +74,9 @@ def write_cache(file: str | Path, key: str, arrays: dict[str, np.ndarray], table
 
     with atomic_write(file) as temporary, open(temporary, "wb") as out:
         np.savez(out, key=key, table=table.to_csv(), **arrays)
+
+
+def write_csv(table: pd.DataFrame, file: str | Path) -> None:
+    """Write a table of results, without its index, numbers to five digits; whole or not at all."""
+    with atomic_write(file) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.5g")

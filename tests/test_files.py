@@ -1,9 +1,10 @@
 import pickle
 
+import pandas as pd
 import pytest
 
 from shapelab.errors import DataError
-from shapelab.files import atomic_write
+from shapelab.files import atomic_write, write_csv
 
 
 def test_a_failing_block_leaves_the_old_file(tmp_path):
@@ -15,6 +16,11 @@ def test_a_failing_block_leaves_the_old_file(tmp_path):
         t.write_text("half")
         raise RuntimeError("power cut")
     assert target.read_text() == "old" and list(target.parent.iterdir()) == [target]
+
+
+def test_a_table_has_no_index_and_five_digits(tmp_path):
+    write_csv(pd.DataFrame({"a": [1 / 3, 1e-7], "b": [2, 3]}, index=[7, 8]), tmp_path / "new" / "t.csv")
+    assert (tmp_path / "new" / "t.csv").read_text() == "a,b\n0.33333,2\n1e-07,3\n"
 
 
 def test_data_error_says_all_and_crosses_processes():

@@ -39,7 +39,7 @@ from shapelab.experiments.acnn_segmentation import (
     trained_network,
 )
 from shapelab.experiments.spaces import cardiac_cohort, unit_image
-from shapelab.files import atomic_write
+from shapelab.files import atomic_write, write_csv
 from shapelab.grid import Grid, to_grid
 from shapelab.losses import cross_entropy, onehot
 from shapelab.metrics import dice_table
@@ -108,8 +108,7 @@ def run(
         dice = cases.groupby(["method", "seed", "phase", "structure"], sort=False)["dice"]
         tables["acdc"] = dice.agg(mean="mean", sd="std", n="count").reset_index()
     for name, table in tables.items():
-        with atomic_write(output / f"acnn_table1_{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.5g")
+        write_csv(table, output / f"acnn_table1_{name}.csv")
     about = {"data": data, "hearts": len(hearts), "config": asdict(config), "shapelab": __version__, **describe(),
              "date": date.today().isoformat()}  # fmt: skip
     with atomic_write(output / "acnn_table1_claims.json") as temporary:

@@ -55,7 +55,7 @@ from shapelab.experiments.acnn_segmentation_tables import (
     summarise,
 )
 from shapelab.experiments.spaces import phantom_autoencoder, shipped_or_trained
-from shapelab.files import atomic_write
+from shapelab.files import atomic_write, write_csv
 from shapelab.metrics import evaluate, plausibility
 from shapelab.models.acnn import (
     ACNNLoss,
@@ -262,7 +262,7 @@ def run_method(
     facts["seconds"] = seconds_per_volume(segment, stacks)
     cases = evaluate_cases(segment(stacks), pairs["test"]).assign(method=method, seed=seed)
     about = {**key, **facts, **describe(), "shapelab": __version__, "date": date.today().isoformat()}
-    _write_csv(cases, cases_file)
+    write_csv(cases, cases_file)
     with atomic_write(about_file) as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n")
     return cases, about
@@ -373,19 +373,14 @@ def write(parts, facts, output: Path, data: str, profile: str, config: Segmentat
     cases = pd.concat(parts, ignore_index=True)
     phase = "ED" if "ED" in set(cases["phase"]) else None
     table = summarise(cases, facts, phase)
-    _write_csv(table, output / f"acnn_table1_{data}.csv")
-    _write_csv(contrasts(cases, phase), output / f"acnn_table1_{data}_contrasts.csv")
-    _write_csv(cases, output / f"acnn_table1_{data}_cases.csv")
+    write_csv(table, output / f"acnn_table1_{data}.csv")
+    write_csv(contrasts(cases, phase), output / f"acnn_table1_{data}_contrasts.csv")
+    write_csv(cases, output / f"acnn_table1_{data}_cases.csv")
     about = {"data": data, "profile": profile, "config": asdict(config), "phantom seeds": SEEDS, "runs": list(facts),
              "shapelab": __version__, **describe(), "date": date.today().isoformat()}  # fmt: skip
     with atomic_write(output / f"acnn_table1_{data}.json") as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n")
     return table
-
-
-def _write_csv(table: pd.DataFrame, file: Path) -> None:
-    with atomic_write(file) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.5g")
 
 
 def slug(method: str) -> str:

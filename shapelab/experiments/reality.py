@@ -30,7 +30,7 @@ from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.device import describe
 from shapelab.errors import UsageError
 from shapelab.experiments.spaces import cardiac_cohort, phantom_autoencoder, shipped_or_trained
-from shapelab.files import atomic_write
+from shapelab.files import atomic_write, write_csv
 from shapelab.grid import RV_SIDE_MM, Grid, to_grid, to_unit_range
 from shapelab.metrics import evaluate
 from shapelab.models.acnn import ACNNLoss
@@ -265,8 +265,7 @@ def run(
     about = {"data": data, "cohort": repr(cohort), "profile": profile, "seed": seed, "network": taught.metadata,
              "shapelab": __version__, **describe(), "date": date.today().isoformat()}
     for suffix, part in (("", table), ("_summary", summary(table))):
-        with atomic_write(output / f"{name}{suffix}.csv") as temporary:
-            part.to_csv(temporary, index=False, float_format="%.5g")
+        write_csv(part, output / f"{name}{suffix}.csv")
     with atomic_write(output / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n")
     return table

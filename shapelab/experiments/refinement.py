@@ -38,7 +38,7 @@ from shapelab.data.subject import Subject
 from shapelab.device import describe
 from shapelab.errors import UsageError
 from shapelab.experiments.spaces import cardiac_cohort
-from shapelab.files import atomic_write
+from shapelab.files import atomic_write, write_csv
 from shapelab.metrics import dice, evaluate, surface_curvature
 from shapelab.profiles import current_profile
 from shapelab.show import render
@@ -86,8 +86,7 @@ def run(
              "settings": {k: v if isinstance(v, int | float | str | tuple) else repr(v) for k, v in settings.items()},
              "shapelab": __version__, **describe(), "date": date.today().isoformat()}  # fmt: skip
     for suffix, part in (("", table), ("_summary", summary(table))):
-        with atomic_write(output / f"refinement_acdc{suffix}.csv") as temporary:
-            part.to_csv(temporary, index=False, float_format="%.5g")
+        write_csv(part, output / f"refinement_acdc{suffix}.csv")
     with atomic_write(output / "refinement_acdc.json") as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n")
     return table

@@ -26,7 +26,7 @@ from shapelab.errors import UsageError
 from shapelab.experiments import sslln_tables as tables
 from shapelab.experiments.sslln_data import SEEDS, missing_slices
 from shapelab.experiments.sslln_methods import ACNN_METHODS, REFINED, STARTS, Laboratory, SSLLNExperiment
-from shapelab.files import atomic_write
+from shapelab.files import atomic_write, write_csv
 from shapelab.metrics import evaluate_cohort
 from shapelab.models.sslln import predict
 from shapelab.profiles import current_profile
@@ -100,10 +100,11 @@ def run(
     cases = {m: pd.concat(p, ignore_index=True) for m, p in parts.items()}
     found = _table(table, cases, config)
     name = f"sslln_table{table}"
-    _write(found, output / f"{name}.csv")
-    _write(pd.concat(cases.values(), ignore_index=True), output / f"{name}_cases.csv")
+    write_csv(found, output / f"{name}.csv")
+    write_csv(pd.concat(cases.values(), ignore_index=True), output / f"{name}_cases.csv")
     if extra:
-        _write(pd.concat(extra, ignore_index=True), output / f"sslln_{'gaps' if table == 1 else 'initialisation'}.csv")
+        figure = "gaps" if table == 1 else "initialisation"
+        write_csv(pd.concat(extra, ignore_index=True), output / f"sslln_{figure}.csv")
     about = {"data": data, "profile": profile, "config": asdict(config), "seeds": list(seeds), "phantom seeds": SEEDS,
              "shapelab": __version__, **describe(), "date": date.today().isoformat()}  # fmt: skip
     with atomic_write(output / f"{name}.json") as temporary:
@@ -167,8 +168,3 @@ def initialisations(laboratory: Laboratory, hearts: int | None = None) -> pd.Dat
         parts.append(found.assign(start=start, seed=laboratory.seed))
     table = pd.concat(parts, ignore_index=True)
     return table[["start", "seed", *[c for c in table if c not in ("start", "seed")]]]
-
-
-def _write(table: pd.DataFrame, file: Path) -> None:
-    with atomic_write(file) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.5g")

@@ -47,7 +47,7 @@ from shapelab.errors import DataError, UsageError
 from shapelab.experiments.spaces import shipped_or_trained
 from shapelab.experiments.sslln_data import COHORTS, SEEDS, Degradation, atlas_of, degrade, in_stack, phantom_volumes
 from shapelab.experiments.sslln_starts import class_affines, started_from
-from shapelab.files import atomic_write
+from shapelab.files import atomic_write, write_csv
 from shapelab.metrics import evaluate_cohort
 from shapelab.models.acnn import SubPixelConfig, load_network, save_network
 from shapelab.models.acnn.trainer import FILE
@@ -96,7 +96,7 @@ class SSLLNExperiment:
             return cls()
         larger = {"training": 1000, "healthy": 600, "atlases": 231} if name == "paper" else {
             "training": 400, "healthy": 200, "atlases": 100}  # fmt: skip
-        acnn = SubPixelConfig(**{**asdict(SubPixelConfig.profile("paper")), "schedule": "one-cycle"})
+        acnn = SubPixelConfig.profile("paper", schedule="one-cycle")
         return cls(degradation=Degradation(factor=5), network=SSLLNConfig.profile(name), acnn=acnn, **larger)
 
 
@@ -296,8 +296,7 @@ class Laboratory:
         folder = self._folder(method)
         for name, table in (("cases", cases), ("landmarks", places)):
             if table is not None:
-                with atomic_write(folder / f"{name}_{cohort}.csv") as temporary:
-                    table.to_csv(temporary, index=False, float_format="%.5g")
+                write_csv(table, folder / f"{name}_{cohort}.csv")
         about = {**self._key(method, cohort), "shapelab": __version__, **describe(), "date": date.today().isoformat()}
         with atomic_write(folder / f"about_{cohort}.json") as temporary:
             temporary.write_text(json.dumps(about, indent=1) + "\n")
@@ -353,8 +352,3 @@ def phantom_sslln(method: str = "SSLLN-HR", profile: str | None = None, progress
 def ship(network: nn.Module, folder: str | Path) -> Path:
     """Write a network as it ships, in fp16."""
     return save_network(folder, network, scheme=BIVENTRICULAR, metadata=network.metadata, half=True)
-
-
-def small(**changes) -> SSLLNExperiment:
-    """The quick profile's numbers with some of them changed, as tests and notebooks want them."""
-    return replace(SSLLNExperiment(), **changes)
