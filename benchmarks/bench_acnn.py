@@ -15,7 +15,6 @@ torch.compile is measured on CUDA, or with --compile. With several profiles on o
 from __future__ import annotations
 
 import argparse
-import datetime
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +22,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from bench_training import heart_like
+from reporting import report
 
-import shapelab  # before torch: it sets the OpenMP variables that torch reads when it is loaded
+import shapelab  # noqa: F401  (first: it sets OpenMP's variables before torch is loaded)
 
 import torch  # isort: skip
 from monai.networks.nets import UNet
@@ -32,8 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shapelab.augment import AffineRanges, acquire, add_noise, random_affine_pair, random_motion, shift_slices
-from shapelab.device import autocast, best_device, describe, fast_dtype
-from shapelab.files import atomic_write
+from shapelab.device import autocast, best_device, fast_dtype
 from shapelab.models.acnn import AEConfig, Autoencoder
 from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet
@@ -217,21 +216,17 @@ def main() -> None:
         torch.set_num_threads(1 if args.busy else args.threads)
     clock = time.process_time if args.busy else time.perf_counter
     table = measure(args.profile, args.batch, args.rounds, device, args.compile or device.type == "cuda", clock)
-    facts = {"profile": args.profile, "batch": args.batch, "device": device.type, "rounds": args.rounds,
-             "time": "processor" if args.busy else "clock", **describe(),
-             "threads": torch.get_num_threads(), "shapelab": shapelab.__version__,
-             "date": datetime.date.today().isoformat()}  # fmt: skip
-    print(", ".join(f"{k} {v}" for k, v in facts.items()))
-    print(table.round(2).to_string(index=False))
-    if args.output:
-        rows = table.assign(**facts)
-        if args.output.exists():        # a newer measurement replaces that of the same profile, batch and device
-            old = pd.read_csv(args.output)
-            same = (old["profile"] == args.profile) & (old["batch"] == args.batch) & (old["device"] == device.type)
-            rows = pd.concat([old[~same], rows])
-        with atomic_write(args.output) as temporary:
-            rows.to_csv(temporary, index=False)
-        print(f"written: {args.output}")
+
+    def replaced(rows: pd.DataFrame) -> pd.DataFrame:
+        """A newer measurement replaces that of the same profile, batch and device."""
+        if not args.output.exists():
+            return rows
+        old = pd.read_csv(args.output)
+        same = (old["profile"] == args.profile) & (old["batch"] == args.batch) & (old["device"] == device.type)
+        return pd.concat([old[~same], rows])
+
+    report(table, args.output, merge=replaced, profile=args.profile, batch=args.batch, device=device.type,
+           rounds=args.rounds, time="processor" if args.busy else "clock", threads=torch.get_num_threads())  # fmt: skip
 
 
 if __name__ == "__main__":

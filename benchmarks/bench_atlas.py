@@ -17,19 +17,18 @@ they hold also on a busy machine.
 from __future__ import annotations
 
 import argparse
-import datetime
 import multiprocessing
 import resource
 import statistics
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from reporting import report
 
-import shapelab  # before torch: it sets the OpenMP variables that torch reads when it is loaded
+import shapelab  # noqa: F401  (first: it sets OpenMP's variables before torch is loaded)
 
 import torch  # isort: skip
 
@@ -47,8 +46,6 @@ from shapelab.atlas import (
 from shapelab.atlas.bspline import Lattice, apply_terms, jacobian
 from shapelab.atlas.frame import Frame
 from shapelab.atlas.fusion import BANDWIDTH, PATCH, WINDOW, undecided
-from shapelab.device import describe
-from shapelab.files import atomic_write
 from shapelab.phantoms import heart_cohort
 
 SPACING, LABELS = (1.25, 1.25, 2.0), 5
@@ -294,15 +291,8 @@ def main() -> None:
                                         *fusion(shape, args.rounds, args.threads),
                                         *refinement(tuple(args.resolution), args.rounds, args.threads)]  # fmt: skip
     table = pd.DataFrame([*rows, *memory()])
-    facts = {**describe(), "threads": args.threads, "shape": "x".join(map(str, shape)), "labels": LABELS,
-             **{p: version(p) for p in ("scipy", "numba", "SimpleITK")},
-             "shapelab": shapelab.__version__, "date": datetime.date.today().isoformat()}  # fmt: skip
-    print(", ".join(f"{k} {v}" for k, v in facts.items()))
-    print(table.round(3).to_string(index=False))
-    if args.output:
-        with atomic_write(args.output) as temporary:
-            table.assign(**facts).to_csv(temporary, index=False)
-        print(f"written: {args.output}")
+    report(table, args.output, ("scipy", "numba", "SimpleITK"), 3, threads=args.threads,
+           shape="x".join(map(str, shape)), labels=LABELS)  # fmt: skip
 
 
 if __name__ == "__main__":

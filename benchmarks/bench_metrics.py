@@ -12,26 +12,23 @@ neighbours finds nothing).
 from __future__ import annotations
 
 import argparse
-import datetime
 import statistics
 import time
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from reporting import report
 
-import shapelab  # before torch: it sets the OpenMP variables that torch reads when it is loaded
+import shapelab  # noqa: F401  (first: it sets OpenMP's variables before torch is loaded)
 
 import torch  # isort: skip
 
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from shapelab.device import describe
-from shapelab.files import atomic_write
 from shapelab.metrics import evaluate
 
 SHAPE, SPACING, LABELS = (192, 192, 80), (1.25, 1.25, 2.0), (1, 2, 3, 4, 5)
@@ -177,15 +174,8 @@ def main() -> None:
         "far apart": far_apart(),
     }
     table = pd.concat([measure(name, maps, args.rounds) for name, maps in cases.items()])
-    facts = {**describe(), "threads": 1, "shape": "x".join(map(str, SHAPE)), "labels": len(LABELS),
-             **{p: version(p) for p in ("scipy", "numba", "monai")},
-             "shapelab": shapelab.__version__, "date": datetime.date.today().isoformat()}  # fmt: skip
-    print(", ".join(f"{k} {v}" for k, v in facts.items()))
-    print(table.round(2).to_string(index=False))
-    if args.output:
-        with atomic_write(args.output) as temporary:
-            table.assign(**facts).to_csv(temporary, index=False)
-        print(f"written: {args.output}")
+    report(table, args.output, ("scipy", "numba", "monai"), threads=1, shape="x".join(map(str, SHAPE)),
+           labels=len(LABELS))  # fmt: skip
 
 
 if __name__ == "__main__":

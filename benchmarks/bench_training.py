@@ -10,7 +10,6 @@ one code.
 from __future__ import annotations
 
 import argparse
-import datetime
 import statistics
 import time
 from collections.abc import Callable
@@ -18,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from reporting import report
 
-import shapelab  # before torch: it sets the OpenMP variables that torch reads when it is loaded
+import shapelab  # noqa: F401  (first: it sets OpenMP's variables before torch is loaded)
 
 import torch  # isort: skip
 
 from shapelab.augment import random_affine, swap_labels
-from shapelab.device import autocast, describe, fast_dtype
-from shapelab.files import atomic_write
+from shapelab.device import autocast, fast_dtype
 from shapelab.losses import cross_entropy, onehot
 from shapelab.models.acnn import AEConfig, AESpace, Autoencoder
 
@@ -113,14 +112,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     table = measure(args.profile, args.rounds)
-    facts = {**describe(), "threads": torch.get_num_threads(), "profile": args.profile,
-             "shapelab": shapelab.__version__, "date": datetime.date.today().isoformat()}  # fmt: skip
-    print(", ".join(f"{k} {v}" for k, v in facts.items()))
-    print(table.round(2).to_string(index=False))
-    if args.output:
-        with atomic_write(args.output) as temporary:
-            table.assign(**facts).to_csv(temporary, index=False)
-        print(f"written: {args.output}")
+    report(table, args.output, threads=torch.get_num_threads(), profile=args.profile)
 
 
 if __name__ == "__main__":

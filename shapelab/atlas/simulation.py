@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shapelab.atlas.alignment import move_slices
 from shapelab.atlas.atlas import Atlas
 from shapelab.atlas.frame import Frame
 from shapelab.data.scheme import BIVENTRICULAR, LabelScheme
@@ -96,24 +97,15 @@ def simulate_low_resolution(
         kept = kept[: used[-apex_slices]] if at_end else kept[used[apex_slices - 1] + 1 :]
     rng = np.random.default_rng(seed)
     voxels = np.rint(np.clip(rng.standard_normal((len(kept), 2)), -2.5, 2.5) * shift_mm / atlas.spacing[:2]).astype(int)
-    label = _moved(atlas.label[:, :, kept], voxels, "constant")
-    image = None if atlas.image is None else _moved(atlas.image[:, :, kept], voxels, "edge")
+    shift = voxels * atlas.spacing[:2]
+    label = move_slices(atlas.label[:, :, kept], shift, atlas.spacing)
+    image = None if atlas.image is None else move_slices(atlas.image[:, :, kept], shift, atlas.spacing)
     start = np.array([0, 0, kept[0] * atlas.spacing[2]])
     landmarks = atlas.landmarks
     if landmarks is not None:
         landmarks = ({n: p - start for n, p in landmarks.items()} if isinstance(landmarks, Mapping)
                      else np.asarray(landmarks) - start)
     return LowResolution(
-        label, image, (*atlas.spacing[:2], atlas.spacing[2] * factor), landmarks, voxels * atlas.spacing[:2], atlas,
+        label, image, (*atlas.spacing[:2], atlas.spacing[2] * factor), landmarks, shift, atlas,
         Frame(atlas.label.shape, atlas.spacing, tuple(-start)),
     )  # fmt: skip
-
-
-def _moved(stack: np.ndarray, voxels: np.ndarray, mode: str) -> np.ndarray:
-    """Each slice (D0, D1) moved by whole voxels, what comes in filled as `np.pad` does in that mode."""
-    out = np.empty_like(stack)
-    reach = int(np.abs(voxels).max(initial=0))
-    for k, (a, b) in enumerate(voxels):
-        wide = np.pad(stack[:, :, k], reach, mode=mode)
-        out[:, :, k] = wide[reach - a : reach - a + stack.shape[0], reach - b : reach - b + stack.shape[1]]
-    return out

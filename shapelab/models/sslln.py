@@ -70,8 +70,8 @@ class SSLLNConfig:
     beta: float = 0.2  # of the landmark loss
     gamma: float = 5e-5  # of ||W||^2
     batch: int = 2  # paper: 8; for more steps
-    learning_rate: float = 5e-3  # paper: 1e-3, for more steps
-    epochs: int = 60
+    learning_rate: float = 3e-3  # paper: 1e-3, for more steps
+    epochs: int = 80
     baseline_epochs: int = 16  # of the 2D and the 3D FCN, which learn one slice, or one voxel, for all
     schedule: str = "one-cycle"
     affine: AffineRanges = field(
