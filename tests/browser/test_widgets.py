@@ -1,4 +1,4 @@
-"""The three widgets in a real JupyterLab: the mesh follows, errors are seen, the console is quiet."""
+"""The four widgets in a real JupyterLab: the mesh follows, errors are seen, the console is quiet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SPACE = """
 from types import SimpleNamespace
 import numpy as np, pandas as pd
 from shapelab.data.scheme import CARDIAC
-from shapelab.show.widgets import EmbeddingWidget, InterpolationWidget, TraversalWidget
+from shapelab.show.widgets import EmbeddingWidget, InterpolationWidget, StagesWidget, TraversalWidget
 
 class Balls:
     "A space of two codes: radius of the LV cavity in mm, and how far the RV lies off."
@@ -44,6 +44,10 @@ codes = pd.DataFrame({"z00": [14., 22., 30.], "z01": [40., 44., 48.], "group": [
 table = codes.drop(columns=["z00", "z01"]).assign(x=[0., 1, 2], y=[0., 2, 1])
 EmbeddingWidget(table, codes, space)
 """,
+    "stages": """
+hearts = space.decode([[16., 40.], [22., 40.], [30., 45.]]).argmax(1).astype(np.uint8)
+StagesWidget(dict(zip(("before", "affine", "after"), hearts)), space.grid.spacing, CARDIAC)
+""",
 }
 
 
@@ -65,11 +69,12 @@ def test_drag_click_choose(lab, notebook):
     meshes = page.locator(".shapelab-mesh")
     page.wait_for_function("""() => {
         const shown = [...document.querySelectorAll('.shapelab-mesh')];
-        return shown.length === 3 && shown.every((e) => Number(e.dataset.updates) > 0);
+        return shown.length === 4 && shown.every((e) => Number(e.dataset.updates) > 0);
     }""")
     assert page.locator(".shapelab-mesh[data-failed]").count() == 0
     traverse(lab, meshes.nth(1))
     choose(lab, meshes.nth(2))
+    stages(lab, meshes.nth(3))
     turn(lab, meshes.nth(0))
     without_webgl(lab)
     lab.assert_quiet()
@@ -110,6 +115,18 @@ def choose(lab, mesh) -> None:
     chosen.select_option("p2")
     lab.wait_for_change(mesh, before)
     page.wait_for_function("() => document.querySelector('.shapelab-scatter').dataset.selected === 'p2'")
+
+
+def stages(lab, mesh) -> None:
+    """Arrow keys go through the steps, before to after and back, and the mesh is each time that step's."""
+    handle = lab.page.locator(".noUi-handle").last
+    handle.scroll_into_view_if_needed()
+    handle.focus()
+    seen = [mesh.get_attribute("data-checksum")]
+    for key in ("ArrowRight", "ArrowRight", "Home"):
+        handle.press(key)
+        seen.append(lab.wait_for_change(mesh, seen[-1]))
+    assert len(set(seen[:3])) == 3 and seen[3] == seen[0]
 
 
 def turn(lab, mesh) -> None:
