@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -129,7 +130,9 @@ def refine(
 
     Parameters
     ----------
-    label : (D0, D1, D2) integers, numpy or torch: the segmentation of a stack, thick slices along the third axis
+    label : (D0, D1, D2) integers, numpy or torch: the segmentation of a stack, thick slices along the third axis. A
+        tensor on a GPU is deformed onto and fused there; so is one on the CPU with ``FreeFormDeformation(engine=
+        "torch")``. What is returned is numpy
     image : (D0, D1, D2) the scan, any intensities, for the non-local fusion; None: the majority decides
     landmarks : name -> (3,) mm, or (n, 3) in the order of the atlases'; mm is voxel index * spacing. None: the six that
         the label map gives (`shapelab.data.landmarks.landmarks_from_label`), for atlases and target alike, so that
@@ -158,10 +161,11 @@ def refine(
     DataError : an empty label map, values outside the scheme, shapes that differ, degenerate landmarks
     UsageError : no atlas, atlases of another scheme, wrong settings
     """
+    ffd, seconds, clock = ffd or FreeFormDeformation(), {}, time.perf_counter()
+    there = _there(ffd, label)
     label, image = (a.cpu().numpy() if isinstance(a, Tensor) else a for a in (label, image))
     label, image, frame, scheme = _checked(label, image, spacing, atlases, scheme, fusion)
     out_spacing = atlases[0].spacing if out_spacing is None else out_spacing
-    ffd, seconds, clock = ffd or FreeFormDeformation(), {}, time.perf_counter()
 
     def lap(name: str) -> None:
         nonlocal clock
@@ -182,24 +186,35 @@ def refine(
     threads = min(len(chosen), threads or len(os.sched_getaffinity(0)))
     # BLAS with threads of its own would fight with these
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
-        deformations = tuple(pool.map(lambda i: ffd.fit(label, atlases[i].label, frame, atlases[i].frame, affines[i]),
+        target = there(label)
+        deformations = tuple(pool.map(lambda i: ffd.fit(target, atlases[i].label, frame, atlases[i].frame, affines[i]),
                                       chosen))
         lap("deformation")
         best = [atlases[i] for i in chosen]
         out = _frame(frame, out_spacing, deformations)
-        labels = list(pool.map(lambda d, a: d.warp_label(a.label, out), deformations, best))
+        labels = list(pool.map(lambda d, a: d.warp_label(there(a.label), out), deformations, best))
         images = None
         if fusion == "non-local" and image is not None and all(a.image is not None for a in best):
-            images = list(pool.map(lambda d, a: d.warp_image(to_unit_range(a.image), out), deformations, best))
-            image = frame.linear(to_unit_range(image), out)
+            images = list(pool.map(lambda d, a: d.warp_image(there(to_unit_range(a.image)), out), deformations, best))
+            image = there(frame.linear(to_unit_range(image), out))
         lap("warp")
         fused = fuse_labels(labels, images, None if images is None else image, patch, window, h, threads)
     lap("fusion")
+    fused = fused.cpu().numpy() if isinstance(fused, Tensor) else fused
     fused = fused.astype(np.uint8 if max(scheme.values) < 256 else np.uint16, copy=False)
     return Refinement(
         fused, out, label, frame, scheme, tuple(best), deformations, affines, scores, tuple(chosen), source,
         "majority" if images is None else fusion, seconds, shift,
     )  # fmt: skip
+
+
+def _there(ffd: FreeFormDeformation, label) -> Callable:
+    """What takes arrays to where deformation, warps and fusion are computed: a tensor's device, or numpy and numba."""
+    gpu = isinstance(label, Tensor) and label.device.type != "cpu"
+    if ffd.engine == "numba" or not (gpu or ffd.engine == "torch"):
+        return np.asarray
+    device = label.device if isinstance(label, Tensor) else torch.device("cpu")
+    return lambda array: torch.as_tensor(np.ascontiguousarray(array), device=device)
 
 
 def _checked(label, image, spacing, atlases, scheme, fusion):

@@ -1,5 +1,7 @@
 """shapelab.atlas.pipeline: one subject from thick slices to a smooth heart, with and without image and landmarks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,19 @@ def test_an_image_votes(target, hearts):
     again = refine(target.label, 900 * target.image + 50, target.landmarks, hearts[1:3], target.spacing, ffd=FFD,
                    **local, threads=1)  # fmt: skip
     assert (again.label != result.label).mean() < 1e-3
+
+
+@pytest.mark.parametrize("fusion", ["majority", "non-local"])
+def test_torch_refines_as_numba_does(target, hearts, fusion):
+    settings = {"fusion": fusion, "patch": (3, 3, 1), "window": (3, 3, 1)}
+    given = (target.landmarks, hearts[1:3], target.spacing)
+    one = refine(target.label, target.image, *given, ffd=FFD, **settings)
+    arrays = [torch.from_numpy(a) for a in (target.label, target.image)]
+    other = refine(*arrays, *given, ffd=replace(FFD, engine="torch"), **settings)
+    assert {d.engine for d in other.deformations} == {"torch"} and {d.engine for d in one.deformations} == {"numba"}
+    assert isinstance(other.label, np.ndarray) and other.label.dtype == one.label.dtype == np.uint8
+    assert other.frame == one.frame and dice(other.label, one.label, one.scheme).min() > 0.95
+    assert np.array_equal(other.stage("affine"), one.stage("affine"))
 
 
 def test_without_an_image_the_majority_decides(target, hearts):
