@@ -33,7 +33,7 @@ from shapelab.profiles import current_profile
 
 #: Table -> (methods, cohort).
 METHODS_OF = {
-    1: (("2D FCN", "3D FCN", "SSLLN-HR"), "healthy"),
+    1: (("2D FCN", "3D FCN", "SSLLN-HR", "SSLLN-HR, gaps"), "healthy"),
     2: (("SSLLN-HR", "SSLLN-LR"), "healthy"),
     3: (("SSLLN-HR", "SSLLN-LR", *REFINED), "healthy"),
     4: (("SSLLN-HR", "SSLLN-LR", *REFINED), "healthy"),
@@ -139,7 +139,7 @@ def gaps(laboratory: Laboratory, gaps_mm: Sequence[float] = GAPS_MM, hearts: int
     for gap in gaps_mm:
         count = max(1, round(gap / whole.spacing[2]))
         holed, where = missing_slices(whole, count)
-        for method in ("2D FCN", "3D FCN", "SSLLN-HR"):
+        for method in METHODS_OF[1][0]:
             made, _ = predict(laboratory.network(method), holed.images)
             inside = [(whole.scheme.integers(m[:, :, a:b]), whole.scheme.integers(t[:, :, a:b]))
                       for m, t, (a, b) in zip(made, whole.labels, where, strict=True)]  # fmt: skip

@@ -1,6 +1,7 @@
 """The methods that SSLLN's tables compare: how each is trained, and what it makes of a cohort.
 
     2D FCN, 3D FCN, SSLLN-HR    on high-resolution volumes                                          (Tables I, II)
+    SSLLN-HR, gaps              the same, trained with slices set to zero; not in the paper         (Table I, Fig. 8)
     SSLLN-LR                    on simulated low-resolution volumes, laid on the same grid
     SSLLN-LR+SR                 the same, refined with atlases that SSLLN-HR has segmented          (Tables III to VI)
     SSLLN-LR+SR, aligned        slices brought into line before; not in the paper
@@ -57,12 +58,13 @@ from shapelab.profiles import current_profile
 
 #: Method of the tables -> (network of `shapelab.models.sslln.NETWORKS`, trained on low resolution).
 TRAINED = {"2D FCN": ("2D FCN", False), "3D FCN": ("3D FCN", False), "SSLLN-HR": ("SSLLN", False),
-           "SSLLN-LR": ("SSLLN", True)}  # fmt: skip
+           "SSLLN-HR, gaps": ("SSLLN", False), "SSLLN-LR": ("SSLLN", True)}  # fmt: skip
+GAPS = {"SSLLN-HR, gaps": 0.5}  # share of training volumes with missing slices
 ACNN_METHODS = ("3D-Seg", "3D-UNet", "AE-Seg", "ACNN-Seg")
 REFINED = {"SSLLN-LR+SR": False, "SSLLN-LR+SR, aligned": True}  # whether slices are brought into line
 METHODS = (*TRAINED, *REFINED, *ACNN_METHODS, "multi-atlas")
 #: Whose weights ship (quick), and the names of their folders under data/weights.
-SHIPPED = {"SSLLN-HR": "sslln_hr", "SSLLN-LR": "sslln_lr", "2D FCN": "sslln_fcn"}
+SHIPPED = {"SSLLN-HR": "sslln_hr", "SSLLN-HR, gaps": "sslln_gaps", "SSLLN-LR": "sslln_lr", "2D FCN": "sslln_fcn"}
 STARTS = ("network", "labels", "classes")  # of the affine map, Fig. 12
 STACK_SEED = 1  # of the degradation of tests; that of training hearts is 0
 
@@ -155,6 +157,7 @@ class Laboratory:
         checkpoint = None if here is None else here.parent / "training"
         numbers = self.config.network
         numbers = numbers if name == "SSLLN" else replace(numbers, epochs=numbers.baseline_epochs)
+        numbers = replace(numbers, gaps=GAPS.get(method, numbers.gaps))
         network, history = train_sslln(hearts, numbers, name, seed=self.seed, checkpoint=checkpoint,
                                        progress=self.progress)  # fmt: skip
         about = {"method": method, "data": f"{len(hearts)} phantom hearts at ED, seed {SEEDS['training']}",
@@ -337,7 +340,7 @@ def slug(method: str) -> str:
 
 def phantom_sslln(method: str = "SSLLN-HR", profile: str | None = None, progress: bool = True) -> nn.Module:
     """A network of `SHIPPED` learned from phantoms (seed 0): shipped weights, or trained now (and kept), which takes
-    about 25 minutes in `quick` on one core."""
+    15 to 25 minutes in `quick` on one core."""
     profile = current_profile(profile)
     if method not in SHIPPED:
         raise UsageError(f"method: found {method!r}; expected one of {', '.join(SHIPPED)}")

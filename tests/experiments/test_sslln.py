@@ -204,7 +204,7 @@ def test_run_writes_the_table_with_trained_networks(folder, tmp_path, table, mon
     assert "ours (the paper's)" in capsys.readouterr().out
     if table == 1:
         gaps = pd.read_csv(folder / "door" / "sslln_gaps.csv")
-        assert len(gaps) == 3 * 3 * 2 * 4 and set(gaps["slices"]) == {2, 6, 10}  # 10, 26 and 40 mm in slices of 4 mm
+        assert len(gaps) == 4 * 3 * 2 * 4 and set(gaps["slices"]) == {2, 6, 10}  # 10, 26 and 40 mm in slices of 4 mm
 
 
 def test_table_five_trains_the_networks_of_the_other_paper(folder, oracle, capsys):

@@ -209,6 +209,27 @@ def test_training_is_a_function_of_its_seed():
         sslln.train_sslln(balls(2), replace(config, shape=(16, 16, 8)))
 
 
+def test_missing_slices_are_consecutive_and_as_many_as_asked_for():
+    torch.manual_seed(0)
+    images = torch.rand(400, 2, 2, 9) + 1
+    holed = sslln.random_gaps(images, 0.5, 4)
+    missing = (holed == 0).all((1, 2))
+    assert torch.equal(holed, images * ~missing[:, None, None])
+    count = missing.sum(1)
+    assert set(count.tolist()) == {0, 1, 2, 3, 4} and 0.4 < float((count > 0).float().mean()) < 0.6
+    changes = missing.int().diff(dim=1).abs().sum(1) + missing[:, 0].int() + missing[:, -1].int()
+    assert set(changes[count > 0].tolist()) == {2}                                      # one block: a start and an end
+    assert missing.any(0).all()                                                         # anywhere
+
+
+def test_training_sees_missing_slices_only_if_asked_for():
+    def weights(**numbers):
+        network, _ = sslln.train_sslln(balls(4), replace(BALLS, epochs=1, **numbers), progress=False)
+        return torch.cat([p.ravel() for p in network.parameters()])
+
+    assert torch.equal(weights(), weights(gap_mm=9.0)) and not torch.allclose(weights(), weights(gaps=1.0))
+
+
 def test_landmarks_move_with_the_volume():
     spacing = (2.0, 2.0, 3.0)
     image = torch.zeros(3, 32, 32, 16)
