@@ -280,28 +280,75 @@ def long_axis(
     `position` is the voxel index across the plane; by default it goes through the LV cavity. Other arguments as in
     `slices`. Voxels are drawn as large as they are in mm, so thick slices look thick.
     """
-    if plane not in ("xz", "yz"):
-        raise UsageError(f"long_axis: found plane {plane!r}; expected 'xz' or 'yz'")
     volume = _volume(item, spacing, scheme)
-    along, across = (0, 1) if plane == "xz" else (1, 0)
-    where = _cut_position(volume, across) if position is None else int(position)
-    if not 0 <= where < volume.shape[across]:
-        raise UsageError(f"long_axis: found position {where}; expected 0..{volume.shape[across] - 1}")
-    cut = (slice(None), where, slice(None)) if plane == "xz" else (where, slice(None), slice(None))
+    cut, along, across, where = _long_cut("long_axis", volume, plane, position)
     window = _window(volume, (along, 2), margin)
     width = 4.6
     fig = style.figure(width, (width - 0.8) * np.ptp(window[1]) / np.ptp(window[0]) + 1.2)
     ax = fig.subplots()
     _draw(ax, volume, cut, (along, 2), contours, names=True)
-    heart = style.is_heart(volume.scheme)
-    side = {"xz": "x (mm), RV → LV", "yz": "y (mm), anterior → inferior"}[plane] if heart else f"{plane[0]} (mm)"
-    _frame(ax, window, (side, "z (mm), base up" if heart else "z (mm)"), left=True, bottom=True)
+    _frame(ax, window, _long_names(volume, plane), left=True, bottom=True)
     ax.set_title(
         title
         if title is not None
         else f"{_default_title(item)}: {plane} cut at {'xy'[across]} = {where * volume.spacing[across]:.0f} mm"
     )
     _legend(fig, [volume])
+    return fig
+
+
+def _long_cut(who: str, volume: _Volume, plane: str, position: int | None) -> tuple[tuple, int, int, int]:
+    """How to index the plane, the axis that lies in it, the axis across it, and where on that."""
+    if plane not in ("xz", "yz"):
+        raise UsageError(f"{who}: found plane {plane!r}; expected 'xz' or 'yz'")
+    along, across = (0, 1) if plane == "xz" else (1, 0)
+    where = _cut_position(volume, across) if position is None else int(position)
+    if not 0 <= where < volume.shape[across]:
+        raise UsageError(f"{who}: found position {where}; expected 0..{volume.shape[across] - 1}")
+    cut = (slice(None), where, slice(None)) if plane == "xz" else (where, slice(None), slice(None))
+    return cut, along, across, where
+
+
+def _long_names(volume: _Volume, plane: str) -> tuple[str, str]:
+    if not style.is_heart(volume.scheme):
+        return f"{plane[0]} (mm)", "z (mm)"
+    return {"xz": "x (mm), RV → LV", "yz": "y (mm), anterior → inferior"}[plane], "z (mm), base up"
+
+
+@style.styled
+def compare_long_axes(
+    items: Sequence[tuple[str, object]],
+    spacing=None,
+    scheme: LabelScheme | None = None,
+    *,
+    plane: str = "xz",
+    position: int | None = None,
+    contours: bool = True,
+    title: str | None = None,
+    margin: float = MARGIN,
+) -> Picture:
+    """One cut along the long axis of several label maps on one grid, side by side: a heart and what was made of it.
+
+    `items` is a list of (title, Subject | label map | image | (image, label)); the cut goes through the LV cavity of
+    the first that has one. Other arguments as in `long_axis`.
+    """
+    if not items:
+        raise UsageError("compare_long_axes: found no item; expected a list of (title, subject)")
+    volumes = [_volume(item, spacing, scheme) for _, item in items]
+    _check_same_grid("compare_long_axes", volumes)
+    labelled = [v for v in volumes if v.label is not None and v.label.any()] or volumes
+    cut, along, _, _ = _long_cut("compare_long_axes", labelled[0], plane, position)
+    windows = [_window(v, (along, 2), margin) for v in labelled]
+    window = np.stack([np.min(windows, 0)[:, 0], np.max(windows, 0)[:, 1]], 1)
+    panel = (style.WIDTH - 0.8) / len(items)
+    fig = style.figure(style.WIDTH, min(4.2, panel * np.ptp(window[1]) / np.ptp(window[0])) + 1.4)
+    names, axes = _long_names(labelled[0], plane), fig.subplots(1, len(items), squeeze=False)[0]
+    for column, (ax, (name, _), volume) in enumerate(zip(axes, items, volumes, strict=True)):
+        _draw(ax, volume, cut, (along, 2), contours, names=False)
+        _frame(ax, window, names if column == 0 else (names[0].split(",")[0], ""), left=column == 0, bottom=True)
+        ax.set_title(name)
+    fig.suptitle(title if title is not None else "One cut along the long axis")
+    _legend(fig, volumes)
     return fig
 
 
@@ -328,7 +375,10 @@ def compare_slices(
     volumes = [_volume(item, spacing, scheme) for _, item in items]
     windows = [_window(v, (0, 1), margin) for v in volumes]
     if indices is not None:
-        _check_same_grid(volumes, indices)
+        _check_same_grid("compare_slices", volumes)
+        if not len(indices) or not all(0 <= k < volumes[0].shape[2] for k in indices):
+            raise UsageError(f"compare_slices: found indices {list(indices)}; expected some of "
+                             f"0..{volumes[0].shape[2] - 1}")
         n = len(indices)
         windows = [np.stack([np.min(windows, 0)[:, 0], np.max(windows, 0)[:, 1]], 1)] * len(volumes)
     size = np.max([np.ptp(w, axis=1) for w in windows], axis=0)
@@ -360,14 +410,11 @@ def compare_slices(
     return fig
 
 
-def _check_same_grid(volumes: Sequence[_Volume], indices: Sequence[int]) -> None:
-    """UsageError unless all volumes have one shape and spacing, and every index is a slice of it."""
+def _check_same_grid(who: str, volumes: Sequence[_Volume]) -> None:
+    """UsageError unless all volumes have one shape and spacing."""
     grids = {(v.shape, tuple(v.spacing.tolist())) for v in volumes}
     if len(grids) > 1:
-        raise UsageError(f"compare_slices: found indices and {len(grids)} different grids; expected one grid for all")
-    if not len(indices) or not all(0 <= k < volumes[0].shape[2] for k in indices):
-        found = list(indices)
-        raise UsageError(f"compare_slices: found indices {found}; expected some of 0..{volumes[0].shape[2] - 1}")
+        raise UsageError(f"{who}: found {len(grids)} different grids; expected one grid for all")
 
 
 def _scale_bar(ax: Axes, window: np.ndarray, length: float) -> None:

@@ -9,7 +9,7 @@ from matplotlib.text import Text
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.data.subject import Subject
 from shapelab.errors import UsageError
-from shapelab.show.slices import compare_slices, long_axis, pick_slices, slices
+from shapelab.show.slices import compare_long_axes, compare_slices, long_axis, pick_slices, slices
 from shapelab.show.style import rgb
 
 SPACING = (2.0, 2.0, 8.0)
@@ -52,6 +52,19 @@ def test_long_axis_has_the_base_up_and_the_rv_left(painted):
     picture = painted(long_axis(a, (1, 1, 3), CARDIAC, contours=False))
     rv, lv = (middle_of(picture[:-25], c) for c in (CARDIAC.colours[0], CARDIAC.colours[2]))
     assert rv[0] < lv[0] - 20 and rv[1] < lv[1] - 20
+
+
+def test_long_axes_side_by_side_share_cut_and_window(painted):
+    a, b = np.zeros((2, 40, 20, 12), np.uint8)
+    a[4:12, 5:15, 0:4], a[20:30, 5:15, 8:11] = 1, 3
+    b[20:30, 2:4, 8:11], b[20:30, 9:11, 8:11] = 2, 2        # the cut goes through the middle of the first one's cavity
+    fig = compare_long_axes([("one", a), ("other", b), ("scan", a.astype(np.float32))], (1, 1, 3), CARDIAC)
+    assert all(t in texts(fig) for t in ("one", "other", "scan", "x (mm), RV → LV", "z (mm), base up"))
+    windows = {(*ax.get_xlim(), *ax.get_ylim()) for ax in fig.axes}
+    assert windows == {(0.0, 40.0, 36.0, 0.0)}
+    picture = painted(compare_long_axes([("one", a), ("other", b)], (1, 1, 3), CARDIAC, contours=False))
+    cavity, wall = (middle_of(picture[:-25], c) for c in (CARDIAC.colours[2], CARDIAC.colours[1]))
+    assert abs(cavity[0] - wall[0]) < 3 and wall[1] > cavity[1] + 100
 
 
 def test_units_titles_legend_and_names_are_there(label):
@@ -166,6 +179,12 @@ def test_wrong_plane_and_no_items_are_named(label):
         long_axis(label, SPACING, CARDIAC, position=99)
     with pytest.raises(UsageError, match="no item"):
         compare_slices([])
+    with pytest.raises(UsageError, match="compare_long_axes: found no item"):
+        compare_long_axes([])
+    with pytest.raises(UsageError, match="compare_long_axes: found position -1"):
+        compare_long_axes([("a", label)], SPACING, CARDIAC, position=-1)
+    with pytest.raises(UsageError, match="compare_long_axes: found 2 different grids"):
+        compare_long_axes([("a", label), ("b", label[1:])], SPACING, CARDIAC)
 
 
 @pytest.mark.realdata
