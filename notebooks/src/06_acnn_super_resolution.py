@@ -513,4 +513,5 @@ if real is not None:
 # can tell from the picture who is right**: each of them draws what would be likely in a phantom. A smooth wall is no
 # proof.
 #
-# Next: **[12 embeddings](12_embeddings.ipynb)**, a look at the cloud of codes.
+# Next: **[10 landmarks](10_landmarks_sslln.ipynb)**, another way to a smooth heart: find six points, and bend known
+# hearts onto the scan. The cloud of codes is in **[12 embeddings](12_embeddings.ipynb)**.

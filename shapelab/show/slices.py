@@ -341,7 +341,7 @@ def compare_long_axes(
     windows = [_window(v, (along, 2), margin) for v in labelled]
     window = np.stack([np.min(windows, 0)[:, 0], np.max(windows, 0)[:, 1]], 1)
     panel = (style.WIDTH - 0.8) / len(items)
-    fig = style.figure(style.WIDTH, min(4.2, panel * np.ptp(window[1]) / np.ptp(window[0])) + 1.4)
+    fig = style.figure(style.WIDTH, min(4.2, panel * np.ptp(window[1]) / np.ptp(window[0])) + 1.1)
     names, axes = _long_names(labelled[0], plane), fig.subplots(1, len(items), squeeze=False)[0]
     for column, (ax, (name, _), volume) in enumerate(zip(axes, items, volumes, strict=True)):
         _draw(ax, volume, cut, (along, 2), contours, names=False)
