@@ -637,7 +637,8 @@ display(sslln_tables.layout(acnn.measured("sslln_table3")))
 # %% [markdown]
 # Dice gains little, distances much (the outer LV: 16.5 to 7.7 mm): what goes are islands, steps and a flat end, as the
 # atlases have none. The RV wall cannot come back where the atlases' own wall, found by a network, has holes. And to
-# bring slices into line first changes nothing: a network that looks at all slices at once has put half of it right.
+# bring slices into line first changes nothing: a network that looks at all slices at once follows their shifts in part
+# only.
 #
 # The same refinement from other starts (the paper's Fig. 12, `--table 5`): the network's landmarks, landmarks read from
 # its labels, and no landmarks at all, but an affine map that makes the tissue classes overlap.

@@ -340,7 +340,7 @@ def slug(method: str) -> str:
 
 def phantom_sslln(method: str = "SSLLN-HR", profile: str | None = None, progress: bool = True) -> nn.Module:
     """A network of `SHIPPED` learned from phantoms (seed 0): shipped weights, or trained now (and kept), which takes
-    15 to 25 minutes in `quick` on one core."""
+    half an hour in `quick` on a busy core."""
     profile = current_profile(profile)
     if method not in SHIPPED:
         raise UsageError(f"method: found {method!r}; expected one of {', '.join(SHIPPED)}")
