@@ -1,4 +1,4 @@
-"""How every benchmark ends: what was measured on what, printed and, if asked for, written as CSV."""
+"""How benchmarks end: what was measured on what, printed and, if asked for, written as CSV."""
 
 from __future__ import annotations
 

@@ -201,6 +201,12 @@ class FreeFormDeformation:
         if self.engine not in ENGINES:
             raise UsageError(f"FreeFormDeformation: found engine={self.engine!r}; expected one of {ENGINES}")
 
+    def torch_device(self, target) -> torch.device | None:
+        """Where torch registers to this label map (numpy or torch); None: numba does."""
+        device = target.device if isinstance(target, Tensor) else torch.device("cpu")
+        engine = self.engine if self.engine != "auto" else "numba" if device.type == "cpu" else "torch"
+        return device if engine == "torch" else None
+
     def fit(self, target, atlas, target_frame: Frame, atlas_frame: Frame, affine=None) -> Deformation:
         """Register an atlas to a target.
 
@@ -217,8 +223,7 @@ class FreeFormDeformation:
         target_frame = as_frame(target_frame, target, "target")
         atlas_frame = as_frame(atlas_frame, atlas, "atlas")
         affine = checked_affine(affine)
-        device = target.device if isinstance(target, Tensor) else torch.device("cpu")
-        engine = self.engine if self.engine != "auto" else "numba" if device.type == "cpu" else "torch"
+        device = self.torch_device(target)
         target, atlas = (a.cpu().numpy() if isinstance(a, Tensor) else np.asarray(a) for a in (target, atlas))
         domain = self._domain(target, atlas, target_frame, atlas_frame, affine)
         lattice = Lattice.over(*domain, self.control_mm, self.levels - 1)
@@ -226,8 +231,7 @@ class FreeFormDeformation:
         fine = np.minimum(target_frame.spacing, self.control_mm / 5)
         checked = [np.linspace(low, high, 1 + int(np.ceil((high - low) / s))) for low, high, s in zip(*domain, fine)]
         coefficients, done = lattice.zeros().astype(np.float32), []
-        problem = Problem.of(target, atlas, target_frame, atlas_frame, affine, domain,
-                             device if engine == "torch" else None)
+        problem = Problem.of(target, atlas, target_frame, atlas_frame, affine, domain, device)
         for k in range(self.levels):
             before = coefficients
             cost = problem.at(lattice, self.blur_mm[k], self.sampling_mm[k], self.bending[k], self.stretch,
@@ -238,6 +242,7 @@ class FreeFormDeformation:
             if k + 1 < self.levels:
                 lattice, coefficients = lattice.refined(coefficients)
                 coefficients = coefficients.astype(np.float32)
+        engine = "numba" if device is None else "torch"
         return Deformation(affine, tuple(done), target_frame, atlas_frame, domain, engine)
 
     def _domain(self, target, atlas, target_frame: Frame, atlas_frame: Frame, affine) -> np.ndarray:

@@ -162,7 +162,7 @@ def refine(
     UsageError : no atlas, atlases of another scheme, wrong settings
     """
     ffd, seconds, clock = ffd or FreeFormDeformation(), {}, time.perf_counter()
-    there = _there(ffd, label)
+    there = _there(ffd.torch_device(label))
     label, image = (a.cpu().numpy() if isinstance(a, Tensor) else a for a in (label, image))
     label, image, frame, scheme = _checked(label, image, spacing, atlases, scheme, fusion)
     out_spacing = atlases[0].spacing if out_spacing is None else out_spacing
@@ -208,12 +208,10 @@ def refine(
     )  # fmt: skip
 
 
-def _there(ffd: FreeFormDeformation, label) -> Callable:
-    """What takes arrays to where deformation, warps and fusion are computed: a tensor's device, or numpy and numba."""
-    gpu = isinstance(label, Tensor) and label.device.type != "cpu"
-    if ffd.engine == "numba" or not (gpu or ffd.engine == "torch"):
+def _there(device: torch.device | None) -> Callable:
+    """What takes arrays to where deformation, warps and fusion are computed: a device of torch, or None: numpy."""
+    if device is None:
         return np.asarray
-    device = label.device if isinstance(label, Tensor) else torch.device("cpu")
     return lambda array: torch.as_tensor(np.ascontiguousarray(array), device=device)
 
 

@@ -92,6 +92,11 @@ def _window(volume: _Volume, axes: tuple[int, int], margin: float) -> np.ndarray
     return extent
 
 
+def _union(windows: Sequence[np.ndarray]) -> np.ndarray:
+    """The least window that holds all of them."""
+    return np.stack([np.min(windows, 0)[:, 0], np.max(windows, 0)[:, 1]], 1)
+
+
 def pick_slices(label: np.ndarray | None, n_slices: int, n: int) -> list[int]:
     """`n` slices spread evenly from base to apex over those with a label (over all where there is none)."""
     present = np.arange(n_slices)
@@ -339,7 +344,7 @@ def compare_long_axes(
     labelled = [v for v in volumes if v.label is not None and v.label.any()] or volumes
     cut, along, _, _ = _long_cut("compare_long_axes", labelled[0], plane, position)
     windows = [_window(v, (along, 2), margin) for v in labelled]
-    window = np.stack([np.min(windows, 0)[:, 0], np.max(windows, 0)[:, 1]], 1)
+    window = _union(windows)
     panel = (style.WIDTH - 0.8) / len(items)
     fig = style.figure(style.WIDTH, min(4.2, panel * np.ptp(window[1]) / np.ptp(window[0])) + 1.1)
     names, axes = _long_names(labelled[0], plane), fig.subplots(1, len(items), squeeze=False)[0]
@@ -380,7 +385,7 @@ def compare_slices(
             raise UsageError(f"compare_slices: found indices {list(indices)}; expected some of "
                              f"0..{volumes[0].shape[2] - 1}")
         n = len(indices)
-        windows = [np.stack([np.min(windows, 0)[:, 0], np.max(windows, 0)[:, 1]], 1)] * len(volumes)
+        windows = [_union(windows)] * len(volumes)
     size = np.max([np.ptp(w, axis=1) for w in windows], axis=0)
     panel = min(1.75, (style.WIDTH - 1.0) / n)
     fig = style.figure(panel * n + 1.0, len(items) * panel * size[1] / size[0] + 1.1)
