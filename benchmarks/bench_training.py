@@ -25,8 +25,8 @@ import torch  # isort: skip
 
 from shapelab.augment import random_affine, swap_labels
 from shapelab.device import autocast, fast_dtype
-from shapelab.losses import cross_entropy, onehot
 from shapelab.models.acnn import AEConfig, AESpace, Autoencoder
+from shapelab.training.losses import cross_entropy, onehot
 
 BATCH = 8
 

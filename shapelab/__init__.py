@@ -62,7 +62,6 @@ _ROOMS = frozenset(
         "experiments",
         "grid",
         "latent",
-        "losses",
         "metrics",
         "models",
         "phantoms",

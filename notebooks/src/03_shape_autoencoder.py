@@ -126,8 +126,8 @@ fig
 
 # %% tags=["nbval-check-output"]
 from shapelab.device import autocast, best_device
-from shapelab.losses import cross_entropy, onehot
 from shapelab.training import Batches
+from shapelab.training.losses import cross_entropy, onehot
 
 device = best_device()
 torch.manual_seed(SEED)

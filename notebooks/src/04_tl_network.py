@@ -171,9 +171,9 @@ charts.history(first, columns=["loss"], title="Stage 1: L_x on the coarse grid")
 
 # %% tags=["nbval-check-output"]
 from shapelab.device import autocast, best_device
-from shapelab.losses import onehot
 from shapelab.models.acnn.autoencoder import measure_statistics
 from shapelab.training import Batches
+from shapelab.training.losses import onehot
 
 device = best_device()
 f_and_g = shapes.model.to(device).eval()

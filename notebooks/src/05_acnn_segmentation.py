@@ -129,8 +129,8 @@ print("all within 3 % of Table I:", bool(((sizes["ratio"] - 1).abs() < 0.03).all
 from shapelab.augment import MotionRanges, acquire, random_motion, shift_slices
 from shapelab.device import autocast, best_device
 from shapelab.experiments.spaces import phantom_autoencoder
-from shapelab.losses import cross_entropy, onehot
 from shapelab.training import Batches
+from shapelab.training.losses import cross_entropy, onehot
 
 device = best_device()
 space = phantom_autoencoder(run.profile, progress=False)

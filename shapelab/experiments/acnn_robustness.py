@@ -41,11 +41,11 @@ from shapelab.experiments.acnn_segmentation import (
 from shapelab.experiments.spaces import cardiac_cohort, unit_image
 from shapelab.files import atomic_write, write_csv
 from shapelab.grid import Grid, to_grid
-from shapelab.losses import cross_entropy, onehot
 from shapelab.metrics import dice_table
 from shapelab.models.acnn import ACNNLoss, InputSettings, SubPixelConfig, load_network, lr_stacks, predict_labels
 from shapelab.phantoms.pairs import HeartPairs
 from shapelab.show import style
+from shapelab.training.losses import cross_entropy, onehot
 
 #: kind -> what befalls the stack at strength 1, strengths to try, what the strength is.
 CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, ...], str]] = {

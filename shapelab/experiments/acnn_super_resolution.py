@@ -54,7 +54,6 @@ from shapelab.models.acnn import (
     lr_stacks,
     predict_images,
     save_network,
-    seeded,
     train_network,
 )
 from shapelab.models.acnn.trainer import FILE
@@ -69,7 +68,8 @@ from shapelab.models.sr_baselines import (
 )
 from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, HeartPairs, heart_pairs
 from shapelab.profiles import current_profile
-from shapelab.training import History, checksum, read_tensors, write_tensors
+from shapelab.tensor_files import checksum, read_tensors, write_tensors
+from shapelab.training import History, seeded
 
 __all__ = ["SHIPPED", "SuperResolutionConfig", "SuperResolutionResult", "build", "evaluate", "layout", "motion_curve",
            "phantom_sr", "run", "run_whole", "speed_table", "test_stacks", "tl_space"]  # fmt: skip

@@ -43,11 +43,12 @@ from shapelab.files import atomic_write
 from shapelab.grid import Grid, GridTransform, from_grid, to_grid, to_unit_range
 from shapelab.metrics import bland_altman, compare, correlation, evaluate
 from shapelab.models.acnn import ACNNLoss, AEConfig, AESpace, SubPixelConfig, SubPixelNet, train_autoencoder
-from shapelab.models.acnn.trainer import load_network, predict_labels, save_network, seeded
+from shapelab.models.acnn.trainer import load_network, predict_labels, save_network
 from shapelab.phantoms.ultrasound import Artefacts, make_box, us_arrays, us_cohort
 from shapelab.phantoms.ultrasound_imaging import more_shadows
 from shapelab.profiles import current_profile
-from shapelab.training import Batches, FitSettings, checksum, fit
+from shapelab.tensor_files import checksum
+from shapelab.training import Batches, FitSettings, fit, seeded
 
 METHODS = ("FCN", "ACNN-Seg")
 PHASES = ("ED", "ES")

@@ -45,9 +45,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shapelab.errors import UsageError
-from shapelab.losses import cross_entropy
 from shapelab.models.acnn.subpixel import IN_PLANE, SubPixelConfig, SubPixelNet
 from shapelab.models.acnn.trainer import KINDS
+from shapelab.training.losses import cross_entropy
 
 #: Trainable parameters in Table I; the networks with motion augmentation or a prior are 3D-Seg's.
 PAPER_PARAMETERS = {"2D-FCN": 1.39e6, "3D-Seg": 1.60e6, "3D-UNet": 1.64e6, "AE-Seg": 1.68e6, "AE-Seg-M": 1.91e6}

@@ -29,10 +29,11 @@ from shapelab.device import autocast, best_device
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
 from shapelab.grid import Grid, from_grid, to_grid, to_unit_range
-from shapelab.losses import cross_entropy, soft_dice_loss
 from shapelab.phantoms.randomise import Randomisation, randomise
 from shapelab.profiles import current_profile
-from shapelab.training import Batches, FitSettings, History, checksum, fit, read_tensors, write_tensors
+from shapelab.tensor_files import checksum, read_tensors, write_tensors
+from shapelab.training import Batches, FitSettings, History, fit
+from shapelab.training.losses import cross_entropy, soft_dice_loss
 
 STEP_MM = 10.0  # a neighbour is the slice about this far away: the next one in most stacks, the second next at 5 mm
 

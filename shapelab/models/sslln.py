@@ -50,10 +50,11 @@ from shapelab.data.scheme import BIVENTRICULAR, LabelScheme
 from shapelab.device import autocast, best_device
 from shapelab.errors import DataError, UsageError
 from shapelab.grid import Grid
-from shapelab.models.acnn.trainer import KINDS, seeded
+from shapelab.models.acnn.trainer import KINDS
 from shapelab.phantoms import LANDMARKS
 from shapelab.profiles import current_profile
-from shapelab.training import Batches, FitSettings, History, checksum, fit
+from shapelab.tensor_files import checksum
+from shapelab.training import Batches, FitSettings, History, fit, seeded
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from shapelab.models.native import (
     train_native,
 )  # fmt: skip
 from shapelab.phantoms.randomise import Randomisation
-from shapelab.training import checksum
+from shapelab.tensor_files import checksum
 
 SMALL = NativeConfig(spacing=2.0, size=32, first=64, second=48, widths=(8, 8), slices=32, batch=8)
 

@@ -22,7 +22,6 @@ from shapelab.models.acnn.trainer import (
     predict_labels,
     predict_probabilities,
     save_network,
-    seeded,
     train_network,
 )
 
@@ -42,7 +41,6 @@ __all__ = [
     "predict_labels",
     "predict_probabilities",
     "save_network",
-    "seeded",
     "train_network",
     "train_tl_network",
     "AEConfig",

@@ -50,10 +50,11 @@ from shapelab.device import autocast, best_device, describe
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
 from shapelab.grid import Grid
-from shapelab.losses import cross_entropy, dice_scores, onehot
 from shapelab.models.axes import shape_axes
 from shapelab.profiles import current_profile
-from shapelab.training import Batches, FitSettings, History, checksum, fit, read_tensors, write_tensors
+from shapelab.tensor_files import checksum, read_tensors, write_tensors
+from shapelab.training import Batches, FitSettings, History, fit
+from shapelab.training.losses import cross_entropy, dice_scores, onehot
 
 STRIDE = (24, 24, 12)       # product of the encoder's strides: S1 (2,2,1), S2 and S3 (2,2,2), S4 (3,3,3)
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shapelab.errors import UsageError
-from shapelab.losses import code_distance, cross_entropy, onehot
+from shapelab.training.losses import code_distance, cross_entropy, onehot
 
 SCALES = ("none", "axes", "sigma")
 

@@ -62,7 +62,6 @@ from shapelab.device import autocast, best_device, describe
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
 from shapelab.grid import Grid
-from shapelab.losses import code_distance, cross_entropy, dice_scores, onehot
 from shapelab.models.acnn.autoencoder import AEConfig, AESpace, Autoencoder, measure_statistics, train_autoencoder
 from shapelab.models.acnn.predictor import (
     Predictor,
@@ -71,7 +70,9 @@ from shapelab.models.acnn.predictor import (
     measure_image_statistics,
     without_autocast,
 )
-from shapelab.training import Batches, FitSettings, History, checksum, fit, read_tensors, write_tensors
+from shapelab.tensor_files import checksum, read_tensors, write_tensors
+from shapelab.training import Batches, FitSettings, History, fit
+from shapelab.training.losses import code_distance, cross_entropy, dice_scores, onehot
 
 # ---------------------------------------------------------------------------------------------------------- the model
 

@@ -22,11 +22,12 @@ from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
 from shapelab.device import autocast, best_device, describe
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
-from shapelab.losses import dice_scores
 from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet
 from shapelab.phantoms.pairs import HeartPairs
-from shapelab.training import Batches, FitSettings, History, checksum, fit, read_tensors, write_tensors
+from shapelab.tensor_files import checksum, read_tensors, write_tensors
+from shapelab.training import Batches, FitSettings, History, fit
+from shapelab.training.losses import dice_scores
 
 FILE = "model.json"
 
@@ -149,13 +150,6 @@ def train_network(
     return fit(step, network, batches, epochs, settings=settings,
                validate=validate if held_out is not None else None, checkpoint=checkpoint, resume=resume,
                identity=identity, seed=seed, device=device, progress=progress)
-
-
-def seeded(build, seed: int) -> nn.Module:
-    """`build()` with its initial weights a function of `seed`, without touching torch's global generator."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build()
 
 
 @torch.inference_mode()

@@ -11,7 +11,6 @@ from torch import nn
 from shapelab.augment import AffineRanges
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.errors import DataError, UsageError
-from shapelab.losses import onehot
 from shapelab.models.acnn import (
     AEConfig,
     AESpace,
@@ -20,7 +19,8 @@ from shapelab.models.acnn import (
     rotate_to_principal_axes,
     train_autoencoder,
 )
-from shapelab.training import CHECKPOINT
+from shapelab.training.loop import CHECKPOINT
+from shapelab.training.losses import onehot
 
 TINY = AEConfig(shape=(24, 24, 12), spacing=(6.0, 6.0, 10.0), widths=(8, 8, 16), bottleneck=24, code=8, epochs=3)
 

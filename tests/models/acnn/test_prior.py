@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from shapelab.errors import UsageError
-from shapelab.losses import onehot
-from shapelab.models.acnn import ACNNLoss, AEConfig, AESpace, Autoencoder, SubPixelConfig, SubPixelNet, seeded
+from shapelab.models.acnn import ACNNLoss, AEConfig, AESpace, Autoencoder, SubPixelConfig, SubPixelNet
 from shapelab.models.acnn.prior import resample
+from shapelab.training import seeded
+from shapelab.training.losses import onehot
 
 TINY = AEConfig(shape=(24, 24, 12), spacing=(6.0, 6.0, 10.0), widths=(4, 4, 8), bottleneck=4, code=6, epochs=1)
 

@@ -13,7 +13,6 @@ from shapelab.augment import AffineRanges
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
 from shapelab.latent.space import ShapeSpace
-from shapelab.losses import onehot
 from shapelab.models.acnn import AEConfig, Autoencoder, train_autoencoder
 from shapelab.models.acnn.predictor import (
     ContrastRanges,
@@ -33,7 +32,9 @@ from shapelab.models.acnn.tl import (
     respell,
     train_tl_network,
 )
-from shapelab.training import CHECKPOINT, FitSettings
+from shapelab.training import FitSettings
+from shapelab.training.loop import CHECKPOINT
+from shapelab.training.losses import onehot
 
 GRID = {"shape": (24, 24, 12), "spacing": (6.0, 6.0, 10.0)}
 AE = AEConfig(**GRID, widths=(8, 8, 16), bottleneck=24, code=8, epochs=6, learning_rate=5e-3, batch=4)

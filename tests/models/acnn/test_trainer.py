@@ -24,10 +24,10 @@ from shapelab.models.acnn import (
     predict_labels,
     predict_probabilities,
     save_network,
-    seeded,
     train_network,
 )
 from shapelab.phantoms.pairs import heart_pairs
+from shapelab.training import seeded
 
 GRID = Grid((24, 24, 12), (6.0, 6.0, 10.0))
 TINY = SubPixelConfig(shape=GRID.shape, spacing=GRID.spacing, factor=2, widths=(8, 8, 8, 8))
@@ -130,7 +130,7 @@ def loss(output, target):
 loss.weight, loss.scale = 0.0, "none"
 model = t.network()
 t.train_network(model, pairs, loss, epochs=3, batch=3, checkpoint={folder!r}, progress=False, device="cpu")
-from shapelab.training import checksum
+from shapelab.tensor_files import checksum
 print(checksum(model.state_dict()))
 """
 

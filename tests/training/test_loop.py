@@ -9,24 +9,13 @@ import textwrap
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
+from shapelab import tensor_files
 from shapelab.errors import DataError, UsageError
-from shapelab.training import (
-    CHECKPOINT,
-    Batches,
-    FitSettings,
-    History,
-    TrainingError,
-    checksum,
-    derive_seed,
-    fit,
-    read_tensors,
-    to_device,
-    write_tensors,
-)
+from shapelab.tensor_files import checksum, read_tensors, write_tensors
+from shapelab.training import Batches, FitSettings, History, TrainingError, fit
+from shapelab.training.loop import CHECKPOINT
 
 
 def line(seed=0):
@@ -64,61 +53,6 @@ def test_wrong_settings_are_named(wrong):
     with pytest.raises(UsageError, match=f"{next(iter(wrong))}: found"):
         FitSettings(**wrong)
 
-
-def test_history_is_a_table_and_a_csv(tmp_path):
-    rows = [{"epoch": 0, "loss": 1 / 3}, {"epoch": 1, "loss": 0.1, "val dice": 0.9}]
-    history = History(rows)
-    assert list(history.table.index) == [0, 1] and history.last["val dice"] == 0.9 and len(history) == 2
-    assert history["loss"].tolist() == [1 / 3, 0.1]
-    assert history.csv.splitlines()[0] == "epoch,loss,val dice"
-    history.write(tmp_path / "h.csv")
-    again = History.read(tmp_path / "h.csv")
-    assert again.rows == rows  # every bit of every number
-    assert "loss 0.1" in repr(history)
-    assert History().table.empty and History().last == {}
-
-
-# ----------------------------------------------------------------------------------------------------------- batches
-
-
-@given(n=st.integers(1, 60), size=st.integers(1, 20), seed=st.integers(0, 99), epoch=st.integers(0, 99))
-def test_an_epoch_is_each_row_once_in_even_batches(n, size, seed, epoch):
-    batches = Batches(np.arange(n), batch_size=size, seed=seed)
-    items = list(batches(epoch))
-    assert sorted(torch.cat(items).tolist()) == list(range(n))
-    sizes = {len(b) for b in items}
-    assert len(items) == len(batches) == math.ceil(n / size) and max(sizes) - min(sizes) <= 1 and max(sizes) <= size
-    assert all(torch.equal(a, b) for a, b in zip(items, batches(epoch)))
-
-
-def test_order_changes_with_epoch_and_seed_and_rows_stay_together():
-    x = np.arange(40)
-    order = [
-        torch.cat([a for a, _ in Batches(x, -x, batch_size=7, seed=s)(e)]).tolist() for s, e in ((0, 0), (0, 1), (1, 0))
-    ]
-    assert order[0] != order[1] != order[2] != order[0]
-    assert all(torch.equal(a, -b) for a, b in Batches(x, -x, batch_size=7)(3))
-    assert torch.cat(list(Batches(x, batch_size=7, shuffle=False)(5))).tolist() == x.tolist()
-
-
-def test_wrong_batches_are_named():
-    with pytest.raises(UsageError, match=r"lengths \[3, 4\]"):
-        Batches(np.zeros(3), np.zeros(4), batch_size=2)
-    with pytest.raises(UsageError, match=r"lengths \[0\]"):
-        Batches(np.zeros(0), batch_size=2)
-    with pytest.raises(UsageError, match="batch_size: found 0"):
-        Batches(np.zeros(3), batch_size=0)
-
-
-def test_seeds_of_neighbours_are_unrelated():
-    seeds = {derive_seed(a, b, c) for a in range(6) for b in range(6) for c in range(6)}
-    assert len(seeds) == 216 and all(0 <= s < 2**63 for s in seeds)
-
-
-def test_to_device_goes_into_containers():
-    batch = {"a": [torch.zeros(1), (torch.ones(2), "name")]}
-    moved = to_device(batch, "meta")
-    assert moved["a"][0].device.type == moved["a"][1][0].device.type == "meta" and moved["a"][1][1] == "name"
 
 
 # --------------------------------------------------------------------------------------------------------------- fit
@@ -391,9 +325,8 @@ def test_a_damaged_checkpoint_is_an_error_that_names_the_file(tmp_path, damage):
 
 def test_what_a_killed_write_left_behind_is_removed_and_the_checkpoint_before_it_holds(tmp_path, monkeypatch):
     expected = demanding_run(None)
-    import shapelab.training as training
 
-    real, calls = training.save_file, []
+    real, calls = tensor_files.save_file, []
 
     def die_in_the_middle(tensors, path, metadata):
         calls.append(path)
@@ -403,7 +336,7 @@ def test_what_a_killed_write_left_behind_is_removed_and_the_checkpoint_before_it
             raise Stop
         real(tensors, path, metadata=metadata)
 
-    monkeypatch.setattr(training, "save_file", die_in_the_middle)
+    monkeypatch.setattr(tensor_files, "save_file", die_in_the_middle)
     with pytest.raises(Stop):
         demanding_run(tmp_path)
     assert demanding_run(tmp_path) == (*expected[:2], 8)
@@ -420,16 +353,6 @@ def test_a_resume_with_other_threads_warns(tmp_path):
             demanding_run(tmp_path)
     finally:
         torch.set_num_threads(threads)
-
-
-@given(st.integers(0, 31), st.sampled_from(["float32", "bfloat16", "int64"]))
-def test_checksum_sees_every_bit_name_and_shape(position, dtype):
-    tensor = torch.zeros(4, 8, dtype=getattr(torch, dtype))
-    other = tensor.clone()
-    other.view(-1)[position] = 1
-    sums = {checksum({"a": tensor}), checksum({"a": other}), checksum({"b": tensor}), checksum({"a": tensor.T})}
-    assert len(sums) == 4
-    assert checksum({"a": tensor.T}) == checksum({"a": tensor.T.contiguous()})
 
 
 # A supervisor that loads torch and the compiled augmentation once, then forks a run, kills it with SIGKILL after a

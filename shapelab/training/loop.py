@@ -13,34 +13,29 @@ the CPU with the same number of threads, in the same bits as one that was never 
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import math
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from shapelab.device import autocast, best_device
 from shapelab.errors import DataError, ShapelabError, UsageError
-from shapelab.files import atomic_write
+from shapelab.tensor_files import read_tensors, write_tensors
+from shapelab.training.batches import Batch, derive_seed, to_device
+from shapelab.training.history import History
 
 CHECKPOINT = "checkpoint.safetensors"
 FORMAT = 1          # raised when a checkpoint of an older shapelab can no longer be read
-
-Batch = Any         # whatever `step` understands: a tensor, a tuple, a list or a dict of tensors
 
 
 class TrainingError(ShapelabError):
@@ -78,122 +73,6 @@ class FitSettings:
             return self.learning_rate * (0.04 + 0.96 * progress / self.warmup)   # 1/25 of the peak, as Smith's 1cycle
         start = self.warmup if self.schedule == "one-cycle" else 0.0
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - start) / (1 - start)))
-
-
-# ---------------------------------------------------------------------------------------------------------- history
-
-class History:
-    """What happened in each epoch: one row an epoch, one column a loss, and it is also a CSV.
-
-    `history["loss"]` is a column as an array, `history.last` the last row as a dict, `history.table` all of it as a
-    DataFrame with the epoch as index, `history.csv` the text of a CSV. `stopped` says why training ended.
-    """
-
-    def __init__(self, rows: Iterable[Mapping[str, float]] = (), stopped: str = ""):
-        self.rows: list[dict[str, float]] = [dict(row) for row in rows]
-        self.stopped = stopped
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, column: str) -> np.ndarray:
-        return self.table[column].to_numpy()
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{k} {v:.4g}" for k, v in self.last.items() if k != "epoch")
-        return f"History({len(self)} epochs; {shown})"
-
-    @property
-    def last(self) -> dict[str, float]:
-        return self.rows[-1] if self.rows else {}
-
-    @property
-    def table(self) -> pd.DataFrame:
-        return pd.DataFrame(self.rows, columns=None if self.rows else ["epoch"]).set_index("epoch")
-
-    @property
-    def csv(self) -> str:
-        return self.table.to_csv()
-
-    def write(self, path: str | Path) -> Path:
-        """Write the CSV, in one piece or not at all."""
-        with atomic_write(path) as temporary:
-            temporary.write_text(self.csv)
-        return Path(path)
-
-    @classmethod
-    def read(cls, path: str | Path) -> History:
-        """Read what `write` wrote."""
-        table = pd.read_csv(io.StringIO(Path(path).read_text()))
-        return cls([{k: v for k, v in row.items() if pd.notna(v)} for row in table.to_dict("records")])
-
-
-# ---------------------------------------------------------------------------------------------------------- batches
-
-def derive_seed(*numbers: int) -> int:
-    """One 63-bit seed from several numbers; neighbours give unrelated seeds.
-
-    >>> derive_seed(0, 1, 2) == derive_seed(0, 1, 2), derive_seed(0, 1, 2) == derive_seed(0, 2, 1)
-    (True, False)
-    """
-    return int(np.random.SeedSequence([int(n) for n in numbers]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-class Batches:
-    """Shuffled mini-batches of arrays that share their first axis; the order is a function of (seed, epoch).
-
-    >>> batches = Batches(labels, table["ef"].to_numpy(), batch_size=8, seed=0)      # doctest: +SKIP
-    >>> for maps, ef in batches(epoch=3): ...                                         # doctest: +SKIP
-
-    One array gives tensors, several give tuples of tensors. Anything NumPy can index by rows will do, a memory map as
-    well: rows are read when their batch is. All batches of an epoch are of even size (33 rows in eights are 5 batches
-    of 6 or 7), since a lone last row would upset batch normalisation.
-    """
-
-    def __init__(self, *arrays: Any, batch_size: int, seed: int = 0, shuffle: bool = True):
-        lengths = [len(a) for a in arrays]
-        if not arrays or len(set(lengths)) != 1 or lengths[0] == 0:
-            raise UsageError(f"batches: found arrays of lengths {lengths}; expected equal lengths of at least 1")
-        if batch_size < 1:
-            raise UsageError(f"batch_size: found {batch_size}; expected at least 1")
-        self.arrays, self.batch_size, self.seed, self.shuffle = arrays, batch_size, seed, shuffle
-
-    def __len__(self) -> int:
-        return -(-len(self.arrays[0]) // self.batch_size)
-
-    def rows(self, epoch: int) -> list[np.ndarray]:
-        """Row numbers of each batch of an epoch."""
-        n = len(self.arrays[0])
-        order = np.random.default_rng([self.seed, epoch]).permutation(n) if self.shuffle else np.arange(n)
-        return np.array_split(order, len(self))
-
-    def __call__(self, epoch: int) -> Sequence[Batch]:
-        return _Epoch(self.arrays, self.rows(epoch))
-
-
-class _Epoch(Sequence):
-    """The batches of one epoch, each made when it is asked for."""
-
-    def __init__(self, arrays: Sequence[Any], rows: list[np.ndarray]):
-        self.arrays, self.rows = arrays, rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Batch:
-        parts = tuple(torch.as_tensor(np.asarray(a[self.rows[index]])) for a in self.arrays)
-        return parts if len(parts) > 1 else parts[0]
-
-
-def to_device(batch: Batch, device: torch.device | str) -> Batch:
-    """The batch with every tensor in it on `device`."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, Mapping):
-        return {key: to_device(value, device) for key, value in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(to_device(value, device) for value in batch)
-    return batch
 
 
 # -------------------------------------------------------------------------------------------------------------- fit
@@ -429,40 +308,6 @@ class _Run:
                 # over another layout may round differently
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     entries[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
-def write_tensors(file: str | Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str] | None = None) -> Path:
-    """Write tensors and texts as one safetensors file with a checksum, in one piece or not at all."""
-    plain = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
-    with atomic_write(file) as temporary:
-        save_file(plain, temporary, metadata={**(texts or {}), "checksum": checksum(plain)})
-    return Path(file)
-
-
-def read_tensors(file: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read what `write_tensors` wrote: tensors (on the CPU) and texts. DataError if the file is missing or damaged."""
-    todo = "Delete it and train again, or fetch it anew."
-    if not Path(file).is_file():
-        raise DataError(file, "no such file", "a safetensors file", todo)
-    try:
-        with safe_open(file, framework="pt") as source:
-            texts = source.metadata() or {}
-            tensors = {key: source.get_tensor(key) for key in source.keys()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(file, f"a damaged file ({error})", "a safetensors file", todo) from error
-    if texts.get("checksum") != (found := checksum(tensors)):
-        raise DataError(file, f"contents with checksum {found}", f"checksum {texts.get('checksum')}, as it says", todo)
-    return tensors, texts
-
-
-def checksum(tensors: Mapping[str, Tensor | np.ndarray]) -> str:
-    """CRC-32 over names, shapes and bytes: tells one data set, or one set of weights, from another (1 GB/s)."""
-    value = 0
-    for name in sorted(tensors):
-        tensor = torch.as_tensor(tensors[name]).detach().cpu().contiguous()
-        value = zlib.crc32(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode(), value)
-        value = zlib.crc32(tensor.view(-1).view(torch.uint8).numpy(), value)     # bytes: NumPy has no bf16
-    return f"{value:08x}"
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

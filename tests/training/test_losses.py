@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shapelab.losses import code_distance, cross_entropy, dice_scores, onehot, soft_dice_loss
+from shapelab.training.losses import code_distance, cross_entropy, dice_scores, onehot, soft_dice_loss
 
 
 def maps(seed, n=2, classes=4, shape=(5, 4, 3)):

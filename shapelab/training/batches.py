@@ -1,0 +1,87 @@
+"""The data of a training in an order that is a function of (seed, epoch), and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shapelab.errors import UsageError
+
+Batch = Any         # whatever `step` understands: a tensor, a tuple, a list or a dict of tensors
+
+
+def derive_seed(*numbers: int) -> int:
+    """One 63-bit seed from several numbers; neighbours give unrelated seeds.
+
+    >>> derive_seed(0, 1, 2) == derive_seed(0, 1, 2), derive_seed(0, 1, 2) == derive_seed(0, 2, 1)
+    (True, False)
+    """
+    return int(np.random.SeedSequence([int(n) for n in numbers]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class Batches:
+    """Shuffled mini-batches of arrays that share their first axis; the order is a function of (seed, epoch).
+
+    >>> batches = Batches(labels, table["ef"].to_numpy(), batch_size=8, seed=0)      # doctest: +SKIP
+    >>> for maps, ef in batches(epoch=3): ...                                         # doctest: +SKIP
+
+    One array gives tensors, several give tuples of tensors. Anything NumPy can index by rows will do, a memory map as
+    well: rows are read when their batch is. All batches of an epoch are of even size (33 rows in eights are 5 batches
+    of 6 or 7), since a lone last row would upset batch normalisation.
+    """
+
+    def __init__(self, *arrays: Any, batch_size: int, seed: int = 0, shuffle: bool = True):
+        lengths = [len(a) for a in arrays]
+        if not arrays or len(set(lengths)) != 1 or lengths[0] == 0:
+            raise UsageError(f"batches: found arrays of lengths {lengths}; expected equal lengths of at least 1")
+        if batch_size < 1:
+            raise UsageError(f"batch_size: found {batch_size}; expected at least 1")
+        self.arrays, self.batch_size, self.seed, self.shuffle = arrays, batch_size, seed, shuffle
+
+    def __len__(self) -> int:
+        return -(-len(self.arrays[0]) // self.batch_size)
+
+    def rows(self, epoch: int) -> list[np.ndarray]:
+        """Row numbers of each batch of an epoch."""
+        n = len(self.arrays[0])
+        order = np.random.default_rng([self.seed, epoch]).permutation(n) if self.shuffle else np.arange(n)
+        return np.array_split(order, len(self))
+
+    def __call__(self, epoch: int) -> Sequence[Batch]:
+        return _Epoch(self.arrays, self.rows(epoch))
+
+
+class _Epoch(Sequence):
+    """The batches of one epoch, each made when it is asked for."""
+
+    def __init__(self, arrays: Sequence[Any], rows: list[np.ndarray]):
+        self.arrays, self.rows = arrays, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        parts = tuple(torch.as_tensor(np.asarray(a[self.rows[index]])) for a in self.arrays)
+        return parts if len(parts) > 1 else parts[0]
+
+
+def to_device(batch: Batch, device: torch.device | str) -> Batch:
+    """The batch with every tensor in it on `device`."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch
+
+
+def seeded(build, seed: int) -> nn.Module:
+    """`build()` with its initial weights a function of `seed`, without touching torch's global generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
