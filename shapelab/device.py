@@ -55,6 +55,12 @@ def autocast(device: torch.device | str, enabled: bool = True) -> AbstractContex
     return torch.autocast(device.type, dtype=dtype)
 
 
+def without_autocast(device: torch.device | str) -> AbstractContextManager:
+    """Context in which numbers keep the format they have, also inside an autocast context."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()  # not "meta"
+
+
 def describe() -> dict[str, str]:
     """Machine and versions, as written beside every measurement."""
     device = best_device()

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -41,17 +40,12 @@ def card(**facts) -> types.SimpleNamespace:
 # ------------------------------------------------------------------------------------------------ as a whole
 
 
-def test_help_is_instant_and_loads_nothing_heavy():
+def test_help_loads_nothing_heavy():
     code = "import sys, shapelab.cli\ntry:\n shapelab.cli.main(['--help'])\nexcept SystemExit: pass\n"
     code += "print(sorted({'torch', 'numpy', 'rich', 'nbclient'} & set(sys.modules)))"
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        times.append(time.perf_counter() - start)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n"), done.stdout
     assert "notebooks" in done.stdout and "doctor" in done.stdout
-    assert min(times) < 0.5
 
 
 def test_version(capsys):

@@ -32,6 +32,7 @@ from shapelab.device import autocast, best_device
 from shapelab.errors import DataError, ShapelabError, UsageError
 from shapelab.tensor_files import read_tensors, write_tensors
 from shapelab.training.batches import Batch, derive_seed, to_device
+from shapelab.training.exact import exact_gradients
 from shapelab.training.history import History
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -95,6 +96,9 @@ def fit(
 ) -> History:
     """Train `model` in place and return the history.
 
+    On one machine, with the same number of threads, the same call ends in the same weights. In bf16 on a CPU, layers
+    whose bf16 gradient is in doubt are trained in fp32; the first is named in a warning (`shapelab.training.exact`).
+
     Parameters
     ----------
     step : batch -> dict of losses (scalar tensors). What is minimised is its "loss" if there is one, else the sum of
@@ -141,8 +145,8 @@ def fit(
 
     saved_at = time.monotonic()
     forked = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=forked), tqdm(total=epochs, initial=run.epoch, unit="epoch",
-                                                     disable=not progress) as bar:
+    with torch.random.fork_rng(devices=forked), exact_gradients(model), \
+            tqdm(total=epochs, initial=run.epoch, unit="epoch", disable=not progress) as bar:
         while run.epoch < epochs and not run.stopped:
             started = time.perf_counter()
             items = batches(run.epoch) if callable(batches) else batches

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import Any
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from shapelab.augment import AffineRanges, acquire, random_affine_pair
-from shapelab.device import autocast
+from shapelab.device import autocast, without_autocast
 from shapelab.errors import UsageError
 from shapelab.grid import Grid
 from shapelab.models.acnn.autoencoder import conv
@@ -127,17 +126,9 @@ class Predictor(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         images = images.unsqueeze(1) if images.ndim == 4 else images
-        features = self.features(images)
-        # fp32: a code is more than 8 bits, and oneDNN's bf16 gradient of so small a convolution differs from run to run
-        with without_autocast(images.device):
-            features = torch.relu(self.last(features.float()))
-            return self.to_code(features.flatten(1))
-
-
-def without_autocast(device: torch.device) -> AbstractContextManager:
-    """Context in which numbers keep the format they have, also inside an autocast context."""
-    known = torch.amp.is_autocast_available(device.type)         # "meta" has none
-    return torch.autocast(device.type, enabled=False) if known else nullcontext()
+        features = torch.relu(self.last(self.features(images)))
+        with without_autocast(images.device):                # a code is more than 8 bits
+            return self.to_code(features.float().flatten(1))
 
 
 # ---------------------------------------------------------------------------------------------------------- the images

@@ -58,7 +58,7 @@ from torch import Tensor, nn
 from shapelab import __version__
 from shapelab.augment import swap_labels
 from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
-from shapelab.device import autocast, best_device, describe
+from shapelab.device import autocast, best_device, describe, without_autocast
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
 from shapelab.grid import Grid
@@ -68,7 +68,6 @@ from shapelab.models.acnn.predictor import (
     PredictorConfig,
     augment_pairs,
     measure_image_statistics,
-    without_autocast,
 )
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
 from shapelab.training import Batches, FitSettings, History, fit
