@@ -49,9 +49,9 @@ from shapelab.atlas import (
     simulate_low_resolution,
     slice_shifts,
 )  # fmt: skip
+from shapelab.data.grid import to_unit_range
 from shapelab.device import describe
 from shapelab.files import atomic_write
-from shapelab.grid import to_unit_range
 from shapelab.metrics import dice, evaluate
 
 RESOLUTION = (1.25, 1.25, 2.0)

@@ -28,7 +28,7 @@ def hearts(n: int, grid, scheme) -> list[np.ndarray]:
     """Probabilities (C, X, Y, Z) of n phantom hearts on the grid: one-hot maps blurred by .7 voxel."""
     from scipy.ndimage import gaussian_filter
 
-    from shapelab.grid import stack_labels
+    from shapelab.data.grid import stack_labels
     from shapelab.phantoms import heart_cohort
 
     cohort = heart_cohort(n=max(1, n // 2), seed=0, scheme=scheme)

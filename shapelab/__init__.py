@@ -21,12 +21,12 @@ if TYPE_CHECKING:  # for editors and type checkers only
     from shapelab.data import Structure as Structure
     from shapelab.data import Subject as Subject
     from shapelab.data import open_cohort as open_cohort
+    from shapelab.data.grid import Grid as Grid
+    from shapelab.data.grid import from_grid as from_grid
+    from shapelab.data.grid import to_grid as to_grid
     from shapelab.errors import DataError as DataError
     from shapelab.errors import ShapelabError as ShapelabError
     from shapelab.errors import UsageError as UsageError
-    from shapelab.grid import Grid as Grid
-    from shapelab.grid import from_grid as from_grid
-    from shapelab.grid import to_grid as to_grid
 
 __version__ = "0.1.0"
 
@@ -40,10 +40,10 @@ _NAMES = {
     "CARDIAC": "shapelab.data.scheme",
     "BIVENTRICULAR": "shapelab.data.scheme",
     "HIPPOCAMPUS": "shapelab.data.scheme",
-    "Grid": "shapelab.grid",
-    "to_grid": "shapelab.grid",
-    "from_grid": "shapelab.grid",
-    "stack_labels": "shapelab.grid",
+    "Grid": "shapelab.data.grid",
+    "to_grid": "shapelab.data.grid",
+    "from_grid": "shapelab.data.grid",
+    "stack_labels": "shapelab.data.grid",
     "current_profile": "shapelab.profiles",
     "DataError": "shapelab.errors",
     "ShapelabError": "shapelab.errors",
@@ -60,7 +60,6 @@ _ROOMS = frozenset(
         "data",
         "device",
         "experiments",
-        "grid",
         "latent",
         "metrics",
         "models",

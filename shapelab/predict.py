@@ -18,14 +18,14 @@ import torch
 
 from shapelab import __version__
 from shapelab.clinical import ejection_fraction, volumes_and_masses
-from shapelab.data.nifti import is_nifti, read_header, read_image, stem
+from shapelab.data.formats.nifti import is_nifti, read_header, read_image, stem
+from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.device import autocast
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments.spaces import weights_folder
 from shapelab.files import atomic_write
-from shapelab.grid import Grid, from_grid, to_grid, to_unit_range
 from shapelab.models.native import NativeSegmenter, keep_largest
 
 DESCRIPTION = "model.json"
@@ -101,8 +101,8 @@ def load_segmenter(model: str | Path):
 def read_short_axis(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Intensities (X, Y, Z) float32 and spacing (3,) mm of a short-axis stack.
 
-    Raises DataError: what `shapelab.data.nifti` refuses (4-D among it), or a scan that is no short-axis stack: slices
-    not along the last axis, voxels or field of another size, or one single intensity.
+    Raises DataError: what `shapelab.data.formats.nifti` refuses (4-D among it), or a scan that is no short-axis stack:
+    slices not along the last axis, voxels or field of another size, or one single intensity.
     """
     header = read_header(path)
     spacing = np.array(header.spacing)

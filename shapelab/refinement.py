@@ -31,8 +31,8 @@ from shapelab.atlas.frame import Frame
 from shapelab.atlas.warp import warp_label
 from shapelab.clinical import volumes_and_masses
 from shapelab.data import open_cohort
+from shapelab.data.formats.nifti import check_same_grid, read_header, read_image, read_label, stem
 from shapelab.data.landmarks import landmarks_from_label, read_landmarks
-from shapelab.data.nifti import check_same_grid, read_header, read_image, read_label, stem
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme, present_values
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError

@@ -27,11 +27,11 @@ ORDER = [
     ("tensor_files",),
     ("data",),
     ("phantoms",),
-    ("grid",),
     ("clinical",),
     ("augment",),
     ("metrics",),
     ("training",),
+    ("spaces",),
     ("models",),
     ("atlas",),
     ("latent",),
@@ -45,6 +45,7 @@ ORDER = [
     ("notebooks_runner",),
     ("cli_files",),
     ("cli",),
+    ("commands",),
     ("__main__",),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}

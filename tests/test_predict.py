@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from shapelab import predict as p
+from shapelab.data.grid import RV_SIDE_MM
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
-from shapelab.grid import RV_SIDE_MM
 from shapelab.models.acnn import SubPixelConfig, SubPixelNet, save_network
 from shapelab.models.baselines import FCN2D
 from shapelab.models.native import NativeConfig, NativeNet, NativeSegmenter

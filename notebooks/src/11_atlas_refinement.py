@@ -45,10 +45,10 @@ from shapelab.atlas import (
     simulate_low_resolution,
     transform_points,
 )
+from shapelab.data.grid import to_unit_range
 from shapelab.data.landmarks import landmarks_from_label
 from shapelab.data.scheme import CARDIAC
 from shapelab.experiments import acnn, refinement, sslln_tables
-from shapelab.grid import to_unit_range
 from shapelab.metrics import dice, surface_curvature
 from shapelab.show import render, style
 from shapelab.show.meshes import heart_meshes

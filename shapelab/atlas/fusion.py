@@ -82,7 +82,7 @@ def fuse_labels(labels, images=None, image=None, patch: Sequence[int] = PATCH, w
         than half the window is eaten unless h is small (see the top of this module)
     images : the N atlases' images, warped likewise, float
     image : the target's image (D0, D1, D2). Intensities of all are taken as they are: scale them first
-        (`shapelab.grid.to_unit_range`), h = 10 is meant for [0, 1]. Without images, the majority decides
+        (`shapelab.data.grid.to_unit_range`), h = 10 is meant for [0, 1]. Without images, the majority decides
     patch, window : size in voxels, odd numbers
     h : bandwidth of the weights exp(-distance^2 / h)
     threads : of the compiled path

@@ -32,10 +32,10 @@ from shapelab.atlas.frame import Frame, as_frame
 from shapelab.atlas.fusion import BANDWIDTH, PATCH, WINDOW, fuse_labels, majority_vote
 from shapelab.atlas.selection import select_atlases
 from shapelab.atlas.warp import warp_label
+from shapelab.data.grid import to_unit_range
 from shapelab.data.landmarks import landmarks_from_label
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError, UsageError
-from shapelab.grid import to_unit_range
 from shapelab.metrics import dice
 
 SELECTION_MARGIN_MM = 10.0      # round the target's labels; far background would make all atlases look alike

@@ -84,8 +84,8 @@ def apply_affine(labels: Tensor, matrices: Tensor, spacing: Sequence[float]) -> 
     """Move label maps (N, X, Y, Z) uint8 by affine maps (N, 4, 4) in mm about the centre of the grid, input -> output.
 
     Each output voxel takes the label that has most weight among its eight neighbours in the input, weighted linearly:
-    linear interpolation of the one-hot map and argmax, as `shapelab.grid.to_grid` does it, without making a one-hot
-    map. A tie goes to the smaller label.
+    linear interpolation of the one-hot map and argmax, as `shapelab.data.grid.to_grid` does it, without making a
+    one-hot map. A tie goes to the smaller label.
 
     Raises UsageError for a wrong shape or type.
     """
@@ -117,7 +117,8 @@ def affine_pair(images: Tensor, labels: Tensor, matrices: Tensor, spacing: Seque
 
     Outside the grid the image is 0, as the label is background, and within one voxel of the border both fade alike. To
     repeat the image's edge would draw a heart that reaches the border on beyond it, where the label says background;
-    0 is also what `shapelab.grid.to_grid` puts where nothing was scanned, so the network meets it in real data as well.
+    0 is also what `shapelab.data.grid.to_grid` puts where nothing was scanned, so the network meets it in real data as
+    well.
 
     Raises UsageError for a wrong shape or type.
     """

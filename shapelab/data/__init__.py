@@ -12,8 +12,8 @@ if TYPE_CHECKING:  # for editors and type checkers only
     from shapelab.data.cards import Card as Card
     from shapelab.data.cards import catalogue as catalogue
     from shapelab.data.cards import open_cohort as open_cohort
+    from shapelab.data.checking import check_folder as check_folder
     from shapelab.data.cohort import Cohort as Cohort
-    from shapelab.data.doctor import check_folder as check_folder
     from shapelab.data.download import fetch as fetch
     from shapelab.data.landmarks import landmarks_from_label as landmarks_from_label
     from shapelab.data.landmarks import read_landmarks as read_landmarks
@@ -34,7 +34,7 @@ _NAMES = {
     "catalogue": "shapelab.data.cards",
     "open_cohort": "shapelab.data.cards",
     "Cohort": "shapelab.data.cohort",
-    "check_folder": "shapelab.data.doctor",
+    "check_folder": "shapelab.data.checking",
     "fetch": "shapelab.data.download",
     "landmarks_from_label": "shapelab.data.landmarks",
     "read_landmarks": "shapelab.data.landmarks",

@@ -195,7 +195,7 @@ def _reader(card: Card) -> tuple[ModuleType, Callable[..., Scan]]:
         raise UsageError(f"data set: found {card.name!r}, which is made and not read; open it with "
                          f"open_cohort({card.name!r})")
     module_name, function = card.reader.split(".")
-    module = importlib.import_module(f"shapelab.data.{module_name}")
+    module = importlib.import_module(f"shapelab.data.readers.{module_name}")
     return module, getattr(module, function)
 
 

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from shapelab.data import metaimage, nifti
 from shapelab.data.cohort import Cohort
-from shapelab.data.nifti import check_same_grid
+from shapelab.data.formats import metaimage, nifti
+from shapelab.data.formats.nifti import check_same_grid
 from shapelab.data.scheme import LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from shapelab import __version__
 from shapelab.augment import Corruption, corrupt
 from shapelab.data.cohort import Cohort
+from shapelab.data.grid import Grid, to_grid
 from shapelab.device import best_device, describe
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments.acnn_segmentation import (
@@ -40,7 +41,6 @@ from shapelab.experiments.acnn_segmentation import (
 )
 from shapelab.experiments.spaces import cardiac_cohort, unit_image
 from shapelab.files import atomic_write, write_csv
-from shapelab.grid import Grid, to_grid
 from shapelab.metrics import dice_table
 from shapelab.models.acnn import ACNNLoss, InputSettings, SubPixelConfig, load_network, lr_stacks, predict_labels
 from shapelab.phantoms.pairs import HeartPairs

@@ -133,7 +133,8 @@ def run(
 
     Parameters
     ----------
-    data : "phantom", or "digital_heart": pairs as `shapelab.data.digital_heart` reads them, tested on acquired stacks
+    data : "phantom", or "digital_heart": pairs as `shapelab.data.readers.digital_heart` reads them, tested on acquired
+    stacks
     root : folder of the pairs
     profile : "quick", "full" or "paper"; None: what fits this machine
     seeds : of weights and training; every method is trained once a seed; None: 0 and 1

@@ -35,12 +35,12 @@ from torch import Tensor
 
 from shapelab import __version__
 from shapelab.augment import AffineRanges, random_affine_pair
+from shapelab.data.grid import Grid, GridTransform, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import LV_CAVITY
 from shapelab.device import best_device, describe
 from shapelab.errors import UsageError
 from shapelab.experiments.spaces import weights_folder
 from shapelab.files import atomic_write
-from shapelab.grid import Grid, GridTransform, from_grid, to_grid, to_unit_range
 from shapelab.metrics import bland_altman, compare, correlation, evaluate
 from shapelab.models.acnn import ACNNLoss, AEConfig, AESpace, SubPixelConfig, SubPixelNet, train_autoencoder
 from shapelab.models.acnn.trainer import load_network, predict_labels, save_network

@@ -1,4 +1,5 @@
-"""Real pairs of a thick stack and a 3D scan (`shapelab.data.digital_heart`) in the form of the phantom's pairs."""
+"""Real pairs of a thick stack and a 3D scan (`shapelab.data.readers.digital_heart`) in the form of the phantom's
+pairs."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ import numpy as np
 import torch
 
 from shapelab.data import open_cohort
-from shapelab.data.digital_heart import read_stack
+from shapelab.data.grid import Grid, to_grid, to_unit_range
+from shapelab.data.readers.digital_heart import read_stack
 from shapelab.errors import UsageError
-from shapelab.grid import Grid, to_grid, to_unit_range
 from shapelab.phantoms.pairs import HeartPairs
 
 
@@ -24,7 +25,7 @@ def digital_heart_pairs(
     root : folder with one folder a subject
     grid : the HR grid; each heart is turned and centred by its HR labels (`to_grid(align="rigid")`), as the phantom's
     factor : K, HR slices per LR slice
-    options : names of the files and mapping of the integers, see `shapelab.data.digital_heart.scan`
+    options : names of the files and mapping of the integers, see `shapelab.data.readers.digital_heart.scan`
 
     Returns
     -------

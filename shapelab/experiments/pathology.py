@@ -34,6 +34,7 @@ import pandas as pd
 from shapelab import __version__
 from shapelab.clinical import cardiac_indices
 from shapelab.data.cohort import Cohort
+from shapelab.data.grid import stack_labels
 from shapelab.data.scheme import CARDIAC
 from shapelab.device import describe
 from shapelab.errors import UsageError
@@ -47,7 +48,6 @@ from shapelab.experiments.spaces import (
     phantom_tl,
 )
 from shapelab.files import atomic_write
-from shapelab.grid import stack_labels
 from shapelab.latent.classification import ClassificationResult, classification_report
 from shapelab.latent.codes import code_array, code_columns, codes_table
 from shapelab.latent.features import FixedFeatures, SpaceFeatures

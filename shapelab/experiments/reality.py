@@ -26,12 +26,12 @@ from torch import Tensor
 
 from shapelab import __version__
 from shapelab.data.cohort import Cohort
+from shapelab.data.grid import RV_SIDE_MM, Grid, to_grid, to_unit_range
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.device import describe
 from shapelab.errors import UsageError
 from shapelab.experiments.spaces import cardiac_cohort, phantom_autoencoder, shipped_or_trained
 from shapelab.files import atomic_write, write_csv
-from shapelab.grid import RV_SIDE_MM, Grid, to_grid, to_unit_range
 from shapelab.metrics import evaluate
 from shapelab.models.acnn import ACNNLoss
 from shapelab.models.native import NativeConfig, NativeSegmenter, SliceData, train_native
@@ -138,8 +138,8 @@ class StackPrior:
     """The prior term of ACNN's equation 1 for a stack of native slices.
 
     The autoencoder knows hearts on its own grid, turned so that the RV is to the left. While training, the labels are
-    known, so they say how to lay the stack there (as `shapelab.grid.to_grid(align="rigid")` does); labels and softmax
-    are laid alike, linearly, so that the gradient comes back to the native logits.
+    known, so they say how to lay the stack there (as `shapelab.data.grid.to_grid(align="rigid")` does); labels and
+    softmax are laid alike, linearly, so that the gradient comes back to the native logits.
 
     weight : lambda, by default that of Table I here (`shapelab.experiments.acnn_segmentation`)
     """

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from shapelab.data.cohort import Cohort
+from shapelab.data.grid import Grid, stack_labels, to_grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
-from shapelab.grid import Grid, stack_labels, to_grid
 from shapelab.latent.codes import codes_table
 from shapelab.latent.pca import PCASpace
 from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
@@ -34,7 +34,7 @@ TRAINING = {"quick": (1000, 25), "full": (2000, 100), "paper": (2000, 100)}
 TL_PATIENTS = {"quick": 300, "full": 1000, "paper": 1000}
 #: Share of the T-L network's training images with other surroundings and contrast than the phantom gives them.
 RANDOMISED = 0.5
-ALIGN = "rigid"  # every space here: hearts turned so that the RV lies to the left (`shapelab.grid.to_grid`)
+ALIGN = "rigid"  # every space here: hearts turned so that the RV lies to the left (`shapelab.data.grid.to_grid`)
 
 
 def weights_folder() -> Path:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shapelab.data.cohort import Cohort
+from shapelab.data.grid import stack_labels
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError
 from shapelab.experiments.spaces import ALIGN, TRAINING, TRAINING_SEED, phantom_shapes
-from shapelab.grid import stack_labels
 from shapelab.profiles import current_profile
 
 CHECKPOINTS = "training"          # in the output folder, while a training is under way

@@ -33,7 +33,7 @@ def encode_cohort(space: ShapeSpace, cohort: Cohort, align: str = "rigid", centr
     ----------
     space : fitted
     cohort : of the space's label scheme
-    align, centre : as in `shapelab.grid.to_grid`; use what the space was fitted with
+    align, centre : as in `shapelab.data.grid.to_grid`; use what the space was fitted with
     progress : show a bar
 
     Returns
@@ -45,7 +45,7 @@ def encode_cohort(space: ShapeSpace, cohort: Cohort, align: str = "rigid", centr
     ------
     UsageError : a cohort of another scheme than the space's
     """
-    from shapelab.grid import stack_labels
+    from shapelab.data.grid import stack_labels
 
     if cohort.scheme != space.scheme:
         raise UsageError(f"encode_cohort: found cohort {cohort.name!r} of scheme {cohort.scheme.name!r}; "

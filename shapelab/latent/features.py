@@ -120,7 +120,7 @@ class SpaceFeatures:
 
     Parameters
     ----------
-    labels : (N, X, Y, Z) integers, on one grid, as `shapelab.grid.stack_labels` gives them
+    labels : (N, X, Y, Z) integers, on one grid, as `shapelab.data.grid.stack_labels` gives them
     table : facts of the N label maps, columns `patient` and `phase`, index = subject id
     make_space : function (labels (n, X, Y, Z), seed) -> fitted `ShapeSpace`. The seed is a function of the training
         patients and of `seed`, so it may also name a folder for checkpoints.

@@ -26,7 +26,7 @@ from shapelab.latent.distances import distance_probabilities, signed_distances
 from shapelab.latent.space import batches, check_codes, check_labels, check_shape, code_names
 
 if TYPE_CHECKING:                       # loading it loads torch
-    from shapelab.grid import Grid
+    from shapelab.data.grid import Grid
 
 REPRESENTATIONS = ("labels", "sdf")
 TENSORS = ("components_", "mean_", "singular_values_", "explained_variance_", "explained_variance_ratio_")
@@ -222,7 +222,7 @@ class PCASpace(TransformerMixin, BaseEstimator):
     @classmethod
     def load(cls, folder: str | Path) -> PCASpace:
         """Read what `save` wrote. DataError naming the file that is missing, broken or of another kind."""
-        from shapelab.grid import Grid
+        from shapelab.data.grid import Grid
 
         described, tensors = Path(folder) / "space.json", Path(folder) / "space.safetensors"
         text = _read_description(described)

@@ -11,7 +11,7 @@ from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError, UsageError
 
 if TYPE_CHECKING:                       # loading it loads torch, which a table of codes does not need
-    from shapelab.grid import Grid
+    from shapelab.data.grid import Grid
 
 BATCH = 32       # label maps in memory at once, as float, when a cohort is encoded or a path decoded
 
@@ -81,7 +81,7 @@ def check_shape(labels: np.ndarray, grid: Grid) -> None:
     if labels.ndim != 4 or labels.shape[1:] != tuple(grid.shape):
         raise DataError("labels", f"an array of shape {labels.shape}",
                         f"(N, X, Y, Z) with (X, Y, Z) = {tuple(grid.shape)}, the space's grid",
-                        "Bring the label maps to the grid with shapelab.grid.stack_labels.")
+                        "Bring the label maps to the grid with shapelab.data.grid.stack_labels.")
     if len(labels) == 0:
         raise DataError("labels", "no label map", "at least one")
 

@@ -23,12 +23,12 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor, nn
 
+from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
 from shapelab.data.subject import Subject
 from shapelab.device import autocast, best_device
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
-from shapelab.grid import Grid, from_grid, to_grid, to_unit_range
 from shapelab.phantoms.randomise import Randomisation, randomise
 from shapelab.profiles import current_profile
 from shapelab.tensor_files import checksum, read_tensors, write_tensors

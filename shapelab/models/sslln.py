@@ -46,10 +46,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shapelab.augment import AffineRanges, affine_pair, random_matrices
+from shapelab.data.grid import Grid
 from shapelab.data.scheme import BIVENTRICULAR, LabelScheme
 from shapelab.device import autocast, best_device
 from shapelab.errors import DataError, UsageError
-from shapelab.grid import Grid
 from shapelab.models.acnn.trainer import KINDS
 from shapelab.phantoms import LANDMARKS
 from shapelab.profiles import current_profile

@@ -2,9 +2,9 @@
 
 As the UK Digital Heart pairs of the ACNN paper: each heart has an HR image and HR labels, free of breath-hold steps,
 and the displacement of each slice that its low-resolution (LR) stack shows. Image and labels come from the same
-surfaces, drawn straight on the grid; nothing is resampled. Hearts lie as `shapelab.grid.to_grid(align="rigid")` lays
-them: RV towards -x, the LV's centroid 18 mm to +x of the middle (the paper crops "based on the automatically detected
-six anatomical landmark locations").
+surfaces, drawn straight on the grid; nothing is resampled. Hearts lie as `shapelab.data.grid.to_grid(align="rigid")`
+lays them: RV towards -x, the LV's centroid 18 mm to +x of the middle (the paper crops "based on the automatically
+detected six anatomical landmark locations").
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from shapelab.phantoms.heart import HeartSurfaces, check_grid, label_batch
 from shapelab.phantoms.imaging import mr_image
 from shapelab.phantoms.population import GROUPS
 
-RV_SIDE_MM = 18.0           # as shapelab.grid (a room below this one)
+RV_SIDE_MM = 18.0           # as shapelab.data.grid (a room below this one)
 SHIFT_MM, TURN_DEG = 2.0, 1.5       # sd of a slice's breath-hold: ACDC's slice centres leave a smooth line by 1 to 2 mm
 
 

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from shapelab.data import acdc
+from shapelab.data.readers import acdc
 from shapelab.data.reading import SkippedSubject, all_problems, check_case, open_case, to_cohort
 from shapelab.errors import DataError, UsageError
 

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from shapelab.data.cohort import Cohort
+from shapelab.data.grid import to_grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments import acnn_robustness as robust
 from shapelab.experiments import acnn_segmentation as table1
-from shapelab.grid import to_grid
 from shapelab.models.acnn import AEConfig, AESpace, Autoencoder, SubPixelConfig
 from shapelab.phantoms.pairs import HeartPairs
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from shapelab.data.cohort import Cohort
+from shapelab.data.grid import Grid, to_grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject
 from shapelab.errors import UsageError
 from shapelab.experiments import reality
-from shapelab.grid import Grid, to_grid
 from shapelab.models.native import NativeConfig, NativeNet, NativeSegmenter
 
 SMALL = NativeConfig(spacing=2.0, size=32, first=64, second=48, widths=(8, 8), slices=20, hearts=1)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments import spaces
-from shapelab.grid import Grid
 from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
 from shapelab.models.acnn.predictor import PredictorConfig
 from shapelab.models.acnn.tl import TLSpace

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from shapelab.data.grid import Grid
 from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.errors import UsageError
 from shapelab.experiments import sslln_data as data
-from shapelab.grid import Grid
 from shapelab.phantoms import LANDMARKS, heart_cohort
 
 GRID = Grid((48, 48, 32), (4.0, 4.0, 4.0))

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from shapelab.data.cohort import Cohort
+from shapelab.data.grid import Grid, stack_labels
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
-from shapelab.grid import Grid, stack_labels
 from shapelab.latent import PCASpace, code_columns, encode_cohort, pair_phases, read_codes, write_codes
 from shapelab.latent.codes import code_array, codes_table, dimension_of, patient_rows
 

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError
-from shapelab.grid import Grid
 from shapelab.latent import PCASpace, code_statistics, decoder_sensitivity
 from shapelab.latent.histograms import _corrected, count_modes, critical_bandwidth, unimodality_p
 

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError
-from shapelab.grid import Grid
 from shapelab.latent import PCASpace, blend, interpolate, path_table, traverse
 from shapelab.latent.paths import count_components, count_holes
 

@@ -6,9 +6,9 @@ from scipy.ndimage import distance_transform_edt
 from sklearn.decomposition import PCA
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.errors import DataError, UsageError
-from shapelab.grid import Grid
 from shapelab.latent import PCASpace, ShapeSpace, code_size
 from shapelab.latent.pca import principal_axes
 

@@ -8,9 +8,9 @@ from skimage.measure import euler_number
 from skimage.measure import label as components
 
 from shapelab.data import open_cohort
+from shapelab.data.grid import Grid
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS, LabelScheme, Structure
 from shapelab.errors import DataError, UsageError
-from shapelab.grid import Grid
 from shapelab.metrics import plausibility, plausibility_table
 from shapelab.metrics.plausible import _holes, _pieces, _pieces_in_slices
 from shapelab.phantoms.cohort import heart_cohort, training_hearts

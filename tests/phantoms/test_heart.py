@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from shapelab.data.grid import Grid
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS
 from shapelab.errors import UsageError
-from shapelab.grid import Grid
 from shapelab.phantoms.anatomy import build_heart, volume
 from shapelab.phantoms.heart import ANGLES, N_ANGLES, N_LEVELS, NODES, HeartSurfaces, label_batch, slice_curves
 from shapelab.phantoms.population import draw_factors

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shapelab.data.grid import Grid, to_grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
-from shapelab.grid import Grid, to_grid
 from shapelab.phantoms.cohort import heart_cohort
 from shapelab.phantoms.pairs import HeartPairs, breath_holds, heart_pairs
 

@@ -45,11 +45,11 @@ from torch import Tensor, nn
 
 from shapelab import __version__
 from shapelab.augment import AffineRanges, random_affine, swap_labels
+from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
 from shapelab.device import autocast, best_device, describe
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
-from shapelab.grid import Grid
 from shapelab.models.axes import shape_axes
 from shapelab.profiles import current_profile
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
@@ -192,7 +192,7 @@ def train_autoencoder(
 
     Parameters
     ----------
-    labels : (N, X, Y, Z) integers of `scheme` on the config's grid (`shapelab.grid.stack_labels` makes them)
+    labels : (N, X, Y, Z) integers of `scheme` on the config's grid (`shapelab.data.grid.stack_labels` makes them)
     config : numbers; None takes the current profile's
     seed : of weights, order, augmentation
     checkpoint, resume : see `shapelab.training.fit`
@@ -371,7 +371,7 @@ class AESpace:
         if labels.ndim != 4 or labels.shape[1:] != self.config.shape:
             raise DataError("labels", f"an array of shape {labels.shape}",
                             f"(N, X, Y, Z) with (X, Y, Z) = {self.config.shape}, the space's grid",
-                            "Bring the label maps to the grid with shapelab.grid.stack_labels.")
+                            "Bring the label maps to the grid with shapelab.data.grid.stack_labels.")
         if len(labels) == 0:
             raise DataError("labels", "no label map", "at least one")
         return np.ascontiguousarray(self.scheme.channels(labels))

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from shapelab.augment import AffineRanges, acquire, random_affine_pair
+from shapelab.data.grid import Grid
 from shapelab.device import autocast, without_autocast
 from shapelab.errors import UsageError
-from shapelab.grid import Grid
 from shapelab.models.acnn.autoencoder import conv
 from shapelab.profiles import current_profile
 

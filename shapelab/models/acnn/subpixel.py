@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shapelab.data.grid import Grid
 from shapelab.errors import UsageError
-from shapelab.grid import Grid
 from shapelab.profiles import current_profile
 
 IN_PLANE = 8                            # product of the in-plane strides

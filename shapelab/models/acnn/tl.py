@@ -57,11 +57,11 @@ from torch import Tensor, nn
 
 from shapelab import __version__
 from shapelab.augment import swap_labels
+from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
 from shapelab.device import autocast, best_device, describe, without_autocast
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
-from shapelab.grid import Grid
 from shapelab.models.acnn.autoencoder import AEConfig, AESpace, Autoencoder, measure_statistics, train_autoencoder
 from shapelab.models.acnn.predictor import (
     Predictor,
@@ -364,7 +364,7 @@ class TLSpace:
         if images.ndim != 4 or images.shape[1:] != self.config.shape or len(images) == 0:
             raise DataError("images", f"an array of shape {images.shape}",
                             f"(N, X, Y, Z) with (X, Y, Z) = {self.config.shape}, the space's grid",
-                            "Bring the images to the grid with shapelab.grid.to_grid.")
+                            "Bring the images to the grid with shapelab.data.grid.to_grid.")
         if images.dtype.kind != "f" or not np.isfinite(images).all():
             raise DataError("images", f"numbers of type {images.dtype}, finite: {bool(np.isfinite(images).all())}",
                             "finite floats")

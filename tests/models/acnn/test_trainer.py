@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from shapelab.augment import AffineRanges, MotionRanges, acquire, shift_slices
+from shapelab.data.grid import Grid
 from shapelab.errors import DataError, UsageError
-from shapelab.grid import Grid
 from shapelab.models.acnn import (
     ACNNLoss,
     InputSettings,

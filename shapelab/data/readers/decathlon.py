@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from pathlib import Path, PurePosixPath
 
-from shapelab.data.nifti import is_nifti, stem
+from shapelab.data.formats.nifti import is_nifti, stem
 from shapelab.data.reading import OKABE_ITO, Case, Problem, Scan
 from shapelab.data.scheme import HIPPOCAMPUS, LabelScheme, Structure
 from shapelab.errors import DataError, UsageError

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from shapelab.data import check_folder, decathlon, open_cohort
+from shapelab.data import check_folder, open_cohort
+from shapelab.data.readers import decathlon
 from shapelab.data.scheme import HIPPOCAMPUS
 from shapelab.errors import DataError
 

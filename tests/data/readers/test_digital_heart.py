@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from shapelab.data import check_folder, open_cohort
-from shapelab.data.digital_heart import check_pair, read_stack
+from shapelab.data.grid import Grid
+from shapelab.data.readers.digital_heart import check_pair, read_stack
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments.digital_heart import digital_heart_pairs
-from shapelab.grid import Grid
 from shapelab.phantoms import heart_cohort
 
 FACTOR = 5
@@ -81,7 +81,7 @@ def test_other_names(tmp_path, write_nifti):
 
 
 def scan_all(root, names):
-    from shapelab.data.digital_heart import scan
+    from shapelab.data.readers.digital_heart import scan
 
     return scan(root, **names).cases
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shapelab.data import check_folder, open_cohort
-from shapelab.data.doctor import detect
+from shapelab.data.checking import detect
 from shapelab.data.scheme import LV_CAVITY
 from shapelab.errors import DataError
 

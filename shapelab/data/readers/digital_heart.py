@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shapelab.data.nifti import find_nifti, read_header, read_image
+from shapelab.data.formats.nifti import find_nifti, read_header, read_image
 from shapelab.data.reading import Case, Problem, Scan
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject

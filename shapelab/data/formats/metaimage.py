@@ -1,9 +1,9 @@
 """Reader of MetaImage (ITK's ``.mhd`` with its ``.raw`` or ``.zraw``, and ``.mha``), safe for files of strangers.
 
-The counterpart of `shapelab.data.nifti`: `read_header`, `read_image` and `read_label` with the same checks and the same
-kind of error. What a file must be: an image of three axes, one channel of numbers, binary voxels (zlib-compressed
-or not) in the same file (LOCAL) or in one file of the same folder, exactly as many as the header says. A list or a
-pattern of files, a path that leaves the folder, text voxels and colour are refused by name.
+The counterpart of `shapelab.data.formats.nifti`: `read_header`, `read_image` and `read_label` with the same checks and
+the same kind of error. What a file must be: an image of three axes, one channel of numbers, binary voxels
+(zlib-compressed or not) in the same file (LOCAL) or in one file of the same folder, exactly as many as the header says.
+A list or a pattern of files, a path that leaves the folder, text voxels and colour are refused by name.
 
 Orientation. ITK counts millimetres towards the patient's left, posterior and superior (LPS); the affine here is
 nibabel's, towards right, anterior and superior (RAS): its first two rows change sign. So a MetaImage reads as the NIfTI
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shapelab.data.nifti import checked_image, checked_label
+from shapelab.data.formats.nifti import checked_image, checked_label
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError
 
@@ -98,7 +98,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def read_label(path: str | Path, scheme: LabelScheme | None = None,
                mapping: Mapping[int, int] | None = None) -> np.ndarray:
-    """Label map (X, Y, Z); arguments and errors as `shapelab.data.nifti.read_label`."""
+    """Label map (X, Y, Z); arguments and errors as `shapelab.data.formats.nifti.read_label`."""
     header = read_header(path)
     return checked_label(header.file, _voxels(header), scheme, mapping)
 

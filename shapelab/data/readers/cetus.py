@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from shapelab.data.metaimage import SUFFIXES
+from shapelab.data.formats.metaimage import SUFFIXES
 from shapelab.data.reading import Case, Problem, Scan
 from shapelab.data.scheme import LV_CAVITY
 from shapelab.errors import DataError

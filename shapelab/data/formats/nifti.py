@@ -110,7 +110,8 @@ def read_label(path: str | Path, scheme: LabelScheme | None = None,
 
 
 def checked_image(file: Path, voxels: np.ndarray) -> np.ndarray:
-    """Voxels as float32; DataError naming the file if one is NaN or infinite. Shared with `shapelab.data.metaimage`."""
+    """Voxels as float32; DataError naming the file if one is NaN or infinite. Shared with
+    `shapelab.data.formats.metaimage`."""
     with np.errstate(all="ignore"):             # what overflows becomes infinite and is reported below
         image = np.ascontiguousarray(voxels, dtype=np.float32)
     _check_finite(file, image)
@@ -119,7 +120,7 @@ def checked_image(file: Path, voxels: np.ndarray) -> np.ndarray:
 
 def checked_label(file: Path, voxels: np.ndarray, scheme: LabelScheme | None = None,
                   mapping: Mapping[int, int] | None = None) -> np.ndarray:
-    """Voxels as a label map, checked as `read_label` says. Shared with `shapelab.data.metaimage`."""
+    """Voxels as a label map, checked as `read_label` says. Shared with `shapelab.data.formats.metaimage`."""
     if voxels.dtype.kind == "f":
         _check_whole(file, voxels)
     low, high = voxels.min(), voxels.max()

@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from shapelab.data import acdc, open_cohort
+from shapelab.data import open_cohort
+from shapelab.data.readers import acdc
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shapelab.data import check_folder
-from shapelab.data.doctor import COLUMNS, detect
+from shapelab.data.checking import COLUMNS, detect
 from shapelab.errors import DataError, UsageError
 
 

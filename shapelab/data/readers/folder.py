@@ -21,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from shapelab.data.nifti import is_nifti, read_label, stem
+from shapelab.data.formats.nifti import is_nifti, read_label, stem
 from shapelab.data.reading import OKABE_ITO, Case, Problem, Scan
 from shapelab.data.scheme import LabelScheme, Structure, present_values
 from shapelab.errors import DataError

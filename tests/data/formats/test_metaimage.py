@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shapelab.data import metaimage
-from shapelab.data.metaimage import TYPES, is_metaimage, read_header, read_image, read_label
+from shapelab.data.formats import metaimage
+from shapelab.data.formats.metaimage import TYPES, is_metaimage, read_header, read_image, read_label
 from shapelab.data.scheme import LV_CAVITY
 from shapelab.errors import DataError
 

@@ -19,7 +19,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from shapelab.data.nifti import find_nifti, is_nifti
+from shapelab.data.formats.nifti import find_nifti, is_nifti
 from shapelab.data.reading import Case, Problem, Scan
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError

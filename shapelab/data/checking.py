@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from shapelab.data import acdc, cetus, decathlon, digital_heart, folder
 from shapelab.data.cards import catalogue, get_card, locate, scan
+from shapelab.data.readers import acdc, cetus, decathlon, digital_heart, folder
 from shapelab.data.reading import Problem, all_problems
 from shapelab.errors import DataError
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shapelab.data.nifti import check_same_grid, find_nifti, is_nifti, read_header, read_image, read_label, stem
+from shapelab.data.formats.nifti import check_same_grid, find_nifti, is_nifti, read_header, read_image, read_label, stem
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError
 

@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shapelab.data.cohort import Cohort
+from shapelab.data.grid import RV_SIDE_MM, Grid, from_grid, stack_labels, to_grid, to_unit_range
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
-from shapelab.grid import RV_SIDE_MM, Grid, from_grid, stack_labels, to_grid, to_unit_range
 from shapelab.metrics import dice
 
 
