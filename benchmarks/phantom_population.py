@@ -17,10 +17,10 @@ from pathlib import Path
 import pandas as pd
 
 import shapelab
-from shapelab.clinical import cardiac_indices
 from shapelab.device import describe
 from shapelab.errors import DataError
 from shapelab.files import atomic_write
+from shapelab.metrics.clinical import cardiac_indices
 from shapelab.phantoms import heart_cohort, real_or_phantom, realism_report
 
 #: (group, index) -> mean, sd; ml and g at ED.

@@ -55,7 +55,6 @@ _ROOMS = frozenset(
     {
         "atlas",
         "augment",
-        "clinical",
         "course",
         "data",
         "device",
@@ -66,6 +65,7 @@ _ROOMS = frozenset(
         "phantoms",
         "profiles",
         "show",
+        "spaces",
         "training",
     }
 )

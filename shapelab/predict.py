@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from shapelab import __version__
-from shapelab.clinical import ejection_fraction, volumes_and_masses
 from shapelab.data.formats.nifti import is_nifti, read_header, read_image, stem
 from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import CARDIAC, LabelScheme
@@ -26,6 +25,7 @@ from shapelab.device import autocast
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments.spaces import weights_folder
 from shapelab.files import atomic_write
+from shapelab.metrics.clinical import ejection_fraction, volumes_and_masses
 from shapelab.models.native import NativeSegmenter, keep_largest
 
 DESCRIPTION = "model.json"
@@ -92,7 +92,7 @@ def load_segmenter(model: str | Path):
         raise DataError(file, f"a damaged description ({type(error).__name__}: {error})", "JSON with kind") from error
     if kind == NativeSegmenter.KIND:
         return NativeSegmenter.load(folder)
-    from shapelab.models import baselines, sr_baselines  # noqa: F401 - they make their kinds known
+    from shapelab.models.acnn import sr_baselines  # noqa: F401 - they make their kinds known
     from shapelab.models.acnn.trainer import load_network
 
     return GridSegmenter(load_network(folder), NativeSegmenter.load(weights_folder() / FINDER))

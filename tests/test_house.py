@@ -27,7 +27,6 @@ ORDER = [
     ("tensor_files",),
     ("data",),
     ("phantoms",),
-    ("clinical",),
     ("augment",),
     ("metrics",),
     ("training",),

@@ -13,7 +13,7 @@ from shapelab.data.grid import RV_SIDE_MM
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
 from shapelab.models.acnn import SubPixelConfig, SubPixelNet, save_network
-from shapelab.models.baselines import FCN2D
+from shapelab.models.acnn.baselines import FCN2D
 from shapelab.models.native import NativeConfig, NativeNet, NativeSegmenter
 
 SMALL = NativeConfig(spacing=2.0, size=32, first=64, second=48, widths=(8, 8))

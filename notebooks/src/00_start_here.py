@@ -178,8 +178,8 @@ print("one row of facts for each:", len(table) == len(labels))
 # It is fitted on some patients and tried on others it has never seen. (Notebook 02 takes it apart.)
 
 # %% tags=["nbval-check-output"]
-from shapelab.latent import PCASpace
 from shapelab.metrics import dice_table
+from shapelab.spaces import PCASpace
 
 is_test = table["patient"].isin(hearts.patients[-6:]).to_numpy()
 space = PCASpace(n_codes=16, grid=grid, scheme=hearts.scheme).fit(labels[~is_test])

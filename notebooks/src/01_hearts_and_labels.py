@@ -133,7 +133,7 @@ slices.compare_slices(
 # A voxel is a little box of $\Delta x\,\Delta y\,\Delta z$ mm³; 1000 mm³ are 1 ml. So a volume is a count:
 
 # %% tags=["nbval-check-output"]
-from shapelab.clinical import ejection_fraction, mass, structure_volumes
+from shapelab.metrics.clinical import ejection_fraction, mass, structure_volumes
 
 voxel_ml = np.prod(ed.spacing) / 1000
 lv_ed = (ed.label == 3).sum() * voxel_ml
@@ -163,7 +163,7 @@ print(f"LV cavity at ED {lv_ed:.0f} ml, at ES {lv_es:.0f} ml -> ejection fractio
 # breath, contours by a human hand):
 
 # %%
-from shapelab.clinical import cardiac_indices
+from shapelab.metrics.clinical import cardiac_indices
 
 cohorts = {name: shapelab.open_cohort("phantom", n=20, seed=SEED, resolution=name) for name in ("HR", "LR")}
 truth = cohorts["HR"].table.drop_duplicates("patient").set_index("patient")["LVV_ED"]

@@ -110,7 +110,7 @@ print(
 # rows of $V^\top$ are the directions; $S^2/(N-1)$ is the variance along each. On forty hearts, to be quick:
 
 # %% tags=["nbval-check-output"]
-from shapelab.latent import PCASpace
+from shapelab.spaces import PCASpace
 
 train, test = hearts.split(test=0.25, seed=SEED)
 is_test = table["patient"].isin(test.patients).to_numpy()
@@ -143,7 +143,7 @@ print("and the same codes, up to sign:", bool(np.allclose(np.abs(z), np.abs(smal
 # `encode`, `decode`, `mean` and `sigma`. All tools of the course take it.
 
 # %%
-from shapelab.latent.distances import signed_distance
+from shapelab.spaces.distances import signed_distance
 
 
 class NestedSpace:
@@ -196,7 +196,7 @@ render.mesh_grid(
 )
 
 # %% tags=["nbval-check-output"]
-from shapelab.clinical import structure_volumes
+from shapelab.metrics.clinical import structure_volumes
 
 volumes = pd.DataFrame([structure_volumes(m, grid.spacing, hearts.scheme) for m in learn])
 of_mean = {n: structure_volumes(s.decode(s.mean)[0].argmax(0), grid.spacing, hearts.scheme) for n, s in spaces.items()}

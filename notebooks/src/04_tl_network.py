@@ -520,9 +520,9 @@ print("from labels it is better:", bool(means["labels -> code -> labels"] > mean
 # is further down.
 
 # %%
-from shapelab.clinical import cardiac_indices
 from shapelab.latent.classification import classification_report
 from shapelab.latent.codes import codes_table
+from shapelab.metrics.clinical import cardiac_indices
 
 facts = facts[["patient", "phase", "group"]]
 three = ("NOR", "DCM", "HCM")

@@ -99,7 +99,7 @@ pd.DataFrame(rows).set_index("part")
 # %% [markdown]
 # A comparison is fair if the networks are of one size. Table I gives the number of parameters of each; how many
 # channels that means is not told. `matched_widths` keeps each architecture's own proportions and scales them until
-# the numbers agree, in the paper's size and in ours (`shapelab/models/baselines.py` says what each network is):
+# the numbers agree, in the paper's size and in ours (`shapelab/models/acnn/baselines.py` says what each network is):
 #
 # - **2D-FCN**: slice by slice (Tran 2016); a label holds for the whole thickness of its slice;
 # - **3D-UNet** (Çiçek 2016): on the stack interpolated linearly to the fine grid;
@@ -109,7 +109,7 @@ pd.DataFrame(rows).set_index("part")
 # - **ACNN-Seg**: 3D-Seg, trained with equation 1. Not one parameter more, and nothing changes when it is used.
 
 # %% tags=["nbval-check-output"]
-from shapelab.models.baselines import PAPER_PARAMETERS, build, count_parameters
+from shapelab.models.acnn.baselines import PAPER_PARAMETERS, build, count_parameters
 
 counted = {m: count_parameters(build(m, paper)) for m in PAPER_PARAMETERS}
 sizes = pd.DataFrame({"Table I": PAPER_PARAMETERS, "ours, paper profile": counted})

@@ -38,11 +38,11 @@ from scipy.stats import spearmanr
 from sklearn.neighbors import NearestNeighbors
 
 from shapelab import course, stack_labels
-from shapelab.clinical import cardiac_indices
 from shapelab.experiments.spaces import ALIGN, fit_pca, learned_space
 from shapelab.latent import embed, embedding_quality
 from shapelab.latent.codes import code_array, codes_table
 from shapelab.metrics import dice
+from shapelab.metrics.clinical import cardiac_indices
 from shapelab.show import charts, render, style
 from shapelab.show.meshes import heart_meshes
 

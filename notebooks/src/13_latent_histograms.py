@@ -34,13 +34,14 @@ from scipy import stats
 
 from shapelab import course, stack_labels
 from shapelab.experiments.spaces import ALIGN, fit_pca, learned_space
-from shapelab.latent import PCASpace, code_statistics, decoder_sensitivity
+from shapelab.latent import code_statistics, decoder_sensitivity
 from shapelab.latent.codes import code_array, code_columns, codes_table
 from shapelab.latent.histograms import unimodality_p
 from shapelab.latent.paths import path_table
 from shapelab.metrics import dice_table
 from shapelab.show import charts, render, style
 from shapelab.show.meshes import heart_meshes
+from shapelab.spaces import PCASpace
 
 run = course.start("13", data=DATA, seed=0)
 

@@ -38,7 +38,6 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import shapelab.experiments
 from shapelab import course, stack_labels
-from shapelab.clinical import cardiac_indices
 from shapelab.experiments.pathology import PAPER, THREE, reconstruction_dice
 from shapelab.experiments.spaces import ALIGN, fit_pca, learned_space
 from shapelab.latent import (
@@ -53,6 +52,7 @@ from shapelab.latent import (
 from shapelab.latent.codes import code_array, codes_table
 from shapelab.latent.importance import dimension_importance
 from shapelab.latent.paths import path_table
+from shapelab.metrics.clinical import cardiac_indices
 from shapelab.show import charts, render, style
 from shapelab.show.meshes import heart_meshes
 

@@ -32,15 +32,15 @@ from IPython.display import display
 from matplotlib.patches import Patch
 
 from shapelab import course, stack_labels
-from shapelab.clinical import cardiac_indices, ejection_fraction
 from shapelab.experiments.spaces import ALIGN, fit_pca, learned_space
 from shapelab.latent import blend, interpolate, path_table, traverse
-from shapelab.latent.distances import distance_probabilities, signed_distance, signed_distances
 from shapelab.latent.paths import Path
 from shapelab.metrics import dice
+from shapelab.metrics.clinical import cardiac_indices, ejection_fraction
 from shapelab.show import charts, render, slices, style
 from shapelab.show.meshes import heart_meshes
 from shapelab.show.widgets import InterpolationWidget, TraversalWidget
+from shapelab.spaces.distances import distance_probabilities, signed_distance, signed_distances
 
 run = course.start("15", data=DATA, seed=0)
 

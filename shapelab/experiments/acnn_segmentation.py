@@ -6,7 +6,7 @@ labels; 900 to train on, 100 to validate, 200 to test; ED. Input: the LR stack. 
 Here: pairs of phantom hearts (`shapelab.phantoms.pairs`), or pairs of one's own (UK Digital Heart's layout). Training,
 validation and test hearts are drawn from different seeds, so no patient is in two of them. All methods see the same
 hearts in the same order, the same affine augmentation and the same number of steps; only network, loss and motion
-augmentation differ (`METHODS`), and capacities are Table I's (`shapelab.models.baselines`).
+augmentation differ (`METHODS`), and capacities are Table I's (`shapelab.models.acnn.baselines`).
 
 Where the paper is silent, or we chose otherwise
 ------------------------------------------------
@@ -67,8 +67,8 @@ from shapelab.models.acnn import (
     save_network,
     train_network,
 )
+from shapelab.models.acnn.baselines import CascadeLoss, build, count_parameters
 from shapelab.models.acnn.trainer import FILE
-from shapelab.models.baselines import CascadeLoss, build, count_parameters
 from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, HeartPairs, breath_holds, heart_pairs
 from shapelab.profiles import current_profile
 from shapelab.training import History
@@ -322,7 +322,7 @@ def _segment_with(network: nn.Module):
 def _predictor_and_decoder(config: SegmentationConfig):
     """The T-L network as a segmentation method: image -> codes -> label map."""
     from shapelab.experiments.spaces import phantom_tl, unit_image
-    from shapelab.models.baselines import upsample
+    from shapelab.models.acnn.baselines import upsample
 
     space = phantom_tl(_profile_of(config.network))
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from shapelab.errors import UsageError
 from shapelab.metrics import compare
-from shapelab.models.baselines import PAPER_PARAMETERS
+from shapelab.models.acnn.baselines import PAPER_PARAMETERS
 
 STRUCTURES = {"LV cavity": "endocardium", "LV myocardium": "myocardium", "RV cavity": "RV"}
 MEASURES = ("assd", "hd", "dice")  # mean distance (mm), Hausdorff distance (mm), Dice

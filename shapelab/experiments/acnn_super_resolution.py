@@ -14,7 +14,7 @@ What differs from the paper, or it does not say
 No opinion scores: there are no clinicians here. In their place: PSNR (which phantoms allow, their pairs being
     perfectly aligned), the error inside the heart, and the Dice of the label map that a T-L network reads from the
     result.
-All networks give the residual of linear interpolation (`shapelab.models.sr_baselines.Residual`), not intensities.
+All networks give the residual of linear interpolation (`shapelab.models.acnn.sr_baselines.Residual`), not intensities.
 The paper's number of parameters is met within 3 % by SR-CNN and 3D-UNet alike.
 SR-CNN learns from patches, as its own paper does: squares of `patch` voxels, whole stacks through plane.
 Two unseen hearts of one patient (ED, ES) count as two, in the test of the paper as well as here; p is Wilcoxon's, over
@@ -45,19 +45,18 @@ from shapelab.experiments.acnn_super_resolution_tables import METHODS, claims, l
 from shapelab.experiments.spaces import shipped_or_trained
 from shapelab.files import atomic_write
 from shapelab.metrics import ssim
-from shapelab.models import baselines
 from shapelab.models.acnn import (
     ACNNLoss,
     InputSettings,
     SubPixelConfig,
+    baselines,
     load_network,
     lr_stacks,
     predict_images,
     save_network,
     train_network,
 )
-from shapelab.models.acnn.trainer import FILE
-from shapelab.models.sr_baselines import (
+from shapelab.models.acnn.sr_baselines import (
     SRCNN,
     Interpolation,
     Patches,
@@ -66,6 +65,7 @@ from shapelab.models.sr_baselines import (
     SRCNNConfig,
     SubPixelSR,
 )
+from shapelab.models.acnn.trainer import FILE
 from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, HeartPairs, heart_pairs
 from shapelab.profiles import current_profile
 from shapelab.tensor_files import checksum, read_tensors, write_tensors

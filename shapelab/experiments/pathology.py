@@ -32,7 +32,6 @@ import numpy as np
 import pandas as pd
 
 from shapelab import __version__
-from shapelab.clinical import cardiac_indices
 from shapelab.data.cohort import Cohort
 from shapelab.data.grid import stack_labels
 from shapelab.data.scheme import CARDIAC
@@ -52,6 +51,7 @@ from shapelab.latent.classification import ClassificationResult, classification_
 from shapelab.latent.codes import code_array, code_columns, codes_table
 from shapelab.latent.features import FixedFeatures, SpaceFeatures
 from shapelab.metrics import dice_table
+from shapelab.metrics.clinical import cardiac_indices
 from shapelab.models.acnn import AESpace, train_autoencoder
 from shapelab.profiles import current_profile
 

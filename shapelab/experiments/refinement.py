@@ -31,7 +31,6 @@ import pandas as pd
 
 from shapelab import __version__
 from shapelab.atlas import Atlas, Frame, interpolate_slices, phantom_atlases, read_refinement, refine_cohort
-from shapelab.clinical import structure_volumes
 from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject
@@ -40,6 +39,7 @@ from shapelab.errors import UsageError
 from shapelab.experiments.spaces import cardiac_cohort
 from shapelab.files import atomic_write, write_csv
 from shapelab.metrics import dice, evaluate, surface_curvature
+from shapelab.metrics.clinical import structure_volumes
 from shapelab.profiles import current_profile
 from shapelab.show import render
 from shapelab.show.meshes import heart_meshes

@@ -20,10 +20,10 @@ from shapelab.data.grid import Grid, stack_labels, to_grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
 from shapelab.latent.codes import codes_table
-from shapelab.latent.pca import PCASpace
 from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
 from shapelab.models.acnn.tl import PredictorConfig, TLSpace, train_tl_network
 from shapelab.profiles import current_profile
+from shapelab.spaces.pca import PCASpace
 
 T = TypeVar("T")
 #: Phantom patients that the shipped spaces are learned from: a seed that no other experiment draws from.

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from shapelab.clinical import mass
 from shapelab.errors import UsageError
 from shapelab.metrics import compare
+from shapelab.metrics.clinical import mass
 
 STRUCTURES = {"LV cavity": "LVC", "LV myocardium": "LVW", "RV cavity": "RVC", "RV wall": "RVW"}
 #: Clinical measures: short name -> (structure, unit).

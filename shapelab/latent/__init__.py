@@ -9,9 +9,6 @@ from typing import Any
 
 #: Name -> module of this room it lives in.
 _NAMES = {
-    "ShapeSpace": "space",
-    "code_size": "space",
-    "PCASpace": "pca",
     "encode_cohort": "codes",
     "code_columns": "codes",
     "read_codes": "codes",

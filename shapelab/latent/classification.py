@@ -123,7 +123,7 @@ def classification_report(codes, target: str = "group", model="forest", phases=(
         out, so that a space fitted in a fold (`SpaceFeatures`, with_others) serves for any choice of groups
     controls : among "volumes" (clinical indices instead of codes; needs `indices`), "shuffled" (the first features with
         labels shuffled within the folds, anew in each repeat) and "random" (normal numbers instead of codes, as many)
-    indices : as `shapelab.clinical.cardiac_indices` returns them
+    indices : as `shapelab.metrics.clinical.cardiac_indices` returns them
     saw_test_shapes : for plain Codes tables: whether their space was fitted on shapes of these patients
     difference : for plain Codes tables: add ES - ED where both phases are used
     n_splits, n_repeats : of the cross-validation
@@ -247,7 +247,7 @@ def _controls(controls, first: FoldFeatures, indices, fold: Fold, seed: int):
     if "volumes" in controls:
         if indices is None:
             raise UsageError("classify: found the control 'volumes' without indices; expected "
-                             "indices=shapelab.clinical.cardiac_indices(cohort)")
+                             "indices=shapelab.metrics.clinical.cardiac_indices(cohort)")
         runs.append(("volumes + EF", IndexFeatures(indices), False))
     if "shuffled" in controls:
         runs.append(("shuffled labels", first, True))

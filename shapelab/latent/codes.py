@@ -15,7 +15,7 @@ import pandas as pd
 
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
-from shapelab.latent.space import ShapeSpace, code_names, encode_batches
+from shapelab.spaces.contract import ShapeSpace, code_names, encode_batches
 
 if TYPE_CHECKING:                       # loading it is for whoever has a cohort
     from shapelab.data.cohort import Cohort

@@ -17,9 +17,9 @@ import pandas as pd
 
 from shapelab.errors import DataError, UsageError
 from shapelab.latent.codes import check_table, code_columns, codes_table, patient_rows, read_codes, write_codes
-from shapelab.latent.space import ShapeSpace, encode_batches
+from shapelab.spaces.contract import ShapeSpace, encode_batches
 
-#: Columns of `shapelab.clinical.cardiac_indices` that are known from ED alone, and those that need ES.
+#: Columns of `shapelab.metrics.clinical.cardiac_indices` that are known from ED alone, and those that need ES.
 ED_INDICES = ("LVV_ED", "RVV_ED", "LVM", "RVM")
 ES_INDICES = ("LVV_ES", "RVV_ES", "LVEF", "RVEF")
 
@@ -84,7 +84,7 @@ class IndexFeatures:
 
     Parameters
     ----------
-    indices : as `shapelab.clinical.cardiac_indices` returns them, index = patient
+    indices : as `shapelab.metrics.clinical.cardiac_indices` returns them, index = patient
     """
 
     saw_test_shapes, fixed = False, True
@@ -94,7 +94,7 @@ class IndexFeatures:
         self._columns = {"ED": [c for c in ED_INDICES if c in indices], "ES": [c for c in ES_INDICES if c in indices]}
         if not self._columns["ED"]:
             raise UsageError(f"IndexFeatures: found columns {list(indices.columns[:6])}; expected those of "
-                             "shapelab.clinical.cardiac_indices")
+                             "shapelab.metrics.clinical.cardiac_indices")
         for column in [*self._columns["ED"], *self._columns["ES"]]:
             holes = ~np.isfinite(indices[column].to_numpy(dtype=float))
             if holes.any():

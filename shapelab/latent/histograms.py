@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from shapelab.errors import UsageError
 from shapelab.latent.codes import code_array, code_columns
-from shapelab.latent.space import ShapeSpace, code_size
+from shapelab.spaces.contract import ShapeSpace, code_size
 
 BINS = 512                  # of the grid on which densities are smoothed
 UNUSED_SPREAD = 0.05        # a dimension with less than this share of the median spread is taken as unused

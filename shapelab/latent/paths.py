@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import generate_binary_structure, label
 
-from shapelab.clinical import structure_volumes
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import UsageError
-from shapelab.latent.space import ShapeSpace, batches, check_codes, code_size
 from shapelab.metrics import dice
+from shapelab.metrics.clinical import structure_volumes
+from shapelab.spaces.contract import ShapeSpace, batches, check_codes, code_size
 
 # Voxels that share a face, edge or corner are one piece; so background that touches by a face only is one piece.
 TOUCHING = generate_binary_structure(3, 3)

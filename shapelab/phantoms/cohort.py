@@ -251,7 +251,7 @@ def tidy(label: np.ndarray, by_slice: bool) -> np.ndarray:
 
 def make_image(who: Patient, phase: str, stack: Stack) -> np.ndarray:
     """Image (X, Y, Z) float32 of one subject."""
-    from shapelab.phantoms.imaging import mr_image
+    from shapelab.phantoms.mr_imaging import mr_image
 
     f, hearts = _patient_surfaces(who)
     outline = outline_points(hearts["ED"].surfaces, np.deg2rad(f["angle"]))

@@ -23,7 +23,7 @@ from shapelab.files import read_cache, write_cache
 from shapelab.phantoms.acquisition import Stack, outline_points
 from shapelab.phantoms.cohort import PHASES, _check, _patient_surfaces, tidy
 from shapelab.phantoms.heart import HeartSurfaces, check_grid, label_batch
-from shapelab.phantoms.imaging import mr_image
+from shapelab.phantoms.mr_imaging import mr_image
 from shapelab.phantoms.population import GROUPS
 
 RV_SIDE_MM = 18.0           # as shapelab.data.grid (a room below this one)

@@ -12,8 +12,8 @@ from shapelab.errors import UsageError
 from shapelab.experiments import acnn_super_resolution as sr
 from shapelab.experiments.acnn_super_resolution_tables import claims
 from shapelab.models.acnn import AEConfig, SubPixelConfig, load_network, lr_stacks, predict_images
+from shapelab.models.acnn.sr_baselines import Interpolation, Patches, PatchLoss
 from shapelab.models.acnn.tl import PredictorConfig, train_tl_network
-from shapelab.models.sr_baselines import Interpolation, Patches, PatchLoss
 from shapelab.phantoms.pairs import heart_pairs
 
 SHAPE, SPACING = (24, 24, 12), (6.0, 6.0, 10.0)

@@ -10,8 +10,9 @@ from shapelab.data.grid import Grid, stack_labels
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
-from shapelab.latent import PCASpace, code_columns, encode_cohort, pair_phases, read_codes, write_codes
+from shapelab.latent import code_columns, encode_cohort, pair_phases, read_codes, write_codes
 from shapelab.latent.codes import code_array, codes_table, dimension_of, patient_rows
+from shapelab.spaces import PCASpace
 
 
 def table(n=6, d=3, seed=0):

@@ -6,8 +6,9 @@ from scipy import stats
 from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError
-from shapelab.latent import PCASpace, code_statistics, decoder_sensitivity
+from shapelab.latent import code_statistics, decoder_sensitivity
 from shapelab.latent.histograms import _corrected, count_modes, critical_bandwidth, unimodality_p
+from shapelab.spaces import PCASpace
 
 
 @pytest.fixture(scope="module")

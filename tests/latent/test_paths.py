@@ -7,8 +7,9 @@ from hypothesis.extra.numpy import arrays
 from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError
-from shapelab.latent import PCASpace, blend, interpolate, path_table, traverse
+from shapelab.latent import blend, interpolate, path_table, traverse
 from shapelab.latent.paths import count_components, count_holes
+from shapelab.spaces import PCASpace
 
 GRID = Grid((24, 24, 6), (2.0, 2.0, 5.0))
 

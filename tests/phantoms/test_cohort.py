@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from shapelab.clinical import cardiac_indices, structure_volumes
 from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.errors import ShapelabError, UsageError
+from shapelab.metrics.clinical import cardiac_indices, structure_volumes
 from shapelab.phantoms import LANDMARKS, heart_cohort, label_batch, training_hearts
 from shapelab.phantoms.cohort import tidy
 

@@ -50,8 +50,8 @@ from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
 from shapelab.device import autocast, best_device, describe
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
-from shapelab.models.axes import shape_axes
 from shapelab.profiles import current_profile
+from shapelab.spaces.axes import shape_axes
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
 from shapelab.training import Batches, FitSettings, History, fit
 from shapelab.training.losses import cross_entropy, dice_scores, onehot

@@ -182,7 +182,7 @@ def _outputs(network: nn.Module, stacks, batch: int):
 
 # ------------------------------------------------------------------------------------------------------------- files
 
-#: kind -> (class of the config, class of the network); `shapelab.models.baselines` adds its own.
+#: kind -> (class of the config, class of the network); `shapelab.models.acnn.baselines` adds its own.
 KINDS: dict[str, tuple[type, type]] = {"subpixel": (SubPixelConfig, SubPixelNet)}
 
 

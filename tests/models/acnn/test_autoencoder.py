@@ -264,7 +264,7 @@ def test_encode_and_decode(trained):
 
 
 def test_it_is_a_shape_space(trained):
-    from shapelab.latent.space import ShapeSpace
+    from shapelab.spaces.contract import ShapeSpace
 
     assert isinstance(trained[0], ShapeSpace)
 

@@ -12,7 +12,6 @@ from torch import nn
 from shapelab.augment import AffineRanges
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
-from shapelab.latent.space import ShapeSpace
 from shapelab.models.acnn import AEConfig, Autoencoder, train_autoencoder
 from shapelab.models.acnn.predictor import (
     ContrastRanges,
@@ -32,6 +31,7 @@ from shapelab.models.acnn.tl import (
     respell,
     train_tl_network,
 )
+from shapelab.spaces.contract import ShapeSpace
 from shapelab.training import FitSettings
 from shapelab.training.loop import CHECKPOINT
 from shapelab.training.losses import onehot

@@ -9,8 +9,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.errors import DataError, UsageError
-from shapelab.latent import PCASpace, ShapeSpace, code_size
-from shapelab.latent.pca import principal_axes
+from shapelab.spaces import PCASpace, ShapeSpace, code_size
+from shapelab.spaces.pca import principal_axes
 
 GRID = Grid((20, 20, 8), (2.0, 2.0, 4.0))
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from shapelab.models.axes import shape_axes
+from shapelab.spaces.axes import shape_axes
 
 
 def test_shape_axes_are_sorted_by_the_variance_of_the_label_maps():

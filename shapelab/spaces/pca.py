@@ -22,8 +22,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from shapelab.data.scheme import LabelScheme, Structure
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
-from shapelab.latent.distances import distance_probabilities, signed_distances
-from shapelab.latent.space import batches, check_codes, check_labels, check_shape, code_names
+from shapelab.spaces.contract import batches, check_codes, check_labels, check_shape, code_names
+from shapelab.spaces.distances import distance_probabilities, signed_distances
 
 if TYPE_CHECKING:                       # loading it loads torch
     from shapelab.data.grid import Grid

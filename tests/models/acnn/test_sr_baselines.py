@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from shapelab.errors import UsageError
 from shapelab.models.acnn import SubPixelConfig, SubPixelNet, load_network, predict_images, save_network
-from shapelab.models.sr_baselines import (
+from shapelab.models.acnn.sr_baselines import (
     INTERPOLATIONS,
     SRCNN,
     Interpolation,

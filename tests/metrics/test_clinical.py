@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from shapelab.clinical import cardiac_indices, ejection_fraction, mass, structure_volumes, volumes_and_masses
 from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
+from shapelab.metrics.clinical import cardiac_indices, ejection_fraction, mass, structure_volumes, volumes_and_masses
 
 
 def patient(name, lv, rv, myo, wall=0, phases=("ED", "ES"), scheme=CARDIAC, **facts):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import distance_transform_edt
 
-from shapelab.latent.distances import distance_probabilities, signed_distance, signed_distances
+from shapelab.spaces.distances import distance_probabilities, signed_distance, signed_distances
 
 MASKS = arrays(bool, st.tuples(*[st.integers(1, 9)] * 3), elements=st.booleans())
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shapelab.errors import UsageError
 from shapelab.models.acnn import SubPixelConfig, load_network, save_network
-from shapelab.models.baselines import (
+from shapelab.models.acnn.baselines import (
     FCN2D,
     PAPER_PARAMETERS,
     AESeg,
