@@ -207,7 +207,7 @@ def _groups(text: str) -> list[str]:
 
 
 def _pathology(arguments) -> int:
-    from shapelab.experiments import pathology
+    from shapelab.experiments.acnn import pathology
 
     table = pathology.run(
         data=arguments.data,
@@ -250,7 +250,7 @@ def _paper(arguments) -> int:
 
 
 def _reality(arguments) -> int:
-    from shapelab.experiments import reality
+    from shapelab.experiments.acnn import reality
 
     output = arguments.output or Path("results/reality")
     table = reality.run(root=arguments.root, profile=arguments.profile, output=output)
@@ -284,7 +284,7 @@ def _add_train(commands) -> None:
 
 
 def _train(arguments) -> int:
-    from shapelab.experiments import training
+    from shapelab.experiments import recipes as training
 
     if arguments.model == "list":
         _print_table(["model", "what", "data"], training.listing())

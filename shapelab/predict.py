@@ -23,7 +23,7 @@ from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.device import autocast
 from shapelab.errors import DataError, UsageError
-from shapelab.experiments.spaces import weights_folder
+from shapelab.experiments.shipped import weights_folder
 from shapelab.files import atomic_write
 from shapelab.metrics.clinical import ejection_fraction, volumes_and_masses
 from shapelab.models.native import NativeSegmenter, keep_largest

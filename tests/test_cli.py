@@ -213,8 +213,8 @@ def test_experiment_pathology_hands_its_arguments_on(stand_in, capsys, tmp_path)
         calls.append(arguments)
         return pd.DataFrame({"accuracy": [0.5]}, index=["codes"])
 
-    stand_in("shapelab.experiments", pathology=types.SimpleNamespace(run=run))
-    stand_in("shapelab.experiments.pathology", run=run)
+    stand_in("shapelab.experiments.acnn", pathology=types.SimpleNamespace(run=run))
+    stand_in("shapelab.experiments.acnn.pathology", run=run)
     assert cli.main(["experiment", "pathology"]) == 0
     assert calls[0] == {
         "data": "phantom",
@@ -260,8 +260,8 @@ def test_experiment_reality_prints_the_summary(stand_in, capsys, tmp_path):
         run=lambda **arguments: calls.append(arguments) or pd.DataFrame(),
         summary=lambda table: pd.DataFrame({"dice": [0.9]}, index=["LV cavity"]),
     )
-    stand_in("shapelab.experiments", reality=module)
-    stand_in("shapelab.experiments.reality", **vars(module))
+    stand_in("shapelab.experiments.acnn", reality=module)
+    stand_in("shapelab.experiments.acnn.reality", **vars(module))
     assert cli.main(["experiment", "reality", "--root", "r", "-o", str(tmp_path)]) == 0
     assert calls == [{"root": Path("r"), "profile": None, "output": tmp_path}]
     assert "LV cavity" in capsys.readouterr().out
@@ -279,7 +279,7 @@ def test_train_hands_its_arguments_on(stand_in, capsys, tmp_path):
 
     module = types.SimpleNamespace(train=train, listing=lambda: [("3d-seg", "a network", "phantom")])
     stand_in("shapelab.experiments", training=module)
-    stand_in("shapelab.experiments.training", **vars(module))
+    stand_in("shapelab.experiments.recipes", **vars(module))
     assert cli.main(["train", "list"]) == 0
     assert "3d-seg" in capsys.readouterr().out and not calls
     options = ["--data", "acdc", "--profile", "quick", "--hearts", "5", "--epochs", "2", "--seed", "4", "--resume"]

@@ -218,7 +218,7 @@ print(
 # what would PCA have given, with as many codes, on the same hearts?
 
 # %%
-from shapelab.experiments.spaces import fit_pca, phantom_autoencoder
+from shapelab.experiments.shipped import fit_pca, phantom_autoencoder
 from shapelab.metrics import dice_table
 
 

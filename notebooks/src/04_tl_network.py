@@ -98,7 +98,7 @@ print("coarsest scale:", paper.cells, "x", paper.last, "->", rows[-1]["out"], "c
 # with the image that a scanner would take of it.
 
 # %% tags=["nbval-check-output"]
-from shapelab.experiments.spaces import images_on_grid, unit_image
+from shapelab.experiments.shipped import images_on_grid, unit_image
 from shapelab.phantoms.pairs import heart_pairs
 
 coarse = {"shape": (24, 24, 12), "spacing": (6.0, 6.0, 10.0)}
@@ -385,7 +385,7 @@ print("label maps come back nearly as well (to .05):", bool(abs(listening[dice] 
 # 03. This cell loads the network; where it is missing it is trained, which takes half an hour.
 
 # %%
-from shapelab.experiments.spaces import phantom_tl
+from shapelab.experiments.shipped import phantom_tl
 
 space = phantom_tl(run.profile, progress=False)
 print("learned from:", space.metadata["data"], "|", space.grid, "|", space.n_codes, "codes")

@@ -29,7 +29,9 @@ import torch
 from IPython.display import display
 
 from shapelab import course
-from shapelab.experiments import acnn, acnn_robustness, acnn_segmentation
+from shapelab.experiments import acnn
+from shapelab.experiments.acnn import robustness as acnn_robustness
+from shapelab.experiments.acnn import segmentation as acnn_segmentation
 from shapelab.models.acnn import InputSettings, SubPixelConfig, SubPixelNet, lr_stacks, predict_labels
 from shapelab.phantoms.pairs import heart_pairs
 from shapelab.show import style
@@ -128,7 +130,7 @@ print("all within 3 % of Table I:", bool(((sizes["ratio"] - 1).abs() < 0.03).all
 # %% tags=["nbval-check-output"]
 from shapelab.augment import MotionRanges, acquire, random_motion, shift_slices
 from shapelab.device import autocast, best_device
-from shapelab.experiments.spaces import phantom_autoencoder
+from shapelab.experiments.shipped import phantom_autoencoder
 from shapelab.training import Batches
 from shapelab.training.losses import cross_entropy, onehot
 

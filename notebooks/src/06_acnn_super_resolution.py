@@ -40,8 +40,8 @@ from IPython.display import display
 
 import shapelab
 from shapelab import course
-from shapelab.experiments import acnn_super_resolution as table_3
-from shapelab.experiments.acnn_super_resolution_tables import PAPER
+from shapelab.experiments.acnn import super_resolution as table_3
+from shapelab.experiments.acnn.super_resolution_tables import PAPER
 from shapelab.models.acnn import InputSettings, lr_stacks, predict_images
 from shapelab.models.acnn.sr_baselines import INTERPOLATIONS, Interpolation, SubPixelSR, interpolation_matrix
 from shapelab.phantoms.pairs import heart_pairs

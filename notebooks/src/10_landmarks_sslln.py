@@ -31,8 +31,10 @@ import torch
 from IPython.display import display
 
 from shapelab import course
-from shapelab.experiments import acnn, sslln_methods, sslln_tables
-from shapelab.experiments.sslln_data import COHORTS, SEEDS, degrade, missing_slices, phantom_volumes
+from shapelab.experiments import acnn
+from shapelab.experiments.sslln import laboratory as sslln_methods
+from shapelab.experiments.sslln import layout as sslln_tables
+from shapelab.experiments.sslln.hearts import COHORTS, SEEDS, degrade, missing_slices, phantom_volumes
 from shapelab.metrics import evaluate_cohort
 from shapelab.models import sslln
 from shapelab.phantoms import LANDMARKS

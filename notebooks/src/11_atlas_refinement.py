@@ -48,7 +48,9 @@ from shapelab.atlas import (
 from shapelab.data.grid import to_unit_range
 from shapelab.data.landmarks import landmarks_from_label
 from shapelab.data.scheme import CARDIAC
-from shapelab.experiments import acnn, refinement, sslln_tables
+from shapelab.experiments import acnn
+from shapelab.experiments.sslln import layout as sslln_tables
+from shapelab.experiments.sslln import refinement_acdc as refinement
 from shapelab.metrics import dice, surface_curvature
 from shapelab.show import render, style
 from shapelab.show.meshes import heart_meshes
@@ -683,8 +685,8 @@ if real is not None:
     )
 
 # %% [markdown]
-# The same for ACDC patients at large, **as measured beforehand** (`shapelab.experiments.refinement.run()`, read from
-# benchmarks/results/refinement_acdc_summary.csv):
+# The same for ACDC patients at large, **as measured beforehand** (`shapelab.experiments.sslln.refinement_acdc.run()`,
+# read from benchmarks/results/refinement_acdc_summary.csv):
 
 # %%
 whole = acnn.measured("refinement_acdc_summary")

@@ -38,8 +38,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import shapelab.experiments
 from shapelab import course, stack_labels
-from shapelab.experiments.pathology import PAPER, THREE, reconstruction_dice
-from shapelab.experiments.spaces import ALIGN, fit_pca, learned_space
+from shapelab.experiments.acnn.pathology import PAPER, THREE, reconstruction_dice
+from shapelab.experiments.shipped import ALIGN, fit_pca, learned_space
 from shapelab.latent import (
     FixedFeatures,
     SpaceFeatures,

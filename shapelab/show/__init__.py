@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 
-_MODULES = ("charts", "meshes", "refined", "render", "scatter", "slices", "style", "views", "widgets")
+_MODULES = ("charts", "meshes", "refined", "render", "scatter", "slices", "style", "widgets")
 
 
 def __getattr__(name: str):  # each module is imported when used: plotly, trimesh and ipywidgets are not free

@@ -14,8 +14,8 @@ ED or ES; a pattern may name a folder: ``"high/lvsa_{phase}"``. The ending .nii.
 the last of one, have to be squeezed first.
 
 `scan` gives the HR side as a `Scan` (image, label, facts with the place of the LR stack), so that the cohort and
-the doctor work as for every data set; `read_stack` reads a subject's LR stack; `shapelab.experiments.digital_heart`
-lays pairs on a model's grid.
+the doctor work as for every data set; `read_stack` reads a subject's LR stack;
+`shapelab.experiments.acnn.digital_heart_pairs` lays pairs on a model's grid.
 """
 
 from __future__ import annotations

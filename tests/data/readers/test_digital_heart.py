@@ -10,7 +10,7 @@ from shapelab.data.grid import Grid
 from shapelab.data.readers.digital_heart import check_pair, read_stack
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
-from shapelab.experiments.digital_heart import digital_heart_pairs
+from shapelab.experiments.acnn.digital_heart_pairs import digital_heart_pairs
 from shapelab.phantoms import heart_cohort
 
 FACTOR = 5

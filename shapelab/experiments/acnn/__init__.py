@@ -1,0 +1,5 @@
+"""Oktay et al., "Anatomically constrained neural networks (ACNNs)", IEEE TMI 2018: its tables, made anew."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

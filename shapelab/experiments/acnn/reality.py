@@ -1,0 +1,332 @@
+"""From phantom to reality: a network that has seen phantoms alone, on every real ACDC stack.
+
+The honest test of a phantom is what it teaches. `run` segments all stacks of ACDC (ED and ES, native voxels) with a
+network trained on phantoms alone. With `data="acdc"` it makes the upper reference: the same network trained on real
+scans of other patients, without and with the ACNN prior (equation 1), whose autoencoder has seen phantoms alone.
+
+How the phantom was worked on: pictures of failures were looked at for some patients alone (`looked_at`: those whose
+number is divisible by 4, and the twin scan of one of them); the tables give the other patients separately. No weight,
+early stop or threshold comes from a real scan, except in the upper reference.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from matplotlib.lines import Line2D
+from torch import Tensor
+
+from shapelab import __version__
+from shapelab.data.cohort import Cohort
+from shapelab.data.grid import RV_SIDE_MM, Grid, to_grid, to_unit_range
+from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
+from shapelab.device import describe
+from shapelab.errors import UsageError
+from shapelab.experiments.shipped import cardiac_cohort, phantom_autoencoder, shipped_or_trained
+from shapelab.files import atomic_write, write_csv
+from shapelab.metrics import evaluate
+from shapelab.models.acnn import ACNNLoss
+from shapelab.models.native import NativeConfig, NativeSegmenter, SliceData, train_native
+from shapelab.phantoms.randomise import Randomisation
+from shapelab.profiles import current_profile
+from shapelab.show import style
+
+#: Phantom patients the network learns from.
+TRAINING_SEED = 30_000
+FIELD_PX = 144  # of a training stack, before it is moved and cut
+TWINS = ("patient074", "patient076")  # one scan, outlined twice
+AIM = {"LV cavity": 0.85, "LV myocardium": 0.70, "RV cavity": 0.75}  # mean Dice that was aimed at
+#: Real scans need no other surroundings than their own, and little other contrast.
+REAL = Randomisation(surroundings=0.1, contrast=0.2, trabeculae=0.0, curve=0.5, noise=0.03, bias=0.2)
+REAL_SLICES = {"quick": 24_000, "full": 150_000, "paper": 150_000}
+
+
+def looked_at(patient: str) -> bool:
+    """Whether the failures of this ACDC patient were looked at while the phantom's images were improved."""
+    return int("".join(filter(str.isdigit, patient)) or 1) % 4 == 0 or patient in TWINS
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+
+
+def phantom_slices(n: int, config: NativeConfig, seed: int = TRAINING_SEED, progress: bool = False) -> SliceData:
+    """Slices of n phantom patients (ED and ES, ACDC-like stacks), with images, on the network's in-plane grid."""
+    from tqdm.auto import tqdm
+
+    from shapelab.phantoms.acquisition import make_stack, square_field
+    from shapelab.phantoms.anatomy import build_heart
+    from shapelab.phantoms.cohort import LR_SHIFT_MM, PHASES, make_image, make_label
+    from shapelab.phantoms.population import GROUPS, draw_factors
+
+    images, tissues, distances = [], [], []
+    for i in tqdm(range(n), desc="phantoms", disable=not progress, leave=False):
+        who = (seed, i, GROUPS[i % len(GROUPS)], i // len(GROUPS))
+        f = draw_factors(*who)
+        hearts = build_heart(f)
+        stack = make_stack(seed, i, f, hearts, "LR", LR_SHIFT_MM, 1.0, 0)
+        # at ES the base has come down: real stacks then show one to three slices of atria
+        above = int(np.random.default_rng([seed, i, 8]).choice(3, p=(0.5, 0.35, 0.15)))
+        stack = square_field(stack, hearts, f["angle"], config.spacing, FIELD_PX, above)
+        for phase in PHASES:
+            tissues.append(make_label(who, phase, stack, BIVENTRICULAR))
+            images.append(make_image(who, phase, stack))
+            distances.append(stack.spacing[2])
+    return SliceData.of_stacks(images, tissues, distances)
+
+
+def real_slices(cohort: Cohort, config: NativeConfig, progress: bool = False) -> SliceData:
+    """Slices of a cohort's stacks (with images) about the heart, on the network's in-plane grid."""
+    from tqdm.auto import tqdm
+
+    images, tissues, distances = [], [], []
+    for subject in tqdm(cohort, desc=cohort.name, disable=not progress, leave=False):
+        subject = subject.load()
+        spacing = subject.spacing
+        middle = np.array([*_box_centre(subject.label, spacing), (subject.label.shape[2] - 1) / 2 * spacing[2]])
+        grid = Grid((FIELD_PX, FIELD_PX, subject.label.shape[2]), (config.spacing, config.spacing, spacing[2]))
+        sample = to_grid(subject, grid, centre=middle)
+        images.append(to_unit_range(sample.image))
+        tissues.append(sample.label)
+        distances.append(float(spacing[2]))
+    return SliceData.of_stacks(images, tissues, distances)
+
+
+def _box_centre(label: np.ndarray, spacing) -> np.ndarray:
+    found = np.argwhere(label.any(2))
+    return (found.min(0) + found.max(0)) / 2 * spacing[:2]
+
+
+# ------------------------------------------------------------------------------------------------------------ networks
+
+
+def train_phantom_native(
+    profile: str | None = None, checkpoint: str | Path | None = None, progress: bool = True, **changes
+) -> NativeSegmenter:
+    """Train the native network on phantoms alone: what ships under data/weights/acnn_seg_native_<profile>.
+
+    checkpoint : folder; a killed run goes on from there. changes : of `NativeConfig`, by name
+    """
+    config = NativeConfig.profile(profile, **changes)
+    data = phantom_slices(config.hearts, config, progress=progress)
+    about = f"{config.hearts} phantom hearts, ED and ES, seed {TRAINING_SEED}"
+    return train_native(data, config, checkpoint=checkpoint, progress=progress, about=about)[0]
+
+
+def phantom_native(profile: str | None = None, progress: bool = True) -> NativeSegmenter:
+    """The network learned from phantoms: shipped weights, or trained now (and kept) where there are none.
+
+    Training takes about half an hour on one core in `quick`. Where the folder of weights cannot be written to, it is
+    trained each time.
+    """
+    profile = current_profile(profile)
+    return shipped_or_trained(
+        f"acnn_seg_native_{profile}", NativeSegmenter.FILE, NativeSegmenter.load,
+        lambda: train_phantom_native(profile, progress=progress),
+        lambda segmenter, folder: segmenter.save(folder, half=True),
+    )  # fmt: skip
+
+
+class StackPrior:
+    """The prior term of ACNN's equation 1 for a stack of native slices.
+
+    The autoencoder knows hearts on its own grid, turned so that the RV is to the left. While training, the labels are
+    known, so they say how to lay the stack there (as `shapelab.data.grid.to_grid(align="rigid")` does); labels and
+    softmax are laid alike, linearly, so that the gradient comes back to the native logits.
+
+    weight : lambda, by default that of Table I here (`shapelab.experiments.acnn.segmentation`)
+    """
+
+    def __init__(self, space, spacing: float, weight: float = 0.1):
+        self.loss, self.grid, self.spacing, self.weight = ACNNLoss(space, weight=1.0), space.grid, spacing, weight
+
+    def __call__(self, logits: Tensor, labels: Tensor, distance_mm: float) -> Tensor:
+        """Weighted squared distance of codes; 0 where the stack has no RV or no LV.
+
+        logits (Z, C, X, Y), labels (Z, X, Y) of one stack
+        """
+        if not all(bool((labels == v).any()) for v in (1, 2, 3)):
+            return logits.sum() * 0
+        channels = torch.arange(1, logits.shape[1], device=labels.device)[:, None, None, None]
+        truth = (labels[None] == channels).float()  # (3, Z, X, Y)
+        where = self.place(labels, distance_mm)
+        both = torch.stack([logits.float().softmax(1)[:, 1:].transpose(0, 1), truth])  # (2, 3, Z, X, Y)
+        laid = F.grid_sample(both.permute(0, 1, 3, 4, 2), where.expand(2, -1, -1, -1, -1), align_corners=False)
+        laid = torch.cat([1 - laid.sum(1, keepdim=True), laid], 1).clamp(1e-6, 1)
+        # the loss takes logits and labels: the logarithm of probabilities is a logit
+        return self.weight * self.loss.distance(laid[:1].log(), laid[1:].argmax(1))
+
+    def place(self, labels: Tensor, distance_mm: float) -> Tensor:
+        """Where each voxel of the grid lies in the stack, as `grid_sample` wants it, (1, X, Y, Z, 3)."""
+        size = torch.tensor([*labels.shape[1:], labels.shape[0]], dtype=torch.float32)
+        unit = torch.tensor([self.spacing, self.spacing, distance_mm])
+
+        def centroid(mask: Tensor) -> Tensor:
+            return mask.nonzero().float().mean(0).cpu()[[1, 2, 0]] * unit
+
+        lv, rv = centroid(labels >= 2), centroid(labels == 1)
+        direction = (rv - lv)[:2]
+        c, s = (-direction / direction.norm().clamp(min=1e-6)).tolist()
+        turn = torch.tensor([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+        middle = lv + turn @ torch.tensor([-RV_SIDE_MM, 0.0, 0.0])
+        axes = [(torch.arange(n) - (n - 1) / 2) * d for n, d in zip(self.grid.shape, self.grid.spacing, strict=True)]
+        points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1) @ turn.T + middle
+        return ((2 * points / unit + 1) / size - 1).flip(-1)[None].to(labels.device)
+
+
+# ----------------------------------------------------------------------------------------------------------- experiment
+
+
+def measure(segmenter, cohort: Cohort, method: str, progress: bool = True) -> pd.DataFrame:
+    """One row a stack and structure: method, subject, patient, phase, group, looked_at, structure, dice, hd (mm; inf
+    where the structure was missed), volume and volume_truth (ml), missed. Native voxels, 3-D over the stack."""
+    from tqdm.auto import tqdm
+
+    rows = []
+    for subject in tqdm(cohort, desc=method, disable=not progress, leave=False):
+        prediction = segmenter.predict(subject.image, subject.spacing)
+        found = evaluate(prediction, subject.label, subject.spacing, labels=list(CARDIAC.values))
+        who = {"method": method, "subject": subject.id, "patient": subject.patient, "phase": subject.facts["phase"],
+               "group": subject.facts["group"], "looked_at": looked_at(subject.patient)}
+        for structure in CARDIAC.structures:
+            row = found.loc[structure.value]
+            rows.append({**who, "structure": structure.name,
+                         **{k: row[k] for k in ("dice", "hd", "volume", "volume_truth", "missed")}})
+    return pd.DataFrame(rows)
+
+
+def predicted_poses(segmenter: NativeSegmenter, cohort: Cohort, progress: bool = True) -> dict[str, np.ndarray]:
+    """Subject id -> label map that the network makes of the subject's image, in its own voxels: where the heart lies
+    and how it is turned, without an observer (see `shapelab.experiments.shipped.images_on_grid`)."""
+    from tqdm.auto import tqdm
+
+    shown = tqdm(cohort, desc=f"poses of {cohort.name}", disable=not progress, leave=False)
+    return {subject.id: segmenter.predict(subject.image, subject.spacing) for subject in shown}
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and sd of Dice and Hausdorff distance by method, part and structure.
+
+    Parts: all stacks, those of patients never looked at, ED, ES. `hd` is the mean over stacks where the structure was
+    found; `missed` says how many were not. `aim` is the Dice aimed at.
+    """
+    parts = {"all": lambda t: t, "never looked at": lambda t: t[~t["looked_at"].astype(bool)],
+             "ED": lambda t: t[t["phase"] == "ED"], "ES": lambda t: t[t["phase"] == "ES"]}
+    rows = []
+    for method, name in itertools.product(table["method"].unique(), parts):
+        for structure, of in parts[name](table[table["method"] == method]).groupby("structure", sort=False):
+            hd = of.loc[~of["missed"].astype(bool), "hd"]
+            rows.append({"method": method, "part": name, "structure": structure, "n": len(of),
+                         "missed": int(of["missed"].sum()), "dice": of["dice"].mean(), "dice_sd": of["dice"].std(),
+                         "dice_median": of["dice"].median(), "hd": hd.mean(), "hd_sd": hd.std(),
+                         "aim": AIM[structure]})
+    return pd.DataFrame(rows)
+
+
+def run(
+    root: str | Path | None = None, profile: str | None = None, output: str | Path | None = None, progress: bool = True,
+    data: str = "phantom", seed: int = 0,
+) -> pd.DataFrame:
+    """Run the experiment and write its tables; one row a stack and structure comes back (see `measure`).
+
+    Parameters
+    ----------
+    root : folder of ACDC; None looks under SHAPELAB_DATA
+    profile : "quick", "full" or "paper"; None: what fits this machine
+    output : folder for reality_acdc.csv, reality_acdc_summary.csv, reality_acdc.json (with `data="acdc"`
+        reality_acdc_trained...) and the checkpoints an interrupted training goes on from; None is ``results/reality``
+    data : what the network learns from. "phantom": phantoms alone, tested on all stacks. "acdc": three quarters of the
+        patients, tested on the others, without and with the prior, beside the phantoms' network on the same stacks
+    seed : of the split by patient, and of training on ACDC
+    """
+    profile = current_profile(profile)
+    output = Path(output) if output is not None else Path("results") / "reality"
+    cohort = cardiac_cohort("acdc", root)
+    taught = phantom_native(profile, progress)
+    if data == "phantom":
+        table, name = measure(taught, cohort, "phantoms alone", progress), "reality_acdc"
+    elif data == "acdc":
+        train, test = split(cohort, seed)
+        tables = [measure(taught, test, "phantoms alone", progress)]
+        for method, prior in (("ACDC", False), ("ACDC + prior", True)):
+            made = train_on_real(train, profile, prior, seed, output / f"training-{'prior' if prior else 'plain'}",
+                                 progress)
+            tables.append(measure(made, test, method, progress))
+        table, name = pd.concat(tables, ignore_index=True), "reality_acdc_trained"
+    else:
+        raise UsageError(f"data: found {data!r}; expected 'phantom' or 'acdc'")
+    about = {"data": data, "cohort": repr(cohort), "profile": profile, "seed": seed, "network": taught.metadata,
+             "shapelab": __version__, **describe(), "date": date.today().isoformat()}
+    for suffix, part in (("", table), ("_summary", summary(table))):
+        write_csv(part, output / f"{name}{suffix}.csv")
+    with atomic_write(output / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps(about, indent=1) + "\n")
+    return table
+
+
+def split(cohort: Cohort, seed: int = 0) -> tuple[Cohort, Cohort]:
+    """Three quarters of the patients to learn from, one to test on; the twin of a tested scan is not learned from."""
+    train, test = cohort.split(test=0.25, seed=seed)
+    twins = set(TWINS) if set(TWINS) & set(test.patients) else set()
+    return train.filter(lambda s: s.patient not in twins), test
+
+
+def train_on_real(
+    train: Cohort, profile: str | None, prior: bool, seed: int = 0, checkpoint: str | Path | None = None,
+    progress: bool = True,
+) -> NativeSegmenter:
+    """The native network trained on real stacks, with or without ACNN's prior. Its weights are for no one but you: they
+    hold what they learned from the data set, under its licence."""
+    profile = current_profile(profile)
+    config = replace(NativeConfig.profile(profile), slices=REAL_SLICES[profile], strength=REAL)
+    loss = StackPrior(phantom_autoencoder(profile, progress), config.spacing) if prior else None
+    return train_native(real_slices(train, config, progress), config, stack_loss=loss, whole_stacks=True, seed=seed,
+                        checkpoint=checkpoint, progress=progress, about=repr(train))[0]
+
+
+@style.styled
+def worst_cases(table: pd.DataFrame, cohort: Cohort, segmenter, n: int = 5, n_slices: int = 4) -> style.Picture:
+    """The n stacks of least mean Dice, a row each: slices from base to apex with the truth's outline (solid) and the
+    prediction's (dashed), in the scheme's colours."""
+    mean = table.groupby("subject")["dice"].mean().sort_values()
+    names = list(mean.index[:n])
+    fig = style.figure(height=2.35 * len(names))
+    axes = np.atleast_2d(fig.subplots(len(names), n_slices, squeeze=False))
+    for row, name in zip(axes, names, strict=True):
+        subject = cohort[name]
+        image, truth, spacing = subject.image, subject.label, subject.spacing
+        prediction = segmenter.predict(image, spacing)
+        either = (truth > 0) | (prediction > 0)
+        used = np.flatnonzero(either.any((0, 1)))
+        x, y = (_window(either, axis, spacing[axis]) for axis in (0, 1))
+        view = image[x, y]
+        low, high = np.percentile(view, (1, 99))
+        scores = table[table["subject"] == name].set_index("structure")["dice"]
+        for ax, k in zip(row, np.linspace(used[0], used[-1], n_slices).round().astype(int), strict=True):
+            ax.imshow(view[:, :, k].T, cmap="gray", vmin=low, vmax=high, aspect=spacing[1] / spacing[0])
+            for structure in CARDIAC.structures:
+                for label, line in ((truth, "solid"), (prediction, (0, (2, 1.2)))):
+                    plane = (label[x, y, k] == structure.value).T
+                    if plane.any():
+                        ax.contour(plane, [0.5], colors=structure.colour, linewidths=1.1, linestyles=[line])
+            ax.set(xticks=[], yticks=[], title=f"slice {k}")
+        words = ", ".join(f"{style.short_name(s)} {v:.2f}" for s, v in scores.items())
+        row[0].set_ylabel(f"{name}\n{words}", fontsize=7.5)
+    fig.suptitle("Least Dice: truth solid, prediction dashed")
+    lines = [Line2D([], [], color=s.colour, label=s.name) for s in CARDIAC.structures]
+    fig.legend(handles=lines, loc="outside lower center", ncols=len(lines))
+    return fig
+
+
+def _window(mask: np.ndarray, axis: int, spacing: float, margin_mm: float = 25.0) -> slice:
+    """Pixels along an axis that hold the mask and a margin."""
+    used = np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis)))
+    margin = round(margin_mm / spacing)
+    return slice(max(used[0] - margin, 0), used[-1] + margin + 1)

@@ -1,0 +1,437 @@
+"""What the prior of ACNN-Seg does, beyond Table I: growing corruption, lambda, few hearts.
+
+The paper claims that a segmentation network trained with the prior holds out against motion, shadows and missing
+information, and makes fewer anatomically impossible results. Here that is measured:
+
+    robustness      Dice, Hausdorff distance and plausibility against growing motion, noise or missing slices
+    sweep           trainings with other values of lambda, or fewer hearts, everything else equal
+    prior_terms     how large the prior term is beside cross-entropy, and what the autoencoder's codes respond to
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from shapelab import __version__
+from shapelab.augment import Corruption, corrupt
+from shapelab.data.cohort import Cohort
+from shapelab.data.grid import Grid, to_grid
+from shapelab.device import best_device, describe
+from shapelab.errors import DataError, UsageError
+from shapelab.experiments.acnn.segmentation import (
+    METHODS,
+    STACK_SEED,
+    SegmentationConfig,
+    evaluate_cases,
+    load_pairs,
+    phantom_autoencoder_for,
+    run_method,
+    slug,
+    trained_network,
+)
+from shapelab.experiments.shipped import cardiac_cohort, unit_image
+from shapelab.files import atomic_write, write_csv
+from shapelab.metrics import dice_table
+from shapelab.models.acnn import ACNNLoss, InputSettings, SubPixelConfig, load_network, lr_stacks, predict_labels
+from shapelab.phantoms.pairs import HeartPairs
+from shapelab.show import style
+from shapelab.training.losses import cross_entropy, onehot
+
+#: kind -> what befalls the stack at strength 1, strengths to try, what the strength is.
+CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, ...], str]] = {
+    "motion": (Corruption(shift_mm=1.0, rotation_deg=1.0), (0, 1, 2, 4, 8),
+               "sd of each slice's shift (mm) and turn (°)"),
+    "noise": (Corruption(noise=1.0), (0, 0.05, 0.1, 0.2, 0.3), "sd of the noise (white blood is about 1)"),
+    "missing": (Corruption(missing=1.0), (0, 1, 2, 3, 5), "slices missing, of those of the stack"),
+}  # fmt: skip
+WEIGHTS = (0.0, 0.01, 0.1, 1.0, 10.0)
+
+
+#: Networks of Table I (seed 0) whose robustness is measured.
+COMPARED = ("3D-Seg", "ACNN-Seg", "3D-Seg-MAug", "ACNN-Seg-MAug", "2D-FCN")
+HEARTS = 40
+#: The sweep: training patients (None: all) -> lambdas, updates (None: the config's epochs), seeds. With few patients a
+#: run may be lucky, and costs a minute: three seeds.
+SWEEP = {20: (WEIGHTS, 320, (0, 1, 2)), None: ((0.0, 0.1, 1.0), None, (0,))}
+
+
+def run(
+    data: str = "phantom", root: str | Path | None = None, profile: str | None = None, output: str | Path | None = None,
+    progress: bool = True, config: SegmentationConfig | None = None,
+) -> dict[str, pd.DataFrame]:  # fmt: skip
+    """All of it, after `acnn_segmentation.run` with the same arguments, whose networks it reads.
+
+    Returns and writes to `output`: acnn_table1_robustness.csv, acnn_table1_prior_terms.csv, acnn_table1_lambda.csv,
+    acnn_table1_acdc.csv (Dice of each training on real stacks, where ACDC is there), and acnn_table1_claims.json with
+    configuration, machine and date. Curves are means over the seeds of Table I; prior terms are of its first seed. A
+    killed run goes on where it was.
+
+    Raises DataError where a network has not been trained yet.
+    """
+    config = config or SegmentationConfig.profile(profile)
+    output = Path(output) if output is not None else Path("results") / "acnn"
+    pairs = load_pairs(data, config, root, output, progress)
+    hearts = pairs["test"]  # the curves: of the first HEARTS of them
+    if "ED" in set(hearts.table["phase"]):
+        hearts = hearts[(hearts.table["phase"] == "ED").to_numpy()]
+    folders = {name: output / f"table1_{data}" / f"{slug(name)}-{config.seeds[0]}" for name in COMPARED}
+    models = {name: trained_network(folder) for name, folder in folders.items()}
+    prior = phantom_autoencoder_for(config.network, progress)
+    terms = {name: prior_terms(one, prior, hearts, config.weight) for name, one in models.items()}
+    trained = trainings(config, output, data)
+    several = {f"{name} @ {seed}": trained_network(f) for (name, seed), f in trained.items() if name in COMPARED}
+    curves = pd.concat([robustness(several, hearts[slice(0, HEARTS)], kind=kind) for kind in CORRUPTIONS])
+    curves["method"] = curves["method"].str.rsplit(" @ ", n=1).str[0]
+    tables = {
+        "robustness": curves.groupby(["kind", "method", "strength", "structure"], sort=False).mean().reset_index(),
+        "prior_terms": pd.DataFrame(terms).T.rename_axis("method").reset_index(),
+        "lambda": pd.concat([
+            sweep(pairs, config, output / "sweep", weights, (n,), steps, seeds, progress=progress)
+            for n, (weights, steps, seeds) in SWEEP.items()
+        ]),
+    }  # fmt: skip
+    real = _acdc()
+    if real is not None:
+        models = {f"{name} @ {seed}": trained_network(folder) for (name, seed), folder in trained.items()}
+        cases = on_real(models, real, config.network)[0]
+        cases[["method", "seed"]] = cases["method"].str.rsplit(" @ ", n=1, expand=True)
+        dice = cases.groupby(["method", "seed", "phase", "structure"], sort=False)["dice"]
+        tables["acdc"] = dice.agg(mean="mean", sd="std", n="count").reset_index()
+    for name, table in tables.items():
+        write_csv(table, output / f"acnn_table1_{name}.csv")
+    about = {"data": data, "hearts": len(hearts), "config": asdict(config), "shapelab": __version__, **describe(),
+             "date": date.today().isoformat()}  # fmt: skip
+    with atomic_write(output / "acnn_table1_claims.json") as temporary:
+        temporary.write_text(json.dumps(about, indent=1) + "\n")
+    return tables
+
+
+def trainings(config: SegmentationConfig, output: Path, data: str) -> dict[tuple[str, int], Path]:
+    """(method, seed) -> folder of each training that is tried on real hearts: all seeds, as one may be lucky."""
+    found = {(name, seed): output / f"table1_{data}" / f"{slug(name)}-{seed}"
+             for name, seed in itertools.product(COMPARED, config.seeds)}  # fmt: skip
+    for n, (weights, _, seeds) in SWEEP.items():
+        for weight, seed in itertools.product(weights, seeds):
+            if n is not None and weight <= config.weight:
+                name = f"ACNN-Seg, {n} patients, λ {weight:g}" if weight else f"3D-Seg, {n} patients"
+                found[name, seed] = output / "sweep" / f"hearts{n}-lambda{weight:g}-seed{seed}"
+    return found
+
+
+def _acdc() -> Cohort | None:
+    """ACDC, ED and ES, or None where it is absent."""
+    try:
+        return cardiac_cohort("acdc")
+    except DataError:
+        return None
+
+
+# --------------------------------------------------------------------------------------------------------- corruption
+
+
+def corrupted_stacks(pairs: HeartPairs, kind: str, strength: float, seed: int = STACK_SEED) -> Tensor:
+    """LR stacks (N, X, Y, Z/K) of hearts, corrupted further; a pure function of its arguments.
+
+    "motion" counts from a stack without any; "noise" and "missing" are added to each heart's own breath-holds. A larger
+    strength moves the same slices the same way, farther, and takes away the same slices and more.
+    """
+    if kind not in CORRUPTIONS:
+        raise UsageError(f"kind: found {kind!r}; expected one of {', '.join(CORRUPTIONS)}")
+    clean = lr_stacks(pairs, InputSettings(natural=kind != "motion", noise=0.0))
+    if strength == 0:
+        return clean
+    z = float(pairs.spacing[2]) * pairs.factor
+    return corrupt(clean, (*pairs.spacing[:2], z), CORRUPTIONS[kind][0].scaled(strength), seed)
+
+
+def robustness(
+    models: Mapping[str, nn.Module], pairs: HeartPairs, strengths: Sequence[float] | None = None, kind: str = "motion",
+    seed: int = STACK_SEED,
+) -> pd.DataFrame:  # fmt: skip
+    """Measures of every model against growing corruption; all models see the same stacks.
+
+    Parameters
+    ----------
+    models : name -> network of LR stacks to HR logits
+    pairs : hearts that none of them was trained on
+    strengths : None: those of `CORRUPTIONS`
+    kind : "motion" (mm and degrees), "noise" (units of intensity), "missing" (slices)
+
+    Returns
+    -------
+    DataFrame, a row a (method, strength, structure): kind, method, strength, structure, dice, dice_sd, hd, assd (means;
+    mm; a missed structure is left out), n_missed, n, and of the hearts: plausible (share), violations (a heart)
+    """
+    if kind not in CORRUPTIONS:
+        raise UsageError(f"kind: found {kind!r}; expected one of {', '.join(CORRUPTIONS)}")
+    rows = []
+    for strength in CORRUPTIONS[kind][1] if strengths is None else strengths:
+        stacks = corrupted_stacks(pairs, kind, float(strength), seed)
+        for name, network in models.items():
+            cases = evaluate_cases(predict_labels(network, stacks), pairs)
+            rows += [{"kind": kind, "method": name, "strength": float(strength), **row} for row in _means(cases)]
+    return pd.DataFrame(rows)
+
+
+def _means(cases: pd.DataFrame) -> list[dict]:
+    """Means over hearts, a row a structure."""
+    hearts = cases.drop_duplicates("case")
+    of_hearts = {"plausible": float(hearts["plausible"].mean()), "violations": float(hearts["violations"].mean())}
+    rows = []
+    for structure, part in cases.groupby("structure", sort=False):
+        found = part[~part["missed"].astype(bool)]
+        rows.append({"structure": structure, "dice": part["dice"].mean(), "dice_sd": part["dice"].std(ddof=1),
+                     "hd": found["hd"].mean(), "assd": found["assd"].mean(), "n_missed": len(part) - len(found),
+                     "n": len(part), **of_hearts})  # fmt: skip
+    return rows
+
+
+@style.styled
+def robustness_figure(
+    table: pd.DataFrame, structure: str | None = "LV myocardium", trained_at: float | None = None,
+    title: str | None = None,
+) -> style.Picture:  # fmt: skip
+    """Dice, Hausdorff distance and violations of plausibility against strength, a line a method.
+
+    table : as `robustness` returns it, of one kind
+    structure : whose Dice and distance; None takes the mean over structures
+    trained_at : strength that the networks met in training, marked by a line
+    """
+    style.check_columns(table, ["kind", "method", "strength", "structure", "dice", "hd", "violations"], "robustness")
+    if table["kind"].nunique() != 1:
+        raise UsageError(f"table: found corruptions {sorted(set(table['kind']))}; expected one")
+    kind = table["kind"].iloc[0]
+    part = table if structure is None else table[table["structure"] == structure]
+    if part.empty:
+        raise UsageError(f"structure: found {structure!r}; expected one of {sorted(set(table['structure']))}")
+    means = part.groupby(["method", "strength"], sort=False)[["dice", "hd", "violations"]].mean().reset_index()
+    marks = {m: style._SPARE[i % len(style._SPARE)] for i, m in enumerate(dict.fromkeys(means["method"]))}
+    fig = style.figure(9.0, 2.9)
+    name = structure or "mean of the structures"
+    panels = (("dice", f"Dice, {name}"), ("hd", f"Hausdorff distance, {name} (mm)"),
+              ("violations", "violations a heart"))  # fmt: skip
+    for ax, (measure, label) in zip(fig.subplots(1, 3), panels, strict=True):
+        for i, (method, line) in enumerate(means.groupby("method", sort=False)):
+            mark = marks[method]
+            ax.plot(line["strength"], line[measure], color=mark.colour, marker=mark.marker, ms=4,
+                    ls=style.line_style(i % 2), label=method)  # fmt: skip
+        if trained_at is not None:
+            ax.axvline(trained_at, color=style.MUTED, lw=0.8, ls=":")
+        ax.set(xlabel=CORRUPTIONS[kind][2], title=label)
+        ax.xaxis.label.set_fontsize(7.5)
+        ax.grid(True)
+    fig.axes[2].set_ylim(0, None)
+    handles, labels = fig.axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+    fig.suptitle(title or f"Growing {'number of missing slices' if kind == 'missing' else kind}")
+    return fig
+
+
+def on_real(models: Mapping[str, nn.Module], cohort: Cohort, network: SubPixelConfig) -> tuple[pd.DataFrame, tuple]:
+    """Networks that learned from phantoms, on real short-axis stacks: the hardest corruption of all.
+
+    Each heart is laid on the grid by its own labels (no network sees them); its truth has no finer grid than its
+    slices, and is interpolated.
+
+    Returns a table, a row a (method, heart, structure) with dice; and (stacks, truths, name -> labels)
+    """
+    thick = Grid((*network.shape[:2], network.shape[2] // network.factor),
+                 (*network.spacing[:2], network.spacing[2] * network.factor))  # fmt: skip
+    stacks = torch.from_numpy(np.stack([unit_image(to_grid(s, thick, align="rigid").image) for s in cohort]))
+    truths = np.stack([to_grid(s.with_(image=None), network.grid, align="rigid").label for s in cohort])
+    made = {name: predict_labels(one, stacks) for name, one in models.items()}
+    rows = []
+    for name, labels in made.items():
+        scores = dice_table(cohort.scheme.integers(labels), truths, cohort.scheme, cohort.table.index)
+        long = scores.rename_axis("case").reset_index().melt("case", var_name="structure", value_name="dice")
+        rows.append(long.assign(method=name, phase=long["case"].map(cohort.table["phase"])))
+    return pd.concat(rows, ignore_index=True), (stacks, truths, made)
+
+
+# -------------------------------------------------------------------------------------------------------- the prior
+
+
+@torch.inference_mode()
+def prior_terms(network: nn.Module, prior, pairs: HeartPairs, weight: float = 0.01, stacks: Tensor | None = None,
+                batch: int = 8) -> dict[str, float]:  # fmt: skip
+    """How large the prior term of equation 1 is on unseen hearts, and what it responds to.
+
+    prior : an `AESpace`; stacks : instead of the pairs' own
+
+    Returns a dict of means over hearts; distances are squared Euclidean distances of codes:
+        pixel : cross-entropy
+        prior : f(softmax) to f(truth), the prior term itself
+        share : weight * prior / pixel
+        spread : sum of the codes' variances over the true hearts
+        between : two different true hearts (2 x spread)
+        hard : f(label map, the argmax) to f(truth), what is wrong with the shape
+        soft : f(softmax) to f(argmax) of the same prediction: nothing is wrong there but doubt
+    """
+    loss, network = ACNNLoss(prior, 1.0), network.eval()
+    stacks = lr_stacks(pairs, seed=STACK_SEED) if stacks is None else stacks
+    device = next((p.device for p in network.parameters()), best_device())
+    sums, codes = np.zeros(4), []
+    for start in range(0, len(pairs), batch):
+        rows = slice(start, start + batch)
+        logits = network(stacks[rows].to(device).float()[:, None]).float()
+        truth = torch.as_tensor(pairs.labels[rows]).to(device)
+        wanted, soft = loss.codes(truth), loss.codes(logits.softmax(1))
+        hard = loss.codes(onehot(logits.argmax(1), logits.shape[1]))
+        pixel = cross_entropy(logits, truth)
+        distances = [(a - b).square().sum(1).mean() for a, b in ((soft, wanted), (hard, wanted), (soft, hard))]
+        sums += len(truth) * np.array([float(v) for v in (pixel, *distances)])
+        codes.append(wanted.cpu())
+    pixel, distance, hard, soft = sums / len(pairs)
+    spread = float(torch.cat(codes).var(0, correction=0).sum()) if len(pairs) > 1 else float("nan")
+    return {"pixel": pixel, "prior": distance, "share": weight * distance / max(pixel, 1e-12), "spread": spread,
+            "between": 2 * spread * len(pairs) / max(1, len(pairs) - 1), "hard": hard, "soft": soft}  # fmt: skip
+
+
+def sweep(
+    pairs: Mapping[str, HeartPairs], config: SegmentationConfig, folder: str | Path,
+    weights: Sequence[float] = WEIGHTS, hearts: Sequence[int | None] = (None,), steps: int | None = None,
+    seeds: Sequence[int] = (0,), method: str = "ACNN-Seg", progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """Trainings of one method with other lambdas, or fewer training patients, everything else equal.
+
+    Parameters
+    ----------
+    pairs : as `acnn_segmentation.load_pairs` gives them
+    folder : a training each goes into its own folder there; a killed sweep goes on
+    weights : lambdas; 0 is 3D-Seg
+    hearts : numbers of training patients, the first of those there are; None: all
+    steps : updates of each training, whatever the number of hearts; None: the config's epochs
+    seeds : of weights, order, augmentation
+
+    Returns
+    -------
+    DataFrame, a row a (hearts, weight, seed): hearts (patients), weight, seed, epochs; means over test hearts of all
+    phases and structures: dice, hd, assd (mm), n_missed; plausible (share), violations; what `prior_terms` gives; and
+    dice and hd of each structure
+    """
+    prior, rows = phantom_autoencoder_for(config.network), []
+    for n in hearts:
+        part = {**pairs, "training": first_patients(pairs["training"], n)}
+        part.pop("validation", None)
+        per_epoch = -(-len(part["training"]) // config.network.batch)
+        settings = config if steps is None else replace(config, epochs=max(1, round(steps / per_epoch)))
+        patients = part["training"].table["patient"].nunique()
+        for weight in weights:
+            for seed in seeds:
+                here = Path(folder) / f"hearts{patients}-lambda{weight:g}-seed{seed}"
+                name = method if weight else _without_prior(method)
+                cases, _ = run_method(name, seed, part, settings, here, progress, weight=weight)
+                network = load_network(here / "network")
+                terms = prior_terms(network, prior, pairs["test"], weight)
+                rows.append({"hearts": patients, "weight": weight, "seed": seed, "epochs": settings.epochs,
+                             **_overall(cases), **terms})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _without_prior(method: str) -> str:
+    """The method of Table I that is the same but for the prior."""
+    plain = replace(METHODS[method], prior=False)
+    return next(name for name, how in METHODS.items() if how == plain)
+
+
+def first_patients(pairs: HeartPairs, n: int | None) -> HeartPairs:
+    """All phases of the first n patients; UsageError if there are not as many."""
+    patients = list(dict.fromkeys(pairs.table["patient"]))
+    if n is None:
+        return pairs
+    if not 1 <= n <= len(patients):
+        raise UsageError(f"hearts: found {n}; expected 1 to {len(patients)} patients")
+    return pairs[pairs.table["patient"].isin(patients[:n]).to_numpy()]
+
+
+def _overall(cases: pd.DataFrame) -> dict[str, float]:
+    rows = pd.DataFrame(_means(cases)).set_index("structure")
+    means = {m: float(rows[m].mean()) for m in ("dice", "hd", "assd")}
+    own = {f"{m} {s}": float(rows.loc[s, m]) for m in ("dice", "hd") for s in rows.index}
+    first = rows.iloc[0]
+    return {**means, "n_missed": int(rows["n_missed"].sum()), "plausible": float(first["plausible"]),
+            "violations": float(first["violations"]), **own}  # fmt: skip
+
+
+@style.styled
+def sweep_figure(table: pd.DataFrame, title: str | None = None) -> style.Picture:
+    """Dice, Hausdorff distance, violations and the prior's share of the loss against lambda, a line a number of
+    training patients; `table` as `sweep` returns it."""
+    style.check_columns(table, ["hearts", "weight", "dice", "hd", "violations", "prior", "pixel"], "sweep")
+    rows = table.assign(share=table["weight"] * table["prior"] / table["pixel"])
+    columns = ["dice", "hd", "violations", "share"]
+    means = rows.groupby(["hearts", "weight"])[columns].mean().reset_index()
+    positive = sorted(w for w in means["weight"].unique() if w > 0)
+    zero = positive[0] / 10 if positive else 1.0  # where lambda = 0 is drawn on a logarithmic axis
+    fig = style.figure(9.0, 2.7)
+    panels = (("dice", "Dice, mean of structures", 1), ("hd", "Hausdorff distance (mm)", 1),
+              ("violations", "violations a heart", 1), ("share", "λ · prior / cross-entropy (%)", 100))  # fmt: skip
+    for ax, (column, name, unit) in zip(fig.subplots(1, 4), panels, strict=True):
+        for i, (n, line) in enumerate(means.groupby("hearts")):
+            mark = style._SPARE[i % len(style._SPARE)]
+            ax.plot(line["weight"].replace(0.0, zero), unit * line[column], color=mark.colour, marker=mark.marker, ms=4,
+                    ls=style.line_style(i), label=f"{n} patients")  # fmt: skip
+        ax.set(xscale="log", xlabel="λ", title=name)
+        ax.set_xticks([zero, *positive], ["0", *(f"{w:g}" for w in positive)])
+        ax.minorticks_off()
+        ax.grid(True)
+    fig.axes[3].set_yscale("symlog", linthresh=1)
+    fig.axes[3].set_ylim(0, None)
+    handles, labels = fig.axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    fig.suptitle(title or "The weight of the prior")
+    return fig
+
+
+@style.styled
+def segmentation_figure(
+    stack: np.ndarray | Tensor | None, labels: Mapping[str, np.ndarray], truth: np.ndarray, pairs: HeartPairs,
+    slices: Sequence[int] | None = None, title: str | None = None,
+) -> style.Picture:  # fmt: skip
+    """One heart: the LR stack and segmentations of it, with the truth's outline; short-axis rows, then a long-axis one.
+
+    stack : (X, Y, Z/K), what the networks were given, or None
+    labels : name -> channel numbers (X, Y, Z); truth : alike
+    pairs : whose spacing, factor and scheme these are
+    slices : HR slices to show; None: near base, middle and apex of the true LV
+    """
+    spacing = pairs.spacing
+    lv = np.flatnonzero((truth >= 2).any((0, 1)))
+    chosen = list(slices) if slices is not None else [int(lv[round(q * (len(lv) - 1))]) for q in (0.1, 0.5, 0.85)]
+    cut = int(np.round(np.argwhere(truth == truth.max())[:, 1].mean()))
+    colours = np.stack([style.rgb(c) for c in ("white", *pairs.scheme.colours)])
+    fine = None if stack is None else np.asarray(stack).repeat(pairs.factor, axis=2)
+    columns = dict(labels) if stack is None else {"LR input": None, **labels}
+    heights = [*[truth.shape[1] * spacing[1]] * len(chosen), truth.shape[2] * spacing[2]]
+    width = min(1.9, 9.0 / len(columns))
+    fig = style.figure(width * len(columns), width * sum(heights) / (truth.shape[0] * spacing[0]) + 0.7)
+    axes = fig.subplots(len(heights), len(columns), squeeze=False, height_ratios=heights)
+    views = [(f"z = {k * spacing[2]:.0f} mm", (slice(None), slice(None), k), spacing[1] / spacing[0]) for k in chosen]
+    views.append(("long axis", (slice(None), cut, slice(None)), spacing[2] / spacing[0]))
+    for row, (name, where, aspect) in zip(axes, views, strict=True):
+        for ax, (column, label) in zip(row, columns.items(), strict=True):
+            if label is None:
+                ax.imshow(fine[where].T, cmap="gray", vmin=0, vmax=1, aspect=aspect)
+            else:
+                ax.imshow(colours[label[where].T], aspect=aspect)
+            for value in range(1, pairs.n_classes):
+                mask = (truth[where] == value).T.astype(float)
+                if 0 < mask.sum() < mask.size:
+                    ax.contour(mask, [0.5], colors="#F0E442" if label is None else style.INK, linewidths=0.7)
+            ax.set_xticks([])
+            ax.set_yticks([])
+            if where is views[0][1]:
+                ax.set_title(column)
+        row[0].set_ylabel(name, fontsize=8)
+    fig.suptitle(title or "Segmentations; the lines are the outlines of the truth")
+    return fig

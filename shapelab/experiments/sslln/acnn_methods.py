@@ -1,0 +1,51 @@
+"""Table V of SSLLN: the networks of the ACNN paper on SSLLN's hearts (see `shapelab.experiments.sslln.laboratory`)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from shapelab.data.scheme import LabelScheme
+from shapelab.experiments.acnn.segmentation import METHODS, SegmentationConfig, train_method
+from shapelab.experiments.sslln.hearts import COHORTS, PHASE, SEEDS
+from shapelab.models.acnn import load_network, lr_stacks, predict_labels, save_network
+from shapelab.phantoms.pairs import HeartPairs, heart_pairs
+
+
+def acnn_pairs(config, cohort: str, n: int, folder: Path | None, progress: bool = False) -> HeartPairs:
+    """The first n hearts of one of SSLLN's cohorts as aligned pairs (LV cavity and wall, RV cavity), at ED.
+
+    config : `shapelab.experiments.sslln.laboratory.SSLLNExperiment`; folder : where they are kept
+    """
+    numbers = config.acnn
+    cache = None if folder is None else folder / f"pairs_{cohort}.npz"
+    return heart_pairs(n, numbers.grid, numbers.factor, SEEDS[cohort], COHORTS[cohort], (PHASE,),
+                       config.degradation.shift_mm, 0.0, cache, progress)  # fmt: skip
+
+
+def acnn_segmentations(
+    method: str, config, seed: int, folder: str | Path | None, progress: bool = False
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float], LabelScheme]:
+    """Train (or read) a network of the ACNN paper and segment the hearts of Table V.
+
+    method : a name of `shapelab.experiments.acnn.segmentation.METHODS`
+    config : `shapelab.experiments.sslln.laboratory.SSLLNExperiment`
+
+    Returns labels and truth (N, X, Y, Z) channel numbers, spacing (mm) and the scheme.
+    """
+    folder = None if folder is None else Path(folder)
+    shared = None if folder is None else folder.parent
+    if folder is not None and (folder / "network").is_dir():
+        network = load_network(folder / "network")
+    else:
+        pairs = acnn_pairs(config, "training", config.training, shared, progress)
+        numbers = replace(SegmentationConfig(), training=config.training, phases=(PHASE,), network=config.acnn,
+                          epochs=config.network.baseline_epochs, validation=0)  # fmt: skip
+        checkpoint = None if folder is None else folder / "training"
+        network, history = train_method(METHODS[method], seed, {"training": pairs}, numbers, checkpoint, progress)
+        if folder is not None:
+            save_network(folder / "network", network, metadata={"method": method, "final": history.last})
+    test = acnn_pairs(config, "healthy", config.compared, shared, progress)
+    return predict_labels(network, lr_stacks(test, seed=seed)), test.labels, test.spacing, test.scheme

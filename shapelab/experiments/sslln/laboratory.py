@@ -1,0 +1,357 @@
+"""The methods that SSLLN's tables compare: how each is trained, and what it makes of a cohort.
+
+    2D FCN, 3D FCN, SSLLN-HR    on high-resolution volumes                                          (Tables I, II)
+    SSLLN-HR, gaps              the same, trained with slices set to zero; not in the paper         (Table I, Fig. 8)
+    SSLLN-LR                    on simulated low-resolution volumes, laid on the same grid
+    SSLLN-LR+SR                 the same, refined with atlases that SSLLN-HR has segmented          (Tables III to VI)
+    SSLLN-LR+SR, aligned        slices brought into line before; not in the paper
+    3D-Seg, 3D-UNet, AE-Seg, ACNN-Seg   networks of the ACNN paper, trained on the same hearts      (Table V)
+    multi-atlas                 atlases without a network                                           (Table V)
+
+Where the paper is silent, or we chose otherwise
+------------------------------------------------
+Hearts: phantoms at ED (`shapelab.experiments.sslln.hearts`). Training hearts are of all five groups, so that what ships
+    serves all; tests are the paper's: healthy hearts (its data set 1), and right ventricular overload for pulmonary
+    hypertension (data set 2), with the same networks. The paper trains a network of its own for data set 2.
+Labels of SSLLN-LR are those of the displaced, thick slices, as in the paper ("the LR volume Fig 13 e and its
+    segmentation Fig 13 f"); its landmarks are the heart's.
+Networks of the ACNN paper see the same hearts, displacements of the same spread, and as many epochs, as pairs in the
+    aligned crop that they need: 10 mm slices with the Gaussian of that paper, no apex cut off. So their task is easier
+    in two ways (pose, apex), and they have no RV wall to tell.
+multi-atlas: the paper's (Bai et al. 2015) registers images by intensities from landmarks set by hand. Here: affine from
+    the *true* landmarks, the five atlases whose images are most like the stack (normalised mutual information), and
+    label fusion by patches; no deformation.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from shapelab import __version__
+from shapelab.atlas import Atlas, Frame, LowResolution, Refinement, fuse_labels, landmark_affine, refine, select_atlases
+from shapelab.atlas.warp import warp_image, warp_label
+from shapelab.data.scheme import BIVENTRICULAR
+from shapelab.device import describe
+from shapelab.errors import DataError, UsageError
+from shapelab.experiments.shipped import shipped_or_trained
+from shapelab.experiments.sslln.hearts import COHORTS, SEEDS, Degradation, atlas_of, degrade, in_stack, phantom_volumes
+from shapelab.experiments.sslln.starts import class_affines, started_from
+from shapelab.files import atomic_write, write_csv
+from shapelab.metrics import evaluate_cohort
+from shapelab.models.acnn import SubPixelConfig, load_network, save_network
+from shapelab.models.acnn.trainer import FILE
+from shapelab.models.sslln import LandmarkedVolumes, SSLLNConfig, predict, train_sslln
+from shapelab.phantoms import LANDMARKS
+from shapelab.profiles import current_profile
+
+#: Method of the tables -> (network of `shapelab.models.sslln.NETWORKS`, trained on low resolution).
+TRAINED = {"2D FCN": ("2D FCN", False), "3D FCN": ("3D FCN", False), "SSLLN-HR": ("SSLLN", False),
+           "SSLLN-HR, gaps": ("SSLLN", False), "SSLLN-LR": ("SSLLN", True)}  # fmt: skip
+GAPS = {"SSLLN-HR, gaps": 0.5}  # share of training volumes with missing slices
+ACNN_METHODS = ("3D-Seg", "3D-UNet", "AE-Seg", "ACNN-Seg")
+REFINED = {"SSLLN-LR+SR": False, "SSLLN-LR+SR, aligned": True}  # whether slices are brought into line
+METHODS = (*TRAINED, *REFINED, *ACNN_METHODS, "multi-atlas")
+#: Whose weights ship (quick), and the names of their folders under data/weights.
+SHIPPED = {"SSLLN-HR": "sslln_hr", "SSLLN-HR, gaps": "sslln_gaps", "SSLLN-LR": "sslln_lr", "2D FCN": "sslln_fcn"}
+STARTS = ("network", "labels", "classes")  # of the affine map, Fig. 12
+STACK_SEED = 1  # of the degradation of tests; that of training hearts is 0
+
+
+@dataclass(frozen=True)
+class SSLLNExperiment:
+    """Numbers of the experiments; the defaults are the quick profile's."""
+
+    training: int = 200  # hearts
+    healthy: int = 60
+    PH: int = 20  # as many as the paper has pairs
+    atlases: int = 40
+    compared: int = 20  # healthy hearts of Table V, as in the paper
+    n_atlases: int = 5  # L, deformed and fused
+    degradation: Degradation = field(default_factory=Degradation)
+    seeds: tuple[int, ...] = (0,)  # of weights, order, augmentation
+    network: SSLLNConfig = field(default_factory=SSLLNConfig)
+    acnn: SubPixelConfig = field(default_factory=lambda: SubPixelConfig(
+        shape=(56, 56, 36), spacing=(2.5, 2.5, 10 / 3), factor=3, batch=4, learning_rate=4e-3))  # fmt: skip
+
+    def __post_init__(self):
+        sizes = (self.training, self.healthy, self.PH, self.atlases, self.compared, self.n_atlases, len(self.seeds))
+        if min(sizes) < 1 or self.compared > self.healthy:
+            raise UsageError(f"SSLLNExperiment: found {sizes} hearts, atlases and seeds; expected each from 1, and no "
+                             "more compared than tested")
+
+    @classmethod
+    def profile(cls, name: str | None = None) -> SSLLNExperiment:
+        name = current_profile(name)
+        if name == "quick":
+            return cls()
+        larger = {"training": 1000, "healthy": 600, "atlases": 231} if name == "paper" else {
+            "training": 400, "healthy": 200, "atlases": 100}  # fmt: skip
+        acnn = SubPixelConfig.profile("paper", schedule="one-cycle")
+        return cls(degradation=Degradation(factor=5), network=SSLLNConfig.profile(name), acnn=acnn, **larger)
+
+
+class Laboratory:
+    """Hearts, networks and results of one experiment, made when they are asked for and kept in a folder.
+
+    config : numbers; folder : where hearts, networks and cases are kept (None: nowhere); seed : of weights, order and
+    augmentation; progress : bars
+    """
+
+    def __init__(self, config: SSLLNExperiment, folder: str | Path | None, seed: int = 0, progress: bool = False):
+        self.config, self.seed, self.progress = config, int(seed), progress
+        self.folder = None if folder is None else Path(folder)
+        self._cohorts: dict[str, LandmarkedVolumes] = {}
+        self._networks: dict[str, nn.Module] = {}
+
+    # ---------------------------------------------------------------------------------------------------------- hearts
+
+    def cohort(self, name: str) -> LandmarkedVolumes:
+        """High-resolution hearts: "training", "healthy", "PH" or "atlases"."""
+        if name not in self._cohorts:
+            cache = None if self.folder is None else self.folder / f"volumes_{name}.npz"
+            self._cohorts[name] = phantom_volumes(getattr(self.config, name), self.config.network.grid, SEEDS[name],
+                                                  COHORTS[name], cache, self.progress)  # fmt: skip
+        return self._cohorts[name]
+
+    def degraded(self, name: str) -> tuple[LandmarkedVolumes, list[LowResolution]]:
+        """The low-resolution versions of a cohort, on the grid and as stacks."""
+        seed = SEEDS[name] + (0 if name == "training" else STACK_SEED)
+        return degrade(self.cohort(name), self.config.degradation, seed)
+
+    @cached_property
+    def atlases(self) -> list[Atlas]:
+        """The atlas hearts with labels and landmarks by SSLLN-HR, as in the paper (section III-F)."""
+        volumes = self.cohort("atlases")
+        labels, landmarks = predict(self.network("SSLLN-HR"), volumes.images)
+        return [atlas_of(volumes, i, labels[i], landmarks[i]) for i in range(len(volumes))]
+
+    # -------------------------------------------------------------------------------------------------------- networks
+
+    def network(self, method: str) -> nn.Module:
+        """The trained network of a method of `TRAINED`; a killed training goes on from its checkpoint."""
+        if method not in TRAINED:
+            raise UsageError(f"method: found {method!r}; expected one of {', '.join(TRAINED)}")
+        if method not in self._networks:
+            here = None if self.folder is None else self._folder(method) / "network"
+            if here is not None and here.is_dir():
+                self._networks[method] = load_network(here)
+            else:
+                self._networks[method] = self._train(method, here)
+        return self._networks[method]
+
+    def _train(self, method: str, here: Path | None) -> nn.Module:
+        name, low = TRAINED[method]
+        hearts = self.degraded("training")[0] if low else self.cohort("training")
+        checkpoint = None if here is None else here.parent / "training"
+        numbers = self.config.network
+        numbers = numbers if name == "SSLLN" else replace(numbers, epochs=numbers.baseline_epochs)
+        numbers = replace(numbers, gaps=GAPS.get(method, numbers.gaps))
+        network, history = train_sslln(hearts, numbers, name, seed=self.seed, checkpoint=checkpoint,
+                                       progress=self.progress)  # fmt: skip
+        about = {"method": method, "data": f"{len(hearts)} phantom hearts at ED, seed {SEEDS['training']}",
+                 "seed": self.seed, "final": history.last}  # fmt: skip
+        network.scheme, network.metadata, network.task = BIVENTRICULAR, about, "seg"
+        if here is not None:
+            save_network(here, network, scheme=BIVENTRICULAR, metadata=about)
+            shutil.rmtree(checkpoint, ignore_errors=True)
+        return network
+
+    def _folder(self, method: str) -> Path:
+        return self.folder / f"{slug(method)}-{self.seed}"
+
+    # --------------------------------------------------------------------------------------------------------- results
+
+    def cases(self, method: str, cohort: str = "healthy") -> tuple[pd.DataFrame, pd.DataFrame | None]:
+        """A method's results on a test cohort, read where they were made before.
+
+        Returns
+        -------
+        cases : one row a (heart, structure): method, seed, cohort, id, label, then the columns of
+            `shapelab.metrics.evaluate` (mm, ml)
+        places : one row a (heart, landmark) for methods that find landmarks, else None: method, seed, cohort, id,
+            landmark, error (mm)
+
+        UsageError for an unknown method or cohort; DataError where the folder holds another run's results.
+        """
+        if method not in METHODS or cohort not in ("healthy", "PH"):
+            raise UsageError(f"cases: found {method!r}, {cohort!r}; expected one of {METHODS}, 'healthy' or 'PH'")
+        if self.folder is not None and (held := self._held(method, cohort)) is not None:
+            return held
+        made = self._compared(cohort) if method in (*ACNN_METHODS, "multi-atlas") else self.cohort(cohort)
+        if method in ACNN_METHODS:
+            from shapelab.experiments.sslln.acnn_methods import acnn_segmentations
+
+            folder = None if self.folder is None else self._folder(method)
+            labels, truth, spacing, scheme = acnn_segmentations(method, self.config, self.seed, folder, self.progress)
+            places = None
+        else:
+            labels, places = self._segment(method, cohort)
+            truth, spacing, scheme = made.labels[: len(labels)], made.spacing, made.scheme
+        who = {"method": method, "seed": self.seed, "cohort": cohort}
+        ids = list(made.table.index)
+        cases = evaluate_cohort(scheme.integers(labels), scheme.integers(truth), spacing, ids, scheme, method=method)
+        cases = cases.assign(**who)[[*who, *[c for c in cases if c not in who]]]
+        found = None if places is None else landmark_errors(places, made).assign(**who)
+        found = None if found is None else found[[*who, "id", "landmark", "error"]]
+        if self.folder is not None:
+            self._keep(method, cohort, cases, found)
+        return cases, found
+
+    def _compared(self, cohort: str) -> LandmarkedVolumes:
+        return self.cohort(cohort)[: self.config.compared]
+
+    def _segment(self, method: str, cohort: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels (N, X, Y, S) channel numbers on the grid of the cohort, and landmarks (N, L, 3) voxels or None."""
+        if method in TRAINED:
+            low = TRAINED[method][1]
+            hearts = self.degraded(cohort)[0] if low else self.cohort(cohort)
+            return predict(self.network(method), hearts.images)
+        stacks = self.degraded(cohort)[1]
+        if method == "multi-atlas":
+            pairs = zip(stacks[: self.config.compared], self._bar(range(self.config.compared), method), strict=True)
+            made = [multi_atlas(stack, self.true_atlases, self.config.n_atlases) for stack, _ in pairs]
+        else:
+            refined = self.refinements(cohort, align=REFINED[method])
+            made = [self.on_truth(stack, r) for stack, r in zip(stacks, refined, strict=True)]
+        return np.stack([BIVENTRICULAR.channels(m) for m in made]), None
+
+    @cached_property
+    def true_atlases(self) -> list[Atlas]:
+        """The atlas hearts with their true labels and landmarks."""
+        volumes = self.cohort("atlases")
+        return [atlas_of(volumes, i) for i in range(len(volumes))]
+
+    def refinements(
+        self, cohort: str, rows: slice = slice(None), start: str = "network", align: bool = False
+    ) -> Iterator[Refinement | None]:
+        """Yield the refinement of each heart of a cohort: SSLLN-LR's labels and landmarks, onto the atlases; None for
+        a heart whose segmentation cannot be refined (nothing labelled, landmarks on a line), with a warning.
+
+        start : where the affine map comes from: the "network"'s landmarks, landmarks taken from the "labels", or the
+            tissue "classes" (`shapelab.experiments.sslln.starts`)
+        align : bring slices into line first
+        """
+        if start not in STARTS:
+            raise UsageError(f"start: found {start!r}; expected one of {STARTS}")
+        hearts, stacks = self.degraded(cohort)
+        stacks = stacks[rows]
+        labels, places = predict(self.network("SSLLN-LR"), hearts.images[rows])
+        for stack, label, place in zip(self._bar(stacks, "refinement"), labels, places, strict=True):
+            try:
+                yield self._refined(stack, *in_stack(stack, label, place), start, align)
+            except DataError as error:
+                warnings.warn(f"{stack.truth.id}, start {start!r}: {error}", stacklevel=2)
+                yield None
+
+    def _refined(self, stack: LowResolution, thick: np.ndarray, landmarks, start: str, align: bool) -> Refinement:
+        atlases = self.atlases
+        if start == "labels":
+            landmarks = None
+        elif start == "classes":
+            affines = class_affines(thick, stack.spacing, atlases, stack.scheme)
+            landmarks, atlases = started_from(affines, atlases, thick, stack.spacing)
+        return refine(thick, stack.image, landmarks, atlases, stack.spacing, n_atlases=self.config.n_atlases,
+                      align=align)  # fmt: skip
+
+    @staticmethod
+    def on_truth(stack: LowResolution, result: Refinement | None) -> np.ndarray:
+        """A refined label map on the voxels of the high-resolution truth; empty where there is none: all missed."""
+        if result is None:
+            return np.zeros_like(stack.truth.label)
+        return result.frame.nearest(result.label, stack.truth_frame)
+
+    def _bar(self, things, what: str):
+        from tqdm.auto import tqdm
+
+        return tqdm(things, desc=what, unit="heart", disable=not self.progress, leave=False)
+
+    # ----------------------------------------------------------------------------------------------------------- files
+
+    def _key(self, method: str, cohort: str) -> dict:
+        config = json.loads(json.dumps(asdict(self.config)))
+        config.pop("seeds")
+        return {"method": method, "cohort": cohort, "seed": self.seed, "config": config}
+
+    def _held(self, method: str, cohort: str) -> tuple[pd.DataFrame, pd.DataFrame | None] | None:
+        folder = self._folder(method)
+        about, cases, places = (folder / f"{n}_{cohort}.{e}" for n, e in
+                                (("about", "json"), ("cases", "csv"), ("landmarks", "csv")))  # fmt: skip
+        if not (about.is_file() and cases.is_file()):
+            return None
+        key, found = self._key(method, cohort), json.loads(about.read_text())
+        if any(found.get(k) != v for k, v in key.items()):
+            raise DataError(about, "results of another run", f"those of {key}", "Use another output folder.")
+        return pd.read_csv(cases), pd.read_csv(places) if places.is_file() else None
+
+    def _keep(self, method: str, cohort: str, cases: pd.DataFrame, places: pd.DataFrame | None) -> None:
+        folder = self._folder(method)
+        for name, table in (("cases", cases), ("landmarks", places)):
+            if table is not None:
+                write_csv(table, folder / f"{name}_{cohort}.csv")
+        about = {**self._key(method, cohort), "shapelab": __version__, **describe(), "date": date.today().isoformat()}
+        with atomic_write(folder / f"about_{cohort}.json") as temporary:
+            temporary.write_text(json.dumps(about, indent=1) + "\n")
+
+
+def landmark_errors(places: np.ndarray, volumes: LandmarkedVolumes) -> pd.DataFrame:
+    """Point-to-point distances, one row a (heart, landmark): id, landmark, error (mm).
+
+    places : (N, L, 3) voxels; NaN where a landmark was not found: NaN mm
+    """
+    error = np.linalg.norm((np.asarray(places) - volumes.landmarks) * volumes.spacing, axis=2)
+    ids = np.repeat(list(volumes.table.index), len(LANDMARKS))
+    return pd.DataFrame({"id": ids, "landmark": list(LANDMARKS) * len(volumes), "error": error.ravel()})
+
+
+def multi_atlas(stack: LowResolution, atlases: list[Atlas], n: int = 5) -> np.ndarray:
+    """A stack segmented by atlases alone, on the grid of its truth; see the head of this module.
+
+    Returns (X, Y, S) integers of the scheme.
+    """
+    out = stack.truth_frame
+    image = Frame(stack.image.shape, stack.spacing).linear(stack.image, out)
+    still = np.zeros((3, *out.shape), np.float32)
+    maps = []
+    for atlas in atlases:
+        affine = landmark_affine(stack.landmarks, atlas.landmarks)
+        maps.append((np.linalg.inv(atlas.frame.matrix) @ affine)[:3])
+    warped = [warp_image(a.image, m, out.origin, out.spacing, still) for a, m in zip(atlases, maps, strict=True)]
+    chosen, _ = select_atlases(image, warped, n)
+    labels = [warp_label(atlases[i].label, maps[i], out.origin, out.spacing, still) for i in chosen]
+    return fuse_labels(labels, [warped[i] for i in chosen], image)
+
+
+def slug(method: str) -> str:
+    """A method's name as that of a folder."""
+    return method.lower().replace(",", "").replace(" ", "-").replace("+", "-")
+
+
+def phantom_sslln(method: str = "SSLLN-HR", profile: str | None = None, progress: bool = True) -> nn.Module:
+    """A network of `SHIPPED` learned from phantoms (seed 0): shipped weights, or trained now (and kept), which takes
+    half an hour in `quick` on a busy core."""
+    profile = current_profile(profile)
+    if method not in SHIPPED:
+        raise UsageError(f"method: found {method!r}; expected one of {', '.join(SHIPPED)}")
+
+    def train() -> nn.Module:
+        with TemporaryDirectory() as here:
+            return Laboratory(SSLLNExperiment.profile(profile), here, progress=progress).network(method)
+
+    return shipped_or_trained(f"{SHIPPED[method]}_{profile}", FILE, load_network, train, ship)
+
+
+def ship(network: nn.Module, folder: str | Path) -> Path:
+    """Write a network as it ships, in fp16."""
+    return save_network(folder, network, scheme=BIVENTRICULAR, metadata=network.metadata, half=True)

@@ -1,0 +1,281 @@
+"""Widgets: thin views of plain functions code -> meshes.
+
+    code_a, code_b, t -> interpolate_meshes -> MeshView      `InterpolationWidget`
+    {dimension: sigmas} -> traverse_meshes -> MeshView       `TraversalWidget`
+    subject id -> its code or its label map -> MeshView      `EmbeddingWidget`
+    name of a step -> its label map -> MeshView              `StagesWidget`
+
+Whatever a handler raises is written into a visible line under the widget: ipywidgets would swallow it. Every handler
+is a method (`show`, `reset`, `choose`) that tests call without a browser.
+"""
+
+from __future__ import annotations
+
+import html
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+
+import ipywidgets
+import numpy as np
+import pandas as pd
+import trimesh
+
+from shapelab.data.scheme import LabelScheme
+from shapelab.errors import ShapelabError, UsageError
+from shapelab.show.meshes import heart_meshes
+from shapelab.show.slices import slices
+from shapelab.show.style import png_bytes
+from shapelab.show.widgets.views import MeshView, ScatterView
+
+Meshes = dict[str, trimesh.Trimesh]
+
+
+# -------------------------------------------------------------------------------------------- functions that are shown
+
+def code_meshes(space, code: np.ndarray) -> Meshes:
+    """A code (d,) of a ShapeSpace -> meshes of the shape that it decodes to, in mm on the space's grid."""
+    code = np.asarray(code, dtype=np.float32)
+    if code.ndim != 1:
+        raise UsageError(f"code_meshes: found codes of shape {code.shape}; expected one code (d,)")
+    return heart_meshes(space.decode(code)[0], space.grid.spacing, space.scheme)
+
+
+def interpolate_meshes(space, code_a: np.ndarray, code_b: np.ndarray, t: float) -> Meshes:
+    """Meshes of the shape at (1 - t) a + t b."""
+    a, b = np.asarray(code_a, dtype=np.float32), np.asarray(code_b, dtype=np.float32)
+    return code_meshes(space, (1 - t) * a + t * b)
+
+
+def traverse_meshes(space, sigmas: Mapping[int, float], base: np.ndarray | None = None) -> Meshes:
+    """Meshes of the shape at base + sum over k of sigmas[k] sigma_k; `base` is the mean by default."""
+    code = np.array(space.mean if base is None else base, dtype=np.float32)
+    for dimension, amount in sigmas.items():
+        if not 0 <= int(dimension) < len(code):
+            raise UsageError(f"traverse_meshes: found dimension {dimension}; expected 0..{len(code) - 1}")
+        code[int(dimension)] += amount * space.sigma[int(dimension)]
+    return code_meshes(space, code)
+
+
+def volumes_text(meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme) -> str:
+    """'RV cavity 142 ml, LV cavity 130 ml': volume inside each surface."""
+    return ", ".join(f"{n} {meshes[n].volume / 1000:.0f} ml" for n in scheme.names if n in meshes)
+
+
+# -------------------------------------------------------------------------------------------------------------- widgets
+
+class ShapeWidget(ipywidgets.VBox):
+    """A mesh view, a line of volumes, and a line that shows what a handler raised."""
+
+    STILL = "Runs in a live notebook; the picture beside it shows the same without a kernel."
+
+    def __init__(self, scheme: LabelScheme, controls: Sequence[ipywidgets.Widget],
+                 beside: Sequence[ipywidgets.Widget] = ()):
+        self.scheme = scheme
+        self.view = MeshView()
+        self.view.layout.width = "440px"
+        self.info = ipywidgets.HTML()
+        self.error = ipywidgets.HTML()
+        picture = ipywidgets.HBox([*beside, self.view]) if beside else self.view
+        super().__init__([*controls, picture, self.info, self.error])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}. {self.STILL}"
+
+    def attempt(self, function: Callable, *args, **kwargs) -> bool:
+        """Call a handler; what it raises is written into the error line, which is emptied when all went well."""
+        try:
+            function(*args, **kwargs)
+        except Exception as error:      # every one of them: what is not shown here is seen nowhere
+            if isinstance(error, ShapelabError):
+                message = str(error)
+            else:
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                message = f"{type(error).__name__}: {error} (line {last.lineno} of {last.name})"
+            self.error.value = ('<div role="alert" style="color:#B34700;font-weight:600;line-height:1.3;'
+                                f'white-space:normal">{html.escape(message)}</div>')
+            return False
+        self.error.value = ""
+        return True
+
+    def draw(self, meshes: Meshes, caption: str, recentre: bool = False) -> None:
+        """Put meshes, caption and volumes on the screen."""
+        self.view.show(meshes, self.scheme, caption, recentre)
+        self.info.value = f"Volume inside the surfaces: {html.escape(volumes_text(meshes, self.scheme)) or 'none'}"
+
+
+def _slider(name: str, low: float, high: float, step: float, readout: str) -> ipywidgets.FloatSlider:
+    return ipywidgets.FloatSlider(0.0, min=low, max=high, step=step, description=name, readout_format=readout,
+                                  layout={"width": "440px"})
+
+
+class InterpolationWidget(ShapeWidget):
+    """A slider from one subject's code to another's; the mesh follows.
+
+    Parameters
+    ----------
+    space : a ShapeSpace
+    code_a, code_b : (d,) codes of it
+    names : what the two ends are called
+    """
+
+    def __init__(self, space, code_a: np.ndarray, code_b: np.ndarray, names: tuple[str, str] = ("A", "B"),
+                 steps: int = 20):
+        self.space, self.codes, self.names = space, (np.asarray(code_a), np.asarray(code_b)), tuple(names)
+        self.slider = _slider("t", 0.0, 1.0, 1.0 / steps, ".2f")
+        ends = ipywidgets.HTML(f"t = 0: <b>{html.escape(names[0])}</b>, t = 1: <b>{html.escape(names[1])}</b>")
+        super().__init__(space.scheme, [ends, self.slider])
+        self.slider.observe(lambda change: self.attempt(self.show, change["new"]), "value")
+        self.attempt(self.show, 1.0) and self.attempt(self.show, 0.0)     # both ends: the camera fits all of the way
+
+    def show(self, t: float) -> None:
+        """Show the shape at `t`, 0 = A, 1 = B."""
+        meshes = interpolate_meshes(self.space, *self.codes, t)
+        self.draw(meshes, f"{self.names[0]} → {self.names[1]}, t = {t:.2f}")
+
+
+class TraversalWidget(ShapeWidget):
+    """One slider per dimension of the space, in sigmas from the mean, all at once; and a button back to the mean.
+
+    `base` is another code to start from; `limit` is how many sigmas a slider reaches.
+    """
+
+    def __init__(self, space, dimensions: Sequence[int], base: np.ndarray | None = None, limit: float = 3.0):
+        self.space, self.base = space, base
+        self.sliders = {int(d): _slider(f"z{int(d):02d} (σ)", -limit, limit, 0.25, "+.2f") for d in dimensions}
+        if not self.sliders:
+            raise UsageError("TraversalWidget: found no dimension; expected at least one")
+        self.button = ipywidgets.Button(description="Back to the mean" if base is None else "Back to the start")
+        super().__init__(space.scheme, [*self.sliders.values(), self.button])
+        self._busy = False
+        for slider in self.sliders.values():
+            slider.observe(lambda _: None if self._busy else self.attempt(self.show), "value")
+        self.button.on_click(lambda _: self.attempt(self.reset))
+        self.attempt(self.show)
+
+    @property
+    def sigmas(self) -> dict[int, float]:
+        """Dimension -> where its slider stands, in sigmas."""
+        return {d: s.value for d, s in self.sliders.items()}
+
+    def show(self) -> None:
+        """Show the shape at the sliders' values."""
+        moved = [f"z{d:02d} {v:+.2f} σ" for d, v in self.sigmas.items() if v]
+        start = "mean" if self.base is None else "start"
+        self.draw(traverse_meshes(self.space, self.sigmas, self.base), ", ".join(moved) or start)
+
+    def reset(self) -> None:
+        """All sliders to 0, drawn once."""
+        self._busy = True
+        try:
+            for slider in self.sliders.values():
+                slider.value = 0.0
+        finally:
+            self._busy = False
+        self.show()
+
+
+class StagesWidget(ShapeWidget):
+    """A slider through the steps of one heart, label maps on one grid; the mesh follows.
+
+    Parameters
+    ----------
+    stages : name -> label map (X, Y, Z), in the order of the slider
+    spacing : (3,) mm
+    scheme : of the label maps
+
+    Meshes are made once, here, so that sliding is quick. UsageError for no stage, or label maps of several shapes.
+    """
+
+    def __init__(self, stages: Mapping[str, np.ndarray], spacing, scheme: LabelScheme):
+        shapes = sorted({np.shape(label) for label in stages.values()})
+        if len(shapes) != 1:
+            raise UsageError(f"StagesWidget: found label maps of shapes {shapes}; expected at least one, of one shape")
+        self.meshes = {str(name): heart_meshes(label, spacing, scheme) for name, label in stages.items()}
+        names = list(self.meshes)
+        self.slider = ipywidgets.SelectionSlider(options=names, value=names[0], description="step",
+                                                 layout={"width": "440px"})
+        super().__init__(scheme, [self.slider])
+        self.slider.observe(lambda change: self.attempt(self.show, change["new"]), "value")
+        for name in (*names[1:], names[0]):                 # all of them once: the camera fits the largest
+            self.attempt(self.show, name)
+
+    def show(self, name: str) -> None:
+        """Show the heart at a step."""
+        if name not in self.meshes:
+            raise UsageError(f"StagesWidget: found step {name!r}; expected one of {list(self.meshes)}")
+        self.draw(self.meshes[name], name)
+
+
+class EmbeddingWidget(ShapeWidget):
+    """An embedding beside a heart: click a point (or use the list) and see that subject.
+
+    Parameters
+    ----------
+    embedding : table with x, y, the facts, and subject ids as index (`latent.embed`)
+    codes, space : a Codes table with the same ids, and its ShapeSpace: the heart is what the code decodes to
+    cohort : with the same ids: the heart is the subject's own label map, with its slices under it
+
+    With both, a switch chooses. UsageError if neither is given, or if ids are missing in what is given.
+    """
+
+    CODE, LABEL = "what its code decodes to", "its label map"
+
+    def __init__(self, embedding: pd.DataFrame, codes: pd.DataFrame | None = None, space=None, cohort=None, *,
+                 colour: str = "group"):
+        self.sources = [name for name, given in ((self.CODE, codes is not None and space is not None),
+                                                 (self.LABEL, cohort is not None)) if given]
+        if not self.sources:
+            raise UsageError("EmbeddingWidget: found neither codes with a space nor a cohort; expected one of them")
+        self.codes, self.space, self.cohort = codes, space, cohort
+        self.ids = [str(i) for i in embedding.index]
+        self._check_ids()
+        self.points = ScatterView()
+        self.points.show(embedding, colour)
+        self.list = ipywidgets.Dropdown(options=self.ids, description="subject", layout={"width": "300px"})
+        self.source = ipywidgets.ToggleButtons(options=self.sources, description="show")
+        self.source.style.button_width = "180px"
+        self.picture = ipywidgets.Image(format="png")
+        self.picture.layout.display = "none"
+        super().__init__(space.scheme if space is not None else cohort.scheme,
+                         [self.list] + ([self.source] if len(self.sources) > 1 else []), [self.points])
+        self.children = (*self.children, self.picture)
+        self.points.observe(lambda change: self.attempt(self.choose, change["new"]), "selected")
+        self.list.observe(lambda change: self.attempt(self.choose, change["new"]), "value")
+        self.source.observe(lambda _: self.attempt(self.show, self.list.value), "value")
+        self.attempt(self.choose, self.ids[0])
+
+    def _check_ids(self) -> None:
+        known = {"codes": None if self.codes is None else set(map(str, self.codes.index)),
+                 "cohort": None if self.cohort is None else set(self.cohort.ids)}
+        for name, ids in known.items():
+            absent = [] if ids is None else [i for i in self.ids if i not in ids]
+            if absent:
+                raise UsageError(f"EmbeddingWidget: found {len(absent)} subjects that the {name} lack, {absent[:3]}; "
+                                 "expected the same ids")
+
+    def choose(self, subject: str) -> None:
+        """Choose a subject by its id: list, ring in the plot, and heart."""
+        if subject not in self.ids:
+            raise UsageError(f"EmbeddingWidget: found subject {subject!r}; expected one of {self.ids[:3]} ...")
+        if subject == self._shown and self.error.value == "":
+            return      # the list and the plot tell each other
+        self._shown = subject
+        self.list.value = self.points.selected = subject
+        self.show(subject)
+
+    _shown = ""
+
+    def show(self, subject: str) -> None:
+        """Draw the heart of a subject from the source that is switched on."""
+        if self.source.value == self.CODE:
+            from shapelab.latent.codes import code_columns
+
+            row = self.codes.loc[subject, code_columns(self.codes)]
+            meshes = code_meshes(self.space, row.to_numpy(dtype=np.float32))
+            self.picture.layout.display = "none"
+        else:
+            chosen = self.cohort[subject].load()
+            meshes = heart_meshes(chosen.label, chosen.spacing, chosen.scheme)
+            self.picture.value = png_bytes(slices(chosen, n=6), dpi=72)
+            self.picture.layout.display = ""
+        self.draw(meshes, f"{subject}: {self.source.value}", recentre=True)
