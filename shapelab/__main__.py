@@ -2,7 +2,7 @@
 
 import sys
 
-from shapelab.cli import main
+from shapelab.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shapelab import notebooks_tools as tools
+from shapelab.course import notebooks as tools
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(p for p in FOLDER.glob("*.ipynb") if not p.name.startswith("."))

@@ -81,7 +81,7 @@ run = course.start("00", DATA, SEED)
 # with `BAD` would say how to mend it.
 
 # %% tags=["nbval-check-output"]
-from shapelab import doctor
+from shapelab.commands import doctor
 
 checks = [doctor.check_python(), *doctor.check_packages()]
 bad = [c for c in checks if c.status == doctor.BAD]

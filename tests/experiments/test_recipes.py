@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shapelab import cli
+from shapelab.commands import main as cli
 from shapelab.errors import UsageError
 from shapelab.experiments import recipes as training
 from shapelab.experiments.recipes import CHECKPOINTS, RECIPES, Recipe, listing, train

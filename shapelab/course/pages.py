@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shapelab import __version__
-from shapelab import notebooks_tools as tools
+from shapelab.course import notebooks as tools
 from shapelab.files import atomic_write
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-    from shapelab.notebooks_runner import Failure
+    from shapelab.course.runner import Failure
 
 THUMBNAIL_PIXELS = (360, 240)
 PLOTLY_SCRIPT = "plotly.min.js"

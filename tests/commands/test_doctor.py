@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from shapelab import cli, doctor
+from shapelab.commands import doctor
+from shapelab.commands import main as cli
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-SCHEMES = ("cardiac", "biventricular")      # those of `shapelab.refinement`, which is not imported for --help
+SCHEMES = ("cardiac", "biventricular")      # those of `shapelab.commands.refine`, which is not imported for --help
 FUSIONS = ("majority", "non-local")         # those of `shapelab.atlas.refine`
 
 
@@ -53,7 +53,7 @@ def add_predict(commands) -> None:
 
 
 def _predict(arguments) -> int:
-    from shapelab.predict import predict_file
+    from shapelab.commands.predict import predict_file
 
     found = predict_file(
         arguments.model,
@@ -103,7 +103,7 @@ def add_refine(commands) -> None:
 
 
 def _refine(arguments) -> int:
-    from shapelab.refinement import refine_file
+    from shapelab.commands.refine import refine_file
 
     found = refine_file(
         arguments.label,

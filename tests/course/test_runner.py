@@ -15,8 +15,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from shapelab import notebooks_pages, notebooks_runner
-from shapelab.cli import main
+from shapelab.commands.main import main
+from shapelab.course import pages as notebooks_pages
+from shapelab.course import runner as notebooks_runner
 from shapelab.errors import ShapelabError, UsageError
 
 PICTURE = "import matplotlib.pyplot as plt\nplt.plot([1, 2, 3]);"
@@ -244,7 +245,7 @@ def test_ctrl_c_ends_the_kernel_and_says_so(folder, tmp_path):
     # a shell that starts the tests in the background has them ignore Ctrl-C; the command must hear it all the same
     start = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from shapelab.cli import main; sys.exit(main(sys.argv[1:]))"
+        "from shapelab.commands.main import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", start, "notebooks", "--folder", folder, "-o", tmp_path / "out"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shapelab import __version__
-from shapelab.cli_files import add_predict, add_refine, positive
+from shapelab.commands.files import add_predict, add_refine, positive
 from shapelab.errors import ShapelabError, UsageError
 from shapelab.profiles import PROFILES
 
@@ -332,11 +332,11 @@ def _add_notebooks(commands) -> None:
 
 
 def _notebooks(arguments) -> int:
-    from shapelab import notebooks_runner as runner
+    from shapelab.course import runner
 
     folder = runner.notebook_folder(arguments.folder)
     if arguments.sync:
-        from shapelab import notebooks_tools
+        from shapelab.course import notebooks as notebooks_tools
 
         for path in notebooks_tools.sync_folder(folder, arguments.numbers):
             print(f"wrote {path}")
@@ -366,7 +366,7 @@ def _add_doctor(commands) -> None:
 
 
 def _doctor(_arguments) -> int:
-    from shapelab import doctor
+    from shapelab.commands import doctor
 
     checks = doctor.examine()
     rows = [[c.status, c.what, c.found, c.mend] for c in checks]

@@ -6,8 +6,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from shapelab import refinement as r
 from shapelab.atlas import Atlas, move_slices, phantom_atlases, simulate_low_resolution
+from shapelab.commands import refine as r
 from shapelab.data.landmarks import write_landmarks
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.errors import DataError, UsageError

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from shapelab import notebooks_tools as tools
-from shapelab.cli import main
+from shapelab.commands.main import main
+from shapelab.course import notebooks as tools
 from shapelab.errors import ShapelabError, UsageError
 
 TEXT = """# %% [markdown]

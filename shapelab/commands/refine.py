@@ -29,6 +29,7 @@ from shapelab.atlas.atlas import arrays_of
 from shapelab.atlas.cohort import refinement_image
 from shapelab.atlas.frame import Frame
 from shapelab.atlas.warp import warp_label
+from shapelab.commands.predict import check_outputs
 from shapelab.data import open_cohort
 from shapelab.data.formats.nifti import check_same_grid, read_header, read_image, read_label, stem
 from shapelab.data.landmarks import landmarks_from_label, read_landmarks
@@ -37,7 +38,6 @@ from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
 from shapelab.metrics.clinical import volumes_and_masses
-from shapelab.predict import check_outputs
 from shapelab.show.refined import before_after, turned_over
 from shapelab.show.style import png_bytes
 

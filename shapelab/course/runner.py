@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shapelab import notebooks_tools as tools
+from shapelab.course import notebooks as tools
 from shapelab.errors import ShapelabError, UsageError
 from shapelab.profiles import current_profile
 
@@ -72,7 +72,7 @@ def notebook_folder(folder: Path | None = None) -> Path:
 
     Raises ShapelabError where there is none.
     """
-    candidates = [folder] if folder else [Path("notebooks"), Path(__file__).resolve().parents[1] / "notebooks"]
+    candidates = [folder] if folder else [Path("notebooks"), Path(__file__).resolve().parents[2] / "notebooks"]
     for candidate in candidates:
         if candidate.is_dir():
             return candidate
@@ -214,7 +214,7 @@ def run(
     ------
     KeyboardInterrupt : on Ctrl-C, after every kernel has ended
     """
-    from shapelab import notebooks_pages as pages
+    from shapelab.course import pages
 
     profile = current_profile(profile)
     environment = kernel_environment(profile, jobs)
@@ -253,7 +253,7 @@ def kernel_environment(profile: str, jobs: int) -> dict[str, str]:
 
 def _one(execution: Execution, output: Path | None, profile: str) -> Result:
     """Execute one notebook and write what belongs to it; what goes wrong in either is its failure."""
-    from shapelab import notebooks_pages as pages
+    from shapelab.course import pages
 
     path, start = execution.path, time.monotonic()
     notebook, failure, files = None, None, ()

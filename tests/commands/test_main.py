@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import shapelab
-from shapelab import cli
+from shapelab.commands import main as cli
 from shapelab.errors import DataError, ShapelabError, UsageError
 
 
@@ -41,7 +41,7 @@ def card(**facts) -> types.SimpleNamespace:
 
 
 def test_help_loads_nothing_heavy():
-    code = "import sys, shapelab.cli\ntry:\n shapelab.cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys\nfrom shapelab.commands import main\ntry:\n main.main(['--help'])\nexcept SystemExit: pass\n"
     code += "print(sorted({'torch', 'numpy', 'rich', 'nbclient'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n"), done.stdout
@@ -134,7 +134,7 @@ def test_a_mistake_of_ours_is_not_hidden(stand_in):
 
 
 def test_a_reader_that_stops_reading_is_no_error():
-    code = "import shapelab.cli as c\nrows = [['x' * 99] * 9] * 9999\n"
+    code = "import shapelab.commands.main as c\nrows = [['x' * 99] * 9] * 9999\n"
     code += "c._doctor = lambda a: c._print_table(['a'] * 9, rows)\nimport sys\nsys.exit(c.main(['doctor']))"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.readline()
@@ -297,7 +297,7 @@ def test_predict_prints_the_indices(stand_in, capsys):
         calls.append((names, arguments))
         return {"volumes_ml": {"LV cavity": 120.5}}
 
-    stand_in("shapelab.predict", predict_file=predict_file)
+    stand_in("shapelab.commands.predict", predict_file=predict_file)
     assert cli.main(["predict", "net", "ed.nii.gz", "-o", "out.nii.gz", "--es", "es.nii.gz", "--force"]) == 0
     names = ("net", Path("ed.nii.gz"), Path("out.nii.gz"))
     assert calls == [(names, {"es": Path("es.nii.gz"), "es_output": None, "force": True})]
@@ -312,7 +312,7 @@ def test_refine_prints_the_indices_and_says_what_it_does(stand_in, capsys):
         progress("drawing")
         return {"after": {"volumes_ml": {"LV cavity": 120.5}}}
 
-    stand_in("shapelab.refinement", refine_file=refine_file)
+    stand_in("shapelab.commands.refine", refine_file=refine_file)
     nothing = {"image": None, "landmarks": None, "atlases": None, "scheme": None, "mapping": None, "n_atlases": 5,
                "fusion": "majority", "align": False, "spacing": None, "seed": 0, "force": False}  # fmt: skip
     assert cli.main(["refine", "a.nii.gz", "-o", "out.nii.gz"]) == 0
@@ -330,9 +330,9 @@ def test_refine_prints_the_indices_and_says_what_it_does(stand_in, capsys):
 
 
 def test_schemes_named_on_the_command_line_are_those_of_the_library():
-    from shapelab.cli_files import SCHEMES
+    from shapelab.commands.files import SCHEMES
+    from shapelab.commands.refine import SCHEMES as KNOWN
     from shapelab.data.landmarks import HEART_LANDMARKS
-    from shapelab.refinement import SCHEMES as KNOWN
 
     assert tuple(KNOWN) == SCHEMES
     done = subprocess.run([sys.executable, "-m", "shapelab", "refine", "--help"], capture_output=True, text=True,
@@ -346,7 +346,7 @@ def test_schemes_named_on_the_command_line_are_those_of_the_library():
 def test_a_table_in_a_terminal_is_ruled_and_takes_no_markup():
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
-    code = "from shapelab.cli import _print_table\n_print_table(['file', 'n'], [['[red]x', 1]])"
+    code = "from shapelab.commands.main import _print_table\n_print_table(['file', 'n'], [['[red]x', 1]])"
     environment = os.environ | {"COLUMNS": "80", "TERM": "dumb"}
     subprocess.run([sys.executable, "-c", code], stdout=theirs, env=environment, check=True)
     os.close(theirs)
