@@ -98,7 +98,7 @@ print("coarsest scale:", paper.cells, "x", paper.last, "->", rows[-1]["out"], "c
 # with the image that a scanner would take of it.
 
 # %% tags=["nbval-check-output"]
-from shapelab.experiments.shipped import images_on_grid, unit_image
+from shapelab.data.grid import images_on_grid, unit_image
 from shapelab.phantoms.pairs import heart_pairs
 
 coarse = {"shape": (24, 24, 12), "spacing": (6.0, 6.0, 10.0)}

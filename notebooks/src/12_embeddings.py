@@ -38,7 +38,8 @@ from scipy.stats import spearmanr
 from sklearn.neighbors import NearestNeighbors
 
 from shapelab import course, stack_labels
-from shapelab.experiments.shipped import ALIGN, fit_pca, learned_space
+from shapelab.data.grid import ALIGN
+from shapelab.experiments.shipped import fit_pca, learned_space
 from shapelab.latent import embed, embedding_quality
 from shapelab.latent.codes import code_array, codes_table
 from shapelab.metrics import dice

@@ -33,7 +33,8 @@ from IPython.display import display
 from scipy import stats
 
 from shapelab import course, stack_labels
-from shapelab.experiments.shipped import ALIGN, fit_pca, learned_space
+from shapelab.data.grid import ALIGN
+from shapelab.experiments.shipped import fit_pca, learned_space
 from shapelab.latent import code_statistics, decoder_sensitivity
 from shapelab.latent.codes import code_array, code_columns, codes_table
 from shapelab.latent.histograms import unimodality_p

@@ -38,8 +38,9 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import shapelab.experiments
 from shapelab import course, stack_labels
+from shapelab.data.grid import ALIGN
 from shapelab.experiments.acnn.pathology import PAPER, THREE, reconstruction_dice
-from shapelab.experiments.shipped import ALIGN, fit_pca, learned_space
+from shapelab.experiments.shipped import fit_pca, learned_space
 from shapelab.latent import (
     FixedFeatures,
     SpaceFeatures,

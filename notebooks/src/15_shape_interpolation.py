@@ -32,7 +32,8 @@ from IPython.display import display
 from matplotlib.patches import Patch
 
 from shapelab import course, stack_labels
-from shapelab.experiments.shipped import ALIGN, fit_pca, learned_space
+from shapelab.data.grid import ALIGN
+from shapelab.experiments.shipped import fit_pca, learned_space
 from shapelab.latent import blend, interpolate, path_table, traverse
 from shapelab.latent.paths import Path
 from shapelab.metrics import dice

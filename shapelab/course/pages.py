@@ -23,7 +23,7 @@ from shapelab.files import atomic_write
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-    from shapelab.course.runner import Failure
+    from shapelab.course.results import Failure
 
 THUMBNAIL_PIXELS = (360, 240)
 PLOTLY_SCRIPT = "plotly.min.js"

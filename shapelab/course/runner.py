@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shapelab.course import notebooks as tools
+from shapelab.course.results import Failure, Report, Result
 from shapelab.errors import ShapelabError, UsageError
 from shapelab.profiles import current_profile
 
@@ -26,42 +27,6 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 KERNEL_START_SECONDS = 180  # a cold disk and two cores: the first import of torch alone may take half a minute
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Where and why a notebook stopped: `cell` counts code cells from 1 (as ``In [n]``), 0 is before the first."""
-
-    cell: int
-    error: str
-
-    def __str__(self) -> str:
-        return f"cell {self.cell}: {self.error}" if self.cell else self.error
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of one notebook; `files` are those written for it."""
-
-    path: Path
-    seconds: float
-    failure: Failure | None = None
-    files: tuple[Path, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.path.name}, {self.failure or 'passed'}"
-
-
-@dataclass(frozen=True)
-class Report:
-    """A whole run: one `Result` a notebook, and the page that links them (None when run in place)."""
-
-    results: tuple[Result, ...]
-    index: Path | None = None
-
-    @property
-    def passed(self) -> bool:
-        return all(result.failure is None for result in self.results)
 
 
 # ---------------------------------------------------------------------------------------------- which notebooks

@@ -6,7 +6,7 @@ the rotation, so that a prediction comes back to the scan's own voxels through i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -309,3 +309,49 @@ def _argmax_with_background(soft: torch.Tensor) -> np.ndarray:
     """Structures' probabilities (C-1, X, Y, Z) -> channel numbers; background holds what is left to 1."""
     background = 1 - soft.sum(0, keepdim=True)
     return torch.cat([background, soft]).argmax(0).to(torch.uint8).numpy()
+
+
+ALIGN = "rigid"  # every space here: hearts turned so that the RV lies to the left (`shapelab.data.grid.to_grid`)
+
+
+def unit_image(image: np.ndarray) -> np.ndarray:
+    """An image divided by the 99th percentile of what was scanned (voxels above 0), clipped to [0, 1]; float32."""
+    image = np.asarray(image, dtype=np.float32)
+    scanned = image[image > 0]
+    return np.clip(image / np.percentile(scanned, 99), 0, 1) if len(scanned) else np.zeros_like(image)
+
+
+def images_on_grid(
+    cohort: Cohort, grid: Grid, poses: Mapping[str, np.ndarray] | None = None, progress: bool = False
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Lay the images of a cohort on a grid, turned and centred as every space here expects hearts.
+
+    Parameters
+    ----------
+    cohort : subjects with images; with label maps where there is no `poses`
+    poses : subject id -> label map (in the scan's own voxels) that says where the heart is and how it is turned, as a
+        segmentation network gives it. None takes the subject's own label map: then an observer has placed the box, and
+        nothing but position and direction in the plane comes from him.
+
+    Returns
+    -------
+    images (N, X, Y, Z) float32 in [0, 1]; label maps (N, X, Y, Z) uint8: the subject's own, or those of `poses`; facts
+
+    Raises
+    ------
+    DataError : a subject without image or without pose, or with an empty one
+    """
+    from tqdm.auto import tqdm
+
+    images, labels, rows = [], [], cohort.table
+    for subject in tqdm(cohort, desc=f"{cohort.name} on {grid}", disable=not progress, leave=False):
+        if subject.image is None:
+            raise DataError(subject.where, "no image", "one, to read codes from")
+        if poses is not None:
+            if subject.id not in poses:
+                raise DataError(subject.where, "no pose of this subject", "a label map for each in `poses`")
+            subject = subject.with_(label=poses[subject.id])
+        sample = to_grid(subject, grid, align=ALIGN)
+        images.append(unit_image(sample.image))
+        labels.append(sample.label)
+    return np.stack(images), np.stack(labels), rows

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shapelab.data.cohort import Cohort
-from shapelab.data.grid import stack_labels
+from shapelab.data.grid import ALIGN, stack_labels
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError
-from shapelab.experiments.shipped import ALIGN, TRAINING, TRAINING_SEED, phantom_shapes
+from shapelab.experiments.shipped import TRAINING, TRAINING_SEED, phantom_shapes
 from shapelab.profiles import current_profile
 
 CHECKPOINTS = "training"          # in the output folder, while a training is under way
@@ -76,13 +76,8 @@ def _autoencoder(order: Order) -> None:
 
 
 def _tl(order: Order) -> None:
-    from shapelab.experiments.shipped import (
-        RANDOMISED,
-        TL_PATIENTS,
-        images_on_grid,
-        phantom_autoencoder,
-        phantom_images,
-    )
+    from shapelab.data.grid import images_on_grid
+    from shapelab.experiments.shipped import RANDOMISED, TL_PATIENTS, phantom_autoencoder, phantom_images
     from shapelab.models.acnn import PredictorConfig, train_tl_network
 
     config = PredictorConfig.profile(order.profile)

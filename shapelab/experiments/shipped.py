@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from shapelab.data.cohort import Cohort
-from shapelab.data.grid import Grid, stack_labels, to_grid
+from shapelab.data.grid import ALIGN, Grid, images_on_grid, stack_labels, unit_image
 from shapelab.data.scheme import CARDIAC
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import UsageError
 from shapelab.latent.codes import codes_table
 from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
 from shapelab.models.acnn.tl import PredictorConfig, TLSpace, train_tl_network
@@ -34,7 +34,6 @@ TRAINING = {"quick": (1000, 25), "full": (2000, 100), "paper": (2000, 100)}
 TL_PATIENTS = {"quick": 300, "full": 1000, "paper": 1000}
 #: Share of the T-L network's training images with other surroundings and contrast than the phantom gives them.
 RANDOMISED = 0.5
-ALIGN = "rigid"  # every space here: hearts turned so that the RV lies to the left (`shapelab.data.grid.to_grid`)
 
 
 def weights_folder() -> Path:
@@ -156,49 +155,6 @@ def _other_looks(images: np.ndarray, labels: np.ndarray, share: float, seed: int
         looks = new_surroundings(new_contrast(x, tissues, share, g), tissues, share, g)
         out[rows] = torch.where(x > 0, looks.clamp(min=1e-3), 0).permute(0, 2, 3, 1).numpy()
     return out
-
-
-def unit_image(image: np.ndarray) -> np.ndarray:
-    """An image divided by the 99th percentile of what was scanned (voxels above 0), clipped to [0, 1]; float32."""
-    image = np.asarray(image, dtype=np.float32)
-    scanned = image[image > 0]
-    return np.clip(image / np.percentile(scanned, 99), 0, 1) if len(scanned) else np.zeros_like(image)
-
-
-def images_on_grid(
-    cohort: Cohort, grid: Grid, poses: Mapping[str, np.ndarray] | None = None, progress: bool = False
-) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
-    """Lay the images of a cohort on a grid, turned and centred as every space here expects hearts.
-
-    Parameters
-    ----------
-    cohort : subjects with images; with label maps where there is no `poses`
-    poses : subject id -> label map (in the scan's own voxels) that says where the heart is and how it is turned, as a
-        segmentation network gives it. None takes the subject's own label map: then an observer has placed the box, and
-        nothing but position and direction in the plane comes from him.
-
-    Returns
-    -------
-    images (N, X, Y, Z) float32 in [0, 1]; label maps (N, X, Y, Z) uint8: the subject's own, or those of `poses`; facts
-
-    Raises
-    ------
-    DataError : a subject without image or without pose, or with an empty one
-    """
-    from tqdm.auto import tqdm
-
-    images, labels, rows = [], [], cohort.table
-    for subject in tqdm(cohort, desc=f"{cohort.name} on {grid}", disable=not progress, leave=False):
-        if subject.image is None:
-            raise DataError(subject.where, "no image", "one, to read codes from")
-        if poses is not None:
-            if subject.id not in poses:
-                raise DataError(subject.where, "no pose of this subject", "a label map for each in `poses`")
-            subject = subject.with_(label=poses[subject.id])
-        sample = to_grid(subject, grid, align=ALIGN)
-        images.append(unit_image(sample.image))
-        labels.append(sample.label)
-    return np.stack(images), np.stack(labels), rows
 
 
 def image_codes(space: TLSpace, cohort: Cohort, poses: Mapping[str, np.ndarray] | None = None) -> pd.DataFrame:

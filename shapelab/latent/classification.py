@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -27,15 +26,15 @@ import pandas as pd
 from joblib import Parallel, delayed
 from sklearn.base import ClassifierMixin, clone
 from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import RepeatedStratifiedKFold
 
 from shapelab.errors import DataError, UsageError
 from shapelab.latent.features import FixedFeatures, FoldFeatures, IndexFeatures, random_features
 from shapelab.latent.importance import held_out_importance
+from shapelab.latent.results import KEYS, ClassificationResult
 
 CONTROLS = ("volumes", "shuffled", "random")
-KEYS = ["features", "phases", "model"]
 PERMUTATION_TREES = 25
 MODELS: dict[str, ClassifierMixin] = {
     "forest": RandomForestClassifier(n_estimators=300, max_features="sqrt"),
@@ -44,55 +43,6 @@ MODELS: dict[str, ClassifierMixin] = {
     "boosting": GradientBoostingClassifier(n_estimators=100, max_depth=2, min_samples_leaf=3, subsample=0.8,
                                            max_features="sqrt"),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class ClassificationResult:
-    """What a classification gave.
-
-    Attributes
-    ----------
-    table : one row per (features, phases, model), see `classify`
-    predictions : one row per held-out prediction: features, phases, model, repeat, fold, patient, truth, predicted, and
-        the probability of each class, columns p_<class>
-    importances : one row per (features, phases, model, column): `impurity` (mean decrease, mean over all folds'
-        models; a row sums to 1), `held_out` (mean drop of the true class's probability for held-out patients when the
-        column is replaced by other patients' values), `fixed` (whether the column means the same in every fold)
-    classes : sorted
-    folds : (patients seen, patients held out) of every fold of every repeat, those of groups left out among them
-    """
-
-    table: pd.DataFrame
-    predictions: pd.DataFrame
-    importances: pd.DataFrame
-    classes: tuple
-    folds: tuple[tuple[list, list], ...] = ()
-
-    def select(self, frame: str = "predictions", **keys) -> pd.DataFrame:
-        """Rows of `predictions`, `importances` or `table` of one (features, phases, model); phases as "ED+ES".
-
-        Keys that are not given take their first value in `table`, as classify's first row.
-        """
-        rows = getattr(self, frame)
-        for key in KEYS:
-            value = keys.pop(key, self.table[key].iloc[0])
-            known = list(dict.fromkeys(self.table[key]))
-            if value not in known:
-                raise UsageError(f"ClassificationResult: found {key}={value!r}; expected one of {known}")
-            rows = rows[rows[key] == value]
-        if keys:
-            raise UsageError(f"ClassificationResult: found {sorted(keys)}; expected keys among {KEYS}")
-        return rows
-
-    def confusion(self, normalise: bool = False, **keys) -> pd.DataFrame:
-        """Confusion matrix (rows truth, columns predicted): patients, mean over repeats, or shares of a row."""
-        rows = self.select("predictions", **keys)
-        counts = confusion_matrix(rows["truth"], rows["predicted"], labels=list(self.classes))
-        counts = counts / rows["repeat"].nunique()
-        if normalise:
-            counts = counts / counts.sum(axis=1, keepdims=True)
-        return pd.DataFrame(counts, index=pd.Index(self.classes, name="truth"),
-                            columns=pd.Index(self.classes, name="predicted"))
 
 
 def classify(codes, target: str = "group", model="forest", phases=("ED",), **options) -> pd.DataFrame:

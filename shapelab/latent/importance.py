@@ -11,7 +11,7 @@ from shapelab.errors import UsageError
 from shapelab.latent.codes import CODE, dimension_of
 
 if TYPE_CHECKING:
-    from shapelab.latent.classification import ClassificationResult
+    from shapelab.latent.results import ClassificationResult
 
 DRAWS = 5        # replacement values per held-out patient and column
 MEASURES = ("impurity", "held_out")

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
 from shapelab.data.subject import Subject
+from shapelab.data.volumes import SliceData, neighbours
 from shapelab.device import autocast, best_device
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
@@ -34,8 +35,6 @@ from shapelab.profiles import current_profile
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
 from shapelab.training import Batches, FitSettings, History, fit
 from shapelab.training.losses import cross_entropy, soft_dice_loss
-
-STEP_MM = 10.0  # a neighbour is the slice about this far away: the next one in most stacks, the second next at 5 mm
 
 
 @dataclass(frozen=True)
@@ -106,54 +105,6 @@ def _block(n_in: int, n_out: int) -> nn.Sequential:
 
 
 # ------------------------------------------------------------------------------------------------------------ training
-
-
-@dataclass(frozen=True, eq=False)
-class SliceData:
-    """Slices of many stacks on one in-plane grid, what the network learns from.
-
-    images : (S, X, Y) uint8, 255 for 1
-    tissues : (S, X, Y) uint8, integers of BIVENTRICULAR; an RV wall that nobody outlined is 0
-    around : (S, 3) row of the slice above, the slice itself, the slice below; -1 where the stack ends
-    stack : (S,) number of the stack a slice is from; slices of a stack follow each other
-    distances : (stacks,) mm between slices
-    """
-
-    images: np.ndarray
-    tissues: np.ndarray
-    around: np.ndarray
-    stack: np.ndarray
-    distances: np.ndarray
-
-    @classmethod
-    def of_stacks(cls, images: list[np.ndarray], tissues: list[np.ndarray], distances: list[float]) -> SliceData:
-        """From stacks (X, Y, Z), images in [0, 1], and the distances (mm) of their slices."""
-        around, start = [], 0
-        for image, dz in zip(images, distances, strict=True):
-            around.append(np.where((rows := neighbours(image.shape[2], dz)) >= 0, rows + start, -1))
-            start += image.shape[2]
-        as_bytes = [np.rint(255 * np.clip(i, 0, 1)).astype(np.uint8) for i in images]
-        parts = (as_bytes, [t.astype(np.uint8) for t in tissues])
-        first = (np.ascontiguousarray(np.concatenate([np.moveaxis(a, 2, 0) for a in part])) for part in parts)
-        stack = np.repeat(np.arange(len(images)), [i.shape[2] for i in images])
-        return cls(*first, np.concatenate(around), stack, np.asarray(distances, dtype=float))
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Images (N, 3, X, Y) float32 in [0, 1] and tissues (N, 3, X, Y) uint8; zeros beyond a stack's ends."""
-        around = self.around[np.asarray(rows)]
-        there = torch.from_numpy(around >= 0)[:, :, None, None]
-        images = torch.from_numpy(self.images[around]) * there
-        return images.float() / 255, torch.from_numpy(self.tissues[around]) * there
-
-
-def neighbours(n: int, distance_mm: float) -> np.ndarray:
-    """(n, 3) numbers of the slice about 10 mm above, the slice, and the one below; -1 where there is none."""
-    step = max(1, round(STEP_MM / distance_mm))
-    rows = np.arange(n)[:, None] + np.array([-step, 0, step])
-    return np.where((rows >= 0) & (rows < n), rows, -1)
 
 
 def train_native(

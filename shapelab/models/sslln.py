@@ -40,16 +40,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shapelab.augment import AffineRanges, affine_pair, random_matrices
+from shapelab.augment import AffineRanges, affine_pair
+from shapelab.augment.landmarks import move_landmarks, random_gaps, random_maps
 from shapelab.data.grid import Grid
-from shapelab.data.scheme import BIVENTRICULAR, LabelScheme
+from shapelab.data.volumes import LandmarkedVolumes
 from shapelab.device import autocast, best_device
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import UsageError
 from shapelab.models.acnn.trainer import KINDS
 from shapelab.phantoms import LANDMARKS
 from shapelab.profiles import current_profile
@@ -302,71 +302,6 @@ def landmark_term(logits: Tensor, landmarks: Tensor) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------------------------------- training
-
-
-@dataclass(frozen=True, eq=False)
-class LandmarkedVolumes:
-    """Volumes of N hearts with labels and landmarks, on one grid.
-
-    images : (N, X, Y, S) floating, in [0, 1]
-    labels : (N, X, Y, S) uint8, channel numbers of `scheme`
-    landmarks : (N, L, 3) in voxels of the grid, in the order of `shapelab.phantoms.LANDMARKS`; NaN: not known
-    table : one row a heart; spacing : mm
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    landmarks: np.ndarray
-    table: pd.DataFrame
-    spacing: tuple[float, float, float]
-    scheme: LabelScheme = BIVENTRICULAR
-
-    def __post_init__(self):
-        n = len(self.images)
-        found = {"labels": self.labels.shape, "landmarks": (len(self.landmarks), *self.landmarks.shape[2:])}
-        for name, expected in {"labels": self.images.shape, "landmarks": (n, 3)}.items():
-            if found[name] != expected or self.images.ndim != 4 or len(self.table) != n:
-                raise DataError(f"LandmarkedVolumes.{name}", f"shape {getattr(self, name).shape}, {len(self.table)} "
-                                "rows", f"those of {n} images (N, X, Y, S): {self.images.shape}")
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, rows) -> LandmarkedVolumes:
-        """Some of the hearts: a slice, numbers, or a mask."""
-        rows = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
-        return replace(self, images=self.images[rows], labels=self.labels[rows], landmarks=self.landmarks[rows],
-                       table=self.table.iloc[rows])
-
-
-def random_maps(n: int, ranges: AffineRanges, generator: torch.Generator | None = None) -> Tensor:
-    """n affine maps (n, 4, 4) as the paper draws them: in-plane translation, isotropic scaling, and a rotation about
-    *one* axis, x, y or z, drawn for each volume."""
-    axes = torch.randint(3, (n,), generator=generator)
-    about = [random_matrices(n, replace(ranges, rotation=tuple(r if i == k else 0.0 for i, r in
-                                                               enumerate(ranges.rotation))), generator)
-             for k in range(3)]  # fmt: skip
-    return torch.stack(about)[axes, torch.arange(n)]
-
-
-def move_landmarks(landmarks: Tensor, matrices: Tensor, shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
-    """Landmarks (N, L, 3) in voxels after affine maps (N, 4, 4) in mm about the centre of the grid, as `affine_pair`
-    moves the volume."""
-    unit = torch.tensor(spacing, dtype=torch.float64)
-    centre = (torch.tensor(list(shape), dtype=torch.float64) - 1) / 2
-    mm = (landmarks.to("cpu", torch.float64) - centre) * unit
-    moved = mm @ matrices[:, :3, :3].transpose(1, 2) + matrices[:, None, :3, 3]
-    return (moved / unit + centre).to(landmarks.device, torch.float32)
-
-
-def random_gaps(images: Tensor, share: float, most: int) -> Tensor:
-    """Volumes (N, X, Y, S), in a share of which (drawn) 1 to `most` consecutive slices are zero, anywhere."""
-    n, slices = len(images), images.shape[3]
-    width = torch.randint(1, most + 1, (n,)) * (torch.rand(n) < share)
-    first = (torch.rand(n) * (slices - width + 1)).long()
-    behind = torch.arange(slices) - first[:, None]
-    hidden = (behind >= 0) & (behind < width[:, None])
-    return images.masked_fill(hidden[:, None, None].to(images.device), 0)
 
 
 def train_sslln(

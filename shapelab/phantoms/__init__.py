@@ -5,7 +5,8 @@ from shapelab.phantoms.cohort import heart_cohort, training_hearts
 from shapelab.phantoms.heart import HeartSurfaces, label_batch
 from shapelab.phantoms.population import GROUPS, TERRITORIES, draw_factors
 from shapelab.phantoms.realism import feature_table, real_or_phantom, realism_report
-from shapelab.phantoms.ultrasound import US_GROUPS, Artefacts, us_arrays, us_cohort
+from shapelab.phantoms.ultrasound import US_GROUPS, us_arrays, us_cohort
+from shapelab.phantoms.ultrasound_geometry import Artefacts
 
 __all__ = [
     "GROUPS",

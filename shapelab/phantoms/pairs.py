@@ -10,15 +10,15 @@ detected six anatomical landmark locations").
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from shapelab.data.scheme import CARDIAC, LabelScheme
-from shapelab.errors import DataError, UsageError
+from shapelab.data.scheme import CARDIAC
+from shapelab.data.volumes import HeartPairs
+from shapelab.errors import UsageError
 from shapelab.files import read_cache, write_cache
 from shapelab.phantoms.acquisition import Stack, outline_points
 from shapelab.phantoms.cohort import PHASES, _check, _patient_surfaces, tidy
@@ -28,55 +28,6 @@ from shapelab.phantoms.population import GROUPS
 
 RV_SIDE_MM = 18.0           # as shapelab.data.grid (a room below this one)
 SHIFT_MM, TURN_DEG = 2.0, 1.5       # sd of a slice's breath-hold: ACDC's slice centres leave a smooth line by 1 to 2 mm
-
-
-@dataclass(frozen=True, eq=False)
-class HeartPairs:
-    """HR images and labels of N hearts, and how their LR slices are displaced.
-
-    images : (N, X, Y, Z) float16 in [0, 1]
-    labels : (N, X, Y, Z) uint8, channel numbers (0 background)
-    motion : (N, Z/K, 3) float32, each LR slice's breath-hold: dx mm, dy mm, rotation in degrees
-    table : one row a heart: patient, phase, group, drawn factors
-    spacing : mm of the HR grid; factor : K, HR slices per LR slice
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    motion: np.ndarray
-    table: pd.DataFrame
-    spacing: tuple[float, float, float]
-    factor: int
-    scheme: LabelScheme = CARDIAC
-
-    def __post_init__(self):
-        n, *shape = self.images.shape
-        wanted = {"labels": (n, *shape), "motion": (n, shape[2] // self.factor, 3)}
-        for name, expected in wanted.items():
-            if getattr(self, name).shape != expected:
-                raise DataError(f"HeartPairs.{name}", f"shape {getattr(self, name).shape}", f"{expected}")
-        if len(self.table) != n or shape[2] % self.factor:
-            raise DataError("HeartPairs", f"{len(self.table)} rows for {n} hearts, {shape[2]} slices, K={self.factor}",
-                            "a row a heart, and slices a multiple of K")
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> HeartPairs:
-        """Some of the hearts."""
-        rows = rows if isinstance(rows, slice) else np.asarray(rows)
-        table = self.table.iloc[rows] if isinstance(rows, slice) or rows.dtype != bool else self.table[rows]
-        return replace(self, images=self.images[rows], labels=self.labels[rows], motion=self.motion[rows], table=table)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of the HR grid."""
-        return self.images.shape[1:]
-
-    @property
-    def n_classes(self) -> int:
-        """Background included."""
-        return self.scheme.n_classes
 
 
 def heart_pairs(

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
-    from shapelab.phantoms.ultrasound import Artefacts, Box, Levels, Probe
+    from shapelab.phantoms.ultrasound_geometry import Artefacts, Box, Levels, Probe
 
 PHASES = ("ED", "ES")
 LATTICE_DEG = 1.9  # one grain of speckle across the beam: 3.3 mm at 100 mm

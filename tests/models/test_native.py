@@ -8,17 +8,12 @@ import pytest
 import torch
 
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
-from shapelab.errors import DataError, UsageError
-from shapelab.models.native import (
-    NativeConfig,
-    NativeNet,
-    NativeSegmenter,
+from shapelab.data.volumes import (
     SliceData,
-    heart_centre,
-    keep_largest,
-    neighbours,
-    train_native,
-)  # fmt: skip
+    neighbours,  # fmt: skip
+)
+from shapelab.errors import DataError, UsageError
+from shapelab.models.native import NativeConfig, NativeNet, NativeSegmenter, heart_centre, keep_largest, train_native
 from shapelab.phantoms.randomise import Randomisation
 from shapelab.tensor_files import checksum
 

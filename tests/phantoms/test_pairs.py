@@ -7,9 +7,10 @@ import pytest
 from shapelab.data.grid import Grid, to_grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject
+from shapelab.data.volumes import HeartPairs
 from shapelab.errors import DataError, UsageError
 from shapelab.phantoms.cohort import heart_cohort
-from shapelab.phantoms.pairs import HeartPairs, breath_holds, heart_pairs
+from shapelab.phantoms.pairs import breath_holds, heart_pairs
 
 GRID = Grid((48, 48, 24), (3.0, 3.0, 5.0))
 

@@ -11,7 +11,8 @@ from shapelab.errors import UsageError
 from shapelab.phantoms.anatomy import build_heart
 from shapelab.phantoms.heart import label_batch
 from shapelab.phantoms.population import draw_factors
-from shapelab.phantoms.ultrasound import Artefacts, Levels, closed, make_box, make_probe, us_arrays, us_cohort
+from shapelab.phantoms.ultrasound import us_arrays, us_cohort
+from shapelab.phantoms.ultrasound_geometry import Artefacts, Levels, closed, make_box, make_probe
 from shapelab.phantoms.ultrasound_imaging import more_shadows, rays, shadow_db
 
 QUICK = {"spacing": 6.0, "shape": (24, 24, 24)}

@@ -11,8 +11,8 @@ import torch
 from shapelab.data import open_cohort
 from shapelab.data.grid import Grid, to_grid, to_unit_range
 from shapelab.data.readers.digital_heart import read_stack
+from shapelab.data.volumes import HeartPairs
 from shapelab.errors import UsageError
-from shapelab.phantoms.pairs import HeartPairs
 
 
 def digital_heart_pairs(

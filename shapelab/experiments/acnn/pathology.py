@@ -33,23 +33,17 @@ import pandas as pd
 
 from shapelab import __version__
 from shapelab.data.cohort import Cohort
-from shapelab.data.grid import stack_labels
+from shapelab.data.grid import ALIGN, images_on_grid, stack_labels
 from shapelab.data.scheme import CARDIAC
 from shapelab.device import describe
 from shapelab.errors import UsageError
 from shapelab.experiments.acnn.reality import phantom_native, predicted_poses
-from shapelab.experiments.shipped import (
-    ALIGN,
-    cardiac_cohort,
-    fit_pca,
-    images_on_grid,
-    phantom_autoencoder,
-    phantom_tl,
-)
+from shapelab.experiments.shipped import cardiac_cohort, fit_pca, phantom_autoencoder, phantom_tl
 from shapelab.files import atomic_write
-from shapelab.latent.classification import ClassificationResult, classification_report
+from shapelab.latent.classification import classification_report
 from shapelab.latent.codes import code_array, code_columns, codes_table
 from shapelab.latent.features import FixedFeatures, SpaceFeatures
+from shapelab.latent.results import ClassificationResult
 from shapelab.metrics import dice_table
 from shapelab.metrics.clinical import cardiac_indices
 from shapelab.models.acnn import AESpace, train_autoencoder

@@ -28,13 +28,14 @@ from shapelab import __version__
 from shapelab.data.cohort import Cohort
 from shapelab.data.grid import RV_SIDE_MM, Grid, to_grid, to_unit_range
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
+from shapelab.data.volumes import SliceData
 from shapelab.device import describe
 from shapelab.errors import UsageError
 from shapelab.experiments.shipped import cardiac_cohort, phantom_autoencoder, shipped_or_trained
 from shapelab.files import atomic_write, write_csv
 from shapelab.metrics import evaluate
 from shapelab.models.acnn import ACNNLoss
-from shapelab.models.native import NativeConfig, NativeSegmenter, SliceData, train_native
+from shapelab.models.native import NativeConfig, NativeSegmenter, train_native
 from shapelab.phantoms.randomise import Randomisation
 from shapelab.profiles import current_profile
 from shapelab.show import style

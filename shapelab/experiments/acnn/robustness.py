@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from shapelab import __version__
 from shapelab.augment import Corruption, corrupt
 from shapelab.data.cohort import Cohort
-from shapelab.data.grid import Grid, to_grid
+from shapelab.data.grid import Grid, to_grid, unit_image
+from shapelab.data.volumes import HeartPairs
 from shapelab.device import best_device, describe
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments.acnn.segmentation import (
@@ -39,11 +40,10 @@ from shapelab.experiments.acnn.segmentation import (
     slug,
     trained_network,
 )
-from shapelab.experiments.shipped import cardiac_cohort, unit_image
+from shapelab.experiments.shipped import cardiac_cohort
 from shapelab.files import atomic_write, write_csv
 from shapelab.metrics import dice_table
 from shapelab.models.acnn import ACNNLoss, InputSettings, SubPixelConfig, load_network, lr_stacks, predict_labels
-from shapelab.phantoms.pairs import HeartPairs
 from shapelab.show import style
 from shapelab.training.losses import cross_entropy, onehot
 

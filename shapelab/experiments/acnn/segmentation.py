@@ -43,6 +43,7 @@ from torch import Tensor, nn
 
 from shapelab import __version__
 from shapelab.augment import MotionRanges
+from shapelab.data.volumes import HeartPairs
 from shapelab.device import describe
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments.acnn.segmentation_tables import (
@@ -69,7 +70,7 @@ from shapelab.models.acnn import (
 )
 from shapelab.models.acnn.baselines import CascadeLoss, build, count_parameters
 from shapelab.models.acnn.trainer import FILE
-from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, HeartPairs, breath_holds, heart_pairs
+from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, breath_holds, heart_pairs
 from shapelab.profiles import current_profile
 from shapelab.training import History
 
@@ -321,7 +322,8 @@ def _segment_with(network: nn.Module):
 
 def _predictor_and_decoder(config: SegmentationConfig):
     """The T-L network as a segmentation method: image -> codes -> label map."""
-    from shapelab.experiments.shipped import phantom_tl, unit_image
+    from shapelab.data.grid import unit_image
+    from shapelab.experiments.shipped import phantom_tl
     from shapelab.models.acnn.baselines import upsample
 
     space = phantom_tl(_profile_of(config.network))

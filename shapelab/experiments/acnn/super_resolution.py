@@ -39,6 +39,7 @@ from torch import Tensor, nn
 
 from shapelab import __version__
 from shapelab.augment import MotionRanges, random_motion, shift_slices
+from shapelab.data.volumes import HeartPairs
 from shapelab.device import best_device, describe
 from shapelab.errors import UsageError
 from shapelab.experiments.acnn.super_resolution_tables import METHODS, claims, layout, sweep_table, table_three
@@ -66,7 +67,7 @@ from shapelab.models.acnn.sr_baselines import (
     SubPixelSR,
 )
 from shapelab.models.acnn.trainer import FILE
-from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, HeartPairs, heart_pairs
+from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, heart_pairs
 from shapelab.profiles import current_profile
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
 from shapelab.training import History, seeded

@@ -44,7 +44,8 @@ from shapelab.files import atomic_write
 from shapelab.metrics import bland_altman, compare, correlation, evaluate
 from shapelab.models.acnn import ACNNLoss, AEConfig, AESpace, SubPixelConfig, SubPixelNet, train_autoencoder
 from shapelab.models.acnn.trainer import load_network, predict_labels, save_network
-from shapelab.phantoms.ultrasound import Artefacts, make_box, us_arrays, us_cohort
+from shapelab.phantoms.ultrasound import us_arrays, us_cohort
+from shapelab.phantoms.ultrasound_geometry import Artefacts, make_box
 from shapelab.phantoms.ultrasound_imaging import more_shadows
 from shapelab.profiles import current_profile
 from shapelab.tensor_files import checksum

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from shapelab.data.scheme import LabelScheme
+from shapelab.data.volumes import HeartPairs
 from shapelab.experiments.acnn.segmentation import METHODS, SegmentationConfig, train_method
 from shapelab.experiments.sslln.hearts import COHORTS, PHASE, SEEDS
 from shapelab.models.acnn import load_network, lr_stacks, predict_labels, save_network
-from shapelab.phantoms.pairs import HeartPairs, heart_pairs
+from shapelab.phantoms.pairs import heart_pairs
 
 
 def acnn_pairs(config, cohort: str, n: int, folder: Path | None, progress: bool = False) -> HeartPairs:

@@ -23,9 +23,9 @@ from tqdm.auto import tqdm
 from shapelab.atlas import Atlas, LowResolution, simulate_low_resolution
 from shapelab.data.grid import Grid
 from shapelab.data.scheme import BIVENTRICULAR
+from shapelab.data.volumes import LandmarkedVolumes
 from shapelab.errors import UsageError
 from shapelab.files import read_cache, write_cache
-from shapelab.models.sslln import LandmarkedVolumes
 from shapelab.phantoms import GROUPS, LANDMARKS
 from shapelab.phantoms.cohort import landmarks_in_stack, make_image, make_label, patient_on_grid
 

@@ -43,6 +43,7 @@ from shapelab import __version__
 from shapelab.atlas import Atlas, Frame, LowResolution, Refinement, fuse_labels, landmark_affine, refine, select_atlases
 from shapelab.atlas.warp import warp_image, warp_label
 from shapelab.data.scheme import BIVENTRICULAR
+from shapelab.data.volumes import LandmarkedVolumes
 from shapelab.device import describe
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments.shipped import shipped_or_trained
@@ -52,7 +53,7 @@ from shapelab.files import atomic_write, write_csv
 from shapelab.metrics import evaluate_cohort
 from shapelab.models.acnn import SubPixelConfig, load_network, save_network
 from shapelab.models.acnn.trainer import FILE
-from shapelab.models.sslln import LandmarkedVolumes, SSLLNConfig, predict, train_sslln
+from shapelab.models.sslln import SSLLNConfig, predict, train_sslln
 from shapelab.phantoms import LANDMARKS
 from shapelab.profiles import current_profile
 

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from shapelab import __version__
 from shapelab.augment import AffineRanges, MotionRanges, acquire, random_affine_pair, random_motion, shift_slices
 from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
+from shapelab.data.volumes import HeartPairs
 from shapelab.device import autocast, best_device, describe
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
 from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet
-from shapelab.phantoms.pairs import HeartPairs
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
 from shapelab.training import Batches, FitSettings, History, fit
 from shapelab.training.losses import dice_scores

@@ -14,11 +14,11 @@ from shapelab.data.cohort import Cohort
 from shapelab.data.grid import to_grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject
+from shapelab.data.volumes import HeartPairs
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments.acnn import robustness as robust
 from shapelab.experiments.acnn import segmentation as table1
 from shapelab.models.acnn import AEConfig, AESpace, Autoencoder, SubPixelConfig
-from shapelab.phantoms.pairs import HeartPairs
 
 NETWORK = SubPixelConfig(shape=(16, 16, 8), spacing=(9.0, 9.0, 15.0), factor=2, widths=(8, 8, 8, 8), batch=4)
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from scipy import stats
 
+from shapelab.data.volumes import HeartPairs
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments.acnn import segmentation as table1
 from shapelab.experiments.acnn import segmentation_tables as tables
 from shapelab.models.acnn import SubPixelConfig
-from shapelab.phantoms.pairs import HeartPairs
 
 NETWORK = SubPixelConfig(shape=(16, 16, 8), spacing=(9.0, 9.0, 15.0), factor=2, widths=(8, 8, 8, 8), batch=4)
 CONFIG = table1.SegmentationConfig(training=4, validation=2, test=3, epochs=2, seeds=(0,), network=NETWORK)

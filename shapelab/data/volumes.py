@@ -1,0 +1,149 @@
+"""Arrays of hearts on one grid, image and label beside each other: what networks learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
+from shapelab.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class HeartPairs:
+    """HR images and labels of N hearts, and how their LR slices are displaced.
+
+    images : (N, X, Y, Z) float16 in [0, 1]
+    labels : (N, X, Y, Z) uint8, channel numbers (0 background)
+    motion : (N, Z/K, 3) float32, each LR slice's breath-hold: dx mm, dy mm, rotation in degrees
+    table : one row a heart: patient, phase, group, drawn factors
+    spacing : mm of the HR grid; factor : K, HR slices per LR slice
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    motion: np.ndarray
+    table: pd.DataFrame
+    spacing: tuple[float, float, float]
+    factor: int
+    scheme: LabelScheme = CARDIAC
+
+    def __post_init__(self):
+        n, *shape = self.images.shape
+        wanted = {"labels": (n, *shape), "motion": (n, shape[2] // self.factor, 3)}
+        for name, expected in wanted.items():
+            if getattr(self, name).shape != expected:
+                raise DataError(f"HeartPairs.{name}", f"shape {getattr(self, name).shape}", f"{expected}")
+        if len(self.table) != n or shape[2] % self.factor:
+            raise DataError("HeartPairs", f"{len(self.table)} rows for {n} hearts, {shape[2]} slices, K={self.factor}",
+                            "a row a heart, and slices a multiple of K")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> HeartPairs:
+        """Some of the hearts."""
+        rows = rows if isinstance(rows, slice) else np.asarray(rows)
+        table = self.table.iloc[rows] if isinstance(rows, slice) or rows.dtype != bool else self.table[rows]
+        return replace(self, images=self.images[rows], labels=self.labels[rows], motion=self.motion[rows], table=table)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the HR grid."""
+        return self.images.shape[1:]
+
+    @property
+    def n_classes(self) -> int:
+        """Background included."""
+        return self.scheme.n_classes
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkedVolumes:
+    """Volumes of N hearts with labels and landmarks, on one grid.
+
+    images : (N, X, Y, S) floating, in [0, 1]
+    labels : (N, X, Y, S) uint8, channel numbers of `scheme`
+    landmarks : (N, L, 3) in voxels of the grid, in the order of `shapelab.phantoms.LANDMARKS`; NaN: not known
+    table : one row a heart; spacing : mm
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    landmarks: np.ndarray
+    table: pd.DataFrame
+    spacing: tuple[float, float, float]
+    scheme: LabelScheme = BIVENTRICULAR
+
+    def __post_init__(self):
+        n = len(self.images)
+        found = {"labels": self.labels.shape, "landmarks": (len(self.landmarks), *self.landmarks.shape[2:])}
+        for name, expected in {"labels": self.images.shape, "landmarks": (n, 3)}.items():
+            if found[name] != expected or self.images.ndim != 4 or len(self.table) != n:
+                raise DataError(f"LandmarkedVolumes.{name}", f"shape {getattr(self, name).shape}, {len(self.table)} "
+                                "rows", f"those of {n} images (N, X, Y, S): {self.images.shape}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows) -> LandmarkedVolumes:
+        """Some of the hearts: a slice, numbers, or a mask."""
+        rows = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
+        return replace(self, images=self.images[rows], labels=self.labels[rows], landmarks=self.landmarks[rows],
+                       table=self.table.iloc[rows])
+
+
+STEP_MM = 10.0  # a neighbour is the slice about this far away: the next one in most stacks, the second next at 5 mm
+
+
+@dataclass(frozen=True, eq=False)
+class SliceData:
+    """Slices of many stacks on one in-plane grid, what the network learns from.
+
+    images : (S, X, Y) uint8, 255 for 1
+    tissues : (S, X, Y) uint8, integers of BIVENTRICULAR; an RV wall that nobody outlined is 0
+    around : (S, 3) row of the slice above, the slice itself, the slice below; -1 where the stack ends
+    stack : (S,) number of the stack a slice is from; slices of a stack follow each other
+    distances : (stacks,) mm between slices
+    """
+
+    images: np.ndarray
+    tissues: np.ndarray
+    around: np.ndarray
+    stack: np.ndarray
+    distances: np.ndarray
+
+    @classmethod
+    def of_stacks(cls, images: list[np.ndarray], tissues: list[np.ndarray], distances: list[float]) -> SliceData:
+        """From stacks (X, Y, Z), images in [0, 1], and the distances (mm) of their slices."""
+        around, start = [], 0
+        for image, dz in zip(images, distances, strict=True):
+            around.append(np.where((rows := neighbours(image.shape[2], dz)) >= 0, rows + start, -1))
+            start += image.shape[2]
+        as_bytes = [np.rint(255 * np.clip(i, 0, 1)).astype(np.uint8) for i in images]
+        parts = (as_bytes, [t.astype(np.uint8) for t in tissues])
+        first = (np.ascontiguousarray(np.concatenate([np.moveaxis(a, 2, 0) for a in part])) for part in parts)
+        stack = np.repeat(np.arange(len(images)), [i.shape[2] for i in images])
+        return cls(*first, np.concatenate(around), stack, np.asarray(distances, dtype=float))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, X, Y) float32 in [0, 1] and tissues (N, 3, X, Y) uint8; zeros beyond a stack's ends."""
+        around = self.around[np.asarray(rows)]
+        there = torch.from_numpy(around >= 0)[:, :, None, None]
+        images = torch.from_numpy(self.images[around]) * there
+        return images.float() / 255, torch.from_numpy(self.tissues[around]) * there
+
+
+def neighbours(n: int, distance_mm: float) -> np.ndarray:
+    """(n, 3) numbers of the slice about 10 mm above, the slice, and the one below; -1 where there is none."""
+    step = max(1, round(STEP_MM / distance_mm))
+    rows = np.arange(n)[:, None] + np.array([-step, 0, step])
+    return np.where((rows >= 0) & (rows < n), rows, -1)
