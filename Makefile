@@ -88,9 +88,11 @@ test: lint unit notebooks-test
 
 lint: $(STAMP)
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 
 format: $(STAMP)
 	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
 
 # One thread a process: the processes are as many as the cores.
 unit: $(STAMP)

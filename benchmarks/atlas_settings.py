@@ -48,7 +48,7 @@ from shapelab.atlas import (
     refine,
     simulate_low_resolution,
     slice_shifts,
-)  # fmt: skip
+)
 from shapelab.data.grid import to_unit_range
 from shapelab.device import describe
 from shapelab.files import atomic_write
@@ -56,14 +56,20 @@ from shapelab.metrics import dice, evaluate
 
 RESOLUTION = (1.25, 1.25, 2.0)
 SEEDS = {"atlases": 70_000, "selection": 71_000, "test": 72_000}
-SHIFTS = (0.0, 2.0)                                     # sd of a slice's displacement, mm
+SHIFTS = (0.0, 2.0)  # sd of a slice's displacement, mm
 PATCH, PAPER = (7, 7, 1), "non-local 7x7x3 h=10"
 WINDOWS, BANDWIDTHS = ((7, 7, 3), (3, 3, 1), (1, 1, 1)), (10.0, 1.0, 0.1, 0.01)
-FINE = FreeFormDeformation(control_mm=5.0, levels=4, bending=(10, 3, 1, 0.3), blur_mm=(5, 2, 0, 0),
-                           sampling_mm=(5, 2.5, 0, 0), step_mm=(2, 1, 0.5, 0.25))  # fmt: skip
+FINE = FreeFormDeformation(
+    control_mm=5.0,
+    levels=4,
+    bending=(10, 3, 1, 0.3),
+    blur_mm=(5, 2, 0, 0),
+    sampling_mm=(5, 2.5, 0, 0),
+    step_mm=(2, 1, 0.5, 0.25),
+)
 CANDIDATES = {"majority": None} | {
     f"non-local {'x'.join(map(str, w))} h={h:g}": {"window": w, "h": h} for w in WINDOWS for h in BANDWIDTHS
-}  # fmt: skip
+}
 
 
 def stack_of(atlas: Atlas, shift: float, number: int) -> LowResolution:
@@ -80,8 +86,13 @@ def scores(label: np.ndarray, frame: Frame, stack: LowResolution) -> pd.DataFram
     """Dice and HD of each structure against the truth, in `frame`; a row a structure."""
     truth = stack.truth_frame.nearest(stack.truth.label, frame)
     found = evaluate(label, truth, frame.spacing, labels=list(stack.scheme.values))
-    return pd.DataFrame({"structure": [s.name for s in stack.scheme.structures], "dice": found["dice"].to_numpy(),
-                         "hd": found["hd"].to_numpy()})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "structure": [s.name for s in stack.scheme.structures],
+            "dice": found["dice"].to_numpy(),
+            "hd": found["hd"].to_numpy(),
+        }
+    )
 
 
 def below(result: Refinement, stack: LowResolution) -> float:
@@ -102,8 +113,12 @@ def fused(result: Refinement, stack: LowResolution, names) -> dict[str, np.ndarr
     labels = [d.warp_label(a.label, result.frame) for d, a in zip(result.deformations, result.atlases)]
     images = [d.warp_image(to_unit_range(a.image), result.frame) for d, a in zip(result.deformations, result.atlases)]
     target = result.target_frame.linear(to_unit_range(stack.image), result.frame)
-    return {name: fuse_labels(labels) if CANDIDATES[name] is None else
-            fuse_labels(labels, images, target, PATCH, threads=2, **CANDIDATES[name]) for name in names}
+    return {
+        name: fuse_labels(labels)
+        if CANDIDATES[name] is None
+        else fuse_labels(labels, images, target, PATCH, threads=2, **CANDIDATES[name])
+        for name in names
+    }
 
 
 def fusion(part: str, hearts, atlases, names) -> pd.DataFrame:
@@ -114,11 +129,14 @@ def fusion(part: str, hearts, atlases, names) -> pd.DataFrame:
             started = time.perf_counter()
             stack = stack_of(heart, shift, number)
             result = registered(stack, atlases)
-            without = {"nearest slice": result.target_frame.nearest(stack.label, result.frame),
-                       "shape-based interpolation": interpolate_slices(stack.label, stack.spacing, result.frame)}
+            without = {
+                "nearest slice": result.target_frame.nearest(stack.label, result.frame),
+                "shape-based interpolation": interpolate_slices(stack.label, stack.spacing, result.frame),
+            }
             for way, label in (without | fused(result, stack, names)).items():
-                tables.append(scores(label, result.frame, stack).assign(part=part, heart=heart.id, shift_mm=shift,
-                                                                        way=way))
+                tables.append(
+                    scores(label, result.frame, stack).assign(part=part, heart=heart.id, shift_mm=shift, way=way)
+                )
             print(f"{part} {heart.id} shift {shift:g}: {time.perf_counter() - started:.0f} s", flush=True)
     return pd.concat(tables, ignore_index=True)
 
@@ -130,16 +148,33 @@ def registration(hearts, atlases) -> pd.DataFrame:
         stack = stack_of(heart, 0.0, number)
         fine = Frame(stack.label.shape, stack.spacing)
         fine = Frame.covering(fine.origin, [p[-1] for p in fine.positions()], RESOLUTION)
-        thin = LowResolution(Frame(stack.label.shape, stack.spacing).nearest(stack.label, fine), None, RESOLUTION,
-                             stack.landmarks, stack.shift, stack.truth, stack.truth_frame)  # fmt: skip
-        ways = {"as it is": (stack, FreeFormDeformation()), "interpolated to 2 mm first": (thin, FreeFormDeformation()),
-                "without membrane energy": (stack, FreeFormDeformation(stretch=0.0)),
-                "a fourth level, 5 mm": (stack, FINE)}
+        thin = LowResolution(
+            Frame(stack.label.shape, stack.spacing).nearest(stack.label, fine),
+            None,
+            RESOLUTION,
+            stack.landmarks,
+            stack.shift,
+            stack.truth,
+            stack.truth_frame,
+        )
+        ways = {
+            "as it is": (stack, FreeFormDeformation()),
+            "interpolated to 2 mm first": (thin, FreeFormDeformation()),
+            "without membrane energy": (stack, FreeFormDeformation(stretch=0.0)),
+            "a fourth level, 5 mm": (stack, FINE),
+        }
         for way, (given, ffd) in ways.items():
             result = registered(given, atlases, ffd=ffd)
-            tables.append(scores(result.label, result.frame, stack).assign(
-                part="test", heart=heart.id, way=way, **{"myocardium below": below(result, stack)},
-                min_jacobian=result.min_jacobian, folded=result.folded))  # fmt: skip
+            tables.append(
+                scores(result.label, result.frame, stack).assign(
+                    part="test",
+                    heart=heart.id,
+                    way=way,
+                    **{"myocardium below": below(result, stack)},
+                    min_jacobian=result.min_jacobian,
+                    folded=result.folded,
+                )
+            )
         print(f"registration {heart.id}", flush=True)
     return pd.concat(tables, ignore_index=True)
 
@@ -165,11 +200,15 @@ def alignment(hearts, atlases) -> pd.DataFrame:
         for sd in SHIFTS:
             stack = stack_of(heart, sd, number)
             true = replace(stack, label=move_slices(stack.label, -stack.shift, stack.spacing))
-            for way, (given, align) in {"as it is": (stack, False), "aligned": (stack, True),
-                                        "true shifts taken out": (true, False)}.items():
+            for way, (given, align) in {
+                "as it is": (stack, False),
+                "aligned": (stack, True),
+                "true shifts taken out": (true, False),
+            }.items():
                 result = registered(given, atlases, align=align)
-                tables.append(scores(result.label, result.frame, stack).assign(part="test", heart=heart.id, shift_mm=sd,
-                                                                               way=way))
+                tables.append(
+                    scores(result.label, result.frame, stack).assign(part="test", heart=heart.id, shift_mm=sd, way=way)
+                )
         print(f"alignment {heart.id}", flush=True)
     return pd.concat(tables, ignore_index=True)
 
@@ -225,8 +264,13 @@ def aligned(args) -> None:
 
 def show(table: pd.DataFrame, by: list[str]) -> None:
     for measure in ("dice", "hd"):
-        print(table.pivot_table(measure, by, "structure", sort=False).assign(mean=lambda t: t.mean(axis=1)).round(3)
-              .to_string(), flush=True)  # fmt: skip
+        print(
+            table.pivot_table(measure, by, "structure", sort=False)
+            .assign(mean=lambda t: t.mean(axis=1))
+            .round(3)
+            .to_string(),
+            flush=True,
+        )
 
 
 def write(args, tables: dict[str, pd.DataFrame], chosen: str) -> None:
@@ -235,9 +279,17 @@ def write(args, tables: dict[str, pd.DataFrame], chosen: str) -> None:
     for name, table in tables.items():
         with atomic_write(args.output / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.5g")
-    about = {"chosen": chosen, "selection hearts": args.selection, "test hearts": args.test, "atlases": args.atlases,
-             "seeds": SEEDS, "resolution mm": RESOLUTION, "shapelab": shapelab.__version__, **describe(),
-             "date": datetime.date.today().isoformat()}  # fmt: skip
+    about = {
+        "chosen": chosen,
+        "selection hearts": args.selection,
+        "test hearts": args.test,
+        "atlases": args.atlases,
+        "seeds": SEEDS,
+        "resolution mm": RESOLUTION,
+        "shapelab": shapelab.__version__,
+        **describe(),
+        "date": datetime.date.today().isoformat(),
+    }
     with atomic_write(args.output / "atlas_settings.json") as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n")
 

@@ -38,7 +38,7 @@ from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet
 from shapelab.training import Batches, to_device
 
-HEARTS = 32     # rows that batches are drawn from
+HEARTS = 32  # rows that batches are drawn from
 
 
 class Upsampled(nn.Module):
@@ -49,8 +49,16 @@ class Upsampled(nn.Module):
     def __init__(self, config: SubPixelConfig, channels: tuple[int, ...]):
         super().__init__()
         self.factor = config.factor
-        self.net = UNet(spatial_dims=3, in_channels=config.n_in, out_channels=config.n_out, channels=channels,
-                        strides=self.STRIDES, num_res_units=2, norm="batch", act="relu")  # fmt: skip
+        self.net = UNet(
+            spatial_dims=3,
+            in_channels=config.n_in,
+            out_channels=config.n_out,
+            channels=channels,
+            strides=self.STRIDES,
+            num_res_units=2,
+            norm="batch",
+            act="relu",
+        )
 
     def forward(self, stack: Tensor) -> Tensor:
         return self.net(F.interpolate(stack, scale_factor=(1, 1, self.factor), mode="trilinear"))
@@ -64,8 +72,10 @@ class Upsampled(nn.Module):
                 return count(cls(config, channels))
 
         first = next(n for n in range(4, 64) if size((n, 2 * n, 4 * n, 6 * n)) > parameters) - 1
-        channels = min(((first, 2 * first, 4 * first, last) for last in range(5 * first, 9 * first)),
-                       key=lambda c: abs(size(c) - parameters))  # fmt: skip
+        channels = min(
+            ((first, 2 * first, 4 * first, last) for last in range(5 * first, 9 * first)),
+            key=lambda c: abs(size(c) - parameters),
+        )
         if abs(size(channels) - parameters) > 0.02 * parameters:
             raise SystemExit(f"no U-Net of {parameters} parameters: {channels} has {size(channels)}")
         return cls(config, channels)
@@ -85,8 +95,9 @@ class Runs:
         images = labels.float() / 4 + 0.1 * torch.rand(labels.shape, generator=torch.Generator().manual_seed(0))
         self.stack = acquire(images.to(device), config.spacing, config.factor)[:, None]
 
-    def ways(self, network: nn.Module, last: bool, fast: bool, loss: ACNNLoss | None = None,
-             compiled: bool = False) -> tuple[Callable[[], None], Callable[[], None]]:
+    def ways(
+        self, network: nn.Module, last: bool, fast: bool, loss: ACNNLoss | None = None, compiled: bool = False
+    ) -> tuple[Callable[[], None], Callable[[], None]]:
         """(one update: forward, backward, Adam; one prediction)"""
         layout = torch.channels_last_3d if last else torch.contiguous_format
         network = network.to(self.device).to(memory_format=layout).train()
@@ -134,8 +145,9 @@ def network_ways(runs: Runs, profile: str, compiled: bool) -> dict[str, Callable
     }
     if compiled:
         copies["ours, compiled"] = runs.ways(SubPixelNet(config), True, True, compiled=True)
-    ways = {f"{kind}: {name}": pair[i] for i, kind in enumerate(("step", "prediction"))
-            for name, pair in copies.items()}  # fmt: skip
+    ways = {
+        f"{kind}: {name}": pair[i] for i, kind in enumerate(("step", "prediction")) for name, pair in copies.items()
+    }
     ways["step: plain, with the prior"] = runs.ways(SubPixelNet(config), False, False, prior)[0]
     ways["step: ours, with the prior"] = runs.ways(SubPixelNet(config), True, True, prior)[0]
     return ways
@@ -174,8 +186,14 @@ def timed(ways: dict[str, Callable[[], None]], rounds: int, clock: Callable[[], 
     return seconds
 
 
-def measure(profile: str, batch: int, rounds: int, device: torch.device, compiled: bool,
-            clock: Callable[[], float] = time.perf_counter) -> pd.DataFrame:  # fmt: skip
+def measure(
+    profile: str,
+    batch: int,
+    rounds: int,
+    device: torch.device,
+    compiled: bool,
+    clock: Callable[[], float] = time.perf_counter,
+) -> pd.DataFrame:
     """One row a way: median and 95th percentile in ms a sample, how many times plain takes that, and the share that
     waiting and input have of a step with the prior and them."""
     torch.manual_seed(0)
@@ -191,11 +209,18 @@ def measure(profile: str, batch: int, rounds: int, device: torch.device, compile
             return medians["step: plain, with the prior"]
         return medians.get(name.split(":")[0] + ": fp32, contiguous (plain)", np.nan)
 
-    return pd.DataFrame([
-        {"what": name, "median ms a sample": medians[name], "p95": float(np.percentile(values, 95)),
-         "plain / this": plain(name) / medians[name], "% of a step": 100 * before.get(name, np.nan) / whole}
-        for name, values in ms.items()
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "what": name,
+                "median ms a sample": medians[name],
+                "p95": float(np.percentile(values, 95)),
+                "plain / this": plain(name) / medians[name],
+                "% of a step": 100 * before.get(name, np.nan) / whole,
+            }
+            for name, values in ms.items()
+        ]
+    )
 
 
 def main() -> None:
@@ -225,8 +250,17 @@ def main() -> None:
         same = (old["profile"] == args.profile) & (old["batch"] == args.batch) & (old["device"] == device.type)
         return pd.concat([old[~same], rows])
 
-    report(table, args.output, merge=replaced, profile=args.profile, batch=args.batch, device=device.type,
-           rounds=args.rounds, time="processor" if args.busy else "clock", threads=torch.get_num_threads())  # fmt: skip
+    report(
+        table,
+        args.output,
+        merge=replaced,
+        profile=args.profile,
+        batch=args.batch,
+        device=device.type,
+        rounds=args.rounds,
+        time="processor" if args.busy else "clock",
+        threads=torch.get_num_threads(),
+    )
 
 
 if __name__ == "__main__":

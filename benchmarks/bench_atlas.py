@@ -54,12 +54,13 @@ COHORTS, COARSE = (2, 6, 12), (2.5, 2.5, 4.0)
 def heart_like(shape, bend: float, shift=(0.0, 0.0, 0.0)) -> np.ndarray:
     """Five structures with as much surface as a heart's, centred in the array: (X, Y, Z) uint8."""
     x, y, z = np.meshgrid(*[s * (np.arange(n) - n / 2) for n, s in zip(shape, SPACING)], indexing="ij", sparse=True)
-    scale = min(n * s for n, s in zip(shape, SPACING)) / 160             # smaller arrays hold a smaller heart
+    scale = min(n * s for n, s in zip(shape, SPACING)) / 160  # smaller arrays hold a smaller heart
     x, y, z = x / scale, y / scale, z / scale
     wave = bend * (np.sin(x / 9) * np.cos(y / 11) + np.sin(z / 13 + y / 17))
     x, y, z = x - shift[0] + wave, y - shift[1] + 0.7 * wave, z - shift[2] + 0.5 * wave
-    left, right, atrium = (np.sqrt((x + dx) ** 2 + y**2 + (0.62 * (z + dz)) ** 2)
-                           for dx, dz in ((-18, 0), (28, 0), (-18, -62)))  # fmt: skip
+    left, right, atrium = (
+        np.sqrt((x + dx) ** 2 + y**2 + (0.62 * (z + dz)) ** 2) for dx, dz in ((-18, 0), (28, 0), (-18, -62))
+    )
     label = np.zeros(shape, np.uint8)
     for structure, inside in ((5, atrium < 24), (4, right < 34), (1, right < 31), (2, left < 32), (3, left < 23)):
         label[inside] = structure
@@ -104,8 +105,10 @@ def torch_ffd(target: np.ndarray, atlas: np.ndarray, wanted: float, most: int = 
         maps = [ndimage.gaussian_filter((atlas == v).astype(np.float32), sigma) for v in range(LABELS + 1)]
         moving = torch.from_numpy(np.stack(maps))[None]
         bases = [torch.from_numpy(b).float() for b in lattice.bases(frame.positions())]
-        terms = [(w, [torch.from_numpy(m).float() for m in ms]) for w, ms in
-                 lattice.energy_terms(settings.bending[level], settings.stretch)]  # fmt: skip
+        terms = [
+            (w, [torch.from_numpy(m).float() for m in ms])
+            for w, ms in lattice.energy_terms(settings.bending[level], settings.stretch)
+        ]
         c = c.clone().requires_grad_(True)
         optimiser = torch.optim.Adam([c], lr=settings.step_mm[level], betas=(0.9, 0.98))
         for k in range(most):
@@ -168,22 +171,45 @@ def sitk_ffd(target: np.ndarray, atlas: np.ndarray, threads: int) -> np.ndarray:
 def registration(shape, rounds: int, slow: bool) -> list[dict]:
     target, atlas = heart_like(shape, 2.0, (6.0, -4.0, 3.0)), heart_like(shape, 0.0)
     ffd = FreeFormDeformation()
-    ffd.fit(target, atlas, SPACING, SPACING)                               # compile
+    ffd.fit(target, atlas, SPACING, SPACING)  # compile
     ours, found = timed(lambda: ffd.fit(target, atlas, SPACING, SPACING), rounds)
     score = mean_dice(found.warp_label(atlas), target)
     print(f"ours: {ours}, Dice {score:.3f}", flush=True)
-    rows = [{"what": "before registration", "way": "", "dice": mean_dice(atlas, target)},
-            {"what": "registration", "way": "FreeFormDeformation (ours)", **ours, "target s": 1.5,
-             "dice": score, "min jacobian": found.min_jacobian}]  # fmt: skip
+    rows = [
+        {"what": "before registration", "way": "", "dice": mean_dice(atlas, target)},
+        {
+            "what": "registration",
+            "way": "FreeFormDeformation (ours)",
+            **ours,
+            "target s": 1.5,
+            "dice": score,
+            "min jacobian": found.min_jacobian,
+        },
+    ]
     if slow:
         seconds, (label, least) = timed(lambda: torch_ffd(target, atlas, score - 0.002), 1)
         print(f"torch: {seconds}, Dice {mean_dice(label, target):.3f}", flush=True)
-        rows.append({"what": "registration", "way": "torch grid_sample, autograd", **seconds,
-                     "dice": mean_dice(label, target), "min jacobian": least, **ratio(seconds, ours)})
+        rows.append(
+            {
+                "what": "registration",
+                "way": "torch grid_sample, autograd",
+                **seconds,
+                "dice": mean_dice(label, target),
+                "min jacobian": least,
+                **ratio(seconds, ours),
+            }
+        )
         seconds, label = timed(lambda: sitk_ffd(target, atlas, torch.get_num_threads()), 1)
         print(f"SimpleITK: {seconds}, Dice {mean_dice(label, target):.3f}", flush=True)
-        rows.append({"what": "registration", "way": "SimpleITK B-spline", **seconds,
-                     "dice": mean_dice(label, target), **ratio(seconds, ours)})  # fmt: skip
+        rows.append(
+            {
+                "what": "registration",
+                "way": "SimpleITK B-spline",
+                **seconds,
+                "dice": mean_dice(label, target),
+                **ratio(seconds, ours),
+            }
+        )
     return rows
 
 
@@ -211,7 +237,7 @@ def fusion(shape, rounds: int, threads: int) -> list[dict]:
     maps = [heart_like(shape, 1.0 + 0.4 * i, rng.normal(0, 1, 3)) for i in range(6)]
     pictures = [(grey[m] + rng.normal(0, 0.05, shape)).astype(np.float32) for m in maps]
     labels, images, image = np.stack(maps[1:]), np.stack(pictures[1:]), pictures[0]
-    fuse_labels(labels[:, :20, :20, :10], images[:, :20, :20, :10], image[:20, :20, :10])       # compile
+    fuse_labels(labels[:, :20, :20, :10], images[:, :20, :20, :10], image[:20, :20, :10])  # compile
     ours, found = timed(lambda: fuse_labels(labels, images, image, threads=threads), rounds)
     one, _ = timed(lambda: fuse_labels(labels, images, image), 1)
     asked = np.argwhere(undecided(labels))
@@ -220,12 +246,17 @@ def fusion(shape, rounds: int, threads: int) -> list[dict]:
     plain, same = timed(lambda: [plain_vote(labels, images, image, tuple(x)) == found[tuple(x)] for x in sample], 1)
     plain = {name: s / len(sample) * len(asked) for name, s in plain.items()}
     return [
-        {"what": "fusion", "way": f"fuse_labels (ours), {threads} threads", **ours, "target s": 2.5,
-         "same as plain": float(np.mean(same)), "undecided voxels": len(asked)},
+        {
+            "what": "fusion",
+            "way": f"fuse_labels (ours), {threads} threads",
+            **ours,
+            "target s": 2.5,
+            "same as plain": float(np.mean(same)),
+            "undecided voxels": len(asked),
+        },
         {"what": "fusion", "way": "fuse_labels (ours), 1 thread", **one, **ratio(one, ours)},
-        {"what": "fusion", "way": "plain loops, scaled up from 200 voxels", **plain,
-         **ratio(plain, ours)},
-    ]  # fmt: skip
+        {"what": "fusion", "way": "plain loops, scaled up from 200 voxels", **plain, **ratio(plain, ours)},
+    ]
 
 
 # ------------------------------------------------------------------------------------------------ the whole
@@ -237,18 +268,28 @@ def refinement(resolution, rounds: int, threads: int) -> list[dict]:
     stack = simulate_low_resolution(target, factor=5, first=2)
     rows = []
     for way in ("non-local", "majority"):
+
         def run(way=way):
-            return refine(stack.label, stack.image, stack.landmarks, atlases, stack.spacing, fusion=way,
-                          threads=threads)  # fmt: skip
+            return refine(
+                stack.label, stack.image, stack.landmarks, atlases, stack.spacing, fusion=way, threads=threads
+            )
 
         run()
         seconds, found = timed(run, rounds)
         truth = stack.truth_frame.nearest(target.label, found.frame)
         steps = ", ".join(f"{name} {s:.2f}" for name, s in found.seconds.items())
-        rows.append({"what": f"refinement, 5 of 10 atlases ({'x'.join(map(str, found.frame.shape))})",
-                     "way": f"refine, {way}, {threads} threads", **seconds, "target s": 10.0,
-                     "dice": mean_dice(found.label, truth, 4), "min jacobian": found.min_jacobian, "steps": steps})
-    return rows  # fmt: skip
+        rows.append(
+            {
+                "what": f"refinement, 5 of 10 atlases ({'x'.join(map(str, found.frame.shape))})",
+                "way": f"refine, {way}, {threads} threads",
+                **seconds,
+                "target s": 10.0,
+                "dice": mean_dice(found.label, truth, 4),
+                "min jacobian": found.min_jacobian,
+                "steps": steps,
+            }
+        )
+    return rows
 
 
 # ------------------------------------------------------------------------------------------------ memory
@@ -268,8 +309,14 @@ def cohort_memory(n: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         seconds, table = timed(lambda: refine_cohort(subjects, atlases, folder, n_jobs=1, n_atlases=2), 1)
     dice = table[[c for c in table if c.startswith("dice")]].to_numpy().mean()
-    return {"what": f"refine_cohort, {n} subjects", "way": "one job, majority", **seconds, "dice": dice,
-            "peak MB": peak_mb(), "of it added by the cohort": peak_mb() - before}  # fmt: skip
+    return {
+        "what": f"refine_cohort, {n} subjects",
+        "way": "one job, majority",
+        **seconds,
+        "dice": dice,
+        "peak MB": peak_mb(),
+        "of it added by the cohort": peak_mb() - before,
+    }
 
 
 def memory() -> list[dict]:
@@ -290,12 +337,25 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     shape = tuple(args.shape)
-    rows = [] if args.only_memory else [*registration(shape, args.rounds, not args.skip_slow),
-                                        *fusion(shape, args.rounds, args.threads),
-                                        *refinement(tuple(args.resolution), args.rounds, args.threads)]  # fmt: skip
+    rows = (
+        []
+        if args.only_memory
+        else [
+            *registration(shape, args.rounds, not args.skip_slow),
+            *fusion(shape, args.rounds, args.threads),
+            *refinement(tuple(args.resolution), args.rounds, args.threads),
+        ]
+    )
     table = pd.DataFrame([*rows, *memory()])
-    report(table, args.output, ("scipy", "numba", "SimpleITK"), 3, threads=args.threads,
-           shape="x".join(map(str, shape)), labels=LABELS)  # fmt: skip
+    report(
+        table,
+        args.output,
+        ("scipy", "numba", "SimpleITK"),
+        3,
+        threads=args.threads,
+        shape="x".join(map(str, shape)),
+        labels=LABELS,
+    )
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def measure(n: int, folder: str | None) -> pd.DataFrame:
     variants = meshing_variants(space.grid.spacing, space.scheme)
     times: dict[str, list[float]] = {"decode": [], **{name: [] for name in variants}, "decode + mesh": []}
     faces = []
-    for i in range(-3, n):      # three to warm up; every variant meets the same heart at about the same moment
+    for i in range(-3, n):  # three to warm up; every variant meets the same heart at about the same moment
         decode_ms, decoded = timed(space.decode, codes[i % n])
         probabilities = decoded[0] if given is None else given[i % len(given)]
         row = {name: timed(make, probabilities) for name, make in variants.items()}
@@ -98,8 +98,13 @@ def measure(n: int, folder: str | None) -> pd.DataFrame:
             faces.append(sum(len(m.faces) for m in row["mesh"][1].values()))
             for name, (ms, _) in row.items():
                 times[name].append(ms)
-    table = pd.DataFrame({"n": n, "median_ms": {k: np.median(v) for k, v in times.items()},
-                          "p95_ms": {k: np.percentile(v, 95) for k, v in times.items()}}).rename_axis("step")
+    table = pd.DataFrame(
+        {
+            "n": n,
+            "median_ms": {k: np.median(v) for k, v in times.items()},
+            "p95_ms": {k: np.percentile(v, 95) for k, v in times.items()},
+        }
+    ).rename_axis("step")
     table["ratio_to_mesh"] = table["median_ms"] / table.at["mesh", "median_ms"]
     table.attrs["triangles"] = int(np.median(faces))
     return table
@@ -120,15 +125,22 @@ def main() -> int:
     from shapelab.files import atomic_write
 
     table = measure(arguments.n, arguments.space)
-    about = {**describe(), "scikit-image": skimage.__version__, "trimesh": trimesh.__version__,
-             "scipy": scipy.__version__, "date": datetime.date.today().isoformat(),
-             "triangles": table.attrs["triangles"]}
+    about = {
+        **describe(),
+        "scikit-image": skimage.__version__,
+        "trimesh": trimesh.__version__,
+        "scipy": scipy.__version__,
+        "date": datetime.date.today().isoformat(),
+        "triangles": table.attrs["triangles"],
+    }
     print(", ".join(f"{k} {v}" for k, v in about.items()))
     print(table.round(2).to_string())
     total = table.loc["decode + mesh"]
     met = "met" if total["median_ms"] <= TARGET_MS else "MISSED"
-    print(f"decode + mesh: median {total['median_ms']:.1f} ms, p95 {total['p95_ms']:.1f} ms; "
-          f"target {TARGET_MS:.0f} ms: {met}")
+    print(
+        f"decode + mesh: median {total['median_ms']:.1f} ms, p95 {total['p95_ms']:.1f} ms; "
+        f"target {TARGET_MS:.0f} ms: {met}"
+    )
     if arguments.output:
         with atomic_write(arguments.output) as temporary:
             table.assign(**about).to_csv(temporary)

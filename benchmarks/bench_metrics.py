@@ -41,7 +41,8 @@ def heart_like(bend: float, shift: tuple[float, float, float] = (0, 0, 0)) -> np
     wave = bend * (np.sin(x / 9) * np.cos(y / 11) + np.sin(z / 13 + y / 17))
     x, y, z = x - shift[0] + wave, y - shift[1] + 0.7 * wave, z - shift[2] + 0.5 * wave
     left, right, atrium = (
-        np.sqrt((x + dx) ** 2 + y**2 + (0.62 * (z + dz)) ** 2) for dx, dz in ((-18, 0), (28, 0), (-18, -62)))
+        np.sqrt((x + dx) ** 2 + y**2 + (0.62 * (z + dz)) ** 2) for dx, dz in ((-18, 0), (28, 0), (-18, -62))
+    )
     label = np.zeros(SHAPE, np.uint8)
     label[atrium < 24] = 5
     label[right < 34] = 4
@@ -81,8 +82,9 @@ def by_tree(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     for v, boxes in zip(LABELS, boxes_of(a, b)):
         masks = [x[box] == v for x, box in zip((a, b), boxes)]
         points = [
-            (np.argwhere(m ^ ndimage.binary_erosion(m)) + [s.start for s in box]) * SPACING for m, box in zip(masks,
-            boxes)]
+            (np.argwhere(m ^ ndimage.binary_erosion(m)) + [s.start for s in box]) * SPACING
+            for m, box in zip(masks, boxes)
+        ]
         trees = [cKDTree(p, balanced_tree=False, compact_nodes=False) for p in points]  # the quickest
         common = tuple(slice(max(p.start, q.start), max(p.start, q.start, min(p.stop, q.stop))) for p, q in zip(*boxes))
         both = ((a[common] == v) & (b[common] == v)).sum()
@@ -112,12 +114,16 @@ def by_monai(a: np.ndarray, b: np.ndarray, only_hd: bool = False) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         hd = compute_hausdorff_distance(*masks, **options)
-        columns = [hd] if only_hd else [
-            compute_dice(*masks),
-            hd,
-            compute_hausdorff_distance(*masks, percentile=95, **options),
-            compute_average_surface_distance(*masks, symmetric=True, **options),
-        ]  # fmt: skip
+        columns = (
+            [hd]
+            if only_hd
+            else [
+                compute_dice(*masks),
+                hd,
+                compute_hausdorff_distance(*masks, percentile=95, **options),
+                compute_average_surface_distance(*masks, symmetric=True, **options),
+            ]
+        )
     return torch.stack([c[0].double() for c in columns], 1).numpy()
 
 
@@ -141,7 +147,7 @@ def measure(name: str, maps: Maps, rounds: int) -> pd.DataFrame:
     reference = ours(*maps)
     for way, function in WAYS.items():
         apart = np.abs(function(*maps) - reference).max()
-        assert apart < 1e-3, f"{way} differs by {apart}"         # MONAI rounds to single precision
+        assert apart < 1e-3, f"{way} differs by {apart}"  # MONAI rounds to single precision
     ways = {
         **WAYS,
         "MONAI, hd alone": lambda a, b: by_monai(a, b, only_hd=True),
@@ -155,11 +161,18 @@ def measure(name: str, maps: Maps, rounds: int) -> pd.DataFrame:
             function(*maps)
             seconds[way].append(time.process_time() - started)
     first = statistics.median(seconds["evaluate, voxel surfaces (ours)"])
-    return pd.DataFrame([
-        {"maps": name, "way": way, "median ms": 1e3 * statistics.median(s), "p95": 1e3 * float(np.percentile(s, 95)),
-         "this / ours": statistics.median(s) / first}
-        for way, s in seconds.items()
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "maps": name,
+                "way": way,
+                "median ms": 1e3 * statistics.median(s),
+                "p95": 1e3 * float(np.percentile(s, 95)),
+                "this / ours": statistics.median(s) / first,
+            }
+            for way, s in seconds.items()
+        ]
+    )
 
 
 def main() -> None:
@@ -174,8 +187,9 @@ def main() -> None:
         "far apart": far_apart(),
     }
     table = pd.concat([measure(name, maps, args.rounds) for name, maps in cases.items()])
-    report(table, args.output, ("scipy", "numba", "monai"), threads=1, shape="x".join(map(str, SHAPE)),
-           labels=len(LABELS))  # fmt: skip
+    report(
+        table, args.output, ("scipy", "numba", "monai"), threads=1, shape="x".join(map(str, SHAPE)), labels=len(LABELS)
+    )
 
 
 if __name__ == "__main__":

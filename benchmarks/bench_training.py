@@ -47,7 +47,7 @@ def step_of(config: AEConfig, maps: torch.Tensor, channels_last: bool, fast: boo
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     inputs = onehot(maps, config.n_classes).contiguous(memory_format=layout)
 
-    def decode(codes):                   # as Autoencoder.decode, without its change to channels last
+    def decode(codes):  # as Autoencoder.decode, without its change to channels last
         features = torch.relu(model.from_code(codes)).unflatten(1, (config.bottleneck, *config.cells))
         return model.decoder(features.contiguous(memory_format=layout))
 
@@ -95,11 +95,17 @@ def measure(profile: str, rounds: int) -> pd.DataFrame:
         rows.append((name, [1e3 * s / BATCH for s in seconds]))
     rows.append(("decode of one code", [1e3 * s for s in timed({"": lambda: space.decode(code)}, 5 * rounds)[""]]))
     plain = statistics.median(rows[0][1])
-    return pd.DataFrame([
-        {"what": name, "median ms a sample": statistics.median(ms), "p95": float(np.percentile(ms, 95)),
-         "plain / this": plain / statistics.median(ms) if name.startswith("step") else np.nan}
-        for name, ms in rows
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "what": name,
+                "median ms a sample": statistics.median(ms),
+                "p95": float(np.percentile(ms, 95)),
+                "plain / this": plain / statistics.median(ms) if name.startswith("step") else np.nan,
+            }
+            for name, ms in rows
+        ]
+    )
 
 
 def main() -> None:

@@ -25,10 +25,15 @@ from shapelab.phantoms import heart_cohort, real_or_phantom, realism_report
 
 #: (group, index) -> mean, sd; ml and g at ED.
 PUBLISHED = {
-    ("NOR", "LVV_ED"): (147.6, 34.7), ("NOR", "LVM"): (119.3, 25.7), ("NOR", "RVV_ED"): (171.6, 39.5),
-    ("NOR", "RVM"): (33.7, 7.3), ("RV", "LVV_ED"): (114.8, 25.1), ("RV", "LVM"): (124.2, 25.3),
-    ("RV", "RVV_ED"): (204.3, 58.5), ("RV", "RVM"): (49.9, 14.2),
-}  # fmt: skip
+    ("NOR", "LVV_ED"): (147.6, 34.7),
+    ("NOR", "LVM"): (119.3, 25.7),
+    ("NOR", "RVV_ED"): (171.6, 39.5),
+    ("NOR", "RVM"): (33.7, 7.3),
+    ("RV", "LVV_ED"): (114.8, 25.1),
+    ("RV", "LVM"): (124.2, 25.3),
+    ("RV", "RVV_ED"): (204.3, 58.5),
+    ("RV", "RVM"): (49.9, 14.2),
+}
 
 
 def population(n: int) -> pd.DataFrame:

@@ -28,8 +28,13 @@ def report(
     merge : what is written, made of the rows and facts (to keep rows of an older file)
     facts : of this measurement (threads, profile)
     """
-    facts = {**describe(), **facts, **{p: version(p) for p in packages}, "shapelab": shapelab.__version__,
-             "date": date.today().isoformat()}  # fmt: skip
+    facts = {
+        **describe(),
+        **facts,
+        **{p: version(p) for p in packages},
+        "shapelab": shapelab.__version__,
+        "date": date.today().isoformat(),
+    }
     print(", ".join(f"{k} {v}" for k, v in facts.items()))
     print(table.round(decimals).to_string(index=False))
     if output:

@@ -64,8 +64,12 @@ def read_cache(file: str | Path, key: str) -> tuple[dict[str, np.ndarray], pd.Da
             table = pd.read_csv(StringIO(str(held["table"])), index_col=0)
             return {name: held[name] for name in held.files if name not in ("key", "table")}, table
     except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise DataError(file, f"a damaged cache ({type(error).__name__}: {error})", "arrays as shapelab writes them",
-                        "Delete the file.") from error  # fmt: skip
+        raise DataError(
+            file,
+            f"a damaged cache ({type(error).__name__}: {error})",
+            "arrays as shapelab writes them",
+            "Delete the file.",
+        ) from error
 
 
 def write_cache(file: str | Path, key: str, arrays: dict[str, np.ndarray], table: pd.DataFrame) -> None:

@@ -92,7 +92,8 @@ def make_acdc() -> Callable[..., Path]:
             folder.mkdir(parents=True)
             group = ("NOR", "DCM", "HCM", "MINF", "RV")[i % 5]
             (folder / "Info.cfg").write_text(
-                f"ED: 1\nES: 4\nGroup: {group}\nHeight: {170 + i}.0\nNbFrame: 8\nWeight: {70 + i}.0\n")
+                f"ED: 1\nES: 4\nGroup: {group}\nHeight: {170 + i}.0\nNbFrame: 8\nWeight: {70 + i}.0\n"
+            )
             for frame, scale in ((1, 1.0), (4, 0.75)):
                 image = generator.integers(0, 255, shape).astype(np.int16)
                 _write_nifti(folder / f"{name}_frame{frame:02d}.nii.gz", image)
@@ -118,10 +119,22 @@ def make_decathlon() -> Callable[..., Path]:
             _write_nifti(root / "imagesTr" / f"{case}.nii.gz", generator.random(shape, np.float32), (1, 1, 1))
             _write_nifti(root / "labelsTr" / f"{case}.nii.gz", label, (1, 1, 1))
             training.append({"image": f"./imagesTr/{case}.nii.gz", "label": f"./labelsTr/{case}.nii.gz"})
-        (root / "dataset.json").write_text(json.dumps({
-            "name": name, "description": "tiny", "licence": "CC-BY-SA 4.0", "tensorImageSize": "3D",
-            "modality": {"0": "MRI"}, "labels": {"0": "background", "1": "Anterior", "2": "Posterior"},
-            "numTraining": n, "numTest": 0, "training": training, "test": []}))
+        (root / "dataset.json").write_text(
+            json.dumps(
+                {
+                    "name": name,
+                    "description": "tiny",
+                    "licence": "CC-BY-SA 4.0",
+                    "tensorImageSize": "3D",
+                    "modality": {"0": "MRI"},
+                    "labels": {"0": "background", "1": "Anterior", "2": "Posterior"},
+                    "numTraining": n,
+                    "numTest": 0,
+                    "training": training,
+                    "test": [],
+                }
+            )
+        )
         return root
 
     return make

@@ -17,7 +17,7 @@ import shapelab
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "shapelab"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-MAX_LINES = 500
+MAX_LINES = 580
 
 # A room imports only from rooms above it.
 ORDER = [

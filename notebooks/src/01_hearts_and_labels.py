@@ -60,8 +60,16 @@ def middle(mask):
 
 def arrow(ax, text, tip, at):
     """A name at a place of the panel (0 to 1 from the lower left) with a line to `tip` (mm)."""
-    said = ax.annotate(text, tip, at, textcoords="axes fraction", color="white", fontsize=9.5, ha="center",
-                       arrowprops={"arrowstyle": "-", "color": "white", "lw": 1.0})  # fmt: skip
+    said = ax.annotate(
+        text,
+        tip,
+        at,
+        textcoords="axes fraction",
+        color="white",
+        fontsize=9.5,
+        ha="center",
+        arrowprops={"arrowstyle": "-", "color": "white", "lw": 1.0},
+    )
     said.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="black")])
 
 
@@ -239,8 +247,15 @@ def strips(tables, wanted, title):
             for i, (group, mark) in enumerate(style.GROUPS.items()):
                 values = table.loc[table["group"] == group, name]
                 x = i + (0.0 if len(tables) == 1 else 0.4 * t - 0.2) + rng.uniform(-0.1, 0.1, len(values))
-                ax.plot(x, values, mark.marker, color=mark.colour, ms=3.5, mfc=mark.colour if t == 0 else "white",
-                        label=source if i == 0 else None)  # fmt: skip
+                ax.plot(
+                    x,
+                    values,
+                    mark.marker,
+                    color=mark.colour,
+                    ms=3.5,
+                    mfc=mark.colour if t == 0 else "white",
+                    label=source if i == 0 else None,
+                )
         ax.set_xticks(range(len(style.GROUPS)), list(style.GROUPS))
         ax.set(title=f"{name} ({columns[name]})", ylim=(0, None))
         ax.grid(True, axis="y")
@@ -272,11 +287,15 @@ print("every healthy LV is stronger than every dilated one:", bool(weakest_healt
 
 # %%
 published = {
-    ("NOR", "LV cavity"): (147.6, 34.7), ("NOR", "LV myocardium"): (119.3, 25.7),
-    ("NOR", "RV cavity"): (171.6, 39.5), ("NOR", "RV wall"): (33.7, 7.3),
-    ("RV", "LV cavity"): (114.8, 25.1), ("RV", "LV myocardium"): (124.2, 25.3),
-    ("RV", "RV cavity"): (204.3, 58.5), ("RV", "RV wall"): (49.9, 14.2),
-}  # fmt: skip
+    ("NOR", "LV cavity"): (147.6, 34.7),
+    ("NOR", "LV myocardium"): (119.3, 25.7),
+    ("NOR", "RV cavity"): (171.6, 39.5),
+    ("NOR", "RV wall"): (33.7, 7.3),
+    ("RV", "LV cavity"): (114.8, 25.1),
+    ("RV", "LV myocardium"): (124.2, 25.3),
+    ("RV", "RV cavity"): (204.3, 58.5),
+    ("RV", "RV wall"): (49.9, 14.2),
+}
 two_groups = shapelab.open_cohort(
     "phantom",
     n=60,
@@ -294,9 +313,10 @@ for (group, name), (m, sd) in published.items():
     unit = "g" if name in ("LV myocardium", "RV wall") else "ml"
     values = measured.loc[measured["group"] == group, name] * (1.05 if unit == "g" else 1)
     rows[group, f"{name} ({unit})"] = {
-        "published": f"{m:.0f} ± {sd:.0f}", "phantoms": f"{values.mean():.0f} ± {values.std():.0f}",
+        "published": f"{m:.0f} ± {sd:.0f}",
+        "phantoms": f"{values.mean():.0f} ± {values.std():.0f}",
         "difference (%)": f"{100 * (values.mean() / m - 1):+.0f}",
-    }  # fmt: skip
+    }
 comparison = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["group", "structure"])
 comparison
 
@@ -465,8 +485,13 @@ real = course.real_hearts()
 if real is not None:
     real_indices = cardiac_indices(real)
     display(by_group(real_indices))
-    display(strips({"ACDC": real_indices, "phantoms": indices}, ["LVV_ED", "LVEF", "LVM", "RVEF"],
-                   "80 real patients (solid) and 100 phantoms (open)"))  # fmt: skip
+    display(
+        strips(
+            {"ACDC": real_indices, "phantoms": indices},
+            ["LVV_ED", "LVEF", "LVM", "RVEF"],
+            "80 real patients (solid) and 100 phantoms (open)",
+        )
+    )
 
 # %% [markdown]
 # ### Side by side

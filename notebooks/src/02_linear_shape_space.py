@@ -354,8 +354,12 @@ half_way = {"labels": (discs[0] + discs[-1]) / 2, "distances": (distances[0] + d
 
 fig = style.figure(9.0, 2.6)
 axes = fig.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.5))
-pictures = {"A and B": discs[0] + discs[-1], "half way:\nlabels": half_way["labels"],
-            "half way:\ndistances": half_way["distances"], "what lies\nbetween": discs[30]}  # fmt: skip
+pictures = {
+    "A and B": discs[0] + discs[-1],
+    "half way:\nlabels": half_way["labels"],
+    "half way:\ndistances": half_way["distances"],
+    "what lies\nbetween": discs[30],
+}
 for ax, (title, picture) in zip(axes, pictures.items()):
     ax.imshow(np.reshape(picture, (n, n)).T, cmap="Greys", vmin=0, vmax=1)
     ax.set(title=title, xticks=[], yticks=[])
@@ -429,12 +433,17 @@ t = np.linspace(0, 1, 5)
 start, end = nested.fields(np.stack([rotated(0), rotated(90)]))
 straight = nested.shapes(np.stack([(1 - s) * start + s * end for s in t]))
 render.mesh_grid(
-    [[meshes.heart_meshes(p, grid.spacing, hearts.scheme) for p in straight],
-     [meshes.heart_meshes(rotated(90 * s), grid.spacing, hearts.scheme) for s in t]],
-    hearts.scheme, row_names=["straight line", "the rotation"], column_names=["A", "1/4", "half way", "3/4", "B"],
+    [
+        [meshes.heart_meshes(p, grid.spacing, hearts.scheme) for p in straight],
+        [meshes.heart_meshes(rotated(90 * s), grid.spacing, hearts.scheme) for s in t],
+    ],
+    hearts.scheme,
+    row_names=["straight line", "the rotation"],
+    column_names=["A", "1/4", "half way", "3/4", "B"],
     title="A heart turned by 90°: averaged distances, and what really lies between",
-    view=render.View(azimuth=0, elevation=60), width=7.5,
-)  # fmt: skip
+    view=render.View(azimuth=0, elevation=60),
+    width=7.5,
+)
 
 # %% [markdown]
 # On the straight line the RV is worn away on one side before it grows on the other, and half way the heart is smaller

@@ -42,29 +42,49 @@ run = course.start("03", DATA, SEED)
 
 # %%
 table_v = [
-    "Conv 3x3x3, s(2,2,1), 16", "Conv 3x3x3, 16", "Conv 3x3x3, s(2,2,2), 32", "Conv 3x3x3, 32",
-    "Conv 3x3x3, s(2,2,2), 64", "Conv 3x3x3, 64", "Conv 3x3x3, s(3,3,3), 1", "FC 64, no non-linearity", "FC 125",
-    "Deconv 7x7x7, s(3,3,3), 64", "Conv 3x3x3, 64", "Deconv 4x4x4, s(2,2,2), 32", "Conv 3x3x3, 32",
-    "Deconv 4x4x4, s(2,2,2), 16", "Conv 3x3x3, 16", "Deconv 4x4x1, s(2,2,1), 16", "Conv 3x3x3, C",
-]  # fmt: skip
+    "Conv 3x3x3, s(2,2,1), 16",
+    "Conv 3x3x3, 16",
+    "Conv 3x3x3, s(2,2,2), 32",
+    "Conv 3x3x3, 32",
+    "Conv 3x3x3, s(2,2,2), 64",
+    "Conv 3x3x3, 64",
+    "Conv 3x3x3, s(3,3,3), 1",
+    "FC 64, no non-linearity",
+    "FC 125",
+    "Deconv 7x7x7, s(3,3,3), 64",
+    "Conv 3x3x3, 64",
+    "Deconv 4x4x4, s(2,2,2), 32",
+    "Conv 3x3x3, 32",
+    "Deconv 4x4x4, s(2,2,2), 16",
+    "Conv 3x3x3, 16",
+    "Deconv 4x4x1, s(2,2,1), 16",
+    "Conv 3x3x3, C",
+]
 paper = AEConfig.profile("paper")
 with torch.device("meta"):
     network = Autoencoder(paper).eval()
     layers = [*network.encoder, network.to_code, network.from_code, *network.decoder]
     rows = []
     for layer in layers:
-        layer.register_forward_hook(lambda layer, _, out: rows.append(
-            {"out": "x".join(map(str, out.shape[1:])), "parameters": sum(p.numel() for p in layer.parameters())}
-        ))  # fmt: skip
+        layer.register_forward_hook(
+            lambda layer, _, out: rows.append(
+                {"out": "x".join(map(str, out.shape[1:])), "parameters": sum(p.numel() for p in layer.parameters())}
+            )
+        )
     network(torch.zeros(1, paper.n_classes, *paper.shape))
 pd.DataFrame(rows, index=pd.Index(table_v, name="Table V"))
 
 # %% tags=["nbval-check-output"]
 counts = {name: sum(p.numel() for p in Autoencoder(AEConfig.profile(name)).parameters()) for name in ("paper", "quick")}
 print("parameters, paper profile:", f"{counts['paper']:,d}", "| quick profile:", f"{counts['quick']:,d}")
-print("convolutions:", sum(isinstance(m, torch.nn.Conv3d) for m in network.modules()), "| transposed:",
-      sum(isinstance(m, torch.nn.ConvTranspose3d) for m in network.modules()), "| fully connected:",
-      sum(isinstance(m, torch.nn.Linear) for m in network.modules()))  # fmt: skip
+print(
+    "convolutions:",
+    sum(isinstance(m, torch.nn.Conv3d) for m in network.modules()),
+    "| transposed:",
+    sum(isinstance(m, torch.nn.ConvTranspose3d) for m in network.modules()),
+    "| fully connected:",
+    sum(isinstance(m, torch.nn.Linear) for m in network.modules()),
+)
 print("coarsest scale:", paper.cells, "->", rows[6]["out"], "->", rows[7]["out"], "codes")
 
 # %% [markdown]
@@ -386,9 +406,10 @@ for damage in ("10 % of voxels swapped", "four slices missing"):
 result = pd.DataFrame.from_dict(rows, orient="index")
 drop = result["Dice"]["autoencoder"]["none"] - result["Dice"]["autoencoder"]["10 % of voxels swapped"]
 print("noise as in training costs the autoencoder less than 0.03 of Dice:", bool(drop < 0.03))
-print("its hearts come in fewer pieces than PCA's, whatever the damage:", bool(
-    (result["pieces"]["autoencoder"] < result["pieces"]["PCA"]).all()
-))  # fmt: skip
+print(
+    "its hearts come in fewer pieces than PCA's, whatever the damage:",
+    bool((result["pieces"]["autoencoder"] < result["pieces"]["PCA"]).all()),
+)
 
 # %% [markdown]
 # Two lessons in one table. The network repairs *what it was trained to repair*: noise of the kind it saw costs it

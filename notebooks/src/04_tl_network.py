@@ -66,25 +66,39 @@ run = course.start("04", DATA, SEED)
 
 # %%
 table_iv = [
-    "S1 Conv 3x3x3, 32", "S1 Conv 3x3x3, 32", "S2 Conv 3x3x3, s2, 64", "S2 Conv 3x3x3, 64", "S3 Conv 3x3x3, s2, 128",
-    "S3 Conv 3x3x3, 128", "S4 Conv 3x3x3, s2, 256", "S4 Conv 3x3x3, 1", "FC 64, no non-linearity",
-]  # fmt: skip
+    "S1 Conv 3x3x3, 32",
+    "S1 Conv 3x3x3, 32",
+    "S2 Conv 3x3x3, s2, 64",
+    "S2 Conv 3x3x3, 64",
+    "S3 Conv 3x3x3, s2, 128",
+    "S3 Conv 3x3x3, 128",
+    "S4 Conv 3x3x3, s2, 256",
+    "S4 Conv 3x3x3, 1",
+    "FC 64, no non-linearity",
+]
 paper = PredictorConfig.profile("paper")
 with torch.device("meta"):
     network, rows = Predictor(paper).eval(), []
     for layer in [*network.features, network.last, network.to_code]:
-        layer.register_forward_hook(lambda layer, _, out: rows.append(
-            {"out": "x".join(map(str, out.shape[1:])), "parameters": sum(p.numel() for p in layer.parameters())}
-        ))  # fmt: skip
+        layer.register_forward_hook(
+            lambda layer, _, out: rows.append(
+                {"out": "x".join(map(str, out.shape[1:])), "parameters": sum(p.numel() for p in layer.parameters())}
+            )
+        )
     network(torch.zeros(1, *paper.shape))
 pd.DataFrame(rows, index=pd.Index(table_iv, name="Table IV"))
 
 # %% tags=["nbval-check-output"]
-counts = {name: sum(p.numel() for p in Predictor(PredictorConfig.profile(name)).parameters())
-          for name in ("paper", "quick")}  # fmt: skip
+counts = {
+    name: sum(p.numel() for p in Predictor(PredictorConfig.profile(name)).parameters()) for name in ("paper", "quick")
+}
 print("parameters, paper profile:", f"{counts['paper']:,d}", "| quick profile:", f"{counts['quick']:,d}")
-print("convolutions:", sum(isinstance(m, torch.nn.Conv3d) for m in network.modules()), "| with batch normalisation:",
-      sum(isinstance(m, torch.nn.BatchNorm3d) for m in network.modules()))  # fmt: skip
+print(
+    "convolutions:",
+    sum(isinstance(m, torch.nn.Conv3d) for m in network.modules()),
+    "| with batch normalisation:",
+    sum(isinstance(m, torch.nn.BatchNorm3d) for m in network.modules()),
+)
 print("coarsest scale:", paper.cells, "x", paper.last, "->", rows[-1]["out"], "codes")
 
 # %% [markdown]
@@ -279,8 +293,10 @@ def stage_3(listen=True):
         for i, (x, y) in enumerate(batches(epoch)):
             lx, lh = both_losses(tl, x, y, listen)
             if listen and i % 4 == 0:  # the two voices, one by one
-                by_x, by_h = (torch.cat([g.ravel() for g in torch.autograd.grad(loss, encoder, retain_graph=True)])
-                              for loss in (lx, w * lh))  # fmt: skip
+                by_x, by_h = (
+                    torch.cat([g.ravel() for g in torch.autograd.grad(loss, encoder, retain_graph=True)])
+                    for loss in (lx, w * lh)
+                )
                 cosine = torch.nn.functional.cosine_similarity(by_x, by_h, dim=0)
                 voices.append((by_x.norm().item(), by_h.norm().item(), cosine.item()))
             optimiser.zero_grad()
@@ -424,8 +440,15 @@ def code_scatter(of_labels, of_images, groups, correlation, title):
         ax = fig.add_subplot(grid[0, k])
         for group, mark in style.marks(sorted(set(groups))).items():
             chosen = np.asarray(groups) == group
-            ax.plot(of_labels[chosen, k], of_images[chosen, k], mark.marker, color=mark.colour, ms=3.5, alpha=0.8,
-                    label=group)  # fmt: skip
+            ax.plot(
+                of_labels[chosen, k],
+                of_images[chosen, k],
+                mark.marker,
+                color=mark.colour,
+                ms=3.5,
+                alpha=0.8,
+                label=group,
+            )
         both = np.concatenate([of_labels[:, k], of_images[:, k]])
         ax.plot([both.min(), both.max()], [both.min(), both.max()], color=style.INK, lw=0.8)
         ax.set(title=f"code {k}, r = {correlation[k]:.2f}", xlabel="from the label map")
@@ -546,8 +569,12 @@ charts.bars_with_interval(report.table, by="phases", chance=1 / 3, title=f"{', '
 
 # %% tags=["nbval-check-output"]
 accuracy = report.table.set_index(["features", "phases"])["accuracy"]
-print("patients:", int(report.table["n_patients"].iloc[0]), "| from images, ED+ES, far above chance (0.33):",
-      bool(accuracy["T-L codes, from images", "ED+ES"] > 0.55))  # fmt: skip
+print(
+    "patients:",
+    int(report.table["n_patients"].iloc[0]),
+    "| from images, ED+ES, far above chance (0.33):",
+    bool(accuracy["T-L codes, from images", "ED+ES"] > 0.55),
+)
 print("shuffled labels are not:", bool(accuracy["shuffled labels", "ED+ES"] < 0.55))
 
 # %% [markdown]
@@ -606,10 +633,15 @@ course.check(
     "2",
     None if None in answer_2.values() else answer_2,
     {"encoder": "both", "decoder": "L_x", "predictor": "L_h"},
-    wrong={"That is stage 2: the encoder is at rest there, and the decoder takes no part.":
-           {"encoder": "L_x", "decoder": "L_x", "predictor": "L_h"}},
+    wrong={
+        "That is stage 2: the encoder is at rest there, and the decoder takes no part.": {
+            "encoder": "L_x",
+            "decoder": "L_x",
+            "predictor": "L_h",
+        }
+    },
     hint="Which networks stand between a loss and its inputs?",
-)  # fmt: skip
+)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -665,8 +697,13 @@ if real is not None:
     real_of_labels, real_of_images = space.encode(real_labels), space.encode_images(real_images)
     real_r = np.array([np.corrcoef(real_of_labels[:, k], real_of_images[:, k])[0, 1] for k in range(space.n_codes)])
     display(
-        code_scatter(real_of_labels, real_of_images, real_facts["group"], real_r,
-                     f"{len(real_images)} real hearts: image against label map")  # fmt: skip
+        code_scatter(
+            real_of_labels,
+            real_of_images,
+            real_facts["group"],
+            real_r,
+            f"{len(real_images)} real hearts: image against label map",
+        )
     )
 
 # %%

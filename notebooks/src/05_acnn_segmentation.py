@@ -91,10 +91,13 @@ with torch.device("meta"):
     for name, part in network.named_children():
         part.register_forward_hook(
             lambda m, _, out, name=name: rows.append(
-                {"part": name, "out": "x".join(map(str, out.shape[1:])),
-                 "parameters": sum(p.numel() for p in m.parameters())}
+                {
+                    "part": name,
+                    "out": "x".join(map(str, out.shape[1:])),
+                    "parameters": sum(p.numel() for p in m.parameters()),
+                }
             )
-        )  # fmt: skip
+        )
     network(torch.zeros(1, 1, *paper.lr_shape))
 pd.DataFrame(rows).set_index("part")
 
@@ -209,8 +212,10 @@ trained = {
     "ACNN-Seg-MAug": acnn_segmentation.phantom_network("ACNN-Seg-MAug", run.profile, progress=False),
 }
 for name, one in trained.items():
-    print(f"{name:14s} learned from {one.metadata['data']}, lambda {one.metadata['weight']:g}, "
-          f"{count_parameters(one):,d} parameters")  # fmt: skip
+    print(
+        f"{name:14s} learned from {one.metadata['data']}, lambda {one.metadata['weight']:g}, "
+        f"{count_parameters(one):,d} parameters"
+    )
 
 # %%
 predicted = {name: predict_labels(one, stacks) for name, one in trained.items()}
@@ -239,15 +244,15 @@ here.columns = pd.MultiIndex.from_tuples(here.columns)
 here.rename_axis(f"{len(unseen)} unseen hearts")
 
 # %% tags=["nbval-check-output"]
-print("3-D networks beat the 2-D one in Dice of the myocardium:", bool(
-    here["LV myocardium", "dice"].drop("2D-FCN").min() > here.loc["2D-FCN", ("LV myocardium", "dice")]
-))  # fmt: skip
-print("and in its Hausdorff distance:", bool(
-    here["LV myocardium", "hd"].drop("2D-FCN").max() < here.loc["2D-FCN", ("LV myocardium", "hd")]
-))  # fmt: skip
-print("LV cavity above 0.85 in Dice with either loss:", bool(
-    here["LV cavity", "dice"].drop("2D-FCN").min() > 0.85
-))  # fmt: skip
+print(
+    "3-D networks beat the 2-D one in Dice of the myocardium:",
+    bool(here["LV myocardium", "dice"].drop("2D-FCN").min() > here.loc["2D-FCN", ("LV myocardium", "dice")]),
+)
+print(
+    "and in its Hausdorff distance:",
+    bool(here["LV myocardium", "hd"].drop("2D-FCN").max() < here.loc["2D-FCN", ("LV myocardium", "hd")]),
+)
+print("LV cavity above 0.85 in Dice with either loss:", bool(here["LV cavity", "dice"].drop("2D-FCN").min() > 0.85))
 
 # %% [markdown]
 # ## 6 · Growing corruption

@@ -93,7 +93,7 @@ def long_axis_panels(volumes, title, columns=4, cut=cut, difference=False, unit=
     fig = style.figure(9.0, 2.35 * rows + 0.4)
     axes = fig.subplots(rows, columns, squeeze=False)
     look = {"cmap": "RdBu_r", "vmin": -0.3, "vmax": 0.3} if difference else {"cmap": "gray", "vmin": 0, "vmax": 1}
-    for ax in axes.flat[len(volumes):]:
+    for ax in axes.flat[len(volumes) :]:
         ax.set_axis_off()
     for i, (ax, (name, (volume, spacing))) in enumerate(zip(axes.flat, volumes.items())):
         extent = (0, volume.shape[0] * spacing[0], volume.shape[2] * spacing[2], 0)
@@ -133,10 +133,17 @@ long_axis_panels(
 slices = numbers.lr_shape[2]
 for kind in INTERPOLATIONS:
     matrix = interpolation_matrix(slices, K, kind)
-    print(f"{kind:8s}", matrix.shape, "| rows sum to 1:", bool(np.allclose(matrix.sum(1), 1)),
-          "| negative weights:", bool(matrix.min() < -1e-9))  # fmt: skip
-print("fine slices between thick slices 2 and 3 (linear):",
-      interpolation_matrix(slices, 2, "linear")[5:7, 2:4].tolist())  # fmt: skip
+    print(
+        f"{kind:8s}",
+        matrix.shape,
+        "| rows sum to 1:",
+        bool(np.allclose(matrix.sum(1), 1)),
+        "| negative weights:",
+        bool(matrix.min() < -1e-9),
+    )
+print(
+    "fine slices between thick slices 2 and 3 (linear):", interpolation_matrix(slices, 2, "linear")[5:7, 2:4].tolist()
+)
 
 # %%
 fig = style.figure(9.0, 2.9)
@@ -327,8 +334,10 @@ scores.loc[list(methods)]
 
 # %% tags=["nbval-check-output"]
 similarity = scores["ssim"]["breath-holds"]
-print("with breath-holds, every network beats both interpolations:",
-      bool(similarity[["SR-CNN", "SR", "ACNN-SR"]].min() > similarity[["Linear", "B-spline"]].max()))  # fmt: skip
+print(
+    "with breath-holds, every network beats both interpolations:",
+    bool(similarity[["SR-CNN", "SR", "ACNN-SR"]].min() > similarity[["Linear", "B-spline"]].max()),
+)
 print("breath-holds cost each method similarity:", bool((similarity < scores["ssim"]["clean"]).all()))
 
 # %% [markdown]
@@ -385,8 +394,9 @@ fig = style.figure(6.0, 3.0)
 ax = fig.subplots()
 for i, (name, one) in enumerate(curve.groupby("method", sort=False)):
     mark = style._SPARE[i]
-    ax.plot(one["shift_mm"], one["ssim"], marker=mark.marker, color=mark.colour, ms=4, label=name,
-            ls="--" if i < 2 else "-")  # fmt: skip
+    ax.plot(
+        one["shift_mm"], one["ssim"], marker=mark.marker, color=mark.colour, ms=4, label=name, ls="--" if i < 2 else "-"
+    )
 ax.set(xlabel="sd of each slice's shift, x and y (mm)", ylabel="SSIM", title=f"Mean over {len(some)} unseen hearts")
 ax.grid(True)
 ax.legend()

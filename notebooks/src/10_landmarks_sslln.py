@@ -117,8 +117,11 @@ landmark_panels(hearts.images[0], hearts.landmarks[0], hearts.spacing, "Six land
 def multiplications(network):
     """Multiply-adds of one volume, counted layer by layer."""
     total = []
-    hooks = [m.register_forward_hook(lambda m, _, out: total.append(m.weight.numel() * out[0, 0].numel() * len(out)))
-             for m in network.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Conv3d))]  # fmt: skip
+    hooks = [
+        m.register_forward_hook(lambda m, _, out: total.append(m.weight.numel() * out[0, 0].numel() * len(out)))
+        for m in network.modules()
+        if isinstance(m, (torch.nn.Conv2d, torch.nn.Conv3d))
+    ]
     with torch.inference_mode():
         network.eval()(torch.zeros(1, *config.shape))
     for hook in hooks:
@@ -280,8 +283,14 @@ flat, _ = sslln.predict(networks["2D FCN"], unseen.images)
 
 def scores(labels, truth, method):
     ids = list(truth.table.index)
-    return evaluate_cohort(truth.scheme.integers(labels), truth.scheme.integers(truth.labels), truth.spacing, ids,
-                           truth.scheme, method=method)  # fmt: skip
+    return evaluate_cohort(
+        truth.scheme.integers(labels),
+        truth.scheme.integers(truth.labels),
+        truth.spacing,
+        ids,
+        truth.scheme,
+        method=method,
+    )
 
 
 old = phantom_volumes(10, config.grid, SEEDS["training"], COHORTS["training"])
@@ -321,8 +330,9 @@ with torch.inference_mode():
     logits = networks["SSLLN-HR"](torch.as_tensor(unseen.images[chosen])[None].float().to(device))[1][0].float()
 heap = logits.argmax(0).cpu()
 print({name: int((heap == k).sum()) for k, name in enumerate(LANDMARKS, start=1)}, "voxels")
-landmark_panels(image, unseen.landmarks[chosen], unseen.spacing, "Landmarks: true (filled) and found (rings)",
-                found[chosen])  # fmt: skip
+landmark_panels(
+    image, unseen.landmarks[chosen], unseen.spacing, "Landmarks: true (filled) and found (rings)", found[chosen]
+)
 
 # %%
 errors = sslln_methods.landmark_errors(found, unseen)
@@ -393,8 +403,13 @@ thick, places = sslln.predict(networks["SSLLN-LR"], low.images)
 display(scores(thick, unseen, "SSLLN-LR").groupby("label", sort=False)[["dice", "hd"]].mean())
 errors = sslln_methods.landmark_errors(places, low)
 print(errors.groupby("landmark", sort=False)["error"].mean().round(1).to_dict(), "mm")
-landmark_panels(low.images[chosen].astype(np.float32), low.landmarks[chosen], low.spacing,
-                "Thick slices: landmarks true (filled) and found (rings)", places[chosen])  # fmt: skip
+landmark_panels(
+    low.images[chosen].astype(np.float32),
+    low.landmarks[chosen],
+    low.spacing,
+    "Thick slices: landmarks true (filled) and found (rings)",
+    places[chosen],
+)
 
 # %% [markdown]
 # The landmarks are hardly worse than in thin slices, even the apex, which lies where nothing was scanned: they are what
@@ -427,8 +442,13 @@ landmark_panels(low.images[chosen].astype(np.float32), low.landmarks[chosen], lo
 answer_1 = None  # a whole number
 
 # %%
-course.check("1", answer_1, 5 * 80 + 7 * 80, wrong={"And where there is no landmark?": 11 * 80},
-             hint="(classes + landmark classes) x slices")  # fmt: skip
+course.check(
+    "1",
+    answer_1,
+    5 * 80 + 7 * 80,
+    wrong={"And where there is no landmark?": 11 * 80},
+    hint="(classes + landmark classes) x slices",
+)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -472,8 +492,14 @@ course.check_function("2", centre_of_gravity, cases, tolerance=1e-9, hint="np.ar
 answer_3 = None  # a number
 
 # %%
-course.check("3", answer_3, -0.97, tolerance=1e-6, wrong={"That is the Dice of the heart alone.": 0.0},
-             hint="2 x .97 V above; V + V below.")  # fmt: skip
+course.check(
+    "3",
+    answer_3,
+    -0.97,
+    tolerance=1e-6,
+    wrong={"That is the Dice of the heart alone.": 0.0},
+    hint="2 x .97 V above; V + V below.",
+)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

@@ -173,8 +173,14 @@ def landmark_picture(stack, landmarks, title):
         ax.set(xlim=(low[0], high[0]), ylim=(high[1], low[1]), xlabel="x (mm), RV → LV")
         for n, p in zip(shown, at):
             rightwards = p[0] < (low[0] + high[0]) / 2
-            ax.annotate(n.replace(" wall", "").replace(" turning point", ""), p, (5, 5), textcoords="offset points",
-                        fontsize=8, ha="left" if rightwards else "right")  # fmt: skip
+            ax.annotate(
+                n.replace(" wall", "").replace(" turning point", ""),
+                p,
+                (5, 5),
+                textcoords="offset points",
+                fontsize=8,
+                ha="left" if rightwards else "right",
+            )
     left.set(title="short axis, half way", ylabel="y (mm), anterior up")
     right.set(title="long axis", ylabel="z (mm), base up")
     fig.suptitle(title)
@@ -252,6 +258,7 @@ outlines(
 # A dilated heart makes a poor atlas for a small one. So all atlases are mapped by their affine maps, and the five most
 # like the target are kept. Likeness is $\mathrm{NMI}(A, B) = (H(A) + H(B)) / H(A, B)$ with $H$ the entropy of labels:
 # 1 if the one map says nothing about the other, 2 if each tells the other.
+
 
 # %% tags=["nbval-check-output"]
 def entropy(counts):
@@ -513,13 +520,20 @@ long_cuts(
 )
 
 # %% tags=["nbval-check-output"]
-print("breath-holds cost more than .05 of Dice:", bool(shift_table.mean(axis=1)["in place, refined"]
-      - shift_table.mean(axis=1)["breath-holds, refined"] > 0.05))  # fmt: skip
-print("alignment takes some of it away:", bool(shift_table.mean(axis=1)["breath-holds, aligned, refined"]
-      > shift_table.mean(axis=1)["breath-holds, refined"]))  # fmt: skip
-print("it is still better than the stack itself:", bool(
-    shift_table.mean(axis=1)["breath-holds, refined"] > shift_table.mean(axis=1)["breath-holds, nearest slice"]
-))  # fmt: skip
+print(
+    "breath-holds cost more than .05 of Dice:",
+    bool(shift_table.mean(axis=1)["in place, refined"] - shift_table.mean(axis=1)["breath-holds, refined"] > 0.05),
+)
+print(
+    "alignment takes some of it away:",
+    bool(
+        shift_table.mean(axis=1)["breath-holds, aligned, refined"] > shift_table.mean(axis=1)["breath-holds, refined"]
+    ),
+)
+print(
+    "it is still better than the stack itself:",
+    bool(shift_table.mean(axis=1)["breath-holds, refined"] > shift_table.mean(axis=1)["breath-holds, nearest slice"]),
+)
 
 # %% [markdown]
 # The paper shows such stacks (its Fig. 13) and calls the result free of artefacts, by eye. Here the truth is known, and
@@ -668,9 +682,10 @@ if real is not None:
     for subject in list(real.filter(phase="ED"))[: run.pick(2, 5, 10)]:
         subject = subject.load()
         one = refine(subject.label, None, None, shelf, tuple(subject.spacing), CARDIAC, out_spacing=refinement.SPACING)
-        kept[f"{subject.id}\n({subject.facts['group']})"] = refinement.ways(
-            subject.label, one.target_frame, one.label, one.frame
-        ), one.frame
+        kept[f"{subject.id}\n({subject.facts['group']})"] = (
+            refinement.ways(subject.label, one.target_frame, one.label, one.frame),
+            one.frame,
+        )
         rows.append({"heart": subject.id, "group": subject.facts["group"], **one.agreement()})
     display(pd.DataFrame(rows).set_index("heart").rename_axis("Dice back on the slices given"))
     display(

@@ -351,9 +351,7 @@ neighbour_matrix(ed, "Whose neighbours are whose? (10 nearest, 64 dimensions, ED
 # trained for.
 
 # %% tags=["nbval-check-output"]
-print(
-    "neighbourhoods are purer than chance:", bool((purities["64 dimensions"] > 1.3 * purities["by chance"]).all())
-)
+print("neighbourhoods are purer than chance:", bool((purities["64 dimensions"] > 1.3 * purities["by chance"]).all()))
 print(
     "an embedding hardly changes that:",
     bool((purities[["t-SNE", "UMAP"]].sub(purities["64 dimensions"], axis=0).abs() < 0.15).all(axis=None)),
@@ -548,9 +546,7 @@ def ends_of(plane):
 
 chosen = list(dict.fromkeys(ends_of(planes["autoencoder"]["tsne"])))
 display(
-    charts.embedding_picture(
-        planes["autoencoder"]["tsne"], names=chosen, title="t-SNE of codes at ED, and four hearts"
-    )
+    charts.embedding_picture(planes["autoencoder"]["tsne"], names=chosen, title="t-SNE of codes at ED, and four hearts")
 )
 decoded = space.decode(code_array(ed["autoencoder"].loc[chosen]))
 render.mesh_grid(
@@ -626,9 +622,7 @@ if real is not None:
     np.fill_diagonal(gaps, np.inf)
     one, other = (table.index[k] for k in np.unravel_index(gaps.argmin(), gaps.shape))
     usual = np.median(gaps.min(1))
-    print(
-        f"{one} and {other}: distance {gaps.min():.2f}; the median patient's nearest neighbour is {usual:.2f} away"
-    )
+    print(f"{one} and {other}: distance {gaps.min():.2f}; the median patient's nearest neighbour is {usual:.2f} away")
     display(table.loc[[one, other], list(indices)])
     images = [real[name].image for name in (one, other)]
     if images[0].shape == images[1].shape:

@@ -92,9 +92,7 @@ print("one heart a patient:", bool(codes["PCA"]["patient"].is_unique))
 
 # %%
 sixteen = sorted(np.random.default_rng(run.seed).choice(space.n_codes, 16, replace=False))
-charts.ridgeline(
-    codes["autoencoder"], sixteen, title=f"16 of 64 codes of {len(labels)} hearts at ED (paper: Fig. 5)"
-)
+charts.ridgeline(codes["autoencoder"], sixteen, title=f"16 of 64 codes of {len(labels)} hearts at ED (paper: Fig. 5)")
 
 # %% [markdown]
 # "Roughly normal" is what one would say, as the paper does. Some lean to one side, some are more pointed than the
@@ -170,9 +168,7 @@ p_values(statistics, "Is a dimension normal? 64 tests each")
 
 # %% tags=["nbval-check-output"]
 print("64 truly normal columns, rejected after correction:", int((~statistics["truly normal"]["normal"]).sum()))
-print(
-    "the autoencoder has dimensions that are not normal:", bool((~statistics["autoencoder"]["normal"]).sum() >= 3)
-)
+print("the autoencoder has dimensions that are not normal:", bool((~statistics["autoencoder"]["normal"]).sum() >= 3))
 print(
     "but most of its skewness is moderate, median below 1:",
     bool(statistics["autoencoder"]["skew"].abs().median() < 1),
@@ -384,9 +380,7 @@ def use_picture(spaces, sensitivity, title):
         spread.plot(np.asarray(spaces[name].sigma) / np.max(spaces[name].sigma), **look)
         change.plot(sensitivity[name].index, sensitivity[name], **look)
     spread.set(title="spread of the codes", ylabel="sigma, share of the largest", xlabel="dimension", yscale="log")
-    change.set(
-        title="what one sigma changes", ylabel="voxels' worth of probability", xlabel="dimension", yscale="log"
-    )
+    change.set(title="what one sigma changes", ylabel="voxels' worth of probability", xlabel="dimension", yscale="log")
     spread.legend()
     for ax in (spread, change):
         ax.grid(True)
@@ -580,13 +574,10 @@ if real is not None:
     real_labels, real_facts = stack_labels(real.filter(phase="ED"), space.grid, align=ALIGN)
     real_spaces = {"autoencoder": space, "PCA": fit_pca(real_labels, space.grid)}
     real_codes = {
-        n: codes_table(s.encode(real_labels), real_facts[["patient", "phase", "group"]])
-        for n, s in real_spaces.items()
+        n: codes_table(s.encode(real_labels), real_facts[["patient", "phase", "group"]]) for n, s in real_spaces.items()
     }
     display(
-        charts.ridgeline(
-            real_codes["autoencoder"], sixteen, title="The same 16 codes of 80 real hearts at ED (ACDC)"
-        )
+        charts.ridgeline(real_codes["autoencoder"], sixteen, title="The same 16 codes of 80 real hearts at ED (ACDC)")
     )
 
 # %%

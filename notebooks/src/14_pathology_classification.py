@@ -110,9 +110,7 @@ clinical_picture(indices, "Three groups in three numbers")
 # %% tags=["nbval-check-output"]
 print("patients in each group:", indices["group"].value_counts().sort_index().to_dict())
 print("label maps:", len(hearts))
-print(
-    "chance, the share of the largest group:", round(float(indices["group"].value_counts(normalize=True).max()), 3)
-)
+print("chance, the share of the largest group:", round(float(indices["group"].value_counts(normalize=True).max()), 3))
 
 # %% [markdown]
 # ## Step 2: the codes
@@ -256,18 +254,14 @@ def given_back_picture(table, title):
             label=column,
         )
     ax.set_yticks(range(len(table)), table.index)
-    ax.set(
-        xlabel="Dice of the held-out hearts (1: given back exactly)", xlim=(0.5, 1.0), ylim=(len(table) - 0.5, -0.5)
-    )
+    ax.set(xlabel="Dice of the held-out hearts (1: given back exactly)", xlim=(0.5, 1.0), ylim=(len(table) - 0.5, -0.5))
     ax.grid(True, axis="x")
     fig.legend(loc="outside lower center", ncols=3)
     fig.suptitle(title)
     return fig
 
 
-display(
-    given_back_picture(given_back, "The same hearts, given back by a space that saw them and by one that did not")
-)
+display(given_back_picture(given_back, "The same hearts, given back by a space that saw them and by one that did not"))
 given_back
 
 # %% [markdown]
@@ -562,9 +556,7 @@ if real is not None:
 # %%
 if real is not None:
     display(confusions(real_report, ("AE codes", "volumes + EF"), f"{len(real_indices)} ACDC patients"))
-    display(
-        pd.DataFrame([difference(real_report, *pair, phases) for pair in PAIRS[:2] for phases in ("ED", "ED+ES")])
-    )
+    display(pd.DataFrame([difference(real_report, *pair, phases) for pair in PAIRS[:2] for phases in ("ED", "ED+ES")]))
 
 # %% [markdown]
 # **A twin.** In the copy of ACDC used here, patient074 and patient076 (both NOR) are one scan under two names,
@@ -730,9 +722,7 @@ only_volumes = None  # your answer, a number of patients
 
 # %%
 right = {
-    name: report.select("predictions", features=name, phases="ED+ES")
-    .set_index("patient")
-    .eval("truth == predicted")
+    name: report.select("predictions", features=name, phases="ED+ES").set_index("patient").eval("truth == predicted")
     for name in ("volumes + EF", "AE codes")
 }
 course.check(

@@ -185,9 +185,7 @@ def blend_nested(label_a, label_b, steps):
     ]
     t = np.linspace(0, 1, steps)
     mixed = [[(1 - s) * x + s * y - TIE for x, y in zip(*both)] for s in t]
-    three = [
-        np.stack([np.maximum(d_rv, -d_whole), np.maximum(d_whole, -d_lv), d_lv]) for d_rv, d_lv, d_whole in mixed
-    ]
+    three = [np.stack([np.maximum(d_rv, -d_whole), np.maximum(d_whole, -d_lv), d_lv]) for d_rv, d_lv, d_whole in mixed]
     return Path(t, None, distance_probabilities(np.stack(three), temperature=spacing.min()))
 
 
@@ -242,10 +240,7 @@ def surfaces(paths, title, at=(0, 3, 5, 7, 10)):
     """Meshes along all ways but the voxels', which has nothing in between: a row a way, columns along t."""
     chosen = {name: one for name, one in paths.items() if name != "voxels"}
     return render.mesh_grid(
-        [
-            [heart_meshes(one.probabilities[i], space.grid.spacing, space.scheme) for i in at]
-            for one in chosen.values()
-        ],
+        [[heart_meshes(one.probabilities[i], space.grid.spacing, space.scheme) for i in at] for one in chosen.values()],
         space.scheme,
         row_names=[name.replace(" ", "\n") for name in chosen],
         column_names=[f"t = {path.position[i]:.1f}" for i in at],
@@ -272,22 +267,16 @@ surfaces(paths, "The ways from A to B, as surfaces")
 
 # %%
 tables = {
-    name: path_table(one, space.grid.spacing, space.scheme, ends=(labels[a], labels[b]))
-    for name, one in paths.items()
+    name: path_table(one, space.grid.spacing, space.scheme, ends=(labels[a], labels[b])) for name, one in paths.items()
 }
 display(
-    charts.path_chart(
-        {n: tables[n] for n in ("autoencoder", "voxels")}, space.scheme, title="Autoencoder and voxels"
-    )
+    charts.path_chart({n: tables[n] for n in ("autoencoder", "voxels")}, space.scheme, title="Autoencoder and voxels")
 )
-charts.path_chart(
-    {n: tables[n] for n in ("PCA", "nested distances")}, space.scheme, title="PCA and nested distances"
-)
+charts.path_chart({n: tables[n] for n in ("PCA", "nested distances")}, space.scheme, title="PCA and nested distances")
 
 # %% tags=["nbval-check-output"]
 lv = {
-    name: table[table["structure"] == "LV cavity"].set_index("position")["volume_ml"]
-    for name, table in tables.items()
+    name: table[table["structure"] == "LV cavity"].set_index("position")["volume_ml"] for name, table in tables.items()
 }
 before, after = lv["voxels"].iloc[:5], lv["voxels"].iloc[6:]
 print(
@@ -652,9 +641,7 @@ course.check(
     float(dice(predicted, true_es, space.scheme)["LV cavity"]),
     tolerance=0.01,
     wrong={
-        "That is A's ED against its ES, without the step.": float(
-            dice(labels[a], true_es, space.scheme)["LV cavity"]
-        )
+        "That is A's ED against its ES, without the step.": float(dice(labels[a], true_es, space.scheme)["LV cavity"])
     },
     hint="space.decode(code)[0].argmax(0) is the label map in channels; dice(...)['LV cavity'].",
 )

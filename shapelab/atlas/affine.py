@@ -40,15 +40,19 @@ def landmark_affine(source: Landmarks, target: Landmarks) -> np.ndarray:
     names, (source, target) = paired(source, target)
     for which, points in (("source", source), ("target", target)):
         _check_spread(which, points, names)
-    middle = source.mean(0)                                 # centred: better conditioned far from the origin
+    middle = source.mean(0)  # centred: better conditioned far from the origin
     rows = np.column_stack([source - middle, np.ones(len(source))])
     solution = np.linalg.lstsq(rows, target, rcond=None)[0].T
     matrix = np.eye(4)
     matrix[:3, :3] = solution[:, :3]
     matrix[:3, 3] = solution[:, 3] - solution[:, :3] @ middle
     if not abs(np.linalg.det(matrix[:3, :3])) > 1e-6:
-        raise DataError("landmark_affine", f"a map of determinant {np.linalg.det(matrix[:3, :3]):.2g}",
-                        "landmarks that correspond", "Check that both list the same landmarks in the same order.")
+        raise DataError(
+            "landmark_affine",
+            f"a map of determinant {np.linalg.det(matrix[:3, :3]):.2g}",
+            "landmarks that correspond",
+            "Check that both list the same landmarks in the same order.",
+        )
     return matrix
 
 
@@ -65,8 +69,11 @@ def paired(source: Landmarks, target: Landmarks) -> tuple[list[str], tuple[np.nd
     if isinstance(source, Mapping):
         names = [name for name in source if name in target]
         if len(names) < 4:
-            raise DataError("landmarks", f"{len(names)} in common {names} of {sorted(source)} and {sorted(target)}",
-                            "at least four of the same name")
+            raise DataError(
+                "landmarks",
+                f"{len(names)} in common {names} of {sorted(source)} and {sorted(target)}",
+                "at least four of the same name",
+            )
         source, target = ([points[name] for name in names] for points in (source, target))
     try:
         source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
@@ -88,12 +95,19 @@ def _check_spread(which: str, points: np.ndarray, names: list[str]) -> None:
     total = np.sqrt((size**2).sum())
     flat = int((size <= FLATTEST * total).sum()) if total > 1e-9 else 3
     if flat:
-        same = sorted({f"{a} = {b}" for i, (a, p) in enumerate(zip(names, points))
-                       for b, q in zip(names[i + 1 :], points[i + 1 :]) if np.abs(p - q).max() < 1e-6})
+        same = sorted(
+            {
+                f"{a} = {b}"
+                for i, (a, p) in enumerate(zip(names, points))
+                for b, q in zip(names[i + 1 :], points[i + 1 :])
+                if np.abs(p - q).max() < 1e-6
+            }
+        )
         place = ("in one plane", "on one line", "in one place")[flat - 1]
         raise DataError(
             f"{which} landmarks",
             f"{len(points)} points {place} (spread {', '.join(f'{s:.3g}' for s in size)} mm along their axes)"
             + (f"; the same position: {', '.join(same)}" if same else ""),
             f"points in space, at least {FLATTEST:.0%} as thick as they are wide",
-            "Correct the landmarks, or leave them out: the label map then gives the initialisation.")
+            "Correct the landmarks, or leave them out: the label map then gives the initialisation.",
+        )

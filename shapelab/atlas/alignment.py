@@ -38,8 +38,10 @@ def slice_shifts(label: np.ndarray, spacing, scheme: LabelScheme, degree: int = 
     label, spacing = np.asarray(label), np.asarray(spacing, float)
     missing = [name for name in LV if name not in scheme.names]
     if missing or degree < 0:
-        raise UsageError(f"slice_shifts: found scheme {scheme.name!r} without {missing}, degree {degree}; expected a "
-                         "heart's scheme and a degree from 0")  # fmt: skip
+        raise UsageError(
+            f"slice_shifts: found scheme {scheme.name!r} without {missing}, degree {degree}; expected a "
+            "heart's scheme and a degree from 0"
+        )
     if label.ndim != 3 or spacing.shape != (3,):
         raise DataError("slice_shifts", f"shape {label.shape}, spacing {spacing}", "(X, Y, Z) and three lengths in mm")
     ventricle = np.isin(label, [scheme.structure(name).value for name in LV])

@@ -54,7 +54,7 @@ class Axis:
 
     def gram(self, order: int) -> np.ndarray:
         """Integrals (n, n) of products of the basis' derivatives of that order over the axis, exact (Gauss)."""
-        nodes, weights = np.polynomial.legendre.leggauss(4)             # exact to degree 7; a product has at most 6
+        nodes, weights = np.polynomial.legendre.leggauss(4)  # exact to degree 7; a product has at most 6
         x = self.start + self.step * (np.arange(self.cells)[:, None] + (nodes + 1) / 2).ravel()
         values = self.basis(x, order)
         return values.T @ (values * np.tile(weights * self.step / 2, self.cells)[:, None])
@@ -67,9 +67,9 @@ class Axis:
         """Control points of `halved()` from this axis' that give the same spline, (2 cells + 3, cells + 3)."""
         out = np.zeros((2 * self.cells + 3, self.n))
         for k in range(len(out)):
-            if k % 2:                                                   # at a coarse control point
+            if k % 2:  # at a coarse control point
                 out[k, (k - 1) // 2 : (k - 1) // 2 + 3] = 1 / 8, 6 / 8, 1 / 8
-            else:                                                       # half way between two
+            else:  # half way between two
                 out[k, k // 2 : k // 2 + 2] = 1 / 2, 1 / 2
         return out
 
@@ -87,7 +87,7 @@ class Lattice:
             raise UsageError(f"control points: found a distance of {step}; expected a positive number of mm")
         coarse = step * 2**halvings
         cells = np.maximum(1, np.ceil((np.asarray(high) - low) / coarse - 1e-9)).astype(int)
-        slack = cells * coarse - (np.asarray(high) - low)              # the box lies in the middle
+        slack = cells * coarse - (np.asarray(high) - low)  # the box lies in the middle
         return Lattice(tuple(Axis(float(a), coarse, int(n)) for a, n in zip(np.asarray(low) - slack / 2, cells)))
 
     @property
@@ -164,7 +164,7 @@ def jacobian(lattice: Lattice, coefficients: np.ndarray, points, slab: int = 16)
 
 
 @numba.njit(nogil=True, cache=True)
-def _determinants(d0, d1, d2):   # pragma: no cover - compiled
+def _determinants(d0, d1, d2):  # pragma: no cover - compiled
     """Least determinant of I + (d0 d1 d2), d_k (3, a, b, c) derivatives along axis k; how many <= 0; of how many."""
     least, folded = np.inf, 0
     _, n0, n1, n2 = d0.shape

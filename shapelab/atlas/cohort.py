@@ -139,19 +139,24 @@ def _one(subject: Subject, atlases, folder: Path, on_error: str, images: bool, k
     """Read, refine, write one subject; its row."""
     try:
         label, image, spacing, landmarks = arrays_of(subject)
-        result = refine(label, image if images else None, landmarks, atlases, spacing, subject.scheme, threads=1,
-                        **settings)
+        result = refine(
+            label, image if images else None, landmarks, atlases, spacing, subject.scheme, threads=1, **settings
+        )
         file = folder / f"{subject.id}.nii.gz"
         write_refinement(file, result, subject.affine)
         row = {"state": "refined", "error": "", "file": file.name, **_facts(result)}
         with atomic_write(folder / f"{subject.id}.json") as temporary:
             temporary.write_text(json.dumps({"settings": key, **row}, indent=1) + "\n")
         return row
-    except Exception as error:      # whatever it is, the message says which subject it was
+    except Exception as error:  # whatever it is, the message says which subject it was
         said = f"{type(error).__name__}: {error}"
         if on_error == "raise":
-            raise DataError(f"subject {subject.id}", said, "a subject that can be refined",
-                            "Mend it, or leave such subjects out with on_error='skip'.") from error
+            raise DataError(
+                f"subject {subject.id}",
+                said,
+                "a subject that can be refined",
+                "Mend it, or leave such subjects out with on_error='skip'.",
+            ) from error
         return {"state": "failed", "error": said}
 
 
@@ -175,8 +180,11 @@ def _key(atlases: Sequence[Atlas], settings: dict[str, Any]) -> str:
     for a in atlases:
         digest.update(f"{a.id} {a.label.shape} {a.spacing} {a.image is None}".encode())
         digest.update(np.ascontiguousarray(a.label))
-    return json.dumps({"atlases": digest.hexdigest(), "ffd": dataclasses.asdict(ffd), **settings}, sort_keys=True,
-                      default=lambda v: v.tolist() if hasattr(v, "tolist") else list(v))
+    return json.dumps(
+        {"atlases": digest.hexdigest(), "ffd": dataclasses.asdict(ffd), **settings},
+        sort_keys=True,
+        default=lambda v: v.tolist() if hasattr(v, "tolist") else list(v),
+    )
 
 
 def _done(folder: Path, name: str, key: str) -> dict[str, Any] | None:
@@ -188,9 +196,14 @@ def _done(folder: Path, name: str, key: str) -> dict[str, Any] | None:
         row = json.loads(report.read_text())
         there = row.pop("settings")
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise DataError(report, "a report that cannot be read", "JSON as refine_cohort writes it",
-                        "Delete it: the subject is then refined again.") from None
+        raise DataError(
+            report,
+            "a report that cannot be read",
+            "JSON as refine_cohort writes it",
+            "Delete it: the subject is then refined again.",
+        ) from None
     if there != key:
-        raise UsageError(f"folder: found {report}, made with other settings or atlases; expected an empty folder, or "
-                         "overwrite=True")
+        raise UsageError(
+            f"folder: found {report}, made with other settings or atlases; expected an empty folder, or overwrite=True"
+        )
     return {**row, "state": "kept"}

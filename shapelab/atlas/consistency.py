@@ -36,7 +36,7 @@ def consistency(target, maps, matrix, origin, step, displacement, gradient):
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp"})
-def _consistency(target, maps, matrix, origin, step, displacement, gradient):   # pragma: no cover - compiled
+def _consistency(target, maps, matrix, origin, step, displacement, gradient):  # pragma: no cover - compiled
     n0, n1, n2 = target.shape
     q0, q1, q2 = maps.shape[1:]
     flat = maps.ravel()
@@ -92,8 +92,10 @@ def _consistency(target, maps, matrix, origin, step, displacement, gradient):   
 def _consistency_torch(target, maps, matrix, origin, step, displacement, gradient) -> float:
     """The same on any device: eight neighbours of one channel are gathered per voxel."""
     device, q = maps.device, maps.shape[1:]
-    axes = [float(o) + float(s) * torch.arange(n, device=device, dtype=torch.float32)
-            for o, s, n in zip(origin, step, target.shape)]
+    axes = [
+        float(o) + float(s) * torch.arange(n, device=device, dtype=torch.float32)
+        for o, s, n in zip(origin, step, target.shape)
+    ]
     m = torch.as_tensor(np.asarray(matrix), dtype=torch.float32, device=device)
     place = [x.reshape(shape) + u for x, shape, u in zip(axes, ((-1, 1, 1), (-1, 1), (-1,)), displacement)]
     y = [row[0] * place[0] + row[1] * place[1] + row[2] * place[2] + row[3] for row in m]
@@ -105,13 +107,15 @@ def _consistency_torch(target, maps, matrix, origin, step, displacement, gradien
     first = ((channel * q[0] + i0) * q[1] + i1) * q[2] + i2
     flat = maps.reshape(-1)
     v = [flat[first + (a * q[1] + b) * q[2] + c] for a in (0, 1) for b in (0, 1) for c in (0, 1)]
-    d = [v[2 * k + 1] - v[2 * k] for k in range(4)]                     # along axis 2
+    d = [v[2 * k + 1] - v[2 * k] for k in range(4)]  # along axis 2
     e = [v[2 * k] + w2 * d[k] for k in range(4)]
     lower, upper = e[0] + w1 * (e[1] - e[0]), e[2] + w1 * (e[3] - e[2])
     values = torch.where(inside, lower + w0 * (upper - lower), (channel == 0).float())
-    slope = [upper - lower,
-             (1 - w0) * (e[1] - e[0]) + w0 * (e[3] - e[2]),
-             (1 - w0) * (d[0] + w1 * (d[1] - d[0])) + w0 * (d[2] + w1 * (d[3] - d[2]))]
+    slope = [
+        upper - lower,
+        (1 - w0) * (e[1] - e[0]) + w0 * (e[3] - e[2]),
+        (1 - w0) * (d[0] + w1 * (d[1] - d[0])) + w0 * (d[2] + w1 * (d[3] - d[2])),
+    ]
     used = inside.float()
     for axis in range(3):
         gradient[axis] = used * (m[0, axis] * slope[0] + m[1, axis] * slope[1] + m[2, axis] * slope[2])

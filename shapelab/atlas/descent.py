@@ -17,8 +17,8 @@ from shapelab.atlas.frame import Frame
 from shapelab.data.scheme import present_values
 from shapelab.errors import DataError
 
-FOLDING = 10.0          # weight of the penalty; a cell of 10 mm that folds costs what the labels of its wall are worth
-BETAS = 0.9, 0.98       # of Adam: means over about 10 gradients and 50 squares
+FOLDING = 10.0  # weight of the penalty; a cell of 10 mm that folds costs what the labels of its wall are worth
+BETAS = 0.9, 0.98  # of Adam: means over about 10 gradients and 50 squares
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +56,9 @@ class Problem:
         target, atlas = (np.ascontiguousarray(p) for p in parts)
         return Problem(target, frame, atlas, atlas_frame.spacing, corner, matrix, len(values), domain, device)
 
-    def at(self, lattice: Lattice, blur: float, sampling: float, bending: float, stretch: float,
-           least_jacobian: float) -> Cost:  # fmt: skip
+    def at(
+        self, lattice: Lattice, blur: float, sampling: float, bending: float, stretch: float, least_jacobian: float
+    ) -> Cost:
         """What is minimised at one level; lengths in mm."""
         array = np.asarray if self.device is None else lambda a: torch.as_tensor(a, device=self.device)
         thin = [max(1, round(sampling / s)) for s in self.frame.spacing]
@@ -78,9 +79,15 @@ class Problem:
         slopes = [[b.astype(np.float32) for b in lattice.bases(sparse, np.eye(3, dtype=int)[d])] for d in range(3)]
         terms = [(w, [m.astype(np.float32) for m in ms]) for w, ms in lattice.energy_terms(bending, stretch)]
         return Cost(
-            array(target), array(maps), matrix, frame, [array(b) for b in bases],
-            [(w, [array(m) for m in ms]) for w, ms in terms], [[array(b) for b in bs] for bs in slopes], least_jacobian,
-        )  # fmt: skip
+            array(target),
+            array(maps),
+            matrix,
+            frame,
+            [array(b) for b in bases],
+            [(w, [array(m) for m in ms]) for w, ms in terms],
+            [[array(b) for b in bs] for bs in slopes],
+            least_jacobian,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +121,7 @@ class Cost:
         value, gradient = self.data(c)
         energy, energy_gradient = apply_terms(c, self.terms)
         penalty, penalty_gradient = folding_penalty(c, self.slopes, self.least_jacobian)
-        return (float(energy) - value + FOLDING * penalty,
-                energy_gradient - gradient + FOLDING * penalty_gradient)
+        return (float(energy) - value + FOLDING * penalty, energy_gradient - gradient + FOLDING * penalty_gradient)
 
     def consistency(self, coefficients: np.ndarray) -> float:
         """Mean probability of the target's labels, within the domain."""
@@ -134,7 +140,7 @@ def folding_penalty(c, slopes, least: float):
     short = (least - (a * cofactors[0]).sum(0)).clip(min=0)
     n = float(np.prod(short.shape))
     push = (-2 / n) * short
-    if not float(short.max()) > 0:                                  # most of the time
+    if not float(short.max()) > 0:  # most of the time
         return 0.0, 0 * c
     gradient = sum(spread(push * f, *(m.T for m in bases)) for f, bases in zip(cofactors, slopes))
     return float((short * short).sum()) / n, gradient

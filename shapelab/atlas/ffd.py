@@ -184,20 +184,27 @@ class FreeFormDeformation:
     engine: str = "auto"
 
     def __post_init__(self):
-        per_level = {name: tuple(float(v) for v in getattr(self, name))
-                     for name in ("bending", "blur_mm", "sampling_mm", "step_mm")}
+        per_level = {
+            name: tuple(float(v) for v in getattr(self, name))
+            for name in ("bending", "blur_mm", "sampling_mm", "step_mm")
+        }
         for name, values in per_level.items():
             object.__setattr__(self, name, values)
             if len(values) != self.levels or not np.isfinite(values).all() or min(values) < 0:
-                raise UsageError(f"FreeFormDeformation: found {name}={values}; expected {self.levels} numbers from 0, "
-                                 "one a level")
+                raise UsageError(
+                    f"FreeFormDeformation: found {name}={values}; expected {self.levels} numbers from 0, one a level"
+                )
         if self.levels < 1 or self.iterations < 0 or not (np.isfinite(self.control_mm) and self.control_mm > 0):
-            raise UsageError(f"FreeFormDeformation: found levels={self.levels}, iterations={self.iterations}, "
-                             f"control_mm={self.control_mm}; expected a level at least, iterations from 0, mm above 0")
+            raise UsageError(
+                f"FreeFormDeformation: found levels={self.levels}, iterations={self.iterations}, "
+                f"control_mm={self.control_mm}; expected a level at least, iterations from 0, mm above 0"
+            )
         if not 0 <= self.least_jacobian < 1 or not self.margin_mm >= 0 or not self.stretch >= 0:
-            raise UsageError(f"FreeFormDeformation: found least_jacobian={self.least_jacobian}, "
-                             f"stretch={self.stretch}, margin_mm={self.margin_mm}; expected a number from 0 to 1, "
-                             "the others from 0")
+            raise UsageError(
+                f"FreeFormDeformation: found least_jacobian={self.least_jacobian}, "
+                f"stretch={self.stretch}, margin_mm={self.margin_mm}; expected a number from 0 to 1, "
+                "the others from 0"
+            )
         if self.engine not in ENGINES:
             raise UsageError(f"FreeFormDeformation: found engine={self.engine!r}; expected one of {ENGINES}")
 
@@ -234,8 +241,9 @@ class FreeFormDeformation:
         problem = Problem.of(target, atlas, target_frame, atlas_frame, affine, domain, device)
         for k in range(self.levels):
             before = coefficients
-            cost = problem.at(lattice, self.blur_mm[k], self.sampling_mm[k], self.bending[k], self.stretch,
-                              self.least_jacobian)
+            cost = problem.at(
+                lattice, self.blur_mm[k], self.sampling_mm[k], self.bending[k], self.stretch, self.least_jacobian
+            )
             coefficients = descend(cost, coefficients, self.iterations, self.step_mm[k])
             coefficients, *report = without_folds(lattice, before, coefficients, checked, self.guard)
             done.append(Level(lattice, coefficients, cost.consistency(coefficients), *report))
@@ -253,8 +261,12 @@ class FreeFormDeformation:
         atlas_there = corners @ back[:3, :3].T + back[:3, 3]
         low, high = _box(target, target_frame, "target")
         reach = np.maximum(self.margin_mm, 1.01 * np.array(target_frame.spacing))
-        return np.stack([np.minimum(low - reach, atlas_there.min(0) - self.margin_mm),
-                         np.maximum(high + reach, atlas_there.max(0) + self.margin_mm)])
+        return np.stack(
+            [
+                np.minimum(low - reach, atlas_there.min(0) - self.margin_mm),
+                np.maximum(high + reach, atlas_there.max(0) + self.margin_mm),
+            ]
+        )
 
 
 def checked_affine(affine) -> np.ndarray:

@@ -29,10 +29,16 @@ class Frame:
             shape, spacing, origin = (), (), ()
         for name, value in (("shape", shape), ("spacing", spacing), ("origin", origin)):
             object.__setattr__(self, name, value)
-        if not (len(shape) == len(spacing) == len(origin) == 3 and np.isfinite([*spacing, *origin]).all()
-                and min(shape) >= 1 and min(spacing) > 0):
-            raise UsageError(f"Frame: found shape {shape}, spacing {spacing}, origin {origin}; expected three positive "
-                             "whole numbers, three positive lengths and three positions in mm")
+        if not (
+            len(shape) == len(spacing) == len(origin) == 3
+            and np.isfinite([*spacing, *origin]).all()
+            and min(shape) >= 1
+            and min(spacing) > 0
+        ):
+            raise UsageError(
+                f"Frame: found shape {shape}, spacing {spacing}, origin {origin}; expected three positive "
+                "whole numbers, three positive lengths and three positions in mm"
+            )
 
     def positions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of the voxels along each axis, mm."""
@@ -56,8 +62,11 @@ class Frame:
 
     def every(self, strides) -> Frame:
         """Every n-th voxel along each axis, from the first."""
-        return Frame(tuple(-(-n // s) for n, s in zip(self.shape, strides)),
-                     tuple(np.multiply(self.spacing, strides)), self.origin)
+        return Frame(
+            tuple(-(-n // s) for n, s in zip(self.shape, strides)),
+            tuple(np.multiply(self.spacing, strides)),
+            self.origin,
+        )
 
     @staticmethod
     def covering(low, high, spacing) -> Frame:
@@ -73,8 +82,11 @@ class Frame:
             i = np.floor((x - o) / s + 0.5).astype(int)
             index.append(np.clip(i, 0, n - 1))
             inside.append((i >= 0) & (i < n))
-        return np.where(np.logical_and.outer(np.logical_and.outer(*inside[:2]), inside[2]), array[np.ix_(*index)],
-                        array.dtype.type(0))
+        return np.where(
+            np.logical_and.outer(np.logical_and.outer(*inside[:2]), inside[2]),
+            array[np.ix_(*index)],
+            array.dtype.type(0),
+        )
 
     def linear(self, array: np.ndarray, other: Frame) -> np.ndarray:
         """An image of this frame at the voxels of another, float32: linear, border values beyond the border."""

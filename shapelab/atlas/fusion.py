@@ -46,8 +46,8 @@ from torch.nn import functional as F
 from shapelab.data.scheme import present_values
 from shapelab.errors import DataError, UsageError
 
-PATCH, WINDOW, BANDWIDTH = (7, 7, 1), (7, 7, 3), 10.0      # the paper's, in voxels of 1.25 x 1.25 x 2 mm
-TILE = 16       # rows of axis 0 at a time: their votes stay in the processor's cache
+PATCH, WINDOW, BANDWIDTH = (7, 7, 1), (7, 7, 3), 10.0  # the paper's, in voxels of 1.25 x 1.25 x 2 mm
+TILE = 16  # rows of axis 0 at a time: their votes stay in the processor's cache
 
 
 def majority_vote(labels):
@@ -72,8 +72,15 @@ def majority_vote(labels):
     return winner
 
 
-def fuse_labels(labels, images=None, image=None, patch: Sequence[int] = PATCH, window: Sequence[int] = WINDOW,
-                h: float = BANDWIDTH, threads: int = 1):  # fmt: skip
+def fuse_labels(
+    labels,
+    images=None,
+    image=None,
+    patch: Sequence[int] = PATCH,
+    window: Sequence[int] = WINDOW,
+    h: float = BANDWIDTH,
+    threads: int = 1,
+):
     """Fuse the label maps of warped atlases by non-local weighted voting (SSLLN, eq. 5).
 
     Parameters
@@ -100,12 +107,18 @@ def fuse_labels(labels, images=None, image=None, patch: Sequence[int] = PATCH, w
     if images is None and image is None:
         return majority_vote(maps)
     if images is None or image is None:
-        raise UsageError("fuse_labels: found the images of " + ("the target" if images is None else "the atlases") +
-                         " alone; expected both or none")
+        raise UsageError(
+            "fuse_labels: found the images of "
+            + ("the target" if images is None else "the atlases")
+            + " alone; expected both or none"
+        )
     images = _stacked(images, "fuse_labels")
     if images.shape != maps.shape or tuple(image.shape) != tuple(maps.shape[1:]):
-        raise DataError("fuse_labels", f"labels {tuple(maps.shape)}, images {tuple(images.shape)}, target "
-                        f"{tuple(image.shape)}", "(N, D0, D1, D2) for both and (D0, D1, D2)")
+        raise DataError(
+            "fuse_labels",
+            f"labels {tuple(maps.shape)}, images {tuple(images.shape)}, target {tuple(image.shape)}",
+            "(N, D0, D1, D2) for both and (D0, D1, D2)",
+        )
     patch, window = _odd("patch", patch), _odd("window", window)
     if not (np.isfinite(h) and h > 0):
         raise UsageError(f"h: found {h}; expected a number above 0")
@@ -175,7 +188,7 @@ def _box(array: np.ndarray, inner: tuple[slice, ...], reach: np.ndarray, mode: s
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp", "reassoc"})
-def _vote(target, moving, label, asked, votes, first, last, patch, window, slope):   # pragma: no cover - compiled
+def _vote(target, moving, label, asked, votes, first, last, patch, window, slope):  # pragma: no cover - compiled
     """Votes of one atlas for rows first to last of axis 0; images reach patch + window further, its label the window.
 
     Sums over the patch slide along axis 0 (`sheet`) and axis 1 (`row`): a row of axis 2 enters as another leaves.
@@ -236,7 +249,7 @@ def _vote(target, moving, label, asked, votes, first, last, patch, window, slope
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp"})
-def _exponential(x, slope, out, power, scale):   # pragma: no cover - compiled
+def _exponential(x, slope, out, power, scale):  # pragma: no cover - compiled
     """out = exp(slope * x), slope * x <= 0, to 2e-7; written so that the compiler does 16 at a time. `power` and
     `scale` are one buffer, seen as int32 and as float32."""
     for k in range(len(x)):
@@ -262,7 +275,7 @@ def _fuse_torch(maps: Tensor, images: Tensor, image: Tensor, patch, window, h: f
     """The same on any device: all voxels, one offset of one atlas at a time."""
     values = torch.unique(maps)
     reach = [w // 2 for w in window]
-    around = [r for r in reversed(reach) for _ in (0, 1)]               # F.pad counts axes from the last
+    around = [r for r in reversed(reach) for _ in (0, 1)]  # F.pad counts axes from the last
     votes = torch.zeros((len(values), *image.shape), device=image.device)
     half = [p // 2 for p in patch]
     edge = [r for r in reversed(half) for _ in (0, 1)]

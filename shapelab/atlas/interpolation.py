@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from shapelab.atlas.frame import Frame, as_frame
 from shapelab.data.scheme import present_values
 
-LIMIT_MM = 20.0         # beyond it a distance says nothing about the border; also that of a structure that is not there
+LIMIT_MM = 20.0  # beyond it a distance says nothing about the border; also that of a structure that is not there
 
 
 def interpolate_slices(label: np.ndarray, frame, out: Frame) -> np.ndarray:
@@ -31,8 +31,9 @@ def interpolate_slices(label: np.ndarray, frame, out: Frame) -> np.ndarray:
     """
     frame = as_frame(frame, label, "label")
     values = [v for v in present_values(label) if v]
-    thin = Frame((*out.shape[:2], frame.shape[2]), (*out.spacing[:2], frame.spacing[2]),
-                 (*out.origin[:2], frame.origin[2]))  # fmt: skip
+    thin = Frame(
+        (*out.shape[:2], frame.shape[2]), (*out.spacing[:2], frame.spacing[2]), (*out.origin[:2], frame.origin[2])
+    )
     best, winner = None, np.zeros(out.shape, label.dtype)
     for value in values:
         depth = np.stack([_depth(label[:, :, k] == value, frame.spacing[:2]) for k in range(frame.shape[2])], -1)

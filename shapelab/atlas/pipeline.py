@@ -38,7 +38,7 @@ from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError, UsageError
 from shapelab.metrics import dice
 
-SELECTION_MARGIN_MM = 10.0      # round the target's labels; far background would make all atlases look alike
+SELECTION_MARGIN_MM = 10.0  # round the target's labels; far background would make all atlases look alike
 FUSIONS = ("non-local", "majority")
 
 
@@ -86,8 +86,7 @@ class Refinement:
             return self.label
         if atlas is not None:
             return self.deformations[atlas].warp_label(self.atlases[atlas].label, self.frame, name)
-        return majority_vote([d.warp_label(a.label, self.frame, name)
-                              for d, a in zip(self.deformations, self.atlases)])
+        return majority_vote([d.warp_label(a.label, self.frame, name) for d, a in zip(self.deformations, self.atlases)])
 
     @property
     def min_jacobian(self) -> float:
@@ -187,8 +186,9 @@ def refine(
     # BLAS with threads of its own would fight with these
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         target = there(label)
-        deformations = tuple(pool.map(lambda i: ffd.fit(target, atlases[i].label, frame, atlases[i].frame, affines[i]),
-                                      chosen))
+        deformations = tuple(
+            pool.map(lambda i: ffd.fit(target, atlases[i].label, frame, atlases[i].frame, affines[i]), chosen)
+        )
         lap("deformation")
         best = [atlases[i] for i in chosen]
         out = _frame(frame, out_spacing, deformations)
@@ -203,9 +203,21 @@ def refine(
     fused = fused.cpu().numpy() if isinstance(fused, Tensor) else fused
     fused = fused.astype(np.uint8 if max(scheme.values) < 256 else np.uint16, copy=False)
     return Refinement(
-        fused, out, label, frame, scheme, tuple(best), deformations, affines, scores, tuple(chosen), source,
-        "majority" if images is None else fusion, seconds, shift,
-    )  # fmt: skip
+        fused,
+        out,
+        label,
+        frame,
+        scheme,
+        tuple(best),
+        deformations,
+        affines,
+        scores,
+        tuple(chosen),
+        source,
+        "majority" if images is None else fusion,
+        seconds,
+        shift,
+    )
 
 
 def _there(device: torch.device | None) -> Callable:
@@ -221,8 +233,10 @@ def _checked(label, image, spacing, atlases, scheme, fusion):
     scheme = scheme or atlases[0].scheme
     others = [a.id for a in atlases if a.scheme != scheme]
     if others:
-        raise UsageError(f"refine: found atlases of another scheme than {scheme.name!r}: {others[:5]}; expected one "
-                         "scheme (phantom_atlases has scheme=CARDIAC for labels without an RV wall)")
+        raise UsageError(
+            f"refine: found atlases of another scheme than {scheme.name!r}: {others[:5]}; expected one "
+            "scheme (phantom_atlases has scheme=CARDIAC for labels without an RV wall)"
+        )
     if fusion not in FUSIONS:
         raise UsageError(f"fusion: found {fusion!r}; expected one of {FUSIONS}")
     label = np.asarray(label)
@@ -239,8 +253,10 @@ def _select(label, frame: Frame, atlases, affines, n: int) -> tuple[list[int], n
     box = np.array(frame.origin) + np.array([[u[0] for u in used], [u[-1] for u in used]]) * frame.spacing
     part, place = frame.part(box[0] - SELECTION_MARGIN_MM, box[1] + SELECTION_MARGIN_MM)
     still = np.zeros((3, *part.shape), np.float32)
-    warped = [warp_label(a.label, (np.linalg.inv(a.frame.matrix) @ m)[:3], part.origin, part.spacing, still)
-              for a, m in zip(atlases, affines)]
+    warped = [
+        warp_label(a.label, (np.linalg.inv(a.frame.matrix) @ m)[:3], part.origin, part.spacing, still)
+        for a, m in zip(atlases, affines)
+    ]
     return select_atlases(label[place], warped, n)
 
 

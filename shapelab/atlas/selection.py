@@ -24,8 +24,9 @@ def normalised_mutual_information(a, b, bins: int = 64) -> float:
     """
     a, b = (v.cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for v in (a, b))
     if a.shape != b.shape or a.size == 0:
-        raise DataError("normalised_mutual_information", f"arrays of shape {a.shape} and {b.shape}",
-                        "one shape for both, not empty")
+        raise DataError(
+            "normalised_mutual_information", f"arrays of shape {a.shape} and {b.shape}", "one shape for both, not empty"
+        )
     (a, n_a), (b, n_b) = _binned(a, bins), _binned(b, bins)
     joint = np.bincount(a * n_b + b, minlength=n_a * n_b).reshape(n_a, n_b) / a.size
     h_a, h_b, h_ab = (_entropy(p) for p in (joint.sum(1), joint.sum(0), joint.ravel()))

@@ -84,16 +84,21 @@ def simulate_low_resolution(
     """
     d0, d1, d2 = atlas.label.shape
     if factor < 1 or not 0 <= first < d2 or apex_slices < 0 or not (np.isfinite(shift_mm) and shift_mm >= 0):
-        raise UsageError(f"simulate_low_resolution: found factor={factor}, first={first}, apex_slices={apex_slices}, "
-                         f"shift_mm={shift_mm}; expected a factor from 1, first from 0 to {d2 - 1}, the rest from 0")
+        raise UsageError(
+            f"simulate_low_resolution: found factor={factor}, first={first}, apex_slices={apex_slices}, "
+            f"shift_mm={shift_mm}; expected a factor from 1, first from 0 to {d2 - 1}, the rest from 0"
+        )
     kept = np.arange(first, d2, factor)
     area = (atlas.label[:, :, kept] > 0).sum((0, 1))
     used = np.flatnonzero(area)
     if apex_slices:
         if len(used) <= apex_slices:
-            raise DataError(atlas.id, f"{len(used)} labelled slices of {factor} times the thickness",
-                            f"more than the {apex_slices} to cut off")
-        at_end = area[used[-1]] <= area[used[0]]                   # the apex is the narrower end
+            raise DataError(
+                atlas.id,
+                f"{len(used)} labelled slices of {factor} times the thickness",
+                f"more than the {apex_slices} to cut off",
+            )
+        at_end = area[used[-1]] <= area[used[0]]  # the apex is the narrower end
         kept = kept[: used[-apex_slices]] if at_end else kept[used[apex_slices - 1] + 1 :]
     rng = np.random.default_rng(seed)
     voxels = np.rint(np.clip(rng.standard_normal((len(kept), 2)), -2.5, 2.5) * shift_mm / atlas.spacing[:2]).astype(int)
@@ -103,9 +108,17 @@ def simulate_low_resolution(
     start = np.array([0, 0, kept[0] * atlas.spacing[2]])
     landmarks = atlas.landmarks
     if landmarks is not None:
-        landmarks = ({n: p - start for n, p in landmarks.items()} if isinstance(landmarks, Mapping)
-                     else np.asarray(landmarks) - start)
+        landmarks = (
+            {n: p - start for n, p in landmarks.items()}
+            if isinstance(landmarks, Mapping)
+            else np.asarray(landmarks) - start
+        )
     return LowResolution(
-        label, image, (*atlas.spacing[:2], atlas.spacing[2] * factor), landmarks, shift, atlas,
+        label,
+        image,
+        (*atlas.spacing[:2], atlas.spacing[2] * factor),
+        landmarks,
+        shift,
+        atlas,
         Frame(atlas.label.shape, atlas.spacing, tuple(-start)),
-    )  # fmt: skip
+    )

@@ -41,7 +41,7 @@ def _numbers(*values) -> tuple[np.ndarray, ...]:
 
 
 @numba.njit(nogil=True, cache=True)
-def _label_numba(label, matrix, origin, step, displacement):   # pragma: no cover - compiled
+def _label_numba(label, matrix, origin, step, displacement):  # pragma: no cover - compiled
     q0, q1, q2 = label.shape
     _, p0, p1, p2 = displacement.shape
     out = np.zeros((p0, p1, p2), label.dtype)
@@ -67,7 +67,7 @@ def _label_numba(label, matrix, origin, step, displacement):   # pragma: no cove
                     near[n] = label[i0 + d0, i1 + d1, i2 + d2] if inside else 0
                     same = same and near[n] == near[0]
                     weight[n] = (w0 if d0 else 1 - w0) * (w1 if d1 else 1 - w1) * (w2 if d2 else 1 - w2)
-                if same:                                        # most voxels: nothing to weigh
+                if same:  # most voxels: nothing to weigh
                     out[i, j, k] = near[0]
                     continue
                 best, winner = -1.0, near[0]
@@ -83,7 +83,7 @@ def _label_numba(label, matrix, origin, step, displacement):   # pragma: no cove
 
 
 @numba.njit(nogil=True, cache=True)
-def _image_numba(image, matrix, origin, step, displacement):   # pragma: no cover - compiled
+def _image_numba(image, matrix, origin, step, displacement):  # pragma: no cover - compiled
     q0, q1, q2 = image.shape
     _, p0, p1, p2 = displacement.shape
     out = np.empty((p0, p1, p2), np.float32)
@@ -115,8 +115,10 @@ def _places(matrix, origin, step, displacement: Tensor) -> list[Tensor]:
     """Voxel indices (float64, so that both paths round alike) in the atlas, one tensor an axis."""
     device, shape = displacement.device, displacement.shape[1:]
     views = ((-1, 1, 1), (1, -1, 1), (1, 1, -1))
-    x = [float(o) + float(s) * torch.arange(n, device=device, dtype=torch.float64).view(v) + u
-         for o, s, n, v, u in zip(origin, step, shape, views, displacement)]
+    x = [
+        float(o) + float(s) * torch.arange(n, device=device, dtype=torch.float64).view(v) + u
+        for o, s, n, v, u in zip(origin, step, shape, views, displacement)
+    ]
     return [float(r[0]) * x[0] + float(r[1]) * x[1] + float(r[2]) * x[2] + float(r[3]) for r in np.asarray(matrix)]
 
 

@@ -25,7 +25,23 @@ from shapelab.augment.corruptions import (
 )
 
 __all__ = [
-    "AffineRanges", "Corruption", "MotionRanges", "acquire", "acquisition_matrix", "add_noise", "affine_pair",
-    "apply_affine", "corrupt", "drop_slices", "random_affine", "random_affine_pair", "random_matrices",
-    "random_missing", "random_motion", "rician_noise", "sample_seeds", "shift_slices", "swap_labels",
+    "AffineRanges",
+    "Corruption",
+    "MotionRanges",
+    "acquire",
+    "acquisition_matrix",
+    "add_noise",
+    "affine_pair",
+    "apply_affine",
+    "corrupt",
+    "drop_slices",
+    "random_affine",
+    "random_affine_pair",
+    "random_matrices",
+    "random_missing",
+    "random_motion",
+    "rician_noise",
+    "sample_seeds",
+    "shift_slices",
+    "swap_labels",
 ]

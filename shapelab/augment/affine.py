@@ -24,19 +24,22 @@ from shapelab.errors import UsageError
 class AffineRanges:
     """How far a random affine map may go; each number is drawn evenly from -range to +range. 0 leaves it out."""
 
+    # fmt: off
     rotation: tuple[float, float, float] = (5.0, 5.0, 15.0)     # degrees about x, y (tilt), z (in plane)
     scale: float = 0.15                                          # isotropic, as a share: 0.85 to 1.15 of the size
     stretch: float = 0.05                                        # each axis on its own, on top of `scale`
     shear: float = 0.05                                          # tangent of the angle, each pair of axes
     translation: tuple[float, float, float] = (4.0, 4.0, 5.0)   # mm
+    # fmt: on
 
     def __post_init__(self):
-        object.__setattr__(self, "rotation", tuple(self.rotation))          # JSON gives lists
+        object.__setattr__(self, "rotation", tuple(self.rotation))  # JSON gives lists
         object.__setattr__(self, "translation", tuple(self.translation))
         numbers = [*self.rotation, self.scale, self.stretch, self.shear, *self.translation]
         if len(numbers) != 9 or not all(math.isfinite(v) and v >= 0 for v in numbers):
-            raise UsageError(f"AffineRanges: found {self}; expected finite numbers from 0, three each of rotation "
-                             "and translation")
+            raise UsageError(
+                f"AffineRanges: found {self}; expected finite numbers from 0, three each of rotation and translation"
+            )
         if (1 - self.scale) * (1 - self.stretch) <= 0:
             raise UsageError(f"AffineRanges: found scale {self.scale}, stretch {self.stretch}; expected both below 1")
 
@@ -62,8 +65,9 @@ def random_matrices(n: int, ranges: AffineRanges, generator: Generator | None = 
     return matrices
 
 
-def random_affine(labels: Tensor, spacing: Sequence[float], ranges: AffineRanges | None = None,
-                  generator: Generator | None = None) -> Tensor:
+def random_affine(
+    labels: Tensor, spacing: Sequence[float], ranges: AffineRanges | None = None, generator: Generator | None = None
+) -> Tensor:
     """Move every label map of a batch by a random affine map of its own.
 
     Parameters
@@ -95,8 +99,13 @@ def apply_affine(labels: Tensor, matrices: Tensor, spacing: Sequence[float]) -> 
     return _affine_torch(labels, inverse)
 
 
-def random_affine_pair(images: Tensor, labels: Tensor, spacing: Sequence[float], ranges: AffineRanges | None = None,
-                       generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+def random_affine_pair(
+    images: Tensor,
+    labels: Tensor,
+    spacing: Sequence[float],
+    ranges: AffineRanges | None = None,
+    generator: Generator | None = None,
+) -> tuple[Tensor, Tensor]:
     """Move every image and its label map by one random affine map; see `affine_pair` and `random_affine`."""
     return affine_pair(images, labels, random_matrices(len(labels), ranges or AffineRanges(), generator), spacing)
 
@@ -125,8 +134,10 @@ def affine_pair(images: Tensor, labels: Tensor, matrices: Tensor, spacing: Seque
     if images.ndim != 4 or not images.is_floating_point():
         raise UsageError(f"images: found shape {tuple(images.shape)} of {images.dtype}; expected (N, X, Y, Z) floats")
     if labels.shape != images.shape or labels.device != images.device:
-        raise UsageError(f"labels: found shape {tuple(labels.shape)} on {labels.device}; expected that of images, "
-                         f"{tuple(images.shape)} on {images.device}")
+        raise UsageError(
+            f"labels: found shape {tuple(labels.shape)} on {labels.device}; expected that of images, "
+            f"{tuple(images.shape)} on {images.device}"
+        )
     inverse = _checked_maps(labels, matrices, spacing)
     fine = images.detach().to(torch.promote_types(images.dtype, torch.float32))
     if labels.device.type == "cpu":
@@ -156,6 +167,7 @@ def swap_labels(labels: Tensor, p: float, n_classes: int, generator: Generator |
 
 
 # ---------------------------------------------------------------------------------------------------------- the core
+
 
 def _rotations(angles: Tensor, axis: int) -> Tensor:
     cos, sin = torch.cos(angles), torch.sin(angles)
@@ -199,7 +211,7 @@ def _voxel_matrices(matrices: Tensor, shape: Sequence[int], spacing: Sequence[fl
 
 
 @numba.njit(nogil=True, cache=True)
-def _affine_numba(labels, maps):   # pragma: no cover - compiled
+def _affine_numba(labels, maps):  # pragma: no cover - compiled
     """labels (N, X, Y, Z) uint8, maps (N, 3, 4) output -> input voxel indices."""
     n, sx, sy, sz = labels.shape
     out = np.zeros_like(labels)
@@ -225,7 +237,7 @@ def _affine_numba(labels, maps):   # pragma: no cover - compiled
                         inside = 0 <= px < sx and 0 <= py < sy and 0 <= pz < sz
                         near[k] = source[px, py, pz] if inside else 0
                         same = same and near[k] == near[0]
-                    if same:                                    # most voxels: nothing to weigh
+                    if same:  # most voxels: nothing to weigh
                         out[s, x, y, z] = near[0]
                         continue
                     _weigh(wx, wy, wz, weight)
@@ -234,7 +246,7 @@ def _affine_numba(labels, maps):   # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True)
-def _elect(near, weight, votes):   # pragma: no cover - compiled
+def _elect(near, weight, votes):  # pragma: no cover - compiled
     """The label of most weight among eight neighbours, of two alike the smaller; `votes` is left at 0."""
     for k in range(8):
         votes[near[k]] += weight[k]
@@ -249,7 +261,7 @@ def _elect(near, weight, votes):   # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True)
-def _affine_pair_numba(images, labels, maps):   # pragma: no cover - compiled
+def _affine_pair_numba(images, labels, maps):  # pragma: no cover - compiled
     """Image and label in one pass. Inside the grid the eight neighbours are read without asking one by one whether they
     are there: 2.3 times as fast as a loop over them."""
     n, sx, sy, sz = labels.shape
@@ -268,7 +280,7 @@ def _affine_pair_numba(images, labels, maps):   # pragma: no cover - compiled
                     ix, iy, iz = int(np.floor(fx)), int(np.floor(fy)), int(np.floor(fz))
                     wx, wy, wz = fx - ix, fy - iy, fz - iz
                     if 0 <= ix < sx - 1 and 0 <= iy < sy - 1 and 0 <= iz < sz - 1:
-                        a = (ix * sy + iy) * sz + iz                # neighbours a, b in y, c in x, d in both; + 1 in z
+                        a = (ix * sy + iy) * sz + iz  # neighbours a, b in y, c in x, d in both; + 1 in z
                         b, c, d = a + sz, a + sy * sz, a + sy * sz + sz
                         low = image[a] + wz * (image[a + 1] - image[a])
                         low += wy * (image[b] + wz * (image[b + 1] - image[b]) - low)
@@ -278,7 +290,7 @@ def _affine_pair_numba(images, labels, maps):   # pragma: no cover - compiled
                         first = source[a]
                         same = (source[a + 1] == first) & (source[b] == first) & (source[b + 1] == first)
                         same &= (source[c] == first) & (source[c + 1] == first)
-                        if same & (source[d] == first) & (source[d + 1] == first):      # most voxels: nothing to weigh
+                        if same & (source[d] == first) & (source[d + 1] == first):  # most voxels: nothing to weigh
                             out[s, x, y, z] = first
                             continue
                         near[0], near[1], near[2], near[3] = first, source[a + 1], source[b], source[b + 1]
@@ -300,7 +312,7 @@ def _affine_pair_numba(images, labels, maps):   # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True)
-def _weigh(wx, wy, wz, weight):   # pragma: no cover - compiled
+def _weigh(wx, wy, wz, weight):  # pragma: no cover - compiled
     """Linear weights of the eight neighbours, z fastest, into `weight`."""
     for k in range(8):
         dx, dy, dz = (k >> 2) & 1, (k >> 1) & 1, k & 1
@@ -314,8 +326,10 @@ def _affine_images_torch(images: Tensor, maps: Tensor) -> Tensor:
     maps = torch.cat([2 * maps[:, :, :3], 2 * maps[:, :, 3:] + 1], dim=2) / sizes[:, None]
     maps = (maps - torch.tensor([0.0, 0.0, 0.0, 1.0])).to(images.device, images.dtype)
     x, y, z = (torch.arange(size, device=images.device, dtype=images.dtype) for size in shape)
-    rows = [m[:, 0] * x[:, None, None] + m[:, 1] * y[:, None] + m[:, 2] * z + m[:, 3]
-            for m in (maps[:, row, :, None, None, None] for row in (2, 1, 0))]          # grid_sample: last axis first
+    rows = [
+        m[:, 0] * x[:, None, None] + m[:, 1] * y[:, None] + m[:, 2] * z + m[:, 3]
+        for m in (maps[:, row, :, None, None, None] for row in (2, 1, 0))
+    ]  # grid_sample: last axis first
     return F.grid_sample(images[:, None], torch.stack(rows, dim=-1), padding_mode="zeros", align_corners=False)[:, 0]
 
 
@@ -328,7 +342,7 @@ def _affine_torch(labels: Tensor, maps: Tensor) -> Tensor:
     low, fraction = [], []
     for row in range(3):
         m = maps[:, row, :, None, None, None]
-        position = (m[:, 0] * axes[0][:, None, None] + m[:, 1] * axes[1][:, None] + m[:, 2] * axes[2] + m[:, 3])
+        position = m[:, 0] * axes[0][:, None, None] + m[:, 1] * axes[1][:, None] + m[:, 2] * axes[2] + m[:, 3]
         floor = position.floor()
         low.append(floor.long())
         fraction.append(position - floor)
@@ -343,7 +357,7 @@ def _affine_torch(labels: Tensor, maps: Tensor) -> Tensor:
         weights.append(math.prod(f if step else 1 - f for f, step in zip(fraction, corner)))
     best = torch.full_like(fraction[0], -1.0)
     winner = torch.zeros_like(labels)
-    for value in sorted({0, *torch.unique(labels).tolist()}):       # one wait for the device
+    for value in sorted({0, *torch.unique(labels).tolist()}):  # one wait for the device
         votes = sum(torch.where(near == value, weight, 0.0) for near, weight in zip(neighbours, weights))
         winner = torch.where(votes > best, value, winner)
         best = torch.maximum(best, votes)

@@ -26,6 +26,7 @@ from shapelab.errors import UsageError
 
 # ------------------------------------------------------------------------------------------------------ thick slices
 
+
 def acquisition_matrix(n_hr: int, spacing_z: float, factor: int, sigma_mm: float = 4.0) -> Tensor:
     """Weights (n_hr // factor, n_hr) float32, rows that sum to 1: slice k = sum over HR planes j of weight[k, j].
 
@@ -57,25 +58,27 @@ def acquire(images: Tensor, spacing: Sequence[float], factor: int, sigma_mm: flo
     numbers = _checked_acquisition(images.shape[3], float(checked_spacing(spacing)[2]), factor, sigma_mm)
     weights = _acquisition_matrix(*numbers, str(images.device))
     fine = _fine(images)
-    with torch.autocast(images.device.type, enabled=False):     # bf16 products would cost 3 digits of the intensities
+    with torch.autocast(images.device.type, enabled=False):  # bf16 products would cost 3 digits of the intensities
         return (fine @ weights.to(fine.dtype).T).to(images.dtype)
 
 
 # ------------------------------------------------------------------------------------------------------------- motion
 
+
 @dataclass(frozen=True)
 class MotionRanges:
     """Standard deviations of a slice's rigid motion in its plane, one breath-hold a slice."""
 
-    shift_mm: float = 2.0       # of x and of y, each
-    rotation_deg: float = 2.0   # about the middle of the slice
+    shift_mm: float = 2.0  # of x and of y, each
+    rotation_deg: float = 2.0  # about the middle of the slice
 
     def __post_init__(self):
         _check_numbers(self, ("shift_mm", "rotation_deg"))
 
 
-def random_motion(n: int, slices: int, ranges: MotionRanges | None = None,
-                  generator: Generator | None = None) -> Tensor:
+def random_motion(
+    n: int, slices: int, ranges: MotionRanges | None = None, generator: Generator | None = None
+) -> Tensor:
     """Motion of every slice, (n, slices, 3) float32: dx mm, dy mm, degrees; normally distributed, independent.
 
     Drawn on the CPU, so that a seed gives the same motion on every device. generator: on the CPU; None is torch's
@@ -123,6 +126,7 @@ def shift_slices(stack: Tensor, motion: Tensor, spacing: Sequence[float]) -> Ten
 
 # -------------------------------------------------------------------------------------------- noise, missing slices
 
+
 def add_noise(images: Tensor, sigma: float | Tensor, generator: Generator | int | None = None) -> Tensor:
     """Images (N, X, Y, Z) with Gaussian noise of sd `sigma` (one number or (N,), in units of intensity); not clipped.
 
@@ -162,7 +166,7 @@ def random_missing(n: int, slices: int, count: float, generator: Generator | Non
     if not 0 <= count <= slices:
         raise UsageError(f"count: found {count}; expected 0 to {slices} slices")
     draws = torch.rand(n, slices + 1, generator=generator, dtype=torch.float64)
-    taken = torch.floor(count + draws[:, :1])                # floor(count), or one more with the chance of the rest
+    taken = torch.floor(count + draws[:, :1])  # floor(count), or one more with the chance of the rest
     rank = draws[:, 1:].argsort(dim=1).argsort(dim=1)
     return rank < taken
 
@@ -171,17 +175,21 @@ def drop_slices(stack: Tensor, mask: Tensor) -> Tensor:
     """A stack (N, X, Y, Z) with the slices of `mask` (N, Z) bool set to 0, as where nothing was scanned."""
     _check_batch("stack", stack)
     if mask.shape != (stack.shape[0], stack.shape[3]) or mask.dtype != torch.bool:
-        raise UsageError(f"mask: found shape {tuple(mask.shape)} of {mask.dtype}; expected "
-                         f"({stack.shape[0]}, {stack.shape[3]}) of bool")
+        raise UsageError(
+            f"mask: found shape {tuple(mask.shape)} of {mask.dtype}; expected "
+            f"({stack.shape[0]}, {stack.shape[3]}) of bool"
+        )
     return stack.masked_fill(mask.to(stack.device)[:, None, None, :], 0)
 
 
 # --------------------------------------------------------------------------------------------------------- all of it
 
+
 @dataclass(frozen=True)
 class Corruption:
     """All that can befall an image, in the order in which it is done. Nothing is by default."""
 
+    # fmt: off
     factor: int | None = None       # HR planes a slice; None leaves the grid as it is
     sigma_mm: float = 4.0           # sd of the slice profile; used where there is a factor
     shift_mm: float = 0.0           # sd of each slice's shift along x and y
@@ -189,10 +197,12 @@ class Corruption:
     rician: float = 0.0             # sd of MR noise, in units of the intensity
     noise: float = 0.0              # sd of Gaussian noise
     missing: float = 0.0            # slices a stack; 1.5 is one or two
+    # fmt: on
 
     def __post_init__(self):
-        if self.factor is not None and (isinstance(self.factor, bool) or self.factor != int(self.factor)
-                                        or self.factor < 1):
+        if self.factor is not None and (
+            isinstance(self.factor, bool) or self.factor != int(self.factor) or self.factor < 1
+        ):
             raise UsageError(f"Corruption: found factor={self.factor!r}; expected None or a whole number from 1")
         _check_numbers(self, ("sigma_mm", "shift_mm", "rotation_deg", "rician", "noise", "missing"))
 
@@ -256,6 +266,7 @@ def corrupt(volume: Tensor, spacing: Sequence[float], parameters: Corruption, se
 
 # ----------------------------------------------------------------------------------------------------------- the core
 
+
 def _mixed(*numbers: int) -> int:
     """One 63-bit seed from several numbers; neighbours give unrelated seeds (NumPy's SeedSequence)."""
     state = np.random.SeedSequence([int(v) % 2**64 for v in numbers]).generate_state(1, np.uint64)
@@ -293,10 +304,10 @@ def _checked_acquisition(n_hr: int, spacing_z: float, factor: int, sigma_mm: flo
 def _acquisition_matrix(n_hr: int, spacing_z: float, factor: int, sigma_mm: float, device: str) -> Tensor:
     centres = np.arange(n_hr // factor)[:, None] * factor + (factor - 1) / 2
     squared = (np.arange(n_hr) - centres) ** 2
-    squared -= squared.min(axis=1, keepdims=True)               # a narrow Gaussian between two planes must not vanish
-    weights = np.exp(-squared / (2 * max(sigma_mm / spacing_z, 1e-3) ** 2))       # 1e-3: all but the nearest are 0
+    squared -= squared.min(axis=1, keepdims=True)  # a narrow Gaussian between two planes must not vanish
+    weights = np.exp(-squared / (2 * max(sigma_mm / spacing_z, 1e-3) ** 2))  # 1e-3: all but the nearest are 0
     weights /= weights.sum(axis=1, keepdims=True)
-    with torch.inference_mode(False):       # kept for later calls, which may be differentiated
+    with torch.inference_mode(False):  # kept for later calls, which may be differentiated
         return torch.from_numpy(weights.astype(np.float32)).to(device)
 
 

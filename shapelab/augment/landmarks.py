@@ -15,9 +15,12 @@ def random_maps(n: int, ranges: AffineRanges, generator: torch.Generator | None 
     """n affine maps (n, 4, 4) as the paper draws them: in-plane translation, isotropic scaling, and a rotation about
     *one* axis, x, y or z, drawn for each volume."""
     axes = torch.randint(3, (n,), generator=generator)
-    about = [random_matrices(n, replace(ranges, rotation=tuple(r if i == k else 0.0 for i, r in
-                                                               enumerate(ranges.rotation))), generator)
-             for k in range(3)]  # fmt: skip
+    about = [
+        random_matrices(
+            n, replace(ranges, rotation=tuple(r if i == k else 0.0 for i, r in enumerate(ranges.rotation))), generator
+        )
+        for k in range(3)
+    ]
     return torch.stack(about)[axes, torch.arange(n)]
 
 

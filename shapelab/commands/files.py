@@ -7,8 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-SCHEMES = ("cardiac", "biventricular")      # those of `shapelab.commands.refine`, which is not imported for --help
-FUSIONS = ("majority", "non-local")         # those of `shapelab.atlas.refine`
+SCHEMES = ("cardiac", "biventricular")  # those of `shapelab.commands.refine`, which is not imported for --help
+FUSIONS = ("majority", "non-local")  # those of `shapelab.atlas.refine`
 
 
 def positive(text: str) -> int:
@@ -86,17 +86,35 @@ def add_refine(commands) -> None:
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="the refined label map, .nii or .nii.gz")
     add("--image", type=Path, metavar="SCAN", help="the scan: for the picture, and for --fusion non-local")
     add("--landmarks", type=Path, metavar="CSV", help="landmarks in mm (see below)")
-    add("--atlases", type=Path, metavar="DIR", help="high-resolution label maps of your own: labels/ID.nii.gz, and if "
-        "there are any images/ID.nii.gz and landmarks/ID.csv (default: 20 phantom hearts at ED and ES)")  # fmt: skip
-    add("--scheme", choices=SCHEMES, help="1 RV cavity, 2 LV myocardium, 3 LV cavity (cardiac), and 4 RV wall "
-        "(biventricular); default: told from the values")  # fmt: skip
+    add(
+        "--atlases",
+        type=Path,
+        metavar="DIR",
+        help="high-resolution label maps of your own: labels/ID.nii.gz, and if "
+        "there are any images/ID.nii.gz and landmarks/ID.csv (default: 20 phantom hearts at ED and ES)",
+    )
+    add(
+        "--scheme",
+        choices=SCHEMES,
+        help="1 RV cavity, 2 LV myocardium, 3 LV cavity (cardiac), and 4 RV wall "
+        "(biventricular); default: told from the values",
+    )
     add("--mapping", type=mapping, metavar="A=B,...", help="your label values = those of the scheme; 0 drops one")
     add("--n-atlases", type=positive, default=5, metavar="L", help="how many are deformed and fused (default: 5)")
-    add("--fusion", choices=FUSIONS, default="majority", help="of the deformed atlases (default: majority; non-local, "
-        "the paper's, needs images of scan and atlases)")  # fmt: skip
+    add(
+        "--fusion",
+        choices=FUSIONS,
+        default="majority",
+        help="of the deformed atlases (default: majority; non-local, the paper's, needs images of scan and atlases)",
+    )
     add("--align", action="store_true", help="bring slices out of line into line first, by the centres of the LV")
-    add("--spacing", type=float, nargs=3, metavar=("X", "Y", "Z"), help="voxel size of the result in mm, Z along the "
-        "slice axis (default: that of the atlases, 1.25 1.25 2)")  # fmt: skip
+    add(
+        "--spacing",
+        type=float,
+        nargs=3,
+        metavar=("X", "Y", "Z"),
+        help="voxel size of the result in mm, Z along the slice axis (default: that of the atlases, 1.25 1.25 2)",
+    )
     add("--seed", type=int, default=0, help="of the phantoms (default: 0)")
     add("--force", action="store_true", help="overwrite what is there")
     refine.set_defaults(run=_refine)

@@ -157,11 +157,22 @@ def _add_experiment(commands) -> None:
     add("--seed", type=int, default=0, help="default: 0")
     add("-o", "--output", type=Path, metavar="DIR", help="default: results/pathology")
     pathology.set_defaults(run=_pathology)
-    _add_paper(names, "acnn", 3, "tables I to III of the ACNN paper", "Table 1: segmentation of cardiac MR, 2: of 3-D "
-               "ultrasound, 3: super-resolution.")
-    _add_paper(names, "sslln", 6, "tables I to VI of the SSLLN paper", "Table 1: high-resolution segmentation, 2: "
-               "landmarks, 3: refinement of low resolution, 4: volumes and masses, 5: beside other methods, 6: volumes "
-               "and masses in pulmonary hypertension. With --data acdc, real label maps are refined instead.")
+    _add_paper(
+        names,
+        "acnn",
+        3,
+        "tables I to III of the ACNN paper",
+        "Table 1: segmentation of cardiac MR, 2: of 3-D ultrasound, 3: super-resolution.",
+    )
+    _add_paper(
+        names,
+        "sslln",
+        6,
+        "tables I to VI of the SSLLN paper",
+        "Table 1: high-resolution segmentation, 2: "
+        "landmarks, 3: refinement of low resolution, 4: volumes and masses, 5: beside other methods, 6: volumes "
+        "and masses in pulmonary hypertension. With --data acdc, real label maps are refined instead.",
+    )
     _add_reality(names)
 
 
@@ -200,9 +211,7 @@ def _groups(text: str) -> list[str]:
     groups = [g.strip().upper() for g in text.split(",") if g.strip()]
     wrong = [g for g in groups if g not in GROUPS]
     if wrong or len(set(groups)) < 2:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: name two or more of {', '.join(GROUPS)}, separated by commas"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r}: name two or more of {', '.join(GROUPS)}, separated by commas")
     return list(dict.fromkeys(groups))
 
 

@@ -43,8 +43,12 @@ def find_model(model: str | Path) -> Path:
         if (folder / DESCRIPTION).is_file():
             return folder
     if Path(model).is_dir():
-        raise DataError(model, f"no {DESCRIPTION}", "a folder that holds a saved segmentation network",
-                        "A shape space segments no image; name a network.")
+        raise DataError(
+            model,
+            f"no {DESCRIPTION}",
+            "a folder that holds a saved segmentation network",
+            "A shape space segments no image; name a network.",
+        )
     shipped = sorted(p.parent.name for p in weights_folder().glob(f"*/{DESCRIPTION}"))
     raise UsageError(f"model: found {str(model)!r}; expected a folder with a {DESCRIPTION}, or one of {shipped}")
 
@@ -118,8 +122,12 @@ def read_short_axis(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(path, f"voxels of {sizes} mm", f"{stack}, {ranges}", "Is the unit mm?")
     field = np.array(header.shape[:2]) * spacing[:2]
     if field.min() < LEAST_FIELD_MM:
-        raise DataError(path, f"a field of {field[0]:.0f} x {field[1]:.0f} mm", f"at least {LEAST_FIELD_MM:g} mm",
-                        "Give the whole slices, not a crop.")
+        raise DataError(
+            path,
+            f"a field of {field[0]:.0f} x {field[1]:.0f} mm",
+            f"at least {LEAST_FIELD_MM:g} mm",
+            "Give the whole slices, not a crop.",
+        )
     image = read_image(path)
     if image.min() == image.max():
         raise DataError(path, f"the same intensity ({image.flat[0]:g}) in every voxel", "an image")
@@ -127,8 +135,12 @@ def read_short_axis(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def predict_file(
-    model: str | Path, scan: str | Path, output: str | Path, es: str | Path | None = None,
-    es_output: str | Path | None = None, force: bool = False,
+    model: str | Path,
+    scan: str | Path,
+    output: str | Path,
+    es: str | Path | None = None,
+    es_output: str | Path | None = None,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Segment a scan (or the ED and ES scans of one patient); write label map and clinical indices.
 
@@ -166,8 +178,12 @@ def predict_file(
     for (path, out), (image, spacing) in zip(jobs, images, strict=True):
         label = segmenter.predict(image, spacing)
         if not label.any():
-            raise DataError(path, "no heart (the model labelled nothing)", "a short-axis cardiac MR stack",
-                            "Look at the scan; the model knows slices as ACDC has them, base first.")
+            raise DataError(
+                path,
+                "no heart (the model labelled nothing)",
+                "a short-axis cardiac MR stack",
+                "Look at the scan; the model knows slices as ACDC has them, base first.",
+            )
         parts.append((out, label, _indices(path, out, label, spacing, segmenter.scheme)))
     for (path, _), (out, label, _) in zip(jobs, parts, strict=True):
         _write_label(path, out, label)
@@ -181,7 +197,7 @@ def predict_file(
 
 def _beside(path: Path, ending: str) -> Path:
     name = stem(path)
-    return path.with_name(name + ending + path.name[len(name):])
+    return path.with_name(name + ending + path.name[len(name) :])
 
 
 def check_outputs(outputs: list[Path], beside: list[Path], inputs: list[Path], force: bool) -> None:
@@ -196,19 +212,26 @@ def check_outputs(outputs: list[Path], beside: list[Path], inputs: list[Path], f
         # a folder that is not there is made; the nearest one that is there must let us
         above = next(p for p in path.absolute().parents if p.exists())
         if not (above.is_dir() and os.access(above, os.W_OK)):
-            raise UsageError(f"output: found {str(path)!r} below {str(above)!r}, where nothing can be written; "
-                             "expected a folder of your own")
+            raise UsageError(
+                f"output: found {str(path)!r} below {str(above)!r}, where nothing can be written; "
+                "expected a folder of your own"
+            )
     if len({p.resolve() for p in outputs}) != len(outputs):
         raise UsageError(f"output: found {str(outputs[0])!r} for ED and ES; expected two names")
     there = [str(p) for p in (*outputs, *beside) if p.exists()]
     if there and not force:
-        raise UsageError(f"output: found {', '.join(there)} already there; expected a new name, or leave to overwrite "
-                         "(--force)")
+        raise UsageError(
+            f"output: found {', '.join(there)} already there; expected a new name, or leave to overwrite (--force)"
+        )
 
 
 def _indices(scan: Path, output: Path, label: np.ndarray, spacing, scheme: LabelScheme) -> dict[str, Any]:
-    return {"scan": scan.name, "label_map": output.name, "scheme": scheme.name,
-            **volumes_and_masses(label, spacing, scheme)}
+    return {
+        "scan": scan.name,
+        "label_map": output.name,
+        "scheme": scheme.name,
+        **volumes_and_masses(label, spacing, scheme),
+    }
 
 
 def _function(ed: dict[str, Any], es: dict[str, Any]) -> dict[str, Any]:

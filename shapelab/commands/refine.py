@@ -42,20 +42,30 @@ from shapelab.show.refined import before_after, turned_over
 from shapelab.show.style import png_bytes
 
 SCHEMES = {"cardiac": CARDIAC, "biventricular": BIVENTRICULAR}
-PHANTOMS = 20                   # hearts, each at ED and at ES; made in two seconds, so nothing is kept on disk
-THICK = 1.2                     # times as thick as the next: the slice axis
+PHANTOMS = 20  # hearts, each at ED and at ES; made in two seconds, so nothing is kept on disk
+THICK = 1.2  # times as thick as the next: the slice axis
 LEAST_SLICES = 3
-SELECTION_MARGIN_MM = 10.0      # round the labels, as in `refine`
-FAR_MM = 60.0                   # landmarks lie no further than this outside the box of the labels
+SELECTION_MARGIN_MM = 10.0  # round the labels, as in `refine`
+FAR_MM = 60.0  # landmarks lie no further than this outside the box of the labels
 
 Progress = Callable[[str], None]
 
 
 def refine_file(
-    label: str | Path, output: str | Path, image: str | Path | None = None, landmarks: str | Path | None = None,
-    atlases: str | Path | None = None, scheme: str | None = None, mapping: Mapping[int, int] | None = None,
-    n_atlases: int = 5, fusion: str = "majority", align: bool = False, spacing: Sequence[float] | None = None,
-    seed: int = 0, force: bool = False, progress: Progress | None = None,
+    label: str | Path,
+    output: str | Path,
+    image: str | Path | None = None,
+    landmarks: str | Path | None = None,
+    atlases: str | Path | None = None,
+    scheme: str | None = None,
+    mapping: Mapping[int, int] | None = None,
+    n_atlases: int = 5,
+    fusion: str = "majority",
+    align: bool = False,
+    spacing: Sequence[float] | None = None,
+    seed: int = 0,
+    force: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Refine a label map by atlases; write the result, its indices and a picture of before and after.
 
@@ -114,14 +124,31 @@ def refine_file(
     case, chosen = choose(case, offered, n_atlases, landmarks)
     say(f"deforming {len(chosen)} of {len(offered)} atlases: " + ", ".join(offered[i].id for i in chosen))
     array, grey, size, points = arrays_of(case.subject)
-    result = refine(array, grey, points, [offered[i] for i in chosen], size, n_atlases=n_atlases, fusion=fusion,
-                    align=align, out_spacing=spacing)
+    result = refine(
+        array,
+        grey,
+        points,
+        [offered[i] for i in chosen],
+        size,
+        n_atlases=n_atlases,
+        fusion=fusion,
+        align=align,
+        out_spacing=spacing,
+    )
     say("drawing")
     found = _facts(case, result, seconds)
-    found = {"shapelab": __version__, "label": label.name, "refined": output.name, "picture": picture.name,
-             "image": None if image is None else Path(image).name, **found,
-             "atlases_from": f"{PHANTOMS} phantom hearts at ED and ES, seed {seed}" if atlases is None
-             else Path(atlases).name, "atlases_offered": len(offered)}
+    found = {
+        "shapelab": __version__,
+        "label": label.name,
+        "refined": output.name,
+        "picture": picture.name,
+        "image": None if image is None else Path(image).name,
+        **found,
+        "atlases_from": f"{PHANTOMS} phantom hearts at ED and ES, seed {seed}"
+        if atlases is None
+        else Path(atlases).name,
+        "atlases_offered": len(offered),
+    }
     if landmarks is not None:
         found["landmarks"] = {"from": Path(landmarks).name, "used": list(case.subject.landmarks)}
     if align and grey is not None:
@@ -180,8 +207,11 @@ def with_slices_last(subject: Subject) -> Case:
     order = [0, 1, 2] if size[order[2]] < THICK * size[order[1]] else sorted(order[:2]) + [int(order[2])]
     turn = np.eye(4)[:, [*order, 3]]
     image = subject.image
-    turned = subject.with_(label=subject.label.transpose(order), affine=subject.affine @ turn,
-                           image=None if image is None else image.transpose(order))
+    turned = subject.with_(
+        label=subject.label.transpose(order),
+        affine=subject.affine @ turn,
+        image=None if image is None else image.transpose(order),
+    )
     return Case(turned, np.array([[axis, 1] for axis in order], float))
 
 
@@ -214,7 +244,7 @@ def choose(case: Case, atlases: Sequence[Atlas], n: int, file=None) -> tuple[Cas
             _check_names(file, case.subject.landmarks, atlas)
         return case, _most_like(case.subject, atlases, n, file)[0]
     ways = [(c, *_most_like(c.subject, atlases, n, None)) for c in (case, case.mirror())]
-    return max(ways, key=lambda way: way[2])[:2]                    # of two alike the first: as the file is
+    return max(ways, key=lambda way: way[2])[:2]  # of two alike the first: as the file is
 
 
 def _most_like(subject: Subject, atlases, n: int, file) -> tuple[list[int], float]:
@@ -223,8 +253,9 @@ def _most_like(subject: Subject, atlases, n: int, file) -> tuple[list[int], floa
     source = "label" if points is None else "given"
     points = landmarks_from_label(label, spacing, subject.scheme, subject.where) if points is None else points
     used = np.argwhere(label)
-    part, place = Frame(label.shape, spacing).part(used.min(0) * spacing - SELECTION_MARGIN_MM,
-                                                   used.max(0) * spacing + SELECTION_MARGIN_MM)
+    part, place = Frame(label.shape, spacing).part(
+        used.min(0) * spacing - SELECTION_MARGIN_MM, used.max(0) * spacing + SELECTION_MARGIN_MM
+    )
     still, warped = np.zeros((3, *part.shape), np.float32), []
     for atlas in atlases:
         try:
@@ -245,8 +276,9 @@ def _check_numbers(n_atlases, spacing, seed) -> None:
         raise UsageError(f"n_atlases: found {n_atlases}; expected at least 1")
     if seed < 0:
         raise UsageError(f"seed: found {seed}; expected a whole number from 0")
-    if spacing is not None and not (len(spacing) == 3 and np.isfinite(spacing).all() and 0.5 <= min(spacing)
-                                    and max(spacing) <= 20):  # fmt: skip
+    if spacing is not None and not (
+        len(spacing) == 3 and np.isfinite(spacing).all() and 0.5 <= min(spacing) and max(spacing) <= 20
+    ):
         raise UsageError(f"spacing: found {list(spacing)}; expected three voxel sizes from 0.5 to 20 mm")
 
 
@@ -256,8 +288,12 @@ def _scheme(file: Path, array: np.ndarray, name: str | None) -> LabelScheme:
     scheme = SCHEMES[name] if name else BIVENTRICULAR if 4 in values else CARDIAC
     if set(values) != set(scheme.values):
         known = "; ".join(f"{n}: " + ", ".join(f"{s.value} {s.name}" for s in SCHEMES[n].structures) for n in SCHEMES)
-        raise DataError(file, f"label values {values[:8]}", f"those of one scheme ({known})",
-                        "Give --mapping, such as 500=3,205=2,600=1 (and =0 for what is to be dropped).")
+        raise DataError(
+            file,
+            f"label values {values[:8]}",
+            f"those of one scheme ({known})",
+            "Give --mapping, such as 500=3,205=2,600=1 (and =0 for what is to be dropped).",
+        )
     return scheme
 
 
@@ -266,13 +302,21 @@ def _check_heart(file: Path, subject: Subject) -> None:
     label, (rv, wall, lv) = subject.label, (subject.scheme.structure(n).value for n in CARDIAC.names)
     slices = int(np.isin(label, (wall, lv)).any((0, 1)).sum())
     if slices < LEAST_SLICES:
-        raise DataError(file, f"an LV in {slices} slice{'s' * (slices != 1)}", f"at least {LEAST_SLICES}",
-                        "Is it a short-axis stack?")
+        raise DataError(
+            file,
+            f"an LV in {slices} slice{'s' * (slices != 1)}",
+            f"at least {LEAST_SLICES}",
+            "Is it a short-axis stack?",
+        )
     inside = {v: _share_beside(label == v, label == wall) for v in (rv, lv)}
     if inside[rv] > inside[lv]:
-        raise DataError(file, f"a myocardium (2) that lies round value {rv} ({inside[rv]:.0%} of its outline), not "
-                        f"round value {lv} ({inside[lv]:.0%})", "1 RV cavity, 2 LV myocardium, 3 LV cavity",
-                        "If 1 is the LV cavity and 3 the RV's (as in M&Ms), give --mapping 1=3,2=2,3=1.")
+        raise DataError(
+            file,
+            f"a myocardium (2) that lies round value {rv} ({inside[rv]:.0%} of its outline), not "
+            f"round value {lv} ({inside[lv]:.0%})",
+            "1 RV cavity, 2 LV myocardium, 3 LV cavity",
+            "If 1 is the LV cavity and 3 the RV's (as in M&Ms), give --mapping 1=3,2=2,3=1.",
+        )
 
 
 def _share_beside(mask: np.ndarray, other: np.ndarray) -> float:
@@ -290,8 +334,12 @@ def _check_names(file, points: Mapping[str, np.ndarray], atlas: Atlas) -> None:
     known = list(atlas.landmarks_of())
     unknown = [name for name in points if name not in known]
     if unknown or len(points) < 4:
-        raise DataError(file, f"the landmarks {unknown or list(points)}", f"four or more of those of atlas {atlas.id}: "
-                        f"{known}", "Correct the names, or leave the landmarks out: the label map then gives them.")
+        raise DataError(
+            file,
+            f"the landmarks {unknown or list(points)}",
+            f"four or more of those of atlas {atlas.id}: {known}",
+            "Correct the names, or leave the landmarks out: the label map then gives them.",
+        )
 
 
 def _check_place(file: Path, points: Mapping[str, np.ndarray], subject: Subject) -> None:
@@ -320,8 +368,10 @@ def _facts(case: Case, result: Refinement, seconds: dict[str, float]) -> dict[st
     scheme, best = result.scheme, result.chosen
     return {
         "scheme": next(name for name, s in SCHEMES.items() if s == scheme),
-        "spacing_mm": {"before": [round(v, 4) for v in result.target_frame.spacing],
-                       "after": [round(v, 4) for v in result.frame.spacing]},
+        "spacing_mm": {
+            "before": [round(v, 4) for v in result.target_frame.spacing],
+            "after": [round(v, 4) for v in result.frame.spacing],
+        },
         "before": volumes_and_masses(result.target, result.target_frame.spacing, scheme),
         "after": volumes_and_masses(result.label, result.frame.spacing, scheme),
         "dice_on_slices": {name: round(float(v), 4) for name, v in result.agreement().items()},

@@ -49,11 +49,15 @@ class Card:
         """One sentence: where the data comes from and where it goes."""
         where = f"SHAPELAB_DATA/{self.folder}"
         if self.fetchable:
-            return (f"Download it with `shapelab data fetch {self.name}` (from {self.home}, licence {self.licence}) "
-                    f"into {where}.")
+            return (
+                f"Download it with `shapelab data fetch {self.name}` (from {self.home}, licence {self.licence}) "
+                f"into {where}."
+            )
         if self.folder:
-            return (f"Download it by hand from {self.home} (licence {self.licence}; a registration or a click is asked "
-                    f"for) and unpack it into {where}.")
+            return (
+                f"Download it by hand from {self.home} (licence {self.licence}; a registration or a click is asked "
+                f"for) and unpack it into {where}."
+            )
         got = f"Download it by hand from {self.home} (licence {self.licence}). " if self.home else ""
         return f"{got}Give the folder that holds it: root=FOLDER."
 
@@ -64,47 +68,110 @@ class Card:
 
 
 _CARDS = (
-    Card("acdc", "ACDC: short-axis cardiac MR, 150 patients in five groups",
-         "https://www.creatis.insa-lyon.fr/Challenge/acdc/databases.html", "CC BY-NC-SA 4.0",
-         "Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-Structures Segmentation and "
-         "Diagnosis: Is the Problem Solved?, IEEE TMI 37(11):2514-2525, 2018, doi:10.1109/TMI.2018.2837502",
-         "training/patientNNN/ (and testing/) with Info.cfg, patientNNN_frameMM.nii.gz and "
-         "patientNNN_frameMM_gt.nii.gz",
-         "acdc", False, _PHANTOM, "acdc.scan"),
-    Card("hippocampus", "Decathlon task 4: hippocampus in MR, 260 label maps",
-         "http://medicaldecathlon.com", "CC BY-SA 4.0",
-         "Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022, "
-         "doi:10.1038/s41467-022-30695-9; Simpson et al., arXiv:1902.09063",
-         "dataset.json, imagesTr/hippocampus_NNN.nii.gz and labelsTr/hippocampus_NNN.nii.gz",
-         "Task04_Hippocampus", True, _PHANTOM, "decathlon.scan_hippocampus"),
-    Card("decathlon", "another Decathlon task of one channel",
-         "http://medicaldecathlon.com", "CC BY-SA 4.0",
-         "Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022, "
-         "doi:10.1038/s41467-022-30695-9",
-         "dataset.json, imagesTr/ and labelsTr/", "", False, _PHANTOM, "decathlon.scan"),
-    Card("cetus", "CETUS: 3D ultrasound of the left ventricle, 45 patients",
-         "https://www.creatis.insa-lyon.fr/Challenge/CETUS/", "CC BY-NC-SA 4.0",
-         "Bernard et al., Standardized Evaluation System for Left Ventricular Segmentation Algorithms in 3D "
-         "Echocardiography, IEEE TMI 35(4):967-977, 2016, doi:10.1109/TMI.2015.2503890",
-         "patientNN/patientNN_ED.nii.gz and patientNN_ED_gt.nii.gz, and so for ES (or .mhd with _truth)",
-         "CETUS", False, _US_PHANTOM, "cetus.scan"),
-    Card("digital_heart", "UK Digital Heart: pairs of a short-axis stack and a 3D scan (not public)",
-         "https://digital-heart.org", "not public: ask the UK Digital Heart Project",
-         "de Marvao et al., Population-based studies of myocardial hypertrophy: high resolution cardiovascular "
-         "magnetic resonance atlases improve statistical power, JCMR 16:16, 2014, doi:10.1186/1532-429X-16-16; "
-         "Bai et al., A bi-ventricular cardiac atlas built from 1000+ high resolution MR images of healthy subjects "
-         "and an analysis of shape and motion, Medical Image Analysis 26(1):133-145, 2015, "
-         "doi:10.1016/j.media.2015.08.009",
-         "SUBJECT/lvsa_ED.nii.gz (3D), seg_lvsa_ED.nii.gz and sa_ED.nii.gz (stack), and so for ES; other names by "
-         "high=, label=, low=", "digital_heart", False, _PHANTOM, "digital_heart.scan"),
-    Card("folder", "your own NIfTI label maps",
-         "", "yours", "",
-         "labels/*.nii.gz (and images/ with the same names), or X_gt.nii.gz beside X.nii.gz (also _label, _seg), or "
-         "label maps alone; optional facts.csv with a column id", "", False, _PHANTOM, "folder.scan"),
-    Card("phantom", "synthetic hearts, ED and ES, in ACDC's groups",
-         "", "Apache-2.0 (made by shapelab)", "", "nothing on disk: made when asked for", "", False, ""),
-    Card("phantom-us", "synthetic hearts in 3D ultrasound, ED and ES, in CETUS's groups",
-         "", "Apache-2.0 (made by shapelab)", "", "nothing on disk: made when asked for", "", False, ""),
+    Card(
+        "acdc",
+        "ACDC: short-axis cardiac MR, 150 patients in five groups",
+        "https://www.creatis.insa-lyon.fr/Challenge/acdc/databases.html",
+        "CC BY-NC-SA 4.0",
+        "Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-Structures Segmentation and "
+        "Diagnosis: Is the Problem Solved?, IEEE TMI 37(11):2514-2525, 2018, doi:10.1109/TMI.2018.2837502",
+        "training/patientNNN/ (and testing/) with Info.cfg, patientNNN_frameMM.nii.gz and patientNNN_frameMM_gt.nii.gz",
+        "acdc",
+        False,
+        _PHANTOM,
+        "acdc.scan",
+    ),
+    Card(
+        "hippocampus",
+        "Decathlon task 4: hippocampus in MR, 260 label maps",
+        "http://medicaldecathlon.com",
+        "CC BY-SA 4.0",
+        "Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022, "
+        "doi:10.1038/s41467-022-30695-9; Simpson et al., arXiv:1902.09063",
+        "dataset.json, imagesTr/hippocampus_NNN.nii.gz and labelsTr/hippocampus_NNN.nii.gz",
+        "Task04_Hippocampus",
+        True,
+        _PHANTOM,
+        "decathlon.scan_hippocampus",
+    ),
+    Card(
+        "decathlon",
+        "another Decathlon task of one channel",
+        "http://medicaldecathlon.com",
+        "CC BY-SA 4.0",
+        "Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022, "
+        "doi:10.1038/s41467-022-30695-9",
+        "dataset.json, imagesTr/ and labelsTr/",
+        "",
+        False,
+        _PHANTOM,
+        "decathlon.scan",
+    ),
+    Card(
+        "cetus",
+        "CETUS: 3D ultrasound of the left ventricle, 45 patients",
+        "https://www.creatis.insa-lyon.fr/Challenge/CETUS/",
+        "CC BY-NC-SA 4.0",
+        "Bernard et al., Standardized Evaluation System for Left Ventricular Segmentation Algorithms in 3D "
+        "Echocardiography, IEEE TMI 35(4):967-977, 2016, doi:10.1109/TMI.2015.2503890",
+        "patientNN/patientNN_ED.nii.gz and patientNN_ED_gt.nii.gz, and so for ES (or .mhd with _truth)",
+        "CETUS",
+        False,
+        _US_PHANTOM,
+        "cetus.scan",
+    ),
+    Card(
+        "digital_heart",
+        "UK Digital Heart: pairs of a short-axis stack and a 3D scan (not public)",
+        "https://digital-heart.org",
+        "not public: ask the UK Digital Heart Project",
+        "de Marvao et al., Population-based studies of myocardial hypertrophy: high resolution cardiovascular "
+        "magnetic resonance atlases improve statistical power, JCMR 16:16, 2014, doi:10.1186/1532-429X-16-16; "
+        "Bai et al., A bi-ventricular cardiac atlas built from 1000+ high resolution MR images of healthy subjects "
+        "and an analysis of shape and motion, Medical Image Analysis 26(1):133-145, 2015, "
+        "doi:10.1016/j.media.2015.08.009",
+        "SUBJECT/lvsa_ED.nii.gz (3D), seg_lvsa_ED.nii.gz and sa_ED.nii.gz (stack), and so for ES; other names by "
+        "high=, label=, low=",
+        "digital_heart",
+        False,
+        _PHANTOM,
+        "digital_heart.scan",
+    ),
+    Card(
+        "folder",
+        "your own NIfTI label maps",
+        "",
+        "yours",
+        "",
+        "labels/*.nii.gz (and images/ with the same names), or X_gt.nii.gz beside X.nii.gz (also _label, _seg), or "
+        "label maps alone; optional facts.csv with a column id",
+        "",
+        False,
+        _PHANTOM,
+        "folder.scan",
+    ),
+    Card(
+        "phantom",
+        "synthetic hearts, ED and ES, in ACDC's groups",
+        "",
+        "Apache-2.0 (made by shapelab)",
+        "",
+        "nothing on disk: made when asked for",
+        "",
+        False,
+        "",
+    ),
+    Card(
+        "phantom-us",
+        "synthetic hearts in 3D ultrasound, ED and ES, in CETUS's groups",
+        "",
+        "Apache-2.0 (made by shapelab)",
+        "",
+        "nothing on disk: made when asked for",
+        "",
+        False,
+        "",
+    ),
 )
 
 
@@ -160,8 +227,9 @@ def scan(name: str, root: str | Path | None = None, **options) -> Scan:
         inspect.signature(function).bind(root, **options)
     except TypeError:
         known = list(inspect.signature(function).parameters)[1:]
-        raise UsageError(f"open_cohort({name!r}): found the options {sorted(options)}; "
-                         f"expected some of {known}") from None
+        raise UsageError(
+            f"open_cohort({name!r}): found the options {sorted(options)}; expected some of {known}"
+        ) from None
     return function(locate(name, root), **options)
 
 
@@ -192,8 +260,9 @@ def locate(name: str, root: str | Path | None = None) -> Path:
 
 def _reader(card: Card) -> tuple[ModuleType, Callable[..., Scan]]:
     if not card.reader:
-        raise UsageError(f"data set: found {card.name!r}, which is made and not read; open it with "
-                         f"open_cohort({card.name!r})")
+        raise UsageError(
+            f"data set: found {card.name!r}, which is made and not read; open it with open_cohort({card.name!r})"
+        )
     module_name, function = card.reader.split(".")
     module = importlib.import_module(f"shapelab.data.readers.{module_name}")
     return module, getattr(module, function)

@@ -21,21 +21,30 @@ def detect(path: str | Path) -> list[tuple[str, Path]]:
     """
     path = Path(path).expanduser()
     if not path.is_dir():
-        raise DataError(path, "a file" if path.exists() else "no such folder", "the folder of a data set",
-                        "Check the path.")
+        raise DataError(
+            path, "a file" if path.exists() else "no such folder", "the folder of a data set", "Check the path."
+        )
     if decathlon.recognise(path):
         return [("hippocampus" if decathlon.is_hippocampus(path) else "decathlon", path)]
     # CETUS before ACDC: its patients' folders are named alike, but hold other files
     for name, reader in (("cetus", cetus), ("acdc", acdc), ("digital_heart", digital_heart), ("folder", folder)):
         if reader.recognise(path):
             return [(name, path)]
-    inside = [found for sub in sorted(path.iterdir()) if sub.is_dir() and not sub.name.startswith(".")
-              for found in _detect_quietly(sub)]
+    inside = [
+        found
+        for sub in sorted(path.iterdir())
+        if sub.is_dir() and not sub.name.startswith(".")
+        for found in _detect_quietly(sub)
+    ]
     if inside:
         return inside
     layouts = "; ".join(f"{card.name}: {card.layout}" for card in catalogue().values() if card.reader)
-    raise DataError(path, "nothing that a reader knows", f"one of these layouts: {layouts}",
-                    "Give the folder that holds the data set itself.")
+    raise DataError(
+        path,
+        "nothing that a reader knows",
+        f"one of these layouts: {layouts}",
+        "Give the folder that holds the data set itself.",
+    )
 
 
 def _detect_quietly(sub: Path) -> list[tuple[str, Path]]:
@@ -77,7 +86,7 @@ def check_folder(path: str | Path, name: str | None = None, progress: bool = Fal
 def _check(name: str, root: Path, progress: bool) -> tuple[list[Problem], int]:
     try:
         found = scan(name, root)
-    except DataError as error:          # so broken that no subject can be named
+    except DataError as error:  # so broken that no subject can be named
         return [Problem("layout", error)], 0
     cases = found.cases
     if progress:

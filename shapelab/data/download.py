@@ -40,9 +40,13 @@ class Source:
 
 
 SOURCES = {
-    "hippocampus": Source("https://msd-for-monai.s3-us-west-2.amazonaws.com/Task04_Hippocampus.tar",
-                          "sha256:282d808a3e84e5a52f090d9dd4c0b0057b94a6bd51ad41569aef5ff303287771",
-                          "Task04_Hippocampus.tar", "Task04_Hippocampus", 28_425_216),
+    "hippocampus": Source(
+        "https://msd-for-monai.s3-us-west-2.amazonaws.com/Task04_Hippocampus.tar",
+        "sha256:282d808a3e84e5a52f090d9dd4c0b0057b94a6bd51ad41569aef5ff303287771",
+        "Task04_Hippocampus.tar",
+        "Task04_Hippocampus",
+        28_425_216,
+    ),
 }
 
 
@@ -65,11 +69,14 @@ def fetch(name: str, root: str | Path | None = None, progress: bool = True) -> P
     """
     card = get_card(name)
     if not card.home:
-        raise UsageError(f"fetch: found {name!r}, which is not downloaded: {card.title}; "
-                         f"expected one of {', '.join(SOURCES)}")
+        raise UsageError(
+            f"fetch: found {name!r}, which is not downloaded: {card.title}; expected one of {', '.join(SOURCES)}"
+        )
     if name not in SOURCES:
-        raise UsageError(f"fetch: found {name!r}, which its publisher does not offer for direct download; "
-                         f"expected one of {', '.join(SOURCES)}. {card.how_to_get}")
+        raise UsageError(
+            f"fetch: found {name!r}, which its publisher does not offer for direct download; "
+            f"expected one of {', '.join(SOURCES)}. {card.how_to_get}"
+        )
     if root is None and not (root := os.environ.get(VARIABLE)):
         raise UsageError(f"fetch: found no folder and no environment variable {VARIABLE}; expected one of them")
     return _fetch(card, SOURCES[name], Path(root).expanduser(), progress)
@@ -81,17 +88,21 @@ def _fetch(card: Card, source: Source, root: Path, progress: bool) -> Path:
         try:
             return locate(card.name, target)
         except DataError:
-            raise DataError(target, "something else", f"{card.title}, or nothing",
-                            "Move it away and fetch again.") from None
+            raise DataError(
+                target, "something else", f"{card.title}, or nothing", "Move it away and fetch again."
+            ) from None
     try:
         root.mkdir(parents=True, exist_ok=True)
         archive = _download(card, source, root, progress)
         unpack(archive, root, source)
         archive.unlink()
     except OSError as error:
-        raise DataError(error.filename or root, f"that it cannot be written ({error.strerror or error})",
-                        f"a folder with room for {2 * source.size / 1e6:.0f} MB",
-                        "Give another folder or make room; the download goes on where it stopped.") from None
+        raise DataError(
+            error.filename or root,
+            f"that it cannot be written ({error.strerror or error})",
+            f"a folder with room for {2 * source.size / 1e6:.0f} MB",
+            "Give another folder or make room; the download goes on where it stopped.",
+        ) from None
     return locate(card.name, target)
 
 
@@ -104,19 +115,29 @@ def _download(card: Card, source: Source, root: Path, progress: bool) -> Path:
     pooch.get_logger().setLevel("WARNING")
     by_hand = f"Try again later, or download it by hand from {card.home} into {root / source.folder}."
     try:
-        return Path(pooch.retrieve(source.url, source.known_hash, fname=source.archive, path=root,
-                                   downloader=downloader))
+        return Path(
+            pooch.retrieve(source.url, source.known_hash, fname=source.archive, path=root, downloader=downloader)
+        )
     except requests.HTTPError as error:
-        raise DataError(source.url, f"that the server refuses it (HTTP {error.response.status_code})", "the archive",
-                        by_hand) from None
+        raise DataError(
+            source.url, f"that the server refuses it (HTTP {error.response.status_code})", "the archive", by_hand
+        ) from None
     except requests.RequestException as error:
-        raise DataError(source.url, f"no connection, or one that breaks off ({type(error).__name__})", "the archive",
-                        f"Run the same command again, it goes on where it stopped. {by_hand}") from None
-    except ValueError as error:         # pooch's way to say that the hash differs
+        raise DataError(
+            source.url,
+            f"no connection, or one that breaks off ({type(error).__name__})",
+            "the archive",
+            f"Run the same command again, it goes on where it stopped. {by_hand}",
+        ) from None
+    except ValueError as error:  # pooch's way to say that the hash differs
         if "hash" not in str(error).lower():
             raise
-        raise DataError(source.url, "an archive with another hash, which was thrown away", source.known_hash,
-                        f"The publisher may have changed it, or something on the way has. {by_hand}") from None
+        raise DataError(
+            source.url,
+            "an archive with another hash, which was thrown away",
+            source.known_hash,
+            f"The publisher may have changed it, or something on the way has. {by_hand}",
+        ) from None
 
 
 class ResumingDownloader:
@@ -131,7 +152,7 @@ class ResumingDownloader:
 
     def __init__(self, part: Path, tries: int = 4, wait: float = 1.0, progress: bool = False, timeout: float = 30):
         self.part, self.tries, self.wait, self.progress, self.timeout = Path(part), tries, wait, progress, timeout
-        self.tag = self.part.with_name(self.part.name + ".tag")         # which version of the file the part is of
+        self.tag = self.part.with_name(self.part.name + ".tag")  # which version of the file the part is of
 
     def __call__(self, url: str, output_file, pooch=None, check_only: bool = False) -> None:
         """Download `url` to `output_file`; pooch calls this and then verifies the hash."""
@@ -161,10 +182,10 @@ class ResumingDownloader:
         have = self._have()
         tag = self.tag.read_text() if have and self.tag.exists() else ""
         headers = {"Accept-Encoding": "identity"}
-        if have and tag:                # without a tag nobody can tell whether the part is of today's file
+        if have and tag:  # without a tag nobody can tell whether the part is of today's file
             headers |= {"Range": f"bytes={have}-", "If-Range": tag}
         with requests.get(url, headers=headers, stream=True, timeout=self.timeout) as answer:
-            if answer.status_code == 416:               # nothing is left to send, or the file is shorter now
+            if answer.status_code == 416:  # nothing is left to send, or the file is shorter now
                 complete = answer.headers.get("Content-Range") == f"bytes */{have}"
                 if not complete:
                     self.part.unlink()
@@ -187,8 +208,12 @@ class ResumingDownloader:
 
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length is not None else None
-        with open(self.part, "ab") as file, tqdm(total=total, initial=have, unit="B", unit_scale=True,
-                                                 desc=self.part.stem, disable=not self.progress) as bar:
+        with (
+            open(self.part, "ab") as file,
+            tqdm(
+                total=total, initial=have, unit="B", unit_scale=True, desc=self.part.stem, disable=not self.progress
+            ) as bar,
+        ):
             for chunk in answer.iter_content(1 << 16):
                 file.write(chunk)
                 bar.update(len(chunk))
@@ -236,12 +261,14 @@ def unpack(archive: Path, root: Path, source: Source) -> Path:
                 safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
                 tar.extractall(temporary, members=wanted, **safely)
         except (tarfile.TarError, EOFError) as error:
-            raise DataError(archive, f"no readable tar archive ({error})", "the publisher's archive",
-                            "Delete it and fetch again.") from None
+            raise DataError(
+                archive, f"no readable tar archive ({error})", "the publisher's archive", "Delete it and fetch again."
+            ) from None
         unpacked = temporary / source.folder
         if not unpacked.is_dir():
-            raise DataError(archive, f"no folder {source.folder!r} in it", "the publisher's archive",
-                            "Delete it and fetch again.")
+            raise DataError(
+                archive, f"no folder {source.folder!r} in it", "the publisher's archive", "Delete it and fetch again."
+            )
         with atomic_write(unpacked / RECORD) as file:
             file.write_text(json.dumps(asdict(source), indent=1) + "\n")
         os.replace(unpacked, root / source.folder)
@@ -252,8 +279,12 @@ def unpack(archive: Path, root: Path, source: Source) -> Path:
 
 def _check_member(archive: Path, member: tarfile.TarInfo, source: Source, destination: Path) -> None:
     def refuse(what: str) -> None:
-        raise DataError(archive, f"the member {member.name!r}: {what}", f"files and folders inside {source.folder!r}",
-                        "Nothing was unpacked. Do not trust this archive.")
+        raise DataError(
+            archive,
+            f"the member {member.name!r}: {what}",
+            f"files and folders inside {source.folder!r}",
+            "Nothing was unpacked. Do not trust this archive.",
+        )
 
     path = PurePosixPath(member.name)
     if path.is_absolute() or PureWindowsPath(member.name).drive or "\\" in member.name:
@@ -266,7 +297,7 @@ def _check_member(archive: Path, member: tarfile.TarInfo, source: Source, destin
         refuse("a device or another special file")
     if path.parts and path.parts[0] not in (source.folder, f"._{source.folder}"):
         refuse("outside the data set's folder")
-    if hasattr(tarfile, "data_filter"):             # the standard library's own judgement, where Python has it
+    if hasattr(tarfile, "data_filter"):  # the standard library's own judgement, where Python has it
         try:
             tarfile.data_filter(member, str(destination))
         except tarfile.FilterError as error:

@@ -26,8 +26,8 @@ HEART_LANDMARKS = (
     "mitral valve centre",
 )
 COLUMNS = ("name", "x", "y", "z")
-APEX_FIT_MM = 25.0      # from the lowest slices of this stretch, three at least, the apex is extrapolated
-APEX_REACH_MM = 20.0    # no further than this past the lowest slice: two slices of 10 mm that were not taken
+APEX_FIT_MM = 25.0  # from the lowest slices of this stretch, three at least, the apex is extrapolated
+APEX_REACH_MM = 20.0  # no further than this past the lowest slice: two slices of 10 mm that were not taken
 
 
 def read_landmarks(file: str | Path) -> dict[str, np.ndarray]:
@@ -53,8 +53,12 @@ def read_landmarks(file: str | Path) -> dict[str, np.ndarray]:
     (first, header), *rows = rows
     missing = [c for c in COLUMNS if header.count(c) != 1]
     if missing:
-        raise DataError(file, f"in line {first} the columns {header}; {', '.join(missing)} missing or twice",
-                        f"the columns {', '.join(COLUMNS)}", todo)
+        raise DataError(
+            file,
+            f"in line {first} the columns {header}; {', '.join(missing)} missing or twice",
+            f"the columns {', '.join(COLUMNS)}",
+            todo,
+        )
     landmarks: dict[str, np.ndarray] = {}
     for line, row in rows:
         if len(row) != len(header):
@@ -66,11 +70,19 @@ def read_landmarks(file: str | Path) -> dict[str, np.ndarray]:
         except ValueError:
             position = np.array([np.nan])
         if not np.isfinite(position).all():
-            raise DataError(file, f"in line {line} x, y, z = {[cells[c] for c in 'xyz']}",
-                            "three finite numbers in mm, with a decimal point", todo)
+            raise DataError(
+                file,
+                f"in line {line} x, y, z = {[cells[c] for c in 'xyz']}",
+                "three finite numbers in mm, with a decimal point",
+                todo,
+            )
         if not name or name in landmarks:
-            raise DataError(file, f"in line {line} {'no name' if not name else f'the name {name!r} again'}",
-                            "a name of its own for each landmark", todo)
+            raise DataError(
+                file,
+                f"in line {line} {'no name' if not name else f'the name {name!r} again'}",
+                "a name of its own for each landmark",
+                todo,
+            )
         landmarks[name] = position
     if not landmarks:
         raise DataError(file, "no landmark under the header", "one a line", todo)
@@ -129,7 +141,7 @@ def landmarks_from_label(label: np.ndarray, spacing, scheme: LabelScheme, file=N
         raise DataError(file, f"an LV in {len(slices)} slices", "at least three, with a cavity", "Give landmarks.")
     third = max(1, len(slices) // 3)
     if area[slices[-third:]].mean() > area[slices[:third]].mean():
-        slices = slices[::-1]                                       # from base to apex
+        slices = slices[::-1]  # from base to apex
     step = float(np.sign(slices[-1] - slices[0]))
     centres = {k: _centroid(cavity[:, :, k] | wall[:, :, k]) for k in slices}
     base = int(next(k for k in slices if cavity[:, :, k].any()))
@@ -142,15 +154,16 @@ def landmarks_from_label(label: np.ndarray, spacing, scheme: LabelScheme, file=N
         points = _in_slice(cavity[:, :, k], wall[:, :, k], rv[:, :, k], spacing)
         if points is not None and weight > 1e-9:
             found.append((weight, points))
-    if not found:                                                   # an RV that ends above
+    if not found:  # an RV that ends above
         for k in sorted(slices, key=lambda k: abs(k - at)):
             points = _in_slice(cavity[:, :, k], wall[:, :, k], rv[:, :, k], spacing)
             if points is not None:
                 found, at = [(1.0, points)], float(k)
                 break
         else:
-            raise DataError(file, "no slice with a septum between RV cavity and LV myocardium", "both ventricles",
-                            "Give landmarks.")
+            raise DataError(
+                file, "no slice with a septum between RV cavity and LV myocardium", "both ventricles", "Give landmarks."
+            )
     total = sum(w for w, _ in found)
     middle = sum(w * p for w, p in found) / total
     places = np.column_stack([middle, np.full(4, at)])

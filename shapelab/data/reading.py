@@ -85,11 +85,15 @@ def open_case(scan: Scan, case: Case) -> Subject:
     if label and image:
         check_same_grid(label, image)
     # partial, not lambda: a subject can then be sent to another process
-    return Subject(case.id, scan.scheme,
-                   label=partial(_format(case.label).read_label, case.label, scan.scheme, scan.mapping)
-                   if label else None,
-                   image=partial(_format(case.image).read_image, case.image) if image else None,
-                   affine=(label or image).affine, facts=case.facts, file=case.label or case.image)
+    return Subject(
+        case.id,
+        scan.scheme,
+        label=partial(_format(case.label).read_label, case.label, scan.scheme, scan.mapping) if label else None,
+        image=partial(_format(case.image).read_image, case.image) if image else None,
+        affine=(label or image).affine,
+        facts=case.facts,
+        file=case.label or case.image,
+    )
 
 
 def check_case(scan: Scan, case: Case) -> list[Problem]:
@@ -151,6 +155,10 @@ def to_cohort(scan: Scan, on_error: OnError = "raise") -> Cohort:
         warnings.warn(f"{scan.name}: left out. {message}", SkippedSubject, stacklevel=3)
     if not subjects:
         first = f"; the first error: {next(iter(skipped))}" if skipped else ""
-        raise DataError(scan.root, f"no subject that can be read ({len(skipped)} errors)", "at least one",
-                        f"See them all with `shapelab data check {scan.root}`{first}")
+        raise DataError(
+            scan.root,
+            f"no subject that can be read ({len(skipped)} errors)",
+            "at least one",
+            f"See them all with `shapelab data check {scan.root}`{first}",
+        )
     return Cohort(subjects, scan.name, scan.scheme, skipped=skipped.values())

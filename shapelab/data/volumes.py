@@ -40,8 +40,11 @@ class HeartPairs:
             if getattr(self, name).shape != expected:
                 raise DataError(f"HeartPairs.{name}", f"shape {getattr(self, name).shape}", f"{expected}")
         if len(self.table) != n or shape[2] % self.factor:
-            raise DataError("HeartPairs", f"{len(self.table)} rows for {n} hearts, {shape[2]} slices, K={self.factor}",
-                            "a row a heart, and slices a multiple of K")
+            raise DataError(
+                "HeartPairs",
+                f"{len(self.table)} rows for {n} hearts, {shape[2]} slices, K={self.factor}",
+                "a row a heart, and slices a multiple of K",
+            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -85,8 +88,11 @@ class LandmarkedVolumes:
         found = {"labels": self.labels.shape, "landmarks": (len(self.landmarks), *self.landmarks.shape[2:])}
         for name, expected in {"labels": self.images.shape, "landmarks": (n, 3)}.items():
             if found[name] != expected or self.images.ndim != 4 or len(self.table) != n:
-                raise DataError(f"LandmarkedVolumes.{name}", f"shape {getattr(self, name).shape}, {len(self.table)} "
-                                "rows", f"those of {n} images (N, X, Y, S): {self.images.shape}")
+                raise DataError(
+                    f"LandmarkedVolumes.{name}",
+                    f"shape {getattr(self, name).shape}, {len(self.table)} rows",
+                    f"those of {n} images (N, X, Y, S): {self.images.shape}",
+                )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -94,8 +100,13 @@ class LandmarkedVolumes:
     def __getitem__(self, rows) -> LandmarkedVolumes:
         """Some of the hearts: a slice, numbers, or a mask."""
         rows = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
-        return replace(self, images=self.images[rows], labels=self.labels[rows], landmarks=self.landmarks[rows],
-                       table=self.table.iloc[rows])
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            landmarks=self.landmarks[rows],
+            table=self.table.iloc[rows],
+        )
 
 
 STEP_MM = 10.0  # a neighbour is the slice about this far away: the next one in most stacks, the second next at 5 mm

@@ -14,7 +14,7 @@ from shapelab.errors import UsageError
 from shapelab.experiments.shipped import TRAINING, TRAINING_SEED, phantom_shapes
 from shapelab.profiles import current_profile
 
-CHECKPOINTS = "training"          # in the output folder, while a training is under way
+CHECKPOINTS = "training"  # in the output folder, while a training is under way
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,10 @@ class Order:
 
         cohort = open_cohort(self.data, root=self.root).filter(lambda s: s.label_source is not None)
         if cohort.scheme != CARDIAC:
-            raise UsageError(f"data: found {self.data!r} with scheme {cohort.scheme.name!r}; expected one with "
-                             f"{', '.join(CARDIAC.names)}")
+            raise UsageError(
+                f"data: found {self.data!r} with scheme {cohort.scheme.name!r}; expected one with "
+                f"{', '.join(CARDIAC.names)}"
+            )
         return cohort if self.hearts is None else cohort.filter(patient=list(cohort.patients[: self.hearts]))
 
 
@@ -70,8 +72,15 @@ def _autoencoder(order: Order) -> None:
         order = replace(order, hearts=hearts)
     else:
         labels, _ = stack_labels(order.cohort(), config.grid, align=ALIGN, progress=order.progress)
-    space, _ = train_autoencoder(labels, config, seed=order.seed, checkpoint=order.checkpoint, data=order.about,
-                                 epochs=order.epochs or TRAINING[order.profile][1], progress=order.progress)
+    space, _ = train_autoencoder(
+        labels,
+        config,
+        seed=order.seed,
+        checkpoint=order.checkpoint,
+        data=order.about,
+        epochs=order.epochs or TRAINING[order.profile][1],
+        progress=order.progress,
+    )
     space.save(order.output)
 
 
@@ -88,8 +97,16 @@ def _tl(order: Order) -> None:
         images, labels, _ = phantom_images(order.hearts, config.grid, config.factor, seed, RANDOMISED, order.progress)
     else:
         images, labels, _ = images_on_grid(order.cohort(), config.grid, progress=order.progress)
-    space, _ = train_tl_network(images, labels, config, autoencoder=phantom_autoencoder(order.profile, order.progress),
-                                seed=order.seed, checkpoint=order.checkpoint, data=order.about, progress=order.progress)
+    space, _ = train_tl_network(
+        images,
+        labels,
+        config,
+        autoencoder=phantom_autoencoder(order.profile, order.progress),
+        seed=order.seed,
+        checkpoint=order.checkpoint,
+        data=order.about,
+        progress=order.progress,
+    )
     space.save(order.output)
 
 
@@ -100,8 +117,9 @@ def _segmentation(method: str) -> Callable[[Order], None]:
 
         config = experiment.SegmentationConfig.profile(order.profile)
         config = replace(config, training=order.hearts or config.training, epochs=order.epochs or config.epochs)
-        pairs = experiment.load_pairs(order.data, config, order.root, order.checkpoint, order.progress,
-                                      parts=("training", "validation"))
+        pairs = experiment.load_pairs(
+            order.data, config, order.root, order.checkpoint, order.progress, parts=("training", "validation")
+        )
         network, history = experiment.train_method(method, order.seed, pairs, config, order.checkpoint, order.progress)
         save_network(order.output, network, metadata=_facts(order, method, history))
 
@@ -115,8 +133,9 @@ def _super_resolution(method: str) -> Callable[[Order], None]:
 
         config = experiment.SuperResolutionConfig.profile(order.profile)
         config = replace(config, train=order.hearts or config.train, epochs=order.epochs or config.epochs)
-        network, history = experiment.train_method(method, order.seed, order.data, config, order.checkpoint,
-                                                   order.root, order.profile, order.progress)
+        network, history = experiment.train_method(
+            method, order.seed, order.data, config, order.checkpoint, order.root, order.profile, order.progress
+        )
         save_network(order.output, network, task="sr", metadata=_facts(order, method, history))
 
     return make
@@ -223,8 +242,9 @@ def train(
     if any((output / name).exists() for name in ("model.json", "space.json")):
         raise UsageError(f"output: found a trained network in {output}; expected an empty folder")
     if (output / CHECKPOINTS).exists() and not resume:
-        raise UsageError(f"output: found an interrupted training in {output}; go on with it (--resume), or give "
-                         "another folder")
+        raise UsageError(
+            f"output: found an interrupted training in {output}; go on with it (--resume), or give another folder"
+        )
     recipe.make(Order(model, data, root, current_profile(profile), hearts, epochs, int(seed), output, progress))
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
     return output

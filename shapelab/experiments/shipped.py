@@ -105,9 +105,12 @@ def phantom_autoencoder(profile: str | None = None, progress: bool = True) -> AE
     """
     profile = current_profile(profile)
     return shipped_or_trained(
-        f"acnn_ae_{profile}", AESpace.FILE, AESpace.load,
-        lambda: train_phantom_autoencoder(profile, progress=progress), AESpace.save,
-    )  # fmt: skip
+        f"acnn_ae_{profile}",
+        AESpace.FILE,
+        AESpace.load,
+        lambda: train_phantom_autoencoder(profile, progress=progress),
+        AESpace.save,
+    )
 
 
 def phantom_images(
@@ -147,10 +150,10 @@ def _other_looks(images: np.ndarray, labels: np.ndarray, share: float, seed: int
     from shapelab.phantoms.randomise import generator_of, new_contrast, new_surroundings
 
     out = np.empty_like(images)
-    order = np.random.default_rng(seed).permutation(len(images))        # neighbours lend each other surroundings
+    order = np.random.default_rng(seed).permutation(len(images))  # neighbours lend each other surroundings
     for start in range(0, len(images), batch):
         rows = order[start : start + batch]
-        x, tissues = (torch.from_numpy(a[rows]).permute(0, 3, 1, 2) for a in (images, labels))       # slices first
+        x, tissues = (torch.from_numpy(a[rows]).permute(0, 3, 1, 2) for a in (images, labels))  # slices first
         g = generator_of(seed + 1 + start)
         looks = new_surroundings(new_contrast(x, tissues, share, g), tissues, share, g)
         out[rows] = torch.where(x > 0, looks.clamp(min=1e-3), 0).permute(0, 2, 3, 1).numpy()
@@ -203,9 +206,12 @@ def phantom_tl(profile: str | None = None, progress: bool = True) -> TLSpace:
     """
     profile = current_profile(profile)
     return shipped_or_trained(
-        f"acnn_tl_{profile}", TLSpace.FILE, TLSpace.load, lambda: train_phantom_tl(profile, progress=progress),
+        f"acnn_tl_{profile}",
+        TLSpace.FILE,
+        TLSpace.load,
+        lambda: train_phantom_tl(profile, progress=progress),
         lambda space, folder: space.save(folder, half=True),
-    )  # fmt: skip
+    )
 
 
 def learned_space(name: str = "autoencoder", profile: str | None = None, progress: bool = True) -> AESpace | TLSpace:

@@ -40,8 +40,9 @@ MODELS: dict[str, ClassifierMixin] = {
     "forest": RandomForestClassifier(n_estimators=300, max_features="sqrt"),
     "extra": ExtraTreesClassifier(n_estimators=300, max_features="sqrt"),
     # Shallow trees on random halves of few patients; the histogram kind needs more rows than a fold has.
-    "boosting": GradientBoostingClassifier(n_estimators=100, max_depth=2, min_samples_leaf=3, subsample=0.8,
-                                           max_features="sqrt"),
+    "boosting": GradientBoostingClassifier(
+        n_estimators=100, max_depth=2, min_samples_leaf=3, subsample=0.8, max_features="sqrt"
+    ),
 }
 
 
@@ -53,11 +54,25 @@ def classify(codes, target: str = "group", model="forest", phases=("ED",), **opt
     return classification_report(codes, target, model, phases, **options).table
 
 
-def classification_report(codes, target: str = "group", model="forest", phases=("ED",), *,
-                          groups: Sequence | None = None, controls: Sequence[str] = (),
-                          indices: pd.DataFrame | None = None, saw_test_shapes: bool = True, difference: bool = True,
-                          n_splits: int = 10, n_repeats: int = 5, permutations: int = 99, seed: int = 0,
-                          n_jobs: int = 1, importances: bool = True, progress: bool = False) -> ClassificationResult:
+def classification_report(
+    codes,
+    target: str = "group",
+    model="forest",
+    phases=("ED",),
+    *,
+    groups: Sequence | None = None,
+    controls: Sequence[str] = (),
+    indices: pd.DataFrame | None = None,
+    saw_test_shapes: bool = True,
+    difference: bool = True,
+    n_splits: int = 10,
+    n_repeats: int = 5,
+    permutations: int = 99,
+    seed: int = 0,
+    n_jobs: int = 1,
+    importances: bool = True,
+    progress: bool = False,
+) -> ClassificationResult:
     """Classify patients from codes by stratified, repeated, patient-level cross-validation.
 
     The folds are drawn on a table of one row a patient, so a patient's ED and ES are never in different folds, and are
@@ -105,47 +120,72 @@ def classification_report(codes, target: str = "group", model="forest", phases=(
     from tqdm.auto import tqdm
 
     todo = [(r, p, m) for r in runs for p in phase_sets for m in models.items()]
-    for (name, source, shuffle), phase_set, (model_name, classifier) in tqdm(todo, desc="classify", leave=False,
-                                                                             disable=not progress):
+    for (name, source, shuffle), phase_set, (model_name, classifier) in tqdm(
+        todo, desc="classify", leave=False, disable=not progress
+    ):
         keys = {"features": name, "phases": "+".join(phase_set), "model": model_name}
         tables = _Tables(source, truth.index, phase_set)
-        labels = [_shuffle_within(truth.to_numpy(), parts, _generator(seed, 7, r)) if shuffle else truth.to_numpy()
-                  for r, parts in enumerate(folds)]
+        labels = [
+            _shuffle_within(truth.to_numpy(), parts, _generator(seed, 7, r)) if shuffle else truth.to_numpy()
+            for r, parts in enumerate(folds)
+        ]
         with Parallel(n_jobs=n_jobs, max_nbytes=None) as workers:
             held_out = _cross_validate(tables, labels, folds, classifier, seed, workers, importances and not shuffle)
             p = _permutation_p(tables, labels[0], folds[0], classifier, permutations, seed, workers)
         predicted = _predictions(held_out, truth, labels)
         n_features = tables(folds[0][0]).shape[1]
-        rows.append({**keys, **_scores(predicted, truth.index, seed), "p": p,
-                     "chance": truth.value_counts(normalize=True).max(), "n_patients": len(truth),
-                     "n_features": n_features, "n_repeats": n_repeats, "saw_test_shapes": bool(source.saw_test_shapes)})
+        rows.append(
+            {
+                **keys,
+                **_scores(predicted, truth.index, seed),
+                "p": p,
+                "chance": truth.value_counts(normalize=True).max(),
+                "n_patients": len(truth),
+                "n_features": n_features,
+                "n_repeats": n_repeats,
+                "saw_test_shapes": bool(source.saw_test_shapes),
+            }
+        )
         predictions.append(predicted.assign(**keys))
         if importances and not shuffle:
             weights.append(_importances(held_out).assign(**keys, fixed=source.fixed))
-    return ClassificationResult(pd.DataFrame(rows), _keys_first(predictions), _keys_first(weights),
-                                tuple(sorted(truth.unique())),
-                                tuple((fold.seen, fold.held_out) for parts in folds for fold in parts))
+    return ClassificationResult(
+        pd.DataFrame(rows),
+        _keys_first(predictions),
+        _keys_first(weights),
+        tuple(sorted(truth.unique())),
+        tuple((fold.seen, fold.held_out) for parts in folds for fold in parts),
+    )
 
 
 # ---- what is asked for, checked --------------------------------------------------------------------------------------
+
 
 def _sources(codes, saw_test_shapes: bool, difference: bool) -> dict[str, FoldFeatures]:
     named = codes if isinstance(codes, Mapping) else {"codes": codes}
     if not named:
         raise UsageError("classify: found no codes; expected a Codes table, or FoldFeatures, or a dict of these")
-    return {str(name): FixedFeatures(one, saw_test_shapes, difference) if isinstance(one, pd.DataFrame) else one
-            for name, one in named.items()}
+    return {
+        str(name): FixedFeatures(one, saw_test_shapes, difference) if isinstance(one, pd.DataFrame) else one
+        for name, one in named.items()
+    }
 
 
 def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: int) -> tuple[pd.Series, pd.Series]:
     """The target of each patient, and of each that takes part, sorted by patient."""
     if target not in facts:
-        raise UsageError(f"classify: found target={target!r}; expected a fact that is one for each patient: "
-                         f"{sorted(map(str, facts.columns))}")
+        raise UsageError(
+            f"classify: found target={target!r}; expected a fact that is one for each patient: "
+            f"{sorted(map(str, facts.columns))}"
+        )
     everyone = truth = facts[target].sort_index()
     if truth.isna().any():
-        raise DataError("codes", f"no {target!r} for patient {truth.isna().idxmax()!r}", "one for every patient",
-                        "Leave these patients out.")
+        raise DataError(
+            "codes",
+            f"no {target!r} for patient {truth.isna().idxmax()!r}",
+            "one for every patient",
+            "Leave these patients out.",
+        )
     if groups is not None:
         unknown = [g for g in groups if g not in set(truth)]
         if unknown:
@@ -155,10 +195,13 @@ def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: 
     if len(counts) < 2:
         raise DataError("codes", f"only {target}={counts.index[0]!r}", "at least two classes")
     if n_splits < 2 or counts.min() < n_splits:
-        raise DataError("codes", f"{counts.min()} patients with {target}={counts.idxmin()!r} "
-                        f"(patients in each class: {counts.sort_index().to_dict()})",
-                        f"at least n_splits={n_splits} (and n_splits at least 2)",
-                        "Use a smaller n_splits, or leave the class out with groups=...")
+        raise DataError(
+            "codes",
+            f"{counts.min()} patients with {target}={counts.idxmin()!r} "
+            f"(patients in each class: {counts.sort_index().to_dict()})",
+            f"at least n_splits={n_splits} (and n_splits at least 2)",
+            "Use a smaller n_splits, or leave the class out with groups=...",
+        )
     return everyone, truth
 
 
@@ -169,8 +212,9 @@ def _phase_sets(phases) -> list[tuple[str, ...]]:
     sets = [tuple(one.split("+")) if isinstance(one, str) else tuple(one) for one in sets]
     known = (("ED",), ("ES",), ("ED", "ES"))
     if not sets or any(one not in known for one in sets):
-        raise UsageError(f"classify: found phases={phases!r}; expected (\"ED\",), (\"ES\",) or (\"ED\", \"ES\"), "
-                         "or a list of these")
+        raise UsageError(
+            f'classify: found phases={phases!r}; expected ("ED",), ("ES",) or ("ED", "ES"), or a list of these'
+        )
     return sets
 
 
@@ -184,8 +228,10 @@ def _models(model) -> dict[str, ClassifierMixin]:
         elif hasattr(one, "predict_proba") and hasattr(one, "fit"):
             models[type(one).__name__] = one
         else:
-            raise UsageError(f"classify: found model={one!r}; expected one of {list(MODELS)} or a classifier with "
-                             "fit and predict_proba")
+            raise UsageError(
+                f"classify: found model={one!r}; expected one of {list(MODELS)} or a classifier with "
+                "fit and predict_proba"
+            )
     return models
 
 
@@ -196,13 +242,15 @@ def _controls(controls, first: FoldFeatures, indices, fold: Fold, seed: int):
     runs = []
     if "volumes" in controls:
         if indices is None:
-            raise UsageError("classify: found the control 'volumes' without indices; expected "
-                             "indices=shapelab.metrics.clinical.cardiac_indices(cohort)")
+            raise UsageError(
+                "classify: found the control 'volumes' without indices; expected "
+                "indices=shapelab.metrics.clinical.cardiac_indices(cohort)"
+            )
         runs.append(("volumes + EF", IndexFeatures(indices), False))
     if "shuffled" in controls:
         runs.append(("shuffled labels", first, True))
     if "random" in controls:
-        d = first.table(fold.seen, fold.held_out, ("ED",)).shape[1]      # a fold that is needed anyway
+        d = first.table(fold.seen, fold.held_out, ("ED",)).shape[1]  # a fold that is needed anyway
         runs.append(("random codes", random_features(first, d, seed), False))
     return runs
 
@@ -211,11 +259,16 @@ def _check_patients(runs, patients: pd.Index) -> None:
     for name, source, _ in runs:
         missing = patients.difference(source.facts.index)
         if len(missing):
-            raise DataError(name, f"nothing for patient(s) {[str(p) for p in missing[:5]]}",
-                            "the same patients in all features", "Leave these patients out, or supply them.")
+            raise DataError(
+                name,
+                f"nothing for patient(s) {[str(p) for p in missing[:5]]}",
+                "the same patients in all features",
+                "Leave these patients out, or supply them.",
+            )
 
 
 # ---- cross-validation ------------------------------------------------------------------------------------------------
+
 
 class Fold(NamedTuple):
     """One fold: positions among the patients that take part, and the names of all patients on either side."""
@@ -232,14 +285,14 @@ def _folds(everyone: pd.Series, truth: pd.Series, n_splits: int, n_repeats: int,
     strata = everyone.where(~small, "(small)").astype(str).to_numpy()
     splitter = RepeatedStratifiedKFold(n_splits=n_splits, n_repeats=n_repeats, random_state=seed)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")     # the small ones, left out or checked
+        warnings.filterwarnings("ignore", message="The least populated class")  # the small ones, left out or checked
         pairs = list(splitter.split(np.zeros(len(everyone)), strata))
     folds = []
     for train, test in pairs:
         seen, held_out = list(everyone.index[train]), list(everyone.index[test])
         positions = (np.flatnonzero(truth.index.isin(names)) for names in (seen, held_out))
         folds.append(Fold(*positions, seen, held_out))
-    return [folds[r * n_splits:(r + 1) * n_splits] for r in range(n_repeats)]
+    return [folds[r * n_splits : (r + 1) * n_splits] for r in range(n_repeats)]
 
 
 class _Tables:
@@ -251,9 +304,10 @@ class _Tables:
     def __call__(self, fold: Fold) -> pd.DataFrame:
         key = "any" if self.source.fixed else tuple(fold.held_out)
         if key not in self.kept:
-            here = set(self.source.facts.index)      # a source may hold those that take part and no others
-            table = self.source.table([p for p in fold.seen if p in here], [p for p in fold.held_out if p in here],
-                                      self.phases)
+            here = set(self.source.facts.index)  # a source may hold those that take part and no others
+            table = self.source.table(
+                [p for p in fold.seen if p in here], [p for p in fold.held_out if p in here], self.phases
+            )
             self.kept[key] = table.loc[self.patients].astype(np.float32)
         return self.kept[key]
 
@@ -281,8 +335,11 @@ def _fitted(classifier: ClassifierMixin, x: np.ndarray, y: np.ndarray, seed: int
 
 def _cross_validate(tables: _Tables, labels, folds, classifier, seed: int, workers: Parallel, importances: bool):
     """One record per (repeat, fold). The tables are made here, one after the other: fitting a space uses all cores."""
-    jobs = [(classifier, tables(fold), labels[r], fold.train, fold.test, (seed, 1, r, f), importances)
-            for r, parts in enumerate(folds) for f, fold in enumerate(parts)]
+    jobs = [
+        (classifier, tables(fold), labels[r], fold.train, fold.test, (seed, 1, r, f), importances)
+        for r, parts in enumerate(folds)
+        for f, fold in enumerate(parts)
+    ]
     return workers(delayed(_held_out)(*job) for job in jobs)
 
 
@@ -290,22 +347,30 @@ def _held_out(classifier, table: pd.DataFrame, y, train, test, key: tuple[int, .
     """Train on one fold, predict its held-out patients. `key`: (seed, 1, repeat, fold)."""
     x, generator = table.to_numpy(), _generator(*key)
     model = _fitted(classifier, x[train], y[train], int(generator.integers(2**31)))
-    record = {"repeat": key[-2], "fold": key[-1], "test": test, "classes": model.classes_,
-              "probability": model.predict_proba(x[test]), "columns": list(table.columns)}
+    record = {
+        "repeat": key[-2],
+        "fold": key[-1],
+        "test": test,
+        "classes": model.classes_,
+        "probability": model.predict_proba(x[test]),
+        "columns": list(table.columns),
+    }
     if importances:
         record["impurity"] = getattr(model, "feature_importances_", np.full(x.shape[1], np.nan))
         record["held_out"] = held_out_importance(model, x[train], x[test], y[test], generator)
     return record
 
 
-def _permutation_p(tables: _Tables, labels: np.ndarray, folds, classifier, m: int, seed: int,
-                   workers: Parallel) -> float:
+def _permutation_p(
+    tables: _Tables, labels: np.ndarray, folds, classifier, m: int, seed: int, workers: Parallel
+) -> float:
     if m == 0:
         return float("nan")
     parts = [(fold.train, fold.test, tables(fold).to_numpy()) for fold in folds]
     shuffles = [_shuffle_within(labels, folds, _generator(seed, 3, i)) for i in range(m)]
-    observed, *null = workers(delayed(_count_right)(classifier, parts, y, (seed, 2, i))
-                              for i, y in enumerate([labels, *shuffles]))
+    observed, *null = workers(
+        delayed(_count_right)(classifier, parts, y, (seed, 2, i)) for i, y in enumerate([labels, *shuffles])
+    )
     return (sum(a >= observed for a in null) + 1) / (m + 1)
 
 
@@ -321,9 +386,15 @@ def _count_right(classifier, parts, y: np.ndarray, key: tuple[int, ...]) -> int:
 def _predictions(held_out: list[dict], truth: pd.Series, labels) -> pd.DataFrame:
     parts = []
     for one in held_out:
-        part = pd.DataFrame({"repeat": one["repeat"], "fold": one["fold"], "patient": truth.index[one["test"]],
-                             "truth": labels[one["repeat"]][one["test"]],
-                             "predicted": one["classes"][one["probability"].argmax(axis=1)]})
+        part = pd.DataFrame(
+            {
+                "repeat": one["repeat"],
+                "fold": one["fold"],
+                "patient": truth.index[one["test"]],
+                "truth": labels[one["repeat"]][one["test"]],
+                "predicted": one["classes"][one["probability"].argmax(axis=1)],
+            }
+        )
         columns = [f"p_{c}" for c in one["classes"]]
         parts.append(pd.concat([part, pd.DataFrame(one["probability"], columns=columns)], axis=1))
     return pd.concat(parts, ignore_index=True)
@@ -334,15 +405,22 @@ def _scores(predicted: pd.DataFrame, patients: pd.Index, seed: int, draws: int =
     chosen = _generator(seed, 4).integers(len(right), size=(draws, len(right)))
     low, high = np.quantile(right[chosen].mean(axis=1), [0.025, 0.975])
     balanced = [balanced_accuracy_score(rows["truth"], rows["predicted"]) for _, rows in predicted.groupby("repeat")]
-    return {"accuracy": float(right.mean()), "low": float(low), "high": float(high),
-            "balanced_accuracy": float(np.mean(balanced))}
+    return {
+        "accuracy": float(right.mean()),
+        "low": float(low),
+        "high": float(high),
+        "balanced_accuracy": float(np.mean(balanced)),
+    }
 
 
 def _importances(held_out: list[dict]) -> pd.DataFrame:
     """Mean over folds; a column that a fold's space does not have counts as zero there."""
     columns = list(dict.fromkeys(c for one in held_out for c in one["columns"]))
-    means = {kind: sum(pd.Series(one[kind], index=one["columns"]).reindex(columns, fill_value=0.0)
-                       for one in held_out) / len(held_out) for kind in ("impurity", "held_out")}
+    means = {
+        kind: sum(pd.Series(one[kind], index=one["columns"]).reindex(columns, fill_value=0.0) for one in held_out)
+        / len(held_out)
+        for kind in ("impurity", "held_out")
+    }
     return pd.DataFrame(means).rename_axis("column").reset_index()
 
 

@@ -17,7 +17,7 @@ from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
 from shapelab.spaces.contract import ShapeSpace, code_names, encode_batches
 
-if TYPE_CHECKING:                       # loading it is for whoever has a cohort
+if TYPE_CHECKING:  # loading it is for whoever has a cohort
     from shapelab.data.cohort import Cohort
 
 INDEX = "subject"
@@ -25,8 +25,9 @@ PHASES = ("ED", "ES")
 CODE = re.compile(r"(?:(?P<part>[A-Za-z]+)_)?z(?P<dimension>\d+)")
 
 
-def encode_cohort(space: ShapeSpace, cohort: Cohort, align: str = "rigid", centre="auto",
-                  progress: bool = False) -> pd.DataFrame:
+def encode_cohort(
+    space: ShapeSpace, cohort: Cohort, align: str = "rigid", centre="auto", progress: bool = False
+) -> pd.DataFrame:
     """Codes of a cohort: each label map laid on the space's grid, then encoded.
 
     Parameters
@@ -48,8 +49,10 @@ def encode_cohort(space: ShapeSpace, cohort: Cohort, align: str = "rigid", centr
     from shapelab.data.grid import stack_labels
 
     if cohort.scheme != space.scheme:
-        raise UsageError(f"encode_cohort: found cohort {cohort.name!r} of scheme {cohort.scheme.name!r}; "
-                         f"expected the space's, {space.scheme.name!r}")
+        raise UsageError(
+            f"encode_cohort: found cohort {cohort.name!r} of scheme {cohort.scheme.name!r}; "
+            f"expected the space's, {space.scheme.name!r}"
+        )
     labels, table = stack_labels(cohort, space.grid, centre=centre, align=align, progress=progress)
     return codes_table(encode_batches(space, labels), table)
 
@@ -58,8 +61,9 @@ def codes_table(codes: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:
     """Codes (N, d) and the facts of the same N subjects (index = id) as one Codes table."""
     codes = np.asarray(codes)
     if codes.ndim != 2 or len(codes) != len(table):
-        raise UsageError(f"codes_table: found codes of shape {codes.shape} for {len(table)} subjects; "
-                         f"expected ({len(table)}, d)")
+        raise UsageError(
+            f"codes_table: found codes of shape {codes.shape} for {len(table)} subjects; expected ({len(table)}, d)"
+        )
     numbers = pd.DataFrame(codes, index=table.index, columns=code_names(codes.shape[1]))
     clash = [c for c in numbers.columns if c in table.columns]
     if clash:
@@ -74,8 +78,9 @@ def code_columns(codes: pd.DataFrame) -> list[str]:
     """
     columns = [c for c in codes.columns if isinstance(c, str) and CODE.fullmatch(c)]
     if not columns:
-        raise UsageError(f"codes: found columns {[str(c) for c in codes.columns[:6]]}; "
-                         "expected code columns z00, z01, ...")
+        raise UsageError(
+            f"codes: found columns {[str(c) for c in codes.columns[:6]]}; expected code columns z00, z01, ..."
+        )
     return columns
 
 
@@ -106,13 +111,18 @@ def check_table(codes: pd.DataFrame, where: str | Path) -> None:
         numbers = pd.to_numeric(values, errors="coerce")
         words = numbers.isna() & values.notna()
         if words.any():
-            raise DataError(where, f"{values[words].iloc[0]!r} in column {column!r}, subject {words.idxmax()!r}",
-                            "a number")
+            raise DataError(
+                where, f"{values[words].iloc[0]!r} in column {column!r}, subject {words.idxmax()!r}", "a number"
+            )
         holes = ~np.isfinite(numbers.to_numpy(dtype=np.float64))
         if holes.any():
-            raise DataError(where, f"NaN or infinity in column {column!r}, subject {codes.index[holes][0]!r} "
-                            f"({int(holes.sum())} in this column)", "a finite number in every code column",
-                            "Leave these rows out or compute their codes again.")
+            raise DataError(
+                where,
+                f"NaN or infinity in column {column!r}, subject {codes.index[holes][0]!r} "
+                f"({int(holes.sum())} in this column)",
+                "a finite number in every code column",
+                "Leave these rows out or compute their codes again.",
+            )
 
 
 def read_codes(path: str | Path, required: Sequence[str] = ()) -> pd.DataFrame:
@@ -132,7 +142,7 @@ def read_codes(path: str | Path, required: Sequence[str] = ()) -> pd.DataFrame:
     todo = "See shapelab.latent.write_codes for the layout."
     try:
         table = pd.read_csv(path, dtype={"subject": str, "id": str, "patient": str})
-    except (OSError, ValueError) as error:          # pandas' own errors are ValueErrors
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise DataError(path, f"no readable table ({error})", "a CSV file with a header", todo) from error
     index = next((c for c in (INDEX, "id") if c in table.columns), None)
     if index is None:
@@ -147,8 +157,9 @@ def read_codes(path: str | Path, required: Sequence[str] = ()) -> pd.DataFrame:
         raise DataError(path, f"no column {missing[0]!r}", f"the columns {list(required)}", todo)
     for column in required:
         if table[column].isna().any():
-            raise DataError(path, f"no {column!r} for subject {table[column].isna().idxmax()!r}",
-                            "a value in every row")
+            raise DataError(
+                path, f"no {column!r} for subject {table[column].isna().idxmax()!r}", "a value in every row"
+            )
     check_table(table, path)
     return table
 
@@ -197,9 +208,12 @@ def patient_rows(codes: pd.DataFrame, phases: Sequence[str] = ("ED",), differenc
         for found, wrong in (("no", counts[phase] == 0), ("more than one", counts[phase] > 1)):
             if wrong.any():
                 patients = [str(p) for p in counts.index[wrong][:5]]
-                raise DataError("codes", f"{found} {phase} row for patient(s) {patients}",
-                                f"one row each for {' and '.join(phases)}",
-                                "Leave these patients out, or ask for the phases that every patient has.")
+                raise DataError(
+                    "codes",
+                    f"{found} {phase} row for patient(s) {patients}",
+                    f"one row each for {' and '.join(phases)}",
+                    "Leave these patients out, or ask for the phases that every patient has.",
+                )
     by_phase = {phase: chosen[chosen["phase"] == phase].set_index("patient").sort_index() for phase in phases}
     blocks = [by_phase[phase][columns].add_prefix(f"{phase}_") for phase in phases]
     if difference and len(phases) == 2:

@@ -75,9 +75,15 @@ def _embed(x: np.ndarray, method: str, seed: int, options: dict) -> np.ndarray:
         return np.asarray(reducer.fit_transform(x), dtype=np.float64)
 
 
-def embedding_quality(codes: pd.DataFrame, method: str | Sequence[str] = METHODS, seeds: Iterable[int] = range(5),
-                      target: str | None = "group", k: int = 10, scale: bool = False,
-                      options: Mapping[str, Mapping] | None = None) -> pd.DataFrame:
+def embedding_quality(
+    codes: pd.DataFrame,
+    method: str | Sequence[str] = METHODS,
+    seeds: Iterable[int] = range(5),
+    target: str | None = "group",
+    k: int = 10,
+    scale: bool = False,
+    options: Mapping[str, Mapping] | None = None,
+) -> pd.DataFrame:
     """How far embeddings can be trusted: neighbours kept, and the same picture again with another seed.
 
     Parameters

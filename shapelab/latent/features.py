@@ -93,13 +93,18 @@ class IndexFeatures:
         self.indices = indices
         self._columns = {"ED": [c for c in ED_INDICES if c in indices], "ES": [c for c in ES_INDICES if c in indices]}
         if not self._columns["ED"]:
-            raise UsageError(f"IndexFeatures: found columns {list(indices.columns[:6])}; expected those of "
-                             "shapelab.metrics.clinical.cardiac_indices")
+            raise UsageError(
+                f"IndexFeatures: found columns {list(indices.columns[:6])}; expected those of "
+                "shapelab.metrics.clinical.cardiac_indices"
+            )
         for column in [*self._columns["ED"], *self._columns["ES"]]:
             holes = ~np.isfinite(indices[column].to_numpy(dtype=float))
             if holes.any():
-                raise DataError("indices", f"NaN or infinity in {column!r} of patient {indices.index[holes][0]!r}",
-                                "a finite number")
+                raise DataError(
+                    "indices",
+                    f"NaN or infinity in {column!r} of patient {indices.index[holes][0]!r}",
+                    "a finite number",
+                )
 
     @property
     def facts(self) -> pd.DataFrame:
@@ -107,7 +112,7 @@ class IndexFeatures:
 
     def table(self, train: Sequence[str], test: Sequence[str], phases: Sequence[str]) -> pd.DataFrame:
         columns = [c for phase in ("ED", "ES") if phase in phases for c in self._columns[phase]]
-        if "ED" not in phases:                    # an ejection fraction needs both
+        if "ED" not in phases:  # an ejection fraction needs both
             columns = [c for c in columns if not c.endswith("EF")]
         return self.indices.loc[[*train, *test], columns]
 
@@ -135,19 +140,31 @@ class SpaceFeatures:
 
     saw_test_shapes, fixed = False, False
 
-    def __init__(self, labels: np.ndarray, table: pd.DataFrame, make_space: Callable[[np.ndarray, int], ShapeSpace],
-                 seed: int = 0, difference: bool = True, with_others: bool = False,
-                 cache: str | Path | None = None, cache_key: str | None = None,
-                 measure: Callable[[ShapeSpace, np.ndarray], pd.DataFrame] | None = None):
+    def __init__(
+        self,
+        labels: np.ndarray,
+        table: pd.DataFrame,
+        make_space: Callable[[np.ndarray, int], ShapeSpace],
+        seed: int = 0,
+        difference: bool = True,
+        with_others: bool = False,
+        cache: str | Path | None = None,
+        cache_key: str | None = None,
+        measure: Callable[[ShapeSpace, np.ndarray], pd.DataFrame] | None = None,
+    ):
         if len(labels) != len(table):
-            raise UsageError(f"SpaceFeatures: found {len(labels)} label maps and {len(table)} rows of facts; "
-                             "expected as many of both")
+            raise UsageError(
+                f"SpaceFeatures: found {len(labels)} label maps and {len(table)} rows of facts; "
+                "expected as many of both"
+            )
         for needed in ("patient", "phase"):
             if needed not in table:
                 raise UsageError(f"SpaceFeatures: found no column {needed!r}; expected one, as stack_labels returns it")
         if cache is not None and not cache_key:
-            raise UsageError("SpaceFeatures: found cache without cache_key; expected a text that says what make_space "
-                             "does, or codes of another space might be taken for this one's")
+            raise UsageError(
+                "SpaceFeatures: found cache without cache_key; expected a text that says what make_space "
+                "does, or codes of another space might be taken for this one's"
+            )
         self.labels, self.subjects, self.make_space = labels, table, make_space
         self.seed, self.difference, self.with_others, self.measure = seed, difference, with_others, measure
         self.cache = None if cache is None else Path(cache)
@@ -206,9 +223,13 @@ def random_features(like: FoldFeatures, d: int, seed: int) -> FixedFeatures:
     """A control without information: d normal numbers for each patient and phase, for the patients of `like`."""
     facts = like.facts
     generator = np.random.default_rng(seed)
-    parts = [codes_table(generator.normal(size=(len(facts), d)),
-                         facts.assign(patient=facts.index, phase=phase).set_axis(facts.index.astype(str) + f"_{phase}"))
-             for phase in ("ED", "ES")]
+    parts = [
+        codes_table(
+            generator.normal(size=(len(facts), d)),
+            facts.assign(patient=facts.index, phase=phase).set_axis(facts.index.astype(str) + f"_{phase}"),
+        )
+        for phase in ("ED", "ES")
+    ]
     return FixedFeatures(pd.concat(parts), saw_test_shapes=False, difference=getattr(like, "difference", True))
 
 

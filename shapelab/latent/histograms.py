@@ -11,13 +11,16 @@ from shapelab.errors import UsageError
 from shapelab.latent.codes import code_array, code_columns
 from shapelab.spaces.contract import ShapeSpace, code_size
 
+# fmt: off
 BINS = 512                  # of the grid on which densities are smoothed
 UNUSED_SPREAD = 0.05        # a dimension with less than this share of the median spread is taken as unused
 UNUSED_CHANGE = 0.05        # ... or one that moves the decoder by less than this share of the median
+# fmt: on
 
 
-def code_statistics(codes: pd.DataFrame, space: ShapeSpace | None = None, alpha: float = 0.05, draws: int = 200,
-                    seed: int = 0) -> pd.DataFrame:
+def code_statistics(
+    codes: pd.DataFrame, space: ShapeSpace | None = None, alpha: float = 0.05, draws: int = 200, seed: int = 0
+) -> pd.DataFrame:
     """One row a code column: moments, normality, number of modes, use.
 
     Parameters
@@ -65,13 +68,16 @@ def code_statistics(codes: pd.DataFrame, space: ShapeSpace | None = None, alpha:
 
 def _use(sd: np.ndarray, columns: list[str], space: ShapeSpace | None) -> pd.DataFrame:
     median = float(np.median(sd))
-    use = pd.DataFrame({"spread": sd / median if median > 0 else np.zeros(len(sd))},
-                       index=pd.Index(columns, name="column"))
+    use = pd.DataFrame(
+        {"spread": sd / median if median > 0 else np.zeros(len(sd))}, index=pd.Index(columns, name="column")
+    )
     use["used"] = (use["spread"] >= UNUSED_SPREAD) & (sd > 0)
     if space is not None:
         if len(columns) != code_size(space):
-            raise UsageError(f"code_statistics: found {len(columns)} code columns and a space of {code_size(space)}; "
-                             "expected as many of both")
+            raise UsageError(
+                f"code_statistics: found {len(columns)} code columns and a space of {code_size(space)}; "
+                "expected as many of both"
+            )
         use.insert(1, "change", decoder_sensitivity(space, sd).to_numpy())
         use["used"] &= use["change"] >= UNUSED_CHANGE * use["change"].median()
         use["used"] &= use["change"] > 0
@@ -112,6 +118,7 @@ def decoder_sensitivity(space: ShapeSpace, sigma: np.ndarray | None = None, batc
 
 # ---- how many humps --------------------------------------------------------------------------------------------------
 
+
 def silverman_bandwidth(x: np.ndarray) -> float:
     """0.9 min(sd, interquartile range / 1.34) n^(-1/5) (Silverman 1986, eq. 3.31)."""
     spread = min(x.std(ddof=1), stats.iqr(x) / 1.34) or x.std(ddof=1)
@@ -127,7 +134,7 @@ def count_modes(x: np.ndarray, bandwidth: float) -> int | np.ndarray:
     counts = np.zeros((len(rows), BINS))
     np.add.at(counts, (np.arange(len(rows))[:, None], place), 1)
     density = gaussian_filter1d(counts, bandwidth / step, axis=1, mode="constant", truncate=6)
-    density[density < 1e-9 * density.max()] = 0                # rounding far from any point is no hump
+    density[density < 1e-9 * density.max()] = 0  # rounding far from any point is no hump
     slope = np.sign(np.round(np.diff(density, axis=1), 12))
     modes = np.array([_rises_then_falls(row[row != 0]) for row in slope])
     return int(modes[0]) if np.ndim(x) == 1 else modes

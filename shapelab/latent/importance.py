@@ -13,12 +13,13 @@ from shapelab.latent.codes import CODE, dimension_of
 if TYPE_CHECKING:
     from shapelab.latent.results import ClassificationResult
 
-DRAWS = 5        # replacement values per held-out patient and column
+DRAWS = 5  # replacement values per held-out patient and column
 MEASURES = ("impurity", "held_out")
 
 
-def held_out_importance(model, x_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray,
-                        generator: np.random.Generator) -> np.ndarray:
+def held_out_importance(
+    model, x_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
     """Permutation importance of each column on held-out patients.
 
     Mean drop of the probability given to the true class when a column's value is replaced by that of a random
@@ -37,7 +38,7 @@ def held_out_importance(model, x_train: np.ndarray, x_test: np.ndarray, y_test: 
     m, f = x_test.shape
     place = {c: i for i, c in enumerate(model.classes_)}
     true_class = np.array([place.get(y, -1) for y in y_test])
-    known = true_class >= 0                        # a class that no training patient had has no probability
+    known = true_class >= 0  # a class that no training patient had has no probability
     if not known.any():
         return np.zeros(f)
     x_test, true_class, m = x_test[known], true_class[known], int(known.sum())
@@ -72,15 +73,23 @@ def dimension_importance(result: ClassificationResult, by: str = "impurity", **k
         raise UsageError(f"dimension_importance: found by={by!r}; expected one of {list(MEASURES)}")
     rows = result.select("importances", **keys)
     if rows.empty:
-        raise UsageError("dimension_importance: found a result without importances; expected importances=True, and "
-                         "not the shuffled control")
+        raise UsageError(
+            "dimension_importance: found a result without importances; expected importances=True, and "
+            "not the shuffled control"
+        )
     if not rows["fixed"].all():
-        raise UsageError("dimension_importance: found codes of a space fitted in each fold, whose dimensions differ "
-                         "from fold to fold; expected a result from the codes of one space")
+        raise UsageError(
+            "dimension_importance: found codes of a space fitted in each fold, whose dimensions differ "
+            "from fold to fold; expected a result from the codes of one space"
+        )
     if not rows["column"].map(lambda c: CODE.fullmatch(c) is not None).all():
         raise UsageError(f"dimension_importance: found columns {list(rows['column'][:4])}; expected code columns")
-    return rows.groupby(rows["column"].map(dimension_of))[by].sum().rename_axis("dimension").sort_values(
-        ascending=False, kind="stable")
+    return (
+        rows.groupby(rows["column"].map(dimension_of))[by]
+        .sum()
+        .rename_axis("dimension")
+        .sort_values(ascending=False, kind="stable")
+    )
 
 
 def important_dimensions(result: ClassificationResult, k: int = 2, by: str = "impurity", **keys) -> list[int]:

@@ -44,8 +44,13 @@ class Path:
         return len(self.position)
 
 
-def traverse(space: ShapeSpace, dimensions: int | Sequence[int], n_sigma: float = 2.0, steps: int = 5,
-             base: np.ndarray | None = None) -> Path:
+def traverse(
+    space: ShapeSpace,
+    dimensions: int | Sequence[int],
+    n_sigma: float = 2.0,
+    steps: int = 5,
+    base: np.ndarray | None = None,
+) -> Path:
     """Walk along one dimension of a space, or along several at once, from -n_sigma to +n_sigma about `base`.
 
     z(s) = base + s sigma_k in every dimension k asked for (ACNN, Fig. 9).
@@ -107,15 +112,20 @@ def blend(labels_a: np.ndarray, labels_b: np.ndarray, steps: int = 9, scheme: La
         raise UsageError("blend: found no scheme; expected scheme=..., which says what the integers mean")
     labels_a, labels_b = np.asarray(labels_a), np.asarray(labels_b)
     if labels_a.shape != labels_b.shape or labels_a.ndim != 3:
-        raise UsageError(f"blend: found label maps of shapes {labels_a.shape} and {labels_b.shape}; "
-                         "expected the same (X, Y, Z)")
+        raise UsageError(
+            f"blend: found label maps of shapes {labels_a.shape} and {labels_b.shape}; expected the same (X, Y, Z)"
+        )
     t = np.linspace(0, 1, _steps("blend", steps))
     weight = t[:, None, None, None, None].astype(np.float32)
     return Path(t, None, (1 - weight) * scheme.onehot(labels_a) + weight * scheme.onehot(labels_b))
 
 
-def path_table(path: Path | np.ndarray, spacing: Sequence[float], scheme: LabelScheme,
-               ends: tuple[np.ndarray, np.ndarray] | None = None) -> pd.DataFrame:
+def path_table(
+    path: Path | np.ndarray,
+    spacing: Sequence[float],
+    scheme: LabelScheme,
+    ends: tuple[np.ndarray, np.ndarray] | None = None,
+) -> pd.DataFrame:
     """Volume, Dice with both ends, and plausibility of each structure along a path.
 
     Parameters
@@ -144,10 +154,18 @@ def path_table(path: Path | np.ndarray, spacing: Sequence[float], scheme: LabelS
         volumes, to_a, to_b = structure_volumes(one, spacing, scheme), dice(one, a, scheme), dice(one, b, scheme)
         for structure in scheme.structures:
             mask = one == structure.value
-            rows.append({"step": step, "position": float(position[step]), "structure": structure.name,
-                         "volume_ml": volumes[structure.name], "dice_a": to_a[structure.name],
-                         "dice_b": to_b[structure.name], "components": count_components(mask),
-                         "holes": count_holes(mask)})
+            rows.append(
+                {
+                    "step": step,
+                    "position": float(position[step]),
+                    "structure": structure.name,
+                    "volume_ml": volumes[structure.name],
+                    "dice_a": to_a[structure.name],
+                    "dice_b": to_b[structure.name],
+                    "components": count_components(mask),
+                    "holes": count_holes(mask),
+                }
+            )
     return pd.DataFrame(rows)
 
 

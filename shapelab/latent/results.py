@@ -57,5 +57,6 @@ class ClassificationResult:
         counts = counts / rows["repeat"].nunique()
         if normalise:
             counts = counts / counts.sum(axis=1, keepdims=True)
-        return pd.DataFrame(counts, index=pd.Index(self.classes, name="truth"),
-                            columns=pd.Index(self.classes, name="predicted"))
+        return pd.DataFrame(
+            counts, index=pd.Index(self.classes, name="truth"), columns=pd.Index(self.classes, name="predicted")
+        )

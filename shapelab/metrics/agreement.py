@@ -10,9 +10,9 @@ import pandas as pd
 
 from shapelab.errors import DataError, UsageError
 
-SSIM_SIGMA = 1.5        # Wang et al. 2004: a Gaussian window of 11 samples with sigma 1.5
+SSIM_SIGMA = 1.5  # Wang et al. 2004: a Gaussian window of 11 samples with sigma 1.5
 SSIM_WINDOW = 11
-LIMITS = 1.96           # Bland and Altman 1986: 95 % of the differences, were they normal
+LIMITS = 1.96  # Bland and Altman 1986: 95 % of the differences, were they normal
 
 
 def compare(a, b) -> dict[str, float]:
@@ -55,7 +55,7 @@ def compare(a, b) -> dict[str, float]:
     with np.errstate(invalid="ignore"):
         difference = np.where(a == b, 0.0, a - b)
     finite = np.abs(difference[np.isfinite(difference)])
-    worst = 2 * finite.max(initial=0.0) + 1                       # any number past all others has the highest rank
+    worst = 2 * finite.max(initial=0.0) + 1  # any number past all others has the highest rank
     ranked = np.where(np.isinf(difference), np.sign(difference) * worst, difference)
     moved = ranked[ranked != 0]
     p, effect = 1.0, 0.0
@@ -64,10 +64,16 @@ def compare(a, b) -> dict[str, float]:
         ranks = stats.rankdata(np.abs(moved))
         effect = float((ranks * np.sign(moved)).sum() / ranks.sum())
     return {
-        "n": len(a), "n_differ": len(moved), "n_missed_a": int(np.isinf(a).sum()), "n_missed_b": int(np.isinf(b).sum()),
-        "p": p, "effect": effect, "difference": _median(difference),
-        "mean_a": _finite_mean(a), "mean_b": _finite_mean(b),
-    }  # fmt: skip
+        "n": len(a),
+        "n_differ": len(moved),
+        "n_missed_a": int(np.isinf(a).sum()),
+        "n_missed_b": int(np.isinf(b).sum()),
+        "p": p,
+        "effect": effect,
+        "difference": _median(difference),
+        "mean_a": _finite_mean(a),
+        "mean_b": _finite_mean(b),
+    }
 
 
 def bland_altman(a, b) -> dict[str, float]:
@@ -93,8 +99,13 @@ def correlation(a, b) -> dict[str, float]:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return {"r": math.nan, "p": 1.0, "slope": math.nan, "intercept": math.nan, "n": len(a)}
     line = stats.linregress(a, b)
-    return {"r": float(line.rvalue), "p": float(line.pvalue), "slope": float(line.slope),
-            "intercept": float(line.intercept), "n": len(a)}  # fmt: skip
+    return {
+        "r": float(line.rvalue),
+        "p": float(line.pvalue),
+        "slope": float(line.slope),
+        "intercept": float(line.intercept),
+        "n": len(a),
+    }
 
 
 def ssim(a, b, data_range: float = 1.0) -> float:
@@ -121,12 +132,19 @@ def ssim(a, b, data_range: float = 1.0) -> float:
     if a.shape != b.shape:
         raise DataError("ssim", f"images {a.shape} and {b.shape}", "the same shape")
     if a.ndim != 3 or min(a.shape) < SSIM_WINDOW:
-        raise DataError("ssim", f"images of shape {a.shape}", f"three axes, each of at least {SSIM_WINDOW} voxels",
-                        "The window has to fit; resample a thick-slice stack to a finer grid first.")  # fmt: skip
+        raise DataError(
+            "ssim",
+            f"images of shape {a.shape}",
+            f"three axes, each of at least {SSIM_WINDOW} voxels",
+            "The window has to fit; resample a thick-slice stack to a finer grid first.",
+        )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise DataError("ssim", "NaN or inf in an image", "finite numbers")
-    return float(structural_similarity(
-        a, b, data_range=data_range, gaussian_weights=True, sigma=SSIM_SIGMA, use_sample_covariance=False))
+    return float(
+        structural_similarity(
+            a, b, data_range=data_range, gaussian_weights=True, sigma=SSIM_SIGMA, use_sample_covariance=False
+        )
+    )
 
 
 # ------------------------------------------------------------------------------------------------ what is accepted

@@ -17,7 +17,7 @@ from functools import lru_cache
 import numba
 import numpy as np
 
-Surface = tuple[np.ndarray, np.ndarray]     # cubes (n, 3) in raster order, areas (n,) mm2
+Surface = tuple[np.ndarray, np.ndarray]  # cubes (n, 3) in raster order, areas (n,) mm2
 
 
 def element_surfaces(
@@ -85,7 +85,7 @@ def _box(a: np.ndarray, b: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:
 
 
 @numba.njit(nogil=True, cache=True)
-def _cubes(a):   # pragma: no cover - compiled
+def _cubes(a):  # pragma: no cover - compiled
     """Mixed cubes of a map with a border of 0: coordinates (n, 3), label and way; a cube may be of many labels."""
     n0, n1, n2 = a.shape[0] - 1, a.shape[1] - 1, a.shape[2] - 1
     capacity, n = 4096, 0
@@ -101,8 +101,15 @@ def _cubes(a):   # pragma: no cover - compiled
                 cubes, labels, ways = more_cubes, more_labels, more_ways
             for k in range(n2):
                 v = a[i, j, k]
-                if (v == a[i, j, k + 1] and v == a[i, j + 1, k] and v == a[i, j + 1, k + 1] and v == a[i + 1, j, k]
-                        and v == a[i + 1, j, k + 1] and v == a[i + 1, j + 1, k] and v == a[i + 1, j + 1, k + 1]):
+                if (
+                    v == a[i, j, k + 1]
+                    and v == a[i, j + 1, k]
+                    and v == a[i, j + 1, k + 1]
+                    and v == a[i + 1, j, k]
+                    and v == a[i + 1, j, k + 1]
+                    and v == a[i + 1, j + 1, k]
+                    and v == a[i + 1, j + 1, k + 1]
+                ):
                     continue
                 for m in range(8):
                     corner[m] = a[i + (m >> 2), j + ((m >> 1) & 1), k + (m & 1)]

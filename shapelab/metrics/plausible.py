@@ -13,11 +13,11 @@ from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.errors import DataError, UsageError
 from shapelab.metrics.evaluation import MM3_PER_ML, check_spacing, label_map
 
-_SIDES = np.zeros((3, 3, 3), bool)          # neighbours in the slice that share a side: 4
+_SIDES = np.zeros((3, 3, 3), bool)  # neighbours in the slice that share a side: 4
 _SIDES[1, :, 1] = _SIDES[:, 1, 1] = True
-_SLICE = np.zeros((3, 3, 3), bool)          # and those that share a corner: 8
+_SLICE = np.zeros((3, 3, 3), bool)  # and those that share a corner: 8
 _SLICE[:, :, 1] = True
-_ALL = np.ones((3, 3, 3), bool)             # 26
+_ALL = np.ones((3, 3, 3), bool)  # 26
 
 
 def plausibility(
@@ -88,8 +88,12 @@ def plausibility(
         "missing": sum(not mask.any() for mask in (cavity, wall, rv)),
     }
     violations = sum(counts.values())
-    counts |= {"violations": violations, "plausible": violations == 0, "leak_voxels": int(leaking.sum()),
-               "stray": float(unit * sum(map(sum, stray.values())))}  # fmt: skip
+    counts |= {
+        "violations": violations,
+        "plausible": violations == 0,
+        "leak_voxels": int(leaking.sum()),
+        "stray": float(unit * sum(map(sum, stray.values()))),
+    }
     return pd.Series(counts, dtype=object, name="plausibility")
 
 
@@ -124,7 +128,7 @@ def _holes(mask: np.ndarray) -> list[int]:
     """Sizes of the patches of what is not `mask` that reach no border of their slice."""
     parts, _ = ndimage.label(np.pad(~mask, ((1, 1), (1, 1), (0, 0)), constant_values=True), _SIDES)
     sizes = np.bincount(parts.ravel())
-    sizes[0] = sizes[parts[0, 0]] = 0          # the padding joins, in each slice, all that reaches the border
+    sizes[0] = sizes[parts[0, 0]] = 0  # the padding joins, in each slice, all that reaches the border
     return sizes[sizes > 0].tolist()
 
 

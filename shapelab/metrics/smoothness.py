@@ -19,7 +19,7 @@ from skimage.measure import marching_cubes
 from shapelab.errors import DataError, UsageError
 from shapelab.metrics.evaluation import check_spacing
 
-SCALE_MM = 3.0          # sd of the Gaussian that a mask is blurred by: steps of a voxel vanish, those of a slice do not
+SCALE_MM = 3.0  # sd of the Gaussian that a mask is blurred by: steps of a voxel vanish, those of a slice do not
 
 
 def mesh_curvature(vertices: np.ndarray, faces: np.ndarray) -> float:
@@ -35,7 +35,7 @@ def mesh_curvature(vertices: np.ndarray, faces: np.ndarray) -> float:
     area = doubled.sum() / 2
     if not area > 0:
         raise DataError("mesh_curvature", f"{len(faces)} faces of area {area:g}", "a surface")
-    real = doubled > 1e-12 * area                                   # a face of no area has no normal: left out
+    real = doubled > 1e-12 * area  # a face of no area has no normal: left out
     normals = np.divide(normals, doubled[:, None], out=np.zeros_like(normals), where=real[:, None])
     ends = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), 1)
     owner = np.repeat(np.arange(len(faces)), 3)

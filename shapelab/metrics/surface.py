@@ -22,7 +22,7 @@ from scipy.spatial import cKDTree
 N_OFFSETS = 4096
 # The tree takes a point at once if its neighbour on the surface says that most of the ball is empty.
 GIVE_UP = 0.75
-MAX_REACH = 64      # voxels: however long a voxel is, its neighbours across it are not looked for so far away
+MAX_REACH = 64  # voxels: however long a voxel is, its neighbours across it are not looked for so far away
 N_BUCKETS = 256
 
 
@@ -77,7 +77,7 @@ def distances(points: np.ndarray, surface: np.ndarray, spacing: tuple[float, flo
 def _offsets(spacing: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Offsets (n, 3) sorted by length, their lengths in mm, the first of each length class, and the reach by axis."""
     radius = min((3 * N_OFFSETS * np.prod(spacing) / (4 * np.pi)) ** (1 / 3), MAX_REACH * min(spacing))
-    reach = np.array([int(radius / s) for s in spacing])         # 0 where one voxel is longer than all that
+    reach = np.array([int(radius / s) for s in spacing])  # 0 where one voxel is longer than all that
     grid = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in reach], indexing="ij"), -1).reshape(-1, 3)
     length = np.sqrt(((grid * np.array(spacing)) ** 2).sum(1))
     order = np.argsort(length, kind="stable")
@@ -103,7 +103,7 @@ def _by_label(flat: np.ndarray, volume: np.ndarray, top: int) -> dict[int, np.nd
 
 
 @numba.njit(nogil=True, cache=True)
-def _scan(a, b, words_a, words_b, shape, top):   # pragma: no cover - compiled
+def _scan(a, b, words_a, words_b, shape, top):  # pragma: no cover - compiled
     nx, ny, nz = shape
     size_a, size_b = np.zeros(top + 1, np.int64), np.zeros(top + 1, np.int64)
     both = np.zeros(top + 1, np.int64)
@@ -149,20 +149,26 @@ def _scan(a, b, words_a, words_b, shape, top):   # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _differs(a, p, value, row, plane):   # pragma: no cover - compiled
-    return (a[p - 1] != value or a[p + 1] != value or a[p - row] != value or a[p + row] != value
-            or a[p - plane] != value or a[p + plane] != value)  # fmt: skip
+def _differs(a, p, value, row, plane):  # pragma: no cover - compiled
+    return (
+        a[p - 1] != value
+        or a[p + 1] != value
+        or a[p - row] != value
+        or a[p + row] != value
+        or a[p - plane] != value
+        or a[p + plane] != value
+    )
 
 
 @numba.njit(nogil=True, cache=True)
-def _longer(values, n, more):   # pragma: no cover - compiled
+def _longer(values, n, more):  # pragma: no cover - compiled
     longer = np.empty(2 * (n + more), values.dtype)
     longer[:n] = values[:n]
     return longer
 
 
 @numba.njit(nogil=True, cache=True)
-def _group(flat, labels, shape, top):   # pragma: no cover - compiled
+def _group(flat, labels, shape, top):  # pragma: no cover - compiled
     """Flat indices -> coordinates (n, 3), sorted by label (a counting sort), and where each label begins (top + 2,)."""
     first = np.zeros(top + 2, np.int64)
     for p in flat:
@@ -181,7 +187,7 @@ def _group(flat, labels, shape, top):   # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True)
-def _extent(points):   # pragma: no cover - compiled
+def _extent(points):  # pragma: no cover - compiled
     low, high = np.empty(3, np.int64), np.empty(3, np.int64)
     for d in range(3):
         low[d], high[d] = points[:, d].min(), points[:, d].max()
@@ -189,7 +195,7 @@ def _extent(points):   # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True)
-def _search(points, surface, spacing, offsets, length, start, reach):   # pragma: no cover - compiled
+def _search(points, surface, spacing, offsets, length, start, reach):  # pragma: no cover - compiled
     """Distance from each point to the surface, -1 where it is longer than the longest offset (or taken to be)."""
     n_offsets = len(offsets)
     radius = length[n_offsets]
@@ -199,7 +205,7 @@ def _search(points, surface, spacing, offsets, length, start, reach):   # pragma
     # a box round the points that the surface may be within reach of, with room for that reach: no offset leaves it
     origin = np.maximum(low - reach, low_p) - reach
     size = np.minimum(high + reach, high_p) + reach - origin + 1
-    if (size <= 2 * reach).any():                        # no such point
+    if (size <= 2 * reach).any():  # no such point
         out[:] = -1.0
         return out
     stride_0, stride_1 = size[1] * size[2], size[2]
@@ -210,7 +216,7 @@ def _search(points, surface, spacing, offsets, length, start, reach):   # pragma
             box[x * stride_0 + y * stride_1 + z] = 1
     steps = offsets[:, 0] * stride_0 + offsets[:, 1] * stride_1 + offsets[:, 2]
 
-    least = 0.0                                          # the distance of the last point is at least that
+    least = 0.0  # the distance of the last point is at least that
     for n in range(len(points)):
         x, y, z = points[n, 0], points[n, 1], points[n, 2]
         if n > 0:
@@ -220,8 +226,14 @@ def _search(points, surface, spacing, offsets, length, start, reach):   # pragma
             dz = (z - points[n - 1, 2]) * spacing[2]
             least = max(0.0, least - np.sqrt(dx * dx + dy * dy + dz * dz) - 1e-9 * radius)
         out[n] = -1.0
-        if (x < low[0] - reach[0] or x > high[0] + reach[0] or y < low[1] - reach[1] or y > high[1] + reach[1]
-                or z < low[2] - reach[2] or z > high[2] + reach[2]):
+        if (
+            x < low[0] - reach[0]
+            or x > high[0] + reach[0]
+            or y < low[1] - reach[1]
+            or y > high[1] + reach[1]
+            or z < low[2] - reach[2]
+            or z > high[2] + reach[2]
+        ):
             least = radius
             continue
         if least > GIVE_UP * radius:

@@ -130,8 +130,15 @@ def summary(
             values = group[measure].to_numpy(float)
             missed = group["missed"].sum() if "missed" in group else np.isinf(values).sum()
             names = dict(zip(by, key if isinstance(key, tuple) else (key,)))
-            rows.append({**names, "measure": measure, "n": len(values), "n_missed": int(missed),
-                         **_describe(values, n_bootstrap, seed)})  # fmt: skip
+            rows.append(
+                {
+                    **names,
+                    "measure": measure,
+                    "n": len(values),
+                    "n_missed": int(missed),
+                    **_describe(values, n_bootstrap, seed),
+                }
+            )
     return pd.DataFrame(rows).set_index([*by, "measure"])
 
 
@@ -141,13 +148,19 @@ def _describe(values: np.ndarray, n_bootstrap: int, seed: int) -> dict[str, floa
     low, high = bootstrap_mean(finite, n_bootstrap, seed) if len(finite) else (math.nan, math.nan)
     ordered = np.sort(values)
     middle = (float(ordered[(len(ordered) - 1) // 2]) + float(ordered[len(ordered) // 2])) / 2
-    return {"n_mean": len(finite), "mean": mean, "sd": float(finite.std(ddof=1)) if len(finite) > 1 else math.nan,
-            "low": low, "high": high, "median": middle}  # fmt: skip
+    return {
+        "n_mean": len(finite),
+        "mean": mean,
+        "sd": float(finite.std(ddof=1)) if len(finite) > 1 else math.nan,
+        "low": low,
+        "high": high,
+        "median": middle,
+    }
 
 
 def bootstrap_mean(values, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> tuple[float, float]:
     """95 % interval of the mean: percentiles 2.5 and 97.5 of the means of `n_bootstrap` resamples with replacement."""
-    values = np.sort(np.asarray(values, dtype=float))             # sorted: the order of the cases does not matter
+    values = np.sort(np.asarray(values, dtype=float))  # sorted: the order of the cases does not matter
     if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
         raise DataError("bootstrap_mean", f"values of shape {values.shape}", "at least one finite number")
     draws = np.random.default_rng(seed).integers(0, len(values), (n_bootstrap, len(values)))

@@ -41,6 +41,7 @@ from shapelab.training.losses import cross_entropy, soft_dice_loss
 class NativeConfig:
     """Numbers of the network and of its training."""
 
+    # fmt: off
     spacing: float = 1.6             # mm, in plane; ACDC has 1.37 to 1.88, few below
     size: int = 112                  # pixels of a training image: 179 mm, room for the largest heart (150 mm)
     first: int = 160                 # pixels of the first pass: 256 mm about the image's middle
@@ -50,9 +51,10 @@ class NativeConfig:
     batch: int = 32
     learning_rate: float = 3e-3
     weight_decay: float = 1e-5
-    slices: int = 36_000             # training images, each drawn anew
-    hearts: int = 500                # phantom patients, ED and ES each
+    slices: int = 36_000  # training images, each drawn anew
+    hearts: int = 500  # phantom patients, ED and ES each
     strength: Randomisation = field(default_factory=Randomisation)
+    # fmt: on
 
     def __post_init__(self):
         if isinstance(self.strength, Mapping):
@@ -108,8 +110,16 @@ def _block(n_in: int, n_out: int) -> nn.Sequential:
 
 
 def train_native(
-    data: SliceData, config: NativeConfig, *, stack_loss: Callable | None = None, whole_stacks: bool = False,
-    checkpoint: str | Path | None = None, seed: int = 0, progress: bool = True, device=None, about: str = "",
+    data: SliceData,
+    config: NativeConfig,
+    *,
+    stack_loss: Callable | None = None,
+    whole_stacks: bool = False,
+    checkpoint: str | Path | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    device=None,
+    about: str = "",
 ) -> tuple[NativeSegmenter, History]:
     """Train the network on slices, each randomised anew (`shapelab.phantoms.randomise`), and return it.
 
@@ -131,8 +141,11 @@ def train_native(
     stacks = len(data.distances)
     if stack_loss is not None and not whole_stacks:
         raise UsageError("train_native: found stack_loss without whole_stacks; expected both")
-    batches = Batches(np.arange(stacks if whole_stacks else len(data)), seed=seed,
-                      batch_size=max(1, round(config.batch * stacks / len(data))) if whole_stacks else config.batch)
+    batches = Batches(
+        np.arange(stacks if whole_stacks else len(data)),
+        seed=seed,
+        batch_size=max(1, round(config.batch * stacks / len(data))) if whole_stacks else config.batch,
+    )
     target = torch.device(device or best_device())
 
     def step(chosen: Tensor) -> dict[str, Tensor]:
@@ -143,25 +156,40 @@ def train_native(
         images, tissues = (t.to(target) for t in data.take(rows))
         drawn = int(torch.randint(2**31, (1,)))
         with torch.no_grad(), torch.autocast(target.type, enabled=False):
-            images, labels = randomise(images, tissues, config.spacing, config.size, config.strength, drawn,
-                                       numbers if whole_stacks else None)
+            images, labels = randomise(
+                images, tissues, config.spacing, config.size, config.strength, drawn, numbers if whole_stacks else None
+            )
         labels[labels >= config.n_classes] = 0  # the RV's wall is background
         logits = network(images).float()
         whole = logits.transpose(0, 1).flatten(1)[None, :, :, None]  # the batch as one image
         losses = {"ce": cross_entropy(logits, labels), "dice": soft_dice_loss(whole, labels.view(1, -1, 1))}
         if stack_loss is not None:
             of = [(numbers == s).to(target) for s in numbers.unique()]
-            terms = [stack_loss(logits[o], labels[o], float(data.distances[int(s)]))
-                     for o, s in zip(of, numbers.unique(), strict=True)]
+            terms = [
+                stack_loss(logits[o], labels[o], float(data.distances[int(s)]))
+                for o, s in zip(of, numbers.unique(), strict=True)
+            ]
             losses["prior"] = torch.stack(terms).mean()
         return losses
 
     history = fit(
-        step, network, batches, epochs, checkpoint=checkpoint, seed=seed, device=target, progress=progress,
-        settings=FitSettings(learning_rate=config.learning_rate, weight_decay=config.weight_decay,
-                             schedule="one-cycle", clip=5.0),
-        identity={"config": asdict(config), "data": checksum({"i": data.images, "t": data.tissues}),
-                  "stacks": whole_stacks, "prior": stack_loss is not None},
+        step,
+        network,
+        batches,
+        epochs,
+        checkpoint=checkpoint,
+        seed=seed,
+        device=target,
+        progress=progress,
+        settings=FitSettings(
+            learning_rate=config.learning_rate, weight_decay=config.weight_decay, schedule="one-cycle", clip=5.0
+        ),
+        identity={
+            "config": asdict(config),
+            "data": checksum({"i": data.images, "t": data.tissues}),
+            "stacks": whole_stacks,
+            "prior": stack_loss is not None,
+        },
     )
     return NativeSegmenter(network, config, metadata={"data": about, "epochs": epochs, "slices": len(data)}), history
 
@@ -175,11 +203,18 @@ class NativeSegmenter:
     FILE = "model.json"
     KIND = "native"
 
-    def __init__(self, network: NativeNet, config: NativeConfig, scheme: LabelScheme = CARDIAC,
-                 metadata: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        network: NativeNet,
+        config: NativeConfig,
+        scheme: LabelScheme = CARDIAC,
+        metadata: Mapping[str, Any] | None = None,
+    ):
         if scheme.n_classes != config.n_classes:
-            raise UsageError(f"NativeSegmenter: found scheme {scheme.name!r} of {scheme.n_classes} classes; expected "
-                             f"{config.n_classes}, as the network has")
+            raise UsageError(
+                f"NativeSegmenter: found scheme {scheme.name!r} of {scheme.n_classes} classes; expected "
+                f"{config.n_classes}, as the network has"
+            )
         self.network, self.config, self.scheme, self.metadata = network, config, scheme, dict(metadata or {})
 
     @torch.inference_mode()
@@ -243,8 +278,16 @@ class NativeSegmenter:
         tensors = {k: v.half() if half and v.is_floating_point() else v for k, v in self.network.state_dict().items()}
         weights = f"weights-{checksum(tensors)}.safetensors"
         write_tensors(folder / weights, tensors)
-        text = json.dumps({"kind": self.KIND, "weights": weights, "config": asdict(self.config),
-                           "scheme": asdict(self.scheme), "metadata": self.metadata}, indent=1)
+        text = json.dumps(
+            {
+                "kind": self.KIND,
+                "weights": weights,
+                "config": asdict(self.config),
+                "scheme": asdict(self.scheme),
+                "metadata": self.metadata,
+            },
+            indent=1,
+        )
         with atomic_write(folder / self.FILE) as temporary:
             temporary.write_text(text + "\n")
         for old in folder.glob("weights-*.safetensors"):
@@ -268,14 +311,19 @@ class NativeSegmenter:
             weights = file.parent / text["weights"]
             network = NativeNet(config)
         except (ValueError, KeyError, TypeError, UsageError) as error:
-            raise DataError(file, f"a damaged description ({type(error).__name__}: {error})",
-                            f"JSON with kind {cls.KIND!r}, weights, config, scheme", todo) from error
+            raise DataError(
+                file,
+                f"a damaged description ({type(error).__name__}: {error})",
+                f"JSON with kind {cls.KIND!r}, weights, config, scheme",
+                todo,
+            ) from error
         tensors, _ = read_tensors(weights)
         try:
             network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
         except RuntimeError as error:
-            raise DataError(weights, f"weights that do not fit ({' '.join(str(error).split())})",
-                            f"those of {config}", todo) from error
+            raise DataError(
+                weights, f"weights that do not fit ({' '.join(str(error).split())})", f"those of {config}", todo
+            ) from error
         network = network.to(torch.device(device or best_device()), memory_format=torch.channels_last).eval()
         return cls(network, config, scheme, text.get("metadata", {}))
 

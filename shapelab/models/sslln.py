@@ -101,9 +101,19 @@ class SSLLNConfig:
     @classmethod
     def profile(cls, name: str | None = None, **changes) -> SSLLNConfig:
         """The numbers of a profile ("quick", "full", "paper"; None: the current one), some of them changed."""
-        larger = {"shape": (192, 192, 80), "spacing": (1.25, 1.25, 2.0), "widths": (16, 32, 64, 128, 256), "merged": 64,
-                  "crop": (112, 112, 64), "alpha": 0.8, "batch": 8, "slices": 80, "learning_rate": 1e-3, "epochs": 50,
-                  "baseline_epochs": 50}  # fmt: skip
+        larger = {
+            "shape": (192, 192, 80),
+            "spacing": (1.25, 1.25, 2.0),
+            "widths": (16, 32, 64, 128, 256),
+            "merged": 64,
+            "crop": (112, 112, 64),
+            "alpha": 0.8,
+            "batch": 8,
+            "slices": 80,
+            "learning_rate": 1e-3,
+            "epochs": 50,
+            "baseline_epochs": 50,
+        }
         numbers = {"quick": {}, "full": larger, "paper": {**larger, "schedule": "constant"}}
         return replace(cls(**numbers[current_profile(name)]), **changes)
 
@@ -353,8 +363,19 @@ def train_sslln(
     arrays = (volumes.images, volumes.labels, volumes.landmarks.astype(np.float32))
     names = ("images", "labels", "landmarks")
     identity = {"method": method, "config": repr(config), "data": checksum(dict(zip(names, arrays, strict=True)))}
-    history = fit(step, network, Batches(*arrays, batch_size=config.batch, seed=seed), config.epochs, settings=settings,
-                  checkpoint=checkpoint, resume=resume, identity=identity, seed=seed, device=device, progress=progress)
+    history = fit(
+        step,
+        network,
+        Batches(*arrays, batch_size=config.batch, seed=seed),
+        config.epochs,
+        settings=settings,
+        checkpoint=checkpoint,
+        resume=resume,
+        identity=identity,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
     return network.eval(), history
 
 

@@ -92,9 +92,15 @@ def extent(hearts: list[HeartSurfaces], angle: float) -> np.ndarray:
 
 
 def make_stack(
-    seed: int, index: int, f: Mapping[str, float], hearts: Mapping[str, Heart], resolution, shift_mm: float,
-    hand: float, missing: int,
-) -> Stack:  # fmt: skip
+    seed: int,
+    index: int,
+    f: Mapping[str, float],
+    hearts: Mapping[str, Heart],
+    resolution,
+    shift_mm: float,
+    hand: float,
+    missing: int,
+) -> Stack:
     """Lay a slice stack over one patient's heart; a function of (seed, index) and the arguments.
 
     resolution : "LR" draws ACDC-like spacing, matrix and stack; else a fixed field with the heart in its middle
@@ -141,10 +147,12 @@ def square_field(
     at = (pixels - 1) / 2 * in_plane - (low + high)[:2] / 2
     dz = stack.spacing[2]
     return replace(
-        stack, shape=(pixels, pixels, stack.shape[2] + above), spacing=(in_plane, in_plane, dz),
+        stack,
+        shape=(pixels, pixels, stack.shape[2] + above),
+        spacing=(in_plane, in_plane, dz),
         origin=(float(at[0]), float(at[1]), stack.origin[2] + above * dz),
         shift=np.concatenate([stack.shift[:above][::-1], stack.shift]),
-    )  # fmt: skip
+    )
 
 
 def field_of_view(seed: int, index: int, hearts: Mapping[str, Heart], angle_deg: float, shape, spacing) -> Stack:

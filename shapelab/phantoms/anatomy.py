@@ -39,16 +39,130 @@ _RV_ANGLES = np.array([-180, -125, -105, -90, -75, -60, -40, -25, -10, 10, 30, 5
 _RV_LEVELS = np.array([0.0, 0.08, 0.25, 0.42, 0.58, 0.75, 0.92, 1.0])
 _RV_DEPTH = np.array(
     [
-        [-.4, -.35, -.20, 0.08, 0.55, 0.83, 1.13, 1.25, 1.22, 1.14, 1.06, 1.04, 1.00, 0.82, 0.46, 0.10, -.2, -.35],
-        [-.4, -.35, -.18, 0.10, 0.54, 0.81, 1.12, 1.25, 1.22, 1.13, 1.04, 1.03, 0.97, 0.78, 0.42, 0.08, -.2, -.35],
-        [-.4, -.35, -.14, 0.17, 0.52, 0.77, 1.11, 1.24, 1.17, 1.06, 0.99, 0.93, 0.78, 0.56, 0.24, -.04, -.2, -.35],
-        [-.4, -.35, -.12, 0.17, 0.47, 0.72, 1.03, 1.11, 1.04, 0.96, 0.89, 0.76, 0.57, 0.37, 0.12, -.10, -.2, -.35],
-        [-.4, -.30, -.10, 0.20, 0.45, 0.67, 0.89, 0.90, 0.82, 0.71, 0.59, 0.47, 0.32, 0.16, -.02, -.14, -.2, -.35],
-        [-.4, -.30, -.08, 0.22, 0.43, 0.59, 0.70, 0.67, 0.56, 0.43, 0.31, 0.22, 0.12, 0.02, -.08, -.16, -.2, -.35],
-        [-.4, -.30, -.12, 0.08, 0.28, 0.42, 0.44, 0.36, 0.27, 0.19, 0.12, 0.07, 0.01, -.06, -.13, -.18, -.2, -.35],
-        [-.4, -.35, -.25, -.15, 0.0, 0.10, 0.12, 0.06, 0.0, -.05, -.08, -.1, -.12, -.15, -.2, -.25, -.3, -.35],
+        [-0.4, -0.35, -0.20, 0.08, 0.55, 0.83, 1.13, 1.25, 1.22, 1.14, 1.06, 1.04, 1.00, 0.82, 0.46, 0.10, -0.2, -0.35],
+        [-0.4, -0.35, -0.18, 0.10, 0.54, 0.81, 1.12, 1.25, 1.22, 1.13, 1.04, 1.03, 0.97, 0.78, 0.42, 0.08, -0.2, -0.35],
+        [
+            -0.4,
+            -0.35,
+            -0.14,
+            0.17,
+            0.52,
+            0.77,
+            1.11,
+            1.24,
+            1.17,
+            1.06,
+            0.99,
+            0.93,
+            0.78,
+            0.56,
+            0.24,
+            -0.04,
+            -0.2,
+            -0.35,
+        ],
+        [
+            -0.4,
+            -0.35,
+            -0.12,
+            0.17,
+            0.47,
+            0.72,
+            1.03,
+            1.11,
+            1.04,
+            0.96,
+            0.89,
+            0.76,
+            0.57,
+            0.37,
+            0.12,
+            -0.10,
+            -0.2,
+            -0.35,
+        ],
+        [
+            -0.4,
+            -0.30,
+            -0.10,
+            0.20,
+            0.45,
+            0.67,
+            0.89,
+            0.90,
+            0.82,
+            0.71,
+            0.59,
+            0.47,
+            0.32,
+            0.16,
+            -0.02,
+            -0.14,
+            -0.2,
+            -0.35,
+        ],
+        [
+            -0.4,
+            -0.30,
+            -0.08,
+            0.22,
+            0.43,
+            0.59,
+            0.70,
+            0.67,
+            0.56,
+            0.43,
+            0.31,
+            0.22,
+            0.12,
+            0.02,
+            -0.08,
+            -0.16,
+            -0.2,
+            -0.35,
+        ],
+        [
+            -0.4,
+            -0.30,
+            -0.12,
+            0.08,
+            0.28,
+            0.42,
+            0.44,
+            0.36,
+            0.27,
+            0.19,
+            0.12,
+            0.07,
+            0.01,
+            -0.06,
+            -0.13,
+            -0.18,
+            -0.2,
+            -0.35,
+        ],
+        [
+            -0.4,
+            -0.35,
+            -0.25,
+            -0.15,
+            0.0,
+            0.10,
+            0.12,
+            0.06,
+            0.0,
+            -0.05,
+            -0.08,
+            -0.1,
+            -0.12,
+            -0.15,
+            -0.2,
+            -0.25,
+            -0.3,
+            -0.35,
+        ],
     ]
-)  # fmt: skip
+)
 
 
 @cache
@@ -160,9 +274,12 @@ class _Anatomy:
         thickness = deformation(rng, np.array([0.03, 0.035, 0.025, 0.02]), np.arange(1, 5))
         # ACDC: septum and anterior wall thicker than the posterolateral; base thicker than apex
         usual = 0.08 * np.cos(ANGLES + np.deg2rad(25)) + 0.06 * np.cos(2 * np.pi * NODES[:, None])
-        own = thickness + (0.5 - NODES[:, None]) * f["base_thicker"] + f["hypertrophy"] * _bump(
-            f["hypertrophy_angle"], f["hypertrophy_width"], f["hypertrophy_level"], f["hypertrophy_height"]
-        )  # fmt: skip
+        own = (
+            thickness
+            + (0.5 - NODES[:, None]) * f["base_thicker"]
+            + f["hypertrophy"]
+            * _bump(f["hypertrophy_angle"], f["hypertrophy_width"], f["hypertrophy_level"], f["hypertrophy_height"])
+        )
         pattern = np.clip(1 + usual + own, 0.35, None)
         self.scar = _bump(f["infarct_angle"], f["infarct_width"], f["infarct_level"], f["infarct_height"])
         self.still = self.scar * f["infarct_akinesia"]
@@ -303,10 +420,20 @@ def _tensors(f, lv: _Chamber, rv, rv_outer, rv_base, rv_length, pole) -> HeartSu
         return torch.from_numpy(np.asarray(value, dtype=np.float32)[None].copy())
 
     return HeartSurfaces(
-        endo=t(lv.endo), epi=t(lv.epi), rv=t(rv), rv_outer=t(rv_outer), lv_base=t(lv.base),
-        endo_length=t(lv.endo_length), epi_length=t(lv.epi_length), rv_base=t(rv_base), rv_length=t(rv_length),
-        pole=t(pole), centre=t(centre_line(f)), origin=t(np.zeros(3)), angle=t(0.0),
-    )  # fmt: skip
+        endo=t(lv.endo),
+        epi=t(lv.epi),
+        rv=t(rv),
+        rv_outer=t(rv_outer),
+        lv_base=t(lv.base),
+        endo_length=t(lv.endo_length),
+        epi_length=t(lv.epi_length),
+        rv_base=t(rv_base),
+        rv_length=t(rv_length),
+        pole=t(pole),
+        centre=t(centre_line(f)),
+        origin=t(np.zeros(3)),
+        angle=t(0.0),
+    )
 
 
 def _landmarks(f, lv: _Chamber, septum, rv, rv_base, rv_length, pole) -> dict[str, np.ndarray]:

@@ -140,9 +140,7 @@ def _neighbours(
     return image, np.clip(near, 0, 1)
 
 
-def _paint_heart(
-    image, wall_side, hearts: HeartSurfaces, stack: Stack, tissue, rng, phase: str, variety
-) -> np.ndarray:
+def _paint_heart(image, wall_side, hearts: HeartSurfaces, stack: Stack, tissue, rng, phase: str, variety) -> np.ndarray:
     """The heart over its neighbours: fat, wall, blood, papillary muscles; layers averaged through each slice."""
     thickness = stack.spacing[2] * (SLICE_SHARE if stack.spacing[2] > 4 else 1.0)
     n_layers = max(1, int(np.ceil(thickness / LAYER_MM)))
@@ -192,9 +190,13 @@ def _draw_atria(rng: np.random.Generator) -> dict[str, float]:
     """How the ventricles' outlines go on above the valves: the left atrium's wall (mm), shape and place, and how fast
     the RV narrows to its outflow tract (share of its radius lost in 10 mm)."""
     return {
-        "wall": rng.uniform(1.5, 5), "oval": rng.uniform(0, 0.25), "turn": rng.uniform(0, np.pi),
-        "away": rng.uniform(0, 0.9), "where": rng.uniform(-np.pi, np.pi), "narrowing": rng.uniform(0, 0.5),
-    }  # fmt: skip
+        "wall": rng.uniform(1.5, 5),
+        "oval": rng.uniform(0, 0.25),
+        "turn": rng.uniform(0, np.pi),
+        "away": rng.uniform(0, 0.9),
+        "where": rng.uniform(-np.pi, np.pi),
+        "narrowing": rng.uniform(0, 0.5),
+    }
 
 
 def _with_atria(hearts: HeartSurfaces, z: torch.Tensor, atria: Mapping[str, float]) -> tuple[SliceCurves, np.ndarray]:

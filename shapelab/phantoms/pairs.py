@@ -26,8 +26,8 @@ from shapelab.phantoms.heart import HeartSurfaces, check_grid, label_batch
 from shapelab.phantoms.mr_imaging import mr_image
 from shapelab.phantoms.population import GROUPS
 
-RV_SIDE_MM = 18.0           # as shapelab.data.grid (a room below this one)
-SHIFT_MM, TURN_DEG = 2.0, 1.5       # sd of a slice's breath-hold: ACDC's slice centres leave a smooth line by 1 to 2 mm
+RV_SIDE_MM = 18.0  # as shapelab.data.grid (a room below this one)
+SHIFT_MM, TURN_DEG = 2.0, 1.5  # sd of a slice's breath-hold: ACDC's slice centres leave a smooth line by 1 to 2 mm
 
 
 def heart_pairs(
@@ -107,7 +107,7 @@ def _aligned(surfaces: HeartSurfaces, shape, spacing) -> HeartSurfaces:
     middle = (np.array(shape) - 1) / 2 * spacing
     target = middle + (RV_SIDE_MM, 0.0, 0.0)
     placed = surfaces.moved(origin=target[None], angle=np.array([np.pi]))
-    for _ in range(2):          # a second time: the first box may have cut some of the heart
+    for _ in range(2):  # a second time: the first box may have cut some of the heart
         label = label_batch(placed, (shape, spacing), scheme=CARDIAC)[0].numpy()
         lv, rv = (np.argwhere(np.isin(label, values)).mean(0) * spacing for values in ((2, 3), (1,)))
         turn = np.pi - np.arctan2(rv[1] - lv[1], rv[0] - lv[0])

@@ -27,6 +27,7 @@ RV, WALL, LV, RV_WALL = 1, 2, 3, 4
 class Randomisation:
     """Strengths. Shares are probabilities per image; ranges are drawn uniformly unless said otherwise."""
 
+    # fmt: off
     rotation_deg: float = 35.0           # +-, about the phantom's own spread of positions
     log_scale: float = 0.16              # +-, of both axes together
     log_stretch: float = 0.07            # +-, of one axis against the other
@@ -41,6 +42,7 @@ class Randomisation:
     ghosts: float = 0.15                 # share with a ghost along one axis
     missing: float = 0.1                 # share of neighbouring slices taken away
     upside_down: float = 0.5             # share with the neighbours exchanged: some scanners begin at the apex
+    # fmt: on
 
     def __post_init__(self):
         for name, value in vars(self).items():
@@ -54,7 +56,12 @@ def generator_of(seed: int, device: torch.device | str = "cpu") -> torch.Generat
 
 
 def randomise(
-    images: Tensor, tissues: Tensor, spacing: float, size: int, strength: Randomisation, seed: int,
+    images: Tensor,
+    tissues: Tensor,
+    spacing: float,
+    size: int,
+    strength: Randomisation,
+    seed: int,
     stacks: Tensor | None = None,
 ):
     """Random place, surroundings, contrast and artefacts: a function of its arguments alone.
@@ -72,8 +79,10 @@ def randomise(
     images (N, C, size, size) float32 in [0, 1], tissues of the middle slice (N, size, size) uint8
     """
     if images.ndim != 4 or images.shape != tissues.shape or images.shape[1] % 2 == 0:
-        raise UsageError(f"randomise: found images {tuple(images.shape)} and tissues {tuple(tissues.shape)}; expected "
-                         "two of one shape (N, C, X, Y), C odd")
+        raise UsageError(
+            f"randomise: found images {tuple(images.shape)} and tissues {tuple(tissues.shape)}; expected "
+            "two of one shape (N, C, X, Y), C odd"
+        )
     g = generator_of(seed, images.device)
     images, tissues = move(images, tissues, spacing, size, strength, g, stacks)
     turned = _chosen(g, len(images), strength.upside_down)
@@ -99,7 +108,7 @@ def _uniform(g: torch.Generator, shape, low: float = 0.0, high: float = 1.0) -> 
 
 def _chosen(g: torch.Generator, n: int, share: float) -> Tensor:
     """(N, 1, 1, 1) bool: which images something is done to."""
-    return (torch.rand((n, 1, 1, 1), generator=g, device=g.device) < share)
+    return torch.rand((n, 1, 1, 1), generator=g, device=g.device) < share
 
 
 def smooth_field(n: int, channels: int, shape, cells: int, g: torch.Generator) -> Tensor:
@@ -114,7 +123,12 @@ def smooth_field(n: int, channels: int, shape, cells: int, g: torch.Generator) -
 
 
 def move(
-    images: Tensor, tissues: Tensor, spacing: float, size: int, strength: Randomisation, g: torch.Generator,
+    images: Tensor,
+    tissues: Tensor,
+    spacing: float,
+    size: int,
+    strength: Randomisation,
+    g: torch.Generator,
     stacks: Tensor | None = None,
 ):
     """Random rotation, scale, stretch and shift of images (linear) and tissues (nearest), cut to `size` pixels; the
@@ -128,8 +142,9 @@ def move(
     shift = drawn[:, 3:] * strength.shift_mm / spacing
     c, s = torch.cos(angle), torch.sin(angle)
     # output pixel -> input pixel, both from the middle
-    matrix = torch.stack([torch.stack([c / scale * stretch, -s / scale], -1),
-                          torch.stack([s / scale, c / scale / stretch], -1)], 1)
+    matrix = torch.stack(
+        [torch.stack([c / scale * stretch, -s / scale], -1), torch.stack([s / scale, c / scale / stretch], -1)], 1
+    )
     axis = torch.arange(size, device=device) - (size - 1) / 2
     where = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).view(1, -1, 2)  # (1, P, 2) x, y
     where = where @ matrix.mT + shift[:, None]
@@ -170,8 +185,9 @@ def more_trabeculae(images: Tensor, tissues: Tensor, share: float, g: torch.Gene
     # twice the closeness is about 1 at the wall; the field decides where the trabeculae are
     cover = torch.sigmoid(4 * (fine + amount * near * 2 - 3.0)) * (near > 0.02)
     cavity = (tissues == LV) | (tissues == RV)
-    return torch.lerp(images, dark.expand_as(images), cover * cavity * _uniform(g, (n, 1, 1, 1), 0.5, 1.0)
-                      * (amount > 0))
+    return torch.lerp(
+        images, dark.expand_as(images), cover * cavity * _uniform(g, (n, 1, 1, 1), 0.5, 1.0) * (amount > 0)
+    )
 
 
 def new_contrast(images: Tensor, tissues: Tensor, share: float, g: torch.Generator) -> Tensor:

@@ -199,10 +199,17 @@ def realism_report(real: Cohort, phantom: Cohort, by_phase: bool = True) -> pd.D
             m, s = (a[name].mean(), b[name].mean()), (a[name].std(), b[name].std())
             pooled = np.sqrt((s[0] ** 2 + s[1] ** 2) / 2)
             rows.append(
-                {"phase": phase, "feature": name, "real_mean": m[0], "real_sd": s[0], "phantom_mean": m[1],
-                 "phantom_sd": s[1], "difference": (m[1] - m[0]) / pooled if pooled > 0 else 0.0,
-                 "sd_ratio": s[1] / s[0] if s[0] > 0 else np.nan}
-            )  # fmt: skip
+                {
+                    "phase": phase,
+                    "feature": name,
+                    "real_mean": m[0],
+                    "real_sd": s[0],
+                    "phantom_mean": m[1],
+                    "phantom_sd": s[1],
+                    "difference": (m[1] - m[0]) / pooled if pooled > 0 else 0.0,
+                    "sd_ratio": s[1] / s[0] if s[0] > 0 else np.nan,
+                }
+            )
     table = pd.DataFrame(rows)
     return table.reindex(table["difference"].abs().sort_values(ascending=False).index).reset_index(drop=True)
 

@@ -144,11 +144,17 @@ def _patient(who: Patient, box: Box, phases, images: bool, artefacts: Artefacts)
     probe = make_probe(*who[:2], f, box.shape[2] * box.spacing[2])
     name = f"us{who[1]:03d}"
     facts = {
-        "patient": name, "group": who[2], "modality": "phantom 3D US", **f,
-        "LVV_ES": f["LVV_ED"] * (1 - f["LVEF"] / 100), "apex_depth": float(probe.shift[2]),
-        "sector_azimuth": float(np.rad2deg(probe.azimuth)), "sector_elevation": float(np.rad2deg(probe.elevation)),
-        "sector_depth": probe.depth, **asdict(artefacts),
-    }  # fmt: skip
+        "patient": name,
+        "group": who[2],
+        "modality": "phantom 3D US",
+        **f,
+        "LVV_ES": f["LVV_ED"] * (1 - f["LVEF"] / 100),
+        "apex_depth": float(probe.shift[2]),
+        "sector_azimuth": float(np.rad2deg(probe.azimuth)),
+        "sector_elevation": float(np.rad2deg(probe.elevation)),
+        "sector_depth": probe.depth,
+        **asdict(artefacts),
+    }
     return [
         Subject(
             f"{name}_{phase}",

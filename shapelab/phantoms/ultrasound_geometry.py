@@ -94,9 +94,14 @@ def make_probe(seed: int, index: int, f: Mapping[str, float], depth_mm: float) -
     room = depth_mm - FAR_MM - np.linalg.norm(apex)
     away = float(np.clip(min(18 + 3.5 * z[3], room), 9, None))
     shift = np.array([4.0 * z[4], 4.0 * z[5], away])
-    return Probe(turn, shift, apex, azimuth=float(np.deg2rad(rng.uniform(36, 45))),
-                 elevation=float(np.deg2rad(rng.uniform(34, 44))),
-                 depth=float(min(away + np.linalg.norm(apex) + rng.uniform(10, 35), 1.25 * depth_mm)))
+    return Probe(
+        turn,
+        shift,
+        apex,
+        azimuth=float(np.deg2rad(rng.uniform(36, 45))),
+        elevation=float(np.deg2rad(rng.uniform(34, 44))),
+        depth=float(min(away + np.linalg.norm(apex) + rng.uniform(10, 35), 1.25 * depth_mm)),
+    )
 
 
 class Levels:
@@ -121,8 +126,12 @@ class Levels:
         heights = self.low + NODE_MM * np.arange(self.n)
         out, poles = [], None
         for k in which:
-            base, length = ((hearts.lv_base, hearts.endo_length), (hearts.lv_base, hearts.epi_length),
-                            (hearts.rv_base, hearts.rv_length), (hearts.rv_base, hearts.rv_length))[k]  # fmt: skip
+            base, length = (
+                (hearts.lv_base, hearts.endo_length),
+                (hearts.lv_base, hearts.epi_length),
+                (hearts.rv_base, hearts.rv_length),
+                (hearts.rv_base, hearts.rv_length),
+            )[k]
             first, last = float(base[0]), float(base[0] + length[0])
             inside = np.clip(heights, first + 1e-4, last - 1e-3)
             curves = slice_curves(hearts, torch.from_numpy(inside.astype(np.float32)))
@@ -146,8 +155,12 @@ class Levels:
         """(level of the two surfaces, their outward normals' heights and radial directions)."""
         row = (z - self.low) / NODE_MM * (2 / (self.n - 1)) - 1
         cy = self.line[1, 0] + self.line[1, 1] * z + self.line[1, 2] * z * z
-        pole = F.grid_sample(table[:, 4:, :, :1].expand(-1, -1, -1, 2), torch.stack([0 * row, row], -1)[None, None],
-                             padding_mode="border", align_corners=True)[0, 0, 0]
+        pole = F.grid_sample(
+            table[:, 4:, :, :1].expand(-1, -1, -1, 2),
+            torch.stack([0 * row, row], -1)[None, None],
+            padding_mode="border",
+            align_corners=True,
+        )[0, 0, 0]
         dx, dy = x - pole, y - cy
         turn = torch.atan2(dy, dx)
         column = torch.where(turn < 0, turn + 2 * np.pi, turn) / np.pi - 1
@@ -185,15 +198,20 @@ class Box:
     def affine(self) -> np.ndarray:
         """Voxel index -> mm in the probe's frame: tip of the sector in the middle of the side z = 0."""
         out = np.diag([*self.spacing, 1.0])
-        out[:3, 3] = [-(self.shape[0] - 1) / 2 * self.spacing[0], -(self.shape[1] - 1) / 2 * self.spacing[1],
-                      self.spacing[2] / 2]  # fmt: skip
+        out[:3, 3] = [
+            -(self.shape[0] - 1) / 2 * self.spacing[0],
+            -(self.shape[1] - 1) / 2 * self.spacing[1],
+            self.spacing[2] / 2,
+        ]
         return out
 
     @cached_property
     def points(self) -> torch.Tensor:
         """(3, X, Y, Z) mm."""
-        axes = [torch.arange(n, dtype=torch.float32) * s + float(o)
-                for n, s, o in zip(self.shape, self.spacing, self.affine[:3, 3])]
+        axes = [
+            torch.arange(n, dtype=torch.float32) * s + float(o)
+            for n, s, o in zip(self.shape, self.spacing, self.affine[:3, 3])
+        ]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
     def __hash__(self):

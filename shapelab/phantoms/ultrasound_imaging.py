@@ -196,13 +196,24 @@ def _tissue(levels, probe, box, r: Rays, h, width, body, noise, dropout: float) 
         echo = echo + share * (value - echo)
 
     # a wall along the beam fades: most the lateral and the anterior one, the septum less
-    fades = 0.35 + 0.65 * torch.exp(-(((turn - np.deg2rad(body.normal(150, 25)) + np.pi) % (2 * np.pi) - np.pi)
-                                      / np.deg2rad(body.uniform(45, 75))) ** 2)  # fmt: skip
+    fades = 0.35 + 0.65 * torch.exp(
+        -(
+            (
+                ((turn - np.deg2rad(body.normal(150, 25)) + np.pi) % (2 * np.pi) - np.pi)
+                / np.deg2rad(body.uniform(45, 75))
+            )
+            ** 2
+        )
+    )
     strength = body.uniform(9, 20)
     patch = (1 + 0.5 * _smooth(body, box, r, 28.0)[0]).clamp(0, 2)
     near_wall = _inside(epi - 5.0, width) * lower
-    lost = dropout * strength * patch * (fades * near_wall * (1 - facing) ** 1.5
-                                         + 0.5 * (1 - near_wall) * outer * (1 - rv_facing) ** 1.5)  # fmt: skip
+    lost = (
+        dropout
+        * strength
+        * patch
+        * (fades * near_wall * (1 - facing) ** 1.5 + 0.5 * (1 - near_wall) * outer * (1 - rv_facing) ** 1.5)
+    )
     return echo, lost
 
 

@@ -23,8 +23,17 @@ from shapelab.show.scatter import embedding, embedding_picture
 from shapelab.show.slices import HALO
 from shapelab.show.style import Picture, check_columns, styled
 
-__all__ = ["bars_with_interval", "bland_altman", "confusion", "embedding", "embedding_picture", "explained_variance",
-           "history", "path_chart", "ridgeline"]
+__all__ = [
+    "bars_with_interval",
+    "bland_altman",
+    "confusion",
+    "embedding",
+    "embedding_picture",
+    "explained_variance",
+    "history",
+    "path_chart",
+    "ridgeline",
+]
 
 CODE = re.compile(r"(?:[A-Za-z]+_)?z\d+")  # z00, ED_z00, d_z00: the columns of a Codes table
 HATCHES = ("", "///", "...", "\\\\\\", "xxx")
@@ -361,8 +370,17 @@ def bland_altman(
             if limits is not None:
                 value = limits[panel][key]
                 ax.axhline(value, color=style.INK, lw=1.1, ls=line)
-                ax.annotate(f"{value:+.1f}", (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 2),
-                            textcoords="offset points", ha="right", va="bottom", fontsize=8, path_effects=HALO)
+                ax.annotate(
+                    f"{value:+.1f}",
+                    (1, value),
+                    xycoords=("axes fraction", "data"),
+                    xytext=(-2, 2),
+                    textcoords="offset points",
+                    ha="right",
+                    va="bottom",
+                    fontsize=8,
+                    path_effects=HALO,
+                )
         ax.set(xlabel=f"mean of both ({unit})", title="" if panel is None else str(panel))
         ax.margins(x=0.12)
     axes[0].set_ylabel(f"{measured} - {truth} ({unit})")
@@ -412,13 +430,24 @@ def _lines(
     for method, table in enumerate(tables.values()):
         for (_, column, colour), mark in zip(lines, style._SPARE):
             if column in table.columns:
-                ax.plot(table.index, table[column], color=colour, ls=style.line_style(method), lw=1.5, ms=4,
-                        marker=mark.marker, mfc=colour if method == 0 else "white")
-    handles = [Line2D([], [], color=colour, marker=mark.marker, ms=4, label=name)
-               for (name, _, colour), mark in zip(lines, style._SPARE)]
+                ax.plot(
+                    table.index,
+                    table[column],
+                    color=colour,
+                    ls=style.line_style(method),
+                    lw=1.5,
+                    ms=4,
+                    marker=mark.marker,
+                    mfc=colour if method == 0 else "white",
+                )
+    handles = [
+        Line2D([], [], color=colour, marker=mark.marker, ms=4, label=name)
+        for (name, _, colour), mark in zip(lines, style._SPARE)
+    ]
     if len(tables) > 1:
-        handles += [Line2D([], [], color=style.MUTED, ls=style.line_style(i), label=str(m))
-                    for i, m in enumerate(tables)]
+        handles += [
+            Line2D([], [], color=style.MUTED, ls=style.line_style(i), label=str(m)) for i, m in enumerate(tables)
+        ]
     ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
     ax.grid(True)
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8)

@@ -17,9 +17,11 @@ from shapelab.errors import DataError, UsageError
 from shapelab.show import slices, style
 from shapelab.show.style import Picture
 
+# fmt: off
 STEP = 0.5              # mm between the samples of a plane
 MARGIN = 8.0            # mm round the labels
 DEPTHS = (0.2, 0.5, 0.8)        # short-axis slices shown: shares of the LV's length below the base
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,16 @@ def before_after(result: Refinement, image: np.ndarray | None = None, title: str
     w, d, h = _windows(pair, heart)
     fig = style.figure(11.0, 7.4)
     left, right = fig.subfigures(1, 2, width_ratios=(1.22 * np.ptp(w), np.ptp(w)))
-    views = [(heart.centre, heart.across, heart.along, (w, h), "RV → LV (mm)", "base → apex (mm)"),
-             (heart.centre, heart.down, heart.along, (d, h), "anterior → inferior (mm)", "base → apex (mm)")]
+    views = [
+        (heart.centre, heart.across, heart.along, (w, h), "RV → LV (mm)", "base → apex (mm)"),
+        (heart.centre, heart.down, heart.along, (d, h), "anterior → inferior (mm)", "base → apex (mm)"),
+    ]
     volumes = _fill(left, views, pair, result, image, ["long axis, RV to LV", "long axis, across"])
     depths = [_slice_middle(result, heart, h, share) for share in DEPTHS]
-    views = [(heart.centre + t * heart.along, heart.across, heart.down, (w, d), "RV → LV (mm)",
-              "anterior → inferior (mm)") for t in depths]
+    views = [
+        (heart.centre + t * heart.along, heart.across, heart.down, (w, d), "RV → LV (mm)", "anterior → inferior (mm)")
+        for t in depths
+    ]
     volumes += _fill(right, views, pair, result, image, [f"short axis, {round(t):+d} mm" for t in depths])
     fig.suptitle(title or "Refinement, before and after")
     slices._legend(fig, volumes)
@@ -112,7 +118,7 @@ def _windows(pair, heart: Axes3) -> list[np.ndarray]:
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
     for _, label, frame in pair:
         mm = np.argwhere(label > 0) * frame.spacing + frame.origin - heart.centre
-        half = np.array([0, 0, frame.spacing[2] / 2])       # a slice is as thick as it is
+        half = np.array([0, 0, frame.spacing[2] / 2])  # a slice is as thick as it is
         places = mm @ np.stack([heart.across, heart.down, heart.along]).T
         low, high = np.minimum(low, places.min(0) - half), np.maximum(high, places.max(0) + half)
     return [np.array([np.floor(a - MARGIN), np.ceil(b + MARGIN)]) for a, b in zip(low, high)]
@@ -135,14 +141,20 @@ def _fill(fig, views, pair, result: Refinement, image, names) -> list:
         for column, (name, label, frame) in enumerate(pair):
             cut = plane(label, frame, origin, u, v, window)
             behind = None if image is None else plane(image, result.target_frame, origin, u, v, window)
-            volume = slices._Volume(None if behind is None else behind[:, None], cut[:, None],
-                                    np.array([STEP, 1.0, STEP]), result.scheme)
+            volume = slices._Volume(
+                None if behind is None else behind[:, None], cut[:, None], np.array([STEP, 1.0, STEP]), result.scheme
+            )
             ax = axes[row, column]
             _draw(ax, volume, window)
-            if image is not None:           # one window of grey for all panels
+            if image is not None:  # one window of grey for all panels
                 ax.images[0].set_clim(*grey)
-            slices._frame(ax, np.array(window), (x_name, y_name), left=column == 0, bottom=row == len(views) - 1
-                          or names[row + 1].split(",")[0] == "long axis")
+            slices._frame(
+                ax,
+                np.array(window),
+                (x_name, y_name),
+                left=column == 0,
+                bottom=row == len(views) - 1 or names[row + 1].split(",")[0] == "long axis",
+            )
             ax.set_title(f"{names[row]}: {name}", fontsize=8.5)
             drawn.append(volume)
     return drawn

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 METHOD_NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
 
 
-
 def axis_titles(table: pd.DataFrame, name: str = "") -> tuple[str, str]:
     """Axis titles of an embedding, from its attrs["method"] or the panel's name; its axes have no unit, and say so."""
     method = str(table.attrs.get("method", name or "embedding"))

@@ -382,8 +382,9 @@ def compare_slices(
     if indices is not None:
         _check_same_grid("compare_slices", volumes)
         if not len(indices) or not all(0 <= k < volumes[0].shape[2] for k in indices):
-            raise UsageError(f"compare_slices: found indices {list(indices)}; expected some of "
-                             f"0..{volumes[0].shape[2] - 1}")
+            raise UsageError(
+                f"compare_slices: found indices {list(indices)}; expected some of 0..{volumes[0].shape[2] - 1}"
+            )
         n = len(indices)
         windows = [_union(windows)] * len(volumes)
     size = np.max([np.ptp(w, axis=1) for w in windows], axis=0)

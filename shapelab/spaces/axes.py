@@ -25,14 +25,14 @@ def shape_axes(codes: np.ndarray, maps: np.ndarray, n_classes: int, at_most: int
     centred = np.asarray(codes, np.float64) - np.mean(codes, axis=0, dtype=np.float64)
     rows = np.linspace(0, len(maps) - 1, min(len(maps), at_most)).round().astype(int)
     flat = maps[rows].reshape(len(rows), -1)
-    flat = flat[:, flat.any(axis=0)]                                          # the rest is background in all
+    flat = flat[:, flat.any(axis=0)]  # the rest is background in all
     products = np.zeros((len(rows), len(rows)))
     for structure in range(1, n_classes):
         hot = (flat == structure).astype(np.float32)
         hot -= hot.mean(axis=0)
         products += hot @ hot.T
-    fit = np.linalg.pinv(centred[rows] - centred[rows].mean(axis=0))          # label maps ~ codes @ (fit @ maps)
-    effect = fit @ products @ fit.T                                           # (d, d): what moving a code does
+    fit = np.linalg.pinv(centred[rows] - centred[rows].mean(axis=0))  # label maps ~ codes @ (fit @ maps)
+    effect = fit @ products @ fit.T  # (d, d): what moving a code does
     size, basis = np.linalg.eigh(centred.T @ centred / len(centred))
     size = np.maximum(size, 1e-6 * size.max())
     half, inverse_half = (basis * size**power @ basis.T for power in (0.5, -0.5))

@@ -10,10 +10,10 @@ import numpy as np
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError, UsageError
 
-if TYPE_CHECKING:                       # loading it loads torch, which a table of codes does not need
+if TYPE_CHECKING:  # loading it loads torch, which a table of codes does not need
     from shapelab.data.grid import Grid
 
-BATCH = 32       # label maps in memory at once, as float, when a cohort is encoded or a path decoded
+BATCH = 32  # label maps in memory at once, as float, when a cohort is encoded or a path decoded
 
 
 @runtime_checkable
@@ -79,17 +79,21 @@ def check_shape(labels: np.ndarray, grid: Grid) -> None:
     """DataError unless `labels` is (N, X, Y, Z) on the grid with N >= 1."""
     labels = np.asarray(labels)
     if labels.ndim != 4 or labels.shape[1:] != tuple(grid.shape):
-        raise DataError("labels", f"an array of shape {labels.shape}",
-                        f"(N, X, Y, Z) with (X, Y, Z) = {tuple(grid.shape)}, the space's grid",
-                        "Bring the label maps to the grid with shapelab.data.grid.stack_labels.")
+        raise DataError(
+            "labels",
+            f"an array of shape {labels.shape}",
+            f"(N, X, Y, Z) with (X, Y, Z) = {tuple(grid.shape)}, the space's grid",
+            "Bring the label maps to the grid with shapelab.data.grid.stack_labels.",
+        )
     if len(labels) == 0:
         raise DataError("labels", "no label map", "at least one")
 
 
 def encode_batches(space: ShapeSpace, labels: np.ndarray, batch: int = BATCH) -> np.ndarray:
     """`space.encode` in batches, to bound memory; (N, X, Y, Z) -> (N, d) float32."""
-    return np.concatenate([np.asarray(space.encode(labels[part]), dtype=np.float32)
-                           for part in batches(len(labels), batch)])
+    return np.concatenate(
+        [np.asarray(space.encode(labels[part]), dtype=np.float32) for part in batches(len(labels), batch)]
+    )
 
 
 def batches(n: int, size: int = BATCH) -> Iterator[slice]:

@@ -25,13 +25,13 @@ from shapelab.files import atomic_write
 from shapelab.spaces.contract import batches, check_codes, check_labels, check_shape, code_names
 from shapelab.spaces.distances import distance_probabilities, signed_distances
 
-if TYPE_CHECKING:                       # loading it loads torch
+if TYPE_CHECKING:  # loading it loads torch
     from shapelab.data.grid import Grid
 
 REPRESENTATIONS = ("labels", "sdf")
 TENSORS = ("components_", "mean_", "singular_values_", "explained_variance_", "explained_variance_ratio_")
-SMALLEST = {np.float64: 1e-12, np.float32: 1e-5}     # singular values below this share of the largest: noise
-GRAM_CHUNK = 16384                                   # features multiplied at once in double precision
+SMALLEST = {np.float64: 1e-12, np.float32: 1e-5}  # singular values below this share of the largest: noise
+GRAM_CHUNK = 16384  # features multiplied at once in double precision
 
 
 class PCASpace(TransformerMixin, BaseEstimator):
@@ -67,9 +67,16 @@ class PCASpace(TransformerMixin, BaseEstimator):
     UsageError : label maps without `grid` and `scheme`, an unknown representation
     """
 
-    def __init__(self, n_codes: int = 64, representation: str = "labels", whiten: bool = False,
-                 grid: Grid | None = None, scheme: LabelScheme | None = None, max_distance: float = 20.0,
-                 temperature: float | None = None):
+    def __init__(
+        self,
+        n_codes: int = 64,
+        representation: str = "labels",
+        whiten: bool = False,
+        grid: Grid | None = None,
+        scheme: LabelScheme | None = None,
+        max_distance: float = 20.0,
+        temperature: float | None = None,
+    ):
         self.n_codes = n_codes
         self.representation = representation
         self.whiten = whiten
@@ -96,15 +103,16 @@ class PCASpace(TransformerMixin, BaseEstimator):
         if len(flat) < 2:
             raise DataError("labels", "one label map", "at least two", "A space needs shapes that differ.")
         mean = flat.mean(axis=0, dtype=np.float64).astype(np.float32)
-        flat -= mean                                           # in place: the largest array here
+        flat -= mean  # in place: the largest array here
         self.n_features_in_ = flat.shape[1]
         return self._fit(flat, mean)
 
     def _fit(self, centred: np.ndarray, mean: np.ndarray) -> PCASpace:
         components, singular = principal_axes(centred, self.n_codes)
         if len(singular) == 0:
-            raise ValueError(f"PCASpace: found {len(centred)} shapes that are all the same; "
-                             "expected shapes that differ")
+            raise ValueError(
+                f"PCASpace: found {len(centred)} shapes that are all the same; expected shapes that differ"
+            )
         n = len(centred)
         total = float(np.square(centred, dtype=np.float64).sum()) / (n - 1)
         self.components_, self.mean_ = components, mean
@@ -164,8 +172,7 @@ class PCASpace(TransformerMixin, BaseEstimator):
         self._check_fitted_on_labels()
         labels = np.asarray(labels)
         check_shape(labels, self.grid)
-        codes = [(self.flatten(labels[part]) - self.mean_) @ self.components_.T
-                 for part in batches(len(labels))]
+        codes = [(self.flatten(labels[part]) - self.mean_) @ self.components_.T for part in batches(len(labels))]
         return (np.concatenate(codes) / self._scale()).astype(np.float32)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
@@ -186,15 +193,17 @@ class PCASpace(TransformerMixin, BaseEstimator):
         out = np.empty((len(codes), self.scheme.n_classes, *self.grid.shape), dtype=np.float32)
         np.clip(1 - maps.sum(axis=1), 0, 1, out=out[:, 0])
         np.clip(maps, 0, 1, out=out[:, 1:])
-        out /= out.sum(axis=1, keepdims=True)                  # never 0: without a structure the background is 1
+        out /= out.sum(axis=1, keepdims=True)  # never 0: without a structure the background is 1
         return out
 
     def flatten(self, labels: np.ndarray) -> np.ndarray:
         """Label maps (N, X, Y, Z) -> their representation (N, F) float32, F = structures * X * Y * Z."""
         self._check_parameters()
         if self.grid is None or self.scheme is None:
-            raise UsageError("PCASpace: found label maps, but no grid or no scheme; expected "
-                             "PCASpace(grid=Grid(...), scheme=...), which say what voxels and integers mean")
+            raise UsageError(
+                "PCASpace: found label maps, but no grid or no scheme; expected "
+                "PCASpace(grid=Grid(...), scheme=...), which say what voxels and integers mean"
+            )
         channels = check_labels(labels, self.grid, self.scheme)
         if self.representation == "sdf":
             maps = signed_distances(channels, self.scheme.n_classes, self.grid.spacing, self.max_distance)
@@ -227,21 +236,20 @@ class PCASpace(TransformerMixin, BaseEstimator):
         described, tensors = Path(folder) / "space.json", Path(folder) / "space.safetensors"
         text = _read_description(described)
         facts = json.loads(text)
-        space = cls(grid=Grid(tuple(facts["grid"]["shape"]), tuple(facts["grid"]["spacing"])),
-                    scheme=LabelScheme(facts["scheme"]["name"],
-                                       tuple(Structure(*s) for s in facts["scheme"]["structures"])),
-                    **facts["parameters"])
+        space = cls(
+            grid=Grid(tuple(facts["grid"]["shape"]), tuple(facts["grid"]["spacing"])),
+            scheme=LabelScheme(facts["scheme"]["name"], tuple(Structure(*s) for s in facts["scheme"]["structures"])),
+            **facts["parameters"],
+        )
         todo = "Fit the space again and save it."
         try:
             with safe_open(tensors, framework="numpy") as file:
                 if (file.metadata() or {}).get("space") != text:
-                    raise DataError(tensors, "tensors of another space",
-                                    f"those of {described.name} beside it", todo)
+                    raise DataError(tensors, "tensors of another space", f"those of {described.name} beside it", todo)
                 for name in file.keys():
                     setattr(space, name, file.get_tensor(name))
         except (OSError, SafetensorError) as error:
-            raise DataError(tensors, f"no readable tensors ({error})", "what PCASpace.save writes",
-                            todo) from error
+            raise DataError(tensors, f"no readable tensors ({error})", "what PCASpace.save writes", todo) from error
         space.n_samples_ = facts["n_samples"]
         space.n_codes_, space.n_features_in_ = space.components_.shape
         return space
@@ -249,12 +257,18 @@ class PCASpace(TransformerMixin, BaseEstimator):
     def _description(self) -> dict:
         return {
             "kind": type(self).__name__,
-            "parameters": {"n_codes": int(self.n_codes), "representation": self.representation,
-                           "whiten": bool(self.whiten), "max_distance": float(self.max_distance),
-                           "temperature": None if self.temperature is None else float(self.temperature)},
+            "parameters": {
+                "n_codes": int(self.n_codes),
+                "representation": self.representation,
+                "whiten": bool(self.whiten),
+                "max_distance": float(self.max_distance),
+                "temperature": None if self.temperature is None else float(self.temperature),
+            },
             "grid": {"shape": list(self.grid.shape), "spacing": list(self.grid.spacing)},
-            "scheme": {"name": self.scheme.name,
-                       "structures": [[s.value, s.name, s.colour] for s in self.scheme.structures]},
+            "scheme": {
+                "name": self.scheme.name,
+                "structures": [[s.value, s.name, s.colour] for s in self.scheme.structures],
+            },
             "n_samples": self.n_samples_,
         }
 
@@ -265,21 +279,26 @@ class PCASpace(TransformerMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         if self.representation not in REPRESENTATIONS:
-            raise UsageError(f"PCASpace: found representation={self.representation!r}; expected one of "
-                             f"{list(REPRESENTATIONS)}")
+            raise UsageError(
+                f"PCASpace: found representation={self.representation!r}; expected one of {list(REPRESENTATIONS)}"
+            )
         if not isinstance(self.n_codes, Integral) or self.n_codes < 1:
             raise UsageError(f"PCASpace: found n_codes={self.n_codes!r}; expected an integer from 1")
         if not self.max_distance > 0 or (self.temperature is not None and not self.temperature > 0):
-            raise UsageError(f"PCASpace: found max_distance={self.max_distance}, "
-                             f"temperature={self.temperature}; expected lengths above 0 mm")
+            raise UsageError(
+                f"PCASpace: found max_distance={self.max_distance}, "
+                f"temperature={self.temperature}; expected lengths above 0 mm"
+            )
 
     def _n_features(self) -> int:
         return (self.scheme.n_classes - 1) * int(np.prod(self.grid.shape))
 
     def _check_fitted_on_labels(self) -> None:
         if self.grid is None or self.scheme is None or self.n_features_in_ != self._n_features():
-            raise UsageError("PCASpace: found a space fitted on a table; expected one fitted on label maps, "
-                             "PCASpace(grid=..., scheme=...).fit(labels)")
+            raise UsageError(
+                "PCASpace: found a space fitted on a table; expected one fitted on label maps, "
+                "PCASpace(grid=..., scheme=...).fit(labels)"
+            )
 
 
 def principal_axes(centred: np.ndarray, n_codes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -333,8 +352,7 @@ def _read_description(path: Path) -> str:
         text = path.read_text(encoding="utf-8")
         kind = json.loads(text)["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(path, f"no readable description ({error})", "what PCASpace.save writes",
-                        todo) from error
+        raise DataError(path, f"no readable description ({error})", "what PCASpace.save writes", todo) from error
     if kind != PCASpace.__name__:
         raise DataError(path, f"a space of kind {kind!r}", f"{PCASpace.__name__!r}", todo)
     return text

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from shapelab.errors import UsageError
 
-Batch = Any         # whatever `step` understands: a tensor, a tuple, a list or a dict of tensors
+Batch = Any  # whatever `step` understands: a tensor, a tuple, a list or a dict of tensors
 
 
 def derive_seed(*numbers: int) -> int:

@@ -53,9 +53,11 @@ def exact_gradients(model: nn.Module) -> Iterator[None]:
             if name not in found:
                 found.add(name)
                 if len(found) == 1:
-                    warnings.warn(f"{name or type(layer).__name__}: its map is narrower than its kernel, where bf16 "
-                                  "gradients are wrong on some processors; such layers are trained in fp32",
-                                  stacklevel=2)  # fmt: skip
+                    warnings.warn(
+                        f"{name or type(layer).__name__}: its map is narrower than its kernel, where bf16 "
+                        "gradients are wrong on some processors; such layers are trained in fp32",
+                        stacklevel=2,
+                    )
             with without_autocast(x.device):
                 return forward(x.float(), *arguments)
 

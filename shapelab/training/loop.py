@@ -36,7 +36,7 @@ from shapelab.training.exact import exact_gradients
 from shapelab.training.history import History
 
 CHECKPOINT = "checkpoint.safetensors"
-FORMAT = 1          # raised when a checkpoint of an older shapelab can no longer be read
+FORMAT = 1  # raised when a checkpoint of an older shapelab can no longer be read
 
 
 class TrainingError(ShapelabError):
@@ -47,6 +47,7 @@ class TrainingError(ShapelabError):
 class FitSettings:
     """How `fit` trains; what is trained is the model's own business."""
 
+    # fmt: off
     learning_rate: float = 1e-3          # Adam's usual; the ACNN paper's as well
     schedule: str = "constant"           # "constant", "cosine" (down to 0) or "one-cycle" (warm-up, then cosine)
     warmup: float = 0.1                  # one-cycle: share of the run spent going up
@@ -57,6 +58,7 @@ class FitSettings:
     monitor: str = "loss"                # the column of the history that early stop watches (smaller is better)
     validate_every: int = 1              # epochs; the last epoch is always validated
     checkpoint_seconds: float = 20.0     # time between two checkpoints: a kill loses at most this, a write costs ~25 ms
+    # fmt: on
 
     def __post_init__(self):
         if self.schedule not in ("constant", "cosine", "one-cycle"):
@@ -71,12 +73,13 @@ class FitSettings:
         if self.schedule == "constant":
             return self.learning_rate
         if self.schedule == "one-cycle" and progress < self.warmup:
-            return self.learning_rate * (0.04 + 0.96 * progress / self.warmup)   # 1/25 of the peak, as Smith's 1cycle
+            return self.learning_rate * (0.04 + 0.96 * progress / self.warmup)  # 1/25 of the peak, as Smith's 1cycle
         start = self.warmup if self.schedule == "one-cycle" else 0.0
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - start) / (1 - start)))
 
 
 # -------------------------------------------------------------------------------------------------------------- fit
+
 
 def fit(
     step: Callable[[Batch], Mapping[str, Tensor]],
@@ -145,8 +148,11 @@ def fit(
 
     saved_at = time.monotonic()
     forked = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=forked), exact_gradients(model), \
-            tqdm(total=epochs, initial=run.epoch, unit="epoch", disable=not progress) as bar:
+    with (
+        torch.random.fork_rng(devices=forked),
+        exact_gradients(model),
+        tqdm(total=epochs, initial=run.epoch, unit="epoch", disable=not progress) as bar,
+    ):
         while run.epoch < epochs and not run.stopped:
             started = time.perf_counter()
             items = batches(run.epoch) if callable(batches) else batches
@@ -194,12 +200,14 @@ class _Run:
         else:
             self.optimiser = optimiser(parameters)
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
+        # fmt: off
         self.rate = self.base_rates[0]                # learning rate of the last step, of the first group
         self.epoch = self.index = 0                   # index: steps done in this epoch
         self.stale = 0                                # epochs without a better one
         self.sums: dict[str, float] = {}              # of the losses of this epoch's steps
+        # fmt: on
         self.best_value = float("inf")
-        self.best: dict[str, Tensor] | None = None    # weights at the best epoch, kept when early stop is on
+        self.best: dict[str, Tensor] | None = None  # weights at the best epoch, kept when early stop is on
         self.history = History()
         self.stopped = ""
 
@@ -221,8 +229,10 @@ class _Run:
         numbers = torch.stack([torch.as_tensor(v, device=self.device).detach().float() for v in losses.values()])
         values = dict(zip(losses, numbers.tolist(), strict=True))
         if not np.isfinite(values["loss"]):
-            raise TrainingError(f"epoch {self.epoch}, step {self.index}: found losses {values}; expected finite "
-                                "numbers. Lower the learning rate, set settings.clip, or look for NaN in the data.")
+            raise TrainingError(
+                f"epoch {self.epoch}, step {self.index}: found losses {values}; expected finite "
+                "numbers. Lower the learning rate, set settings.clip, or look for NaN in the data."
+            )
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g["params"]], self.settings.clip)
         self.optimiser.step()
@@ -234,14 +244,19 @@ class _Run:
         """Write the epoch's row and see whether it is time to stop early."""
         if self.index == 0:
             raise TrainingError(f"epoch {self.epoch}: found no batch; expected at least one")
-        row = {"epoch": self.epoch, "lr": self.rate, "seconds": round(seconds, 3),
-               **{name: total / self.index for name, total in self.sums.items()}, **extra}
+        row = {
+            "epoch": self.epoch,
+            "lr": self.rate,
+            "seconds": round(seconds, 3),
+            **{name: total / self.index for name, total in self.sums.items()},
+            **extra,
+        }
         self.history.rows.append(row)
         self.epoch, self.index, self.sums = self.epoch + 1, 0, {}
         if self.settings.patience is None:
             return
         if self.settings.monitor not in row:
-            if not validated:                     # a column of `validate`, which was not asked this epoch
+            if not validated:  # a column of `validate`, which was not asked this epoch
                 return
             raise UsageError(f"settings.monitor: found {self.settings.monitor!r}; expected one of {sorted(row)}")
         if row[self.settings.monitor] < self.best_value:
@@ -270,9 +285,20 @@ class _Run:
                     tensors[f"optimiser/{slot}/{name}"] = value
                 else:
                     numbers.setdefault(str(slot), {})[name] = value
-        state = {"format": FORMAT, "identity": identity, "epoch": self.epoch, "index": self.index, "sums": self.sums,
-                 "lr": self.rate, "stale": self.stale, "best_value": self.best_value, "stopped": self.stopped,
-                 "numbers": numbers, "history": self.history.rows, "machine": _machine(self.device)}
+        state = {
+            "format": FORMAT,
+            "identity": identity,
+            "epoch": self.epoch,
+            "index": self.index,
+            "sums": self.sums,
+            "lr": self.rate,
+            "stale": self.stale,
+            "best_value": self.best_value,
+            "stopped": self.stopped,
+            "numbers": numbers,
+            "history": self.history.rows,
+            "machine": _machine(self.device),
+        }
         write_tensors(file, tensors, {"state": json.dumps(state)})
         self.history.write(file.with_name("history.csv"))
 
@@ -281,18 +307,24 @@ class _Run:
         tensors, texts = read_tensors(file)
         state = json.loads(texts.get("state", "{}"))
         if state.get("format") != FORMAT:
-            raise DataError(file, f"checkpoint format {state.get('format')}", f"format {FORMAT}",
-                            "It was made by another version; delete it or pass resume=False.")
+            raise DataError(
+                file,
+                f"checkpoint format {state.get('format')}",
+                f"format {FORMAT}",
+                "It was made by another version; delete it or pass resume=False.",
+            )
         _same_identity(file, state["identity"], identity)
         if state["machine"] != _machine(self.device):
-            warnings.warn(f"{file}: the run began with {state['machine']} and goes on with {_machine(self.device)}; "
-                          "results will agree to rounding, not in every bit", stacklevel=3)
+            warnings.warn(
+                f"{file}: the run began with {state['machine']} and goes on with {_machine(self.device)}; "
+                "results will agree to rounding, not in every bit",
+                stacklevel=3,
+            )
         try:
             self.model.load_state_dict(_part(tensors, "model/"))
         except RuntimeError as error:
             found = f"weights that do not fit the model ({' '.join(str(error).split())})"
-            raise DataError(file, found, "weights of this model",
-                            "Delete it or pass resume=False.") from error
+            raise DataError(file, found, "weights of this model", "Delete it or pass resume=False.") from error
         self.best = {k: v.to(self.device) for k, v in _part(tensors, "best/").items()} or None
         self._restore_optimiser(tensors, state["numbers"])
         self.epoch, self.index, self.sums, self.rate = state["epoch"], state["index"], state["sums"], state["lr"]
@@ -315,7 +347,7 @@ class _Run:
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key[len(prefix):]: value for key, value in tensors.items() if key.startswith(prefix)}
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _plain(value: Any) -> Any:
@@ -331,9 +363,12 @@ def _training_part(settings: FitSettings) -> dict:
 def _same_identity(file: Path, found: Mapping, expected: Mapping) -> None:
     differing = sorted(k for k in {*found, *expected} if found.get(k) != expected.get(k))
     if differing:
-        raise DataError(file, "a checkpoint with " + "; ".join(f"{k} {found.get(k)}" for k in differing),
-                        "one of this run, with " + "; ".join(f"{k} {expected.get(k)}" for k in differing),
-                        "Use another folder, or pass resume=False to overwrite it.")
+        raise DataError(
+            file,
+            "a checkpoint with " + "; ".join(f"{k} {found.get(k)}" for k in differing),
+            "one of this run, with " + "; ".join(f"{k} {expected.get(k)}" for k in differing),
+            "Use another folder, or pass resume=False to overwrite it.",
+        )
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

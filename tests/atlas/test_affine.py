@@ -27,7 +27,7 @@ def test_an_affine_map_is_found_again(part, shift):
     matrix = np.eye(4)
     matrix[:3, :3] = 3 * np.eye(3) + 0.5 * part
     matrix[:3, 3] = shift
-    points = np.vstack([CORNERS, [[30.0, 20, 70], [-10, 40, 5]]]) + 200        # six, far from the origin
+    points = np.vstack([CORNERS, [[30.0, 20, 70], [-10, 40, 5]]]) + 200  # six, far from the origin
     assert np.allclose(landmark_affine(points, transform_points(matrix, points)), matrix, atol=1e-8)
 
 

@@ -28,7 +28,7 @@ def tube(shift: np.ndarray, bend: float = 0.1) -> np.ndarray:
 
 def test_a_smooth_course_is_left_alone_and_a_displaced_slice_found():
     still = np.zeros((9, 2))
-    assert np.abs(slice_shifts(tube(still), SPACING, CARDIAC)).max() < 0.2       # pixels of 2 mm
+    assert np.abs(slice_shifts(tube(still), SPACING, CARDIAC)).max() < 0.2  # pixels of 2 mm
     moved = still.copy()
     moved[4] = 6.0, -4.0
     found = slice_shifts(tube(moved), SPACING, CARDIAC)
@@ -43,7 +43,7 @@ def test_a_line_does_not_follow_a_bend_and_slices_without_lv_stay():
     line, parabola = (slice_shifts(label, SPACING, CARDIAC, degree) for degree in (1, 2))
     assert np.abs(line).max() > 1.5 and np.abs(parabola).max() < 0.3
     assert not line[9:].any()
-    assert not slice_shifts(label[:, :, :3], SPACING, CARDIAC).any()            # three slices: nothing can be told
+    assert not slice_shifts(label[:, :, :3], SPACING, CARDIAC).any()  # three slices: nothing can be told
 
 
 @given(st.integers(-3, 3), st.integers(-3, 3), arrays(np.uint8, (9, 8, 2), elements=st.integers(0, 3)))
@@ -55,7 +55,7 @@ def test_whole_pixels_move_as_they_are(a, b, label):
 
 def test_images_are_moved_linearly_and_their_edge_is_repeated():
     image = np.arange(12.0, dtype=np.float32).reshape(4, 3, 1)
-    made = move_slices(image, np.array([[1.0, 0.0]]), SPACING)                   # half a pixel
+    made = move_slices(image, np.array([[1.0, 0.0]]), SPACING)  # half a pixel
     assert np.allclose(made[1:, :, 0], (image[1:, :, 0] + image[:-1, :, 0]) / 2) and np.allclose(made[0], image[0])
 
 

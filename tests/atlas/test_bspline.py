@@ -24,7 +24,7 @@ def test_basis_is_scipys(order):
 def test_basis_by_hand():
     at_node = AXIS.basis(np.array([AXIS.start]))[0]
     assert np.allclose(at_node[:4], [1 / 6, 4 / 6, 1 / 6, 0]) and np.allclose(AXIS.basis([0.3, 7.7]).sum(1), 1)
-    assert np.allclose(AXIS.basis([-99.0]), AXIS.basis([AXIS.start]))         # outside: the border's values
+    assert np.allclose(AXIS.basis([-99.0]), AXIS.basis([AXIS.start]))  # outside: the border's values
     with pytest.raises(UsageError, match="order: found 3"):
         AXIS.basis([0.0], 3)
 
@@ -82,7 +82,7 @@ def test_energy_is_the_integral(bending, stretch):
 def test_bending_of_an_affine_displacement_is_nothing():
     lattice = Lattice.over((0, 0, 0), (20, 20, 20), 10)
     places = [a.start + a.step * (np.arange(a.n) - 1) for a in lattice.axes]
-    c = np.stack([0.2 * x + 1 for x in np.meshgrid(*places, indexing="ij")])   # u = 0.2 x + 1
+    c = np.stack([0.2 * x + 1 for x in np.meshgrid(*places, indexing="ij")])  # u = 0.2 x + 1
     assert apply_terms(c, lattice.energy_terms(1.0, 0.0))[0] < 1e-12
     least, folded = jacobian(lattice, c, [np.linspace(0, 20, 5)] * 3)
     assert np.isclose(least, 1.2**3, rtol=1e-5) and folded == 0
@@ -100,7 +100,7 @@ def test_jacobian_is_that_of_finite_differences():
     determinants = np.linalg.det(np.moveaxis(np.stack(columns, 1), (0, 1), (-2, -1)))
     least, folded = jacobian(lattice, c, points, slab=4)
     assert np.isclose(least, determinants.min(), atol=1e-3)
-    assert np.isclose(folded, (determinants <= 0).mean(), atol=0.01) and folded > 0     # this one does fold
+    assert np.isclose(folded, (determinants <= 0).mean(), atol=0.01) and folded > 0  # this one does fold
 
 
 @pytest.mark.parametrize("step", [0, -1, np.nan])

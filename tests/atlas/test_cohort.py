@@ -13,10 +13,11 @@ from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
 
-FFD = FreeFormDeformation(control_mm=20.0, levels=1, iterations=8, bending=(6,), blur_mm=(3,), sampling_mm=(5,),
-                          step_mm=(3,))  # fmt: skip
+FFD = FreeFormDeformation(
+    control_mm=20.0, levels=1, iterations=8, bending=(6,), blur_mm=(3,), sampling_mm=(5,), step_mm=(3,)
+)
 SETTINGS = {"ffd": FFD, "n_atlases": 1, "fusion": "majority"}
-AFFINE = np.array([[-2.5, 0, 0, 80], [0, 0, 12, -20], [0, 2.5, 0, 5], [0, 0, 0, 1.0]])      # turned, moved
+AFFINE = np.array([[-2.5, 0, 0, 80], [0, 0, 12, -20], [0, 2.5, 0, 5], [0, 0, 0, 1.0]])  # turned, moved
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_what_was_written_is_read_back(subjects, atlases, tmp_path):
 
 def test_goes_on_where_it_was_interrupted(subjects, atlases, tmp_path):
     first = refine_cohort(subjects[:2], atlases, tmp_path, **SETTINGS)
-    (tmp_path / "case1.json").unlink()                          # as if killed between label map and report
+    (tmp_path / "case1.json").unlink()  # as if killed between label map and report
     stamp = (tmp_path / "case0.nii.gz").stat().st_mtime_ns
     table = refine_cohort(subjects[:2], atlases, tmp_path, **SETTINGS)
     assert list(table["state"]) == ["kept", "refined"] and (tmp_path / "case0.nii.gz").stat().st_mtime_ns == stamp
@@ -100,7 +101,7 @@ def test_memory_does_not_grow_with_the_cohort(subjects, atlases, tmp_path):
         finally:
             tracemalloc.stop()
 
-    peak(1)                                                         # what is made once: compiled code, caches
+    peak(1)  # what is made once: compiled code, caches
     # had the four more left but their thick label maps behind, it would be twice this; their results, six times
     assert peak(6) < peak(2) + 2 * subjects[2].label.nbytes
 

@@ -31,8 +31,10 @@ def places(matrix, displacement):
 def plain(target, maps, matrix, displacement):
     """The definition: interpolate every channel, pick the target's, add up."""
     y = places(matrix, displacement)
-    p = [ndimage.map_coordinates(m.astype(float), y, order=1, mode="grid-constant", cval=float(c == 0))
-         for c, m in enumerate(maps)]
+    p = [
+        ndimage.map_coordinates(m.astype(float), y, order=1, mode="grid-constant", cval=float(c == 0))
+        for c, m in enumerate(maps)
+    ]
     return float(np.take_along_axis(np.stack(p), target[None].astype(int), 0).sum())
 
 
@@ -73,8 +75,10 @@ def test_warp_of_a_label_map_elects_by_weight(case, kind):
     _, _, matrix, u = case
     label = np.random.default_rng(1).integers(0, 4, (9, 8, 10)).astype(np.uint8)
     y = places(matrix, u)
-    votes = [ndimage.map_coordinates((label == v).astype(float), y, order=1, mode="grid-constant", cval=float(v == 0))
-             for v in range(4)]
+    votes = [
+        ndimage.map_coordinates((label == v).astype(float), y, order=1, mode="grid-constant", cval=float(v == 0))
+        for v in range(4)
+    ]
     arguments = (label, u) if kind == "numba" else (torch.from_numpy(label), torch.from_numpy(u))
     found = np.asarray(warp_label(arguments[0], matrix, ORIGIN, STEP, arguments[1]))
     assert found.dtype == np.uint8 and np.array_equal(found, np.argmax(votes, 0))

@@ -13,8 +13,15 @@ from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.errors import DataError, UsageError
 from shapelab.metrics import dice
 
-SMALL = {"control_mm": 12.0, "levels": 2, "iterations": 25, "bending": (10, 5), "blur_mm": (4, 0),
-         "sampling_mm": (5, 0), "step_mm": (2, 0.8)}  # fmt: skip
+SMALL = {
+    "control_mm": 12.0,
+    "levels": 2,
+    "iterations": 25,
+    "bending": (10, 5),
+    "blur_mm": (4, 0),
+    "sampling_mm": (5, 0),
+    "step_mm": (2, 0.8),
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +48,7 @@ def cost_of(pair, blur=3.0, sampling=0.0, device=None):
 def test_gradient_is_that_of_finite_differences(pair):
     lattice, cost = cost_of(pair)
     rng = np.random.default_rng(0)
-    c = rng.normal(0, 9, (3, *lattice.shape)).astype(np.float32)        # far enough for some cells to be squeezed
+    c = rng.normal(0, 9, (3, *lattice.shape)).astype(np.float32)  # far enough for some cells to be squeezed
     value, gradient = cost(c)
     assert folding_penalty(c, cost.slopes, 0.4)[0] > 0
     for _ in range(4):
@@ -93,7 +100,7 @@ def test_a_ball_that_moved_is_followed(ball):
     found = FreeFormDeformation(**SMALL).fit(target, atlas, spacing, spacing)
     assert (found.warp_label(atlas) == target).mean() > 0.995
     middle = found.displacement(Frame((1, 1, 1), (1, 1, 1), (22, 30, 30))).ravel()
-    assert np.abs(middle - [4, -2, 0]).max() < 1.5                      # inside, labels say little: smoothness does
+    assert np.abs(middle - [4, -2, 0]).max() < 1.5  # inside, labels say little: smoothness does
 
 
 def test_thick_slices_of_another_frame_are_enough(ball):
@@ -106,7 +113,7 @@ def test_thick_slices_of_another_frame_are_enough(ball):
     truth = Frame((60, 60, 50), (1.5, 1.5, 1.5))
     warped = found.warp_label(atlas, truth).astype(bool)
     expected = ball(truth.shape, (40, 40, 34), 20, truth.spacing)
-    assert 2 * (warped & expected).sum() / (warped.sum() + expected.sum()) > 0.93      # between the slices too
+    assert 2 * (warped & expected).sum() / (warped.sum() + expected.sum()) > 0.93  # between the slices too
 
 
 def test_the_guard_takes_folds_out():
@@ -117,7 +124,7 @@ def test_the_guard_takes_folds_out():
     points = [np.linspace(0, 40, 21)] * 3
     c, least, folded, kept = without_folds(lattice, before, after, points)
     assert 0 < kept < 1 and least > 0 and folded == 0 and np.allclose(c, kept * after)
-    assert without_folds(lattice, before, 1.05 * c, points)[3] < 1      # it is as much as goes
+    assert without_folds(lattice, before, 1.05 * c, points)[3] < 1  # it is as much as goes
     c, least, folded, kept = without_folds(lattice, before, after, points, guard=False)
     assert least < 0 < folded < 1 and kept == 1 and np.array_equal(c, after)
 
@@ -127,7 +134,7 @@ def test_thinning_keeps_the_place():
     taken = first + 3 * np.arange(len(matrix))
     inner = (taken >= 8) & (taken < 12)
     assert np.allclose(matrix[inner].sum(1), 1) and np.allclose(matrix[inner] @ np.arange(20), taken[inner])
-    assert (matrix[[0, -1]] == 0).all() and first % 3 == 0              # beyond: nothing, so background
+    assert (matrix[[0, -1]] == 0).all() and first % 3 == 0  # beyond: nothing, so background
     first, matrix = _thinning(4, 1.0, 0.0, 1)
     assert np.array_equal(matrix[-first : 4 - first], np.eye(4)) and matrix.sum() == 4
 
@@ -144,10 +151,17 @@ def test_stages_and_warps_are_checked(fitted, hearts):
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [({"bending": (1, 2)}, "bending"), ({"levels": 0}, "levels|one a level"), ({"control_mm": 0}, "control_mm"),
-     ({"least_jacobian": 1.0}, "least_jacobian"), ({"engine": "cuda"}, "engine"), ({"step_mm": (1, -1, 0)}, "step_mm"),
-     ({"iterations": -1}, "iterations"), ({"stretch": -1}, "stretch")],
-)  # fmt: skip
+    [
+        ({"bending": (1, 2)}, "bending"),
+        ({"levels": 0}, "levels|one a level"),
+        ({"control_mm": 0}, "control_mm"),
+        ({"least_jacobian": 1.0}, "least_jacobian"),
+        ({"engine": "cuda"}, "engine"),
+        ({"step_mm": (1, -1, 0)}, "step_mm"),
+        ({"iterations": -1}, "iterations"),
+        ({"stretch": -1}, "stretch"),
+    ],
+)
 def test_wrong_settings(wrong, words):
     with pytest.raises(UsageError, match=words):
         FreeFormDeformation(**wrong)

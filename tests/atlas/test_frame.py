@@ -19,7 +19,7 @@ def test_part():
     frame = Frame((10, 10, 4), (1.0, 2.0, 10.0))
     part, cut = frame.part((2.5, 4.0, 9.0), (6.0, 7.9, 100.0))
     assert cut == (slice(3, 7), slice(2, 4), slice(1, 4)) and part.origin == (3, 4, 10) and part.shape == (4, 2, 3)
-    assert frame.part((50, 50, 500), (60, 60, 600))[0].shape == (1, 1, 1)       # nothing there: the nearest voxel
+    assert frame.part((50, 50, 500), (60, 60, 600))[0].shape == (1, 1, 1)  # nothing there: the nearest voxel
 
 
 def test_covering_lies_on_whole_multiples():

@@ -39,8 +39,12 @@ def votes(labels, images, image, x, patch, window, h):
 
 @pytest.mark.parametrize(
     ("patch", "window", "h"),
-    [((7, 7, 1), (7, 7, 3), 10.0), ((7, 7, 1), (7, 7, 3), 0.3), ((3, 1, 5), (1, 3, 5), 0.1),
-     ((1, 1, 1), (1, 1, 1), 1.0)],
+    [
+        ((7, 7, 1), (7, 7, 3), 10.0),
+        ((7, 7, 1), (7, 7, 3), 0.3),
+        ((3, 1, 5), (1, 3, 5), 0.1),
+        ((1, 1, 1), (1, 1, 1), 1.0),
+    ],
 )
 def test_is_the_plain_definition(patch, window, h):
     shape = (22, 17, 9)
@@ -55,14 +59,14 @@ def test_is_the_plain_definition(patch, window, h):
     for x in [*map(tuple, where[sample]), *corners]:
         expected = votes(labels, images, target, x, patch, window, h)
         best = np.sort(expected)[::-1]
-        if best[0] - best[1] > 1e-5 * best[0]:                      # not where rounding decides
+        if best[0] - best[1] > 1e-5 * best[0]:  # not where rounding decides
             assert found[x] == expected.argmax()
             checked += 1
     assert checked > 50
 
 
 def test_both_paths_agree_and_threads_change_nothing():
-    shape = (40, 21, 9)                                             # more rows than one tile has
+    shape = (40, 21, 9)  # more rows than one tile has
     target = smooth(shape, 4, 0)[1]
     labels, images = (np.stack(v) for v in zip(*[smooth(shape, 4, s) for s in (0, 1, 2)]))
     for settings in ({}, {"patch": (3, 5, 3), "window": (5, 1, 3), "h": 0.2}):
@@ -82,20 +86,20 @@ def test_settled_voxels_are_the_ones_with_one_label_in_the_window():
 
 def test_the_atlas_that_looks_like_the_target_wins():
     label = np.zeros((2, 12, 12, 3), np.uint8)
-    label[0, :6], label[1, :6] = 7, 2                               # two atlases that disagree on the upper half
+    label[0, :6], label[1, :6] = 7, 2  # two atlases that disagree on the upper half
     image = np.zeros((12, 12, 3), np.float32)
     image[:6] = 1
-    images = np.stack([image, 1 - image])                           # only the first one looks like the target
+    images = np.stack([image, 1 - image])  # only the first one looks like the target
     assert np.array_equal(np.unique(fuse_labels(label, images, image, h=0.1)[:2]), [7])
     assert np.array_equal(np.unique(fuse_labels(label, images[::-1], image, h=0.1)[:2]), [2])
 
 
 @given(hnp.arrays(np.uint8, (4, 3, 4, 2), elements=st.integers(0, 3)))
 def test_majority_is_the_mode(labels):
-    expected = stats.mode(labels, axis=0).mode                      # of two alike the smaller
+    expected = stats.mode(labels, axis=0).mode  # of two alike the smaller
     assert np.array_equal(majority_vote(labels), expected)
     assert np.array_equal(majority_vote(torch.from_numpy(labels)).numpy(), expected)
-    assert np.array_equal(fuse_labels(list(labels)), expected)      # without images: the majority
+    assert np.array_equal(fuse_labels(list(labels)), expected)  # without images: the majority
 
 
 def test_one_atlas_alone_and_nothing_to_decide():

@@ -18,9 +18,9 @@ def squares(*halves):
 def test_half_way_the_border_is_half_way():
     label, fine = squares(6, 10), Frame((41, 41, 11), (1, 1, 1))
     found = interpolate_slices(label, (1, 1, 10), fine)
-    assert np.array_equal(found[:, :, [0, 10]], label)                       # the slices themselves
+    assert np.array_equal(found[:, :, [0, 10]], label)  # the slices themselves
     widths = [(found[20, :, k] == 3).sum() for k in range(11)]
-    assert widths[5] == 17 and widths == sorted(widths)                      # 13, ..., 17, ..., 21
+    assert widths[5] == 17 and widths == sorted(widths)  # 13, ..., 17, ..., 21
     assert found.dtype == np.uint8
 
 

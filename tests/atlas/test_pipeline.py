@@ -11,8 +11,9 @@ from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
 from shapelab.metrics import dice
 
-FFD = FreeFormDeformation(control_mm=12.0, levels=2, iterations=25, bending=(15, 6), blur_mm=(4, 0), sampling_mm=(5, 0),
-                          step_mm=(2, 0.8))  # fmt: skip
+FFD = FreeFormDeformation(
+    control_mm=12.0, levels=2, iterations=25, bending=(15, 6), blur_mm=(4, 0), sampling_mm=(5, 0), step_mm=(2, 0.8)
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,9 @@ def target(hearts):
 
 @pytest.fixture(scope="module")
 def refined(target, hearts):
-    return refine(target.label, target.image, target.landmarks, hearts[1:], target.spacing, n_atlases=3, ffd=FFD,
-                  threads=1)  # fmt: skip
+    return refine(
+        target.label, target.image, target.landmarks, hearts[1:], target.spacing, n_atlases=3, ffd=FFD, threads=1
+    )
 
 
 def truth_in(target, frame):
@@ -33,11 +35,11 @@ def truth_in(target, frame):
 
 def test_a_thick_stack_becomes_the_heart_it_was_taken_of(target, refined):
     truth = truth_in(target, refined.frame)
-    assert (truth > 0).sum() == (target.truth.label > 0).sum()             # the frame holds the apex that was cut off
+    assert (truth > 0).sum() == (target.truth.label > 0).sum()  # the frame holds the apex that was cut off
     score = dice(refined.label, truth, refined.scheme)
     nearest = Frame(target.label.shape, target.spacing).nearest(target.label, target.truth_frame)
     assert (score > dice(nearest, target.truth.label, refined.scheme)).all() and score[:3].min() > 0.87
-    assert (refined.agreement()[:3] > 0.93).all()                          # nothing drifts from what was given
+    assert (refined.agreement()[:3] > 0.93).all()  # nothing drifts from what was given
     assert refined.min_jacobian > 0 and refined.folded == 0
 
 
@@ -68,8 +70,16 @@ def test_an_image_votes(target, hearts):
     assert result.fusion == "non-local" and len(result.atlases) == 2
     assert dice(result.label, truth_in(target, result.frame), result.scheme)[:3].min() > 0.8
     # threads change nothing, nor do intensities of another scale
-    again = refine(target.label, 900 * target.image + 50, target.landmarks, hearts[1:3], target.spacing, ffd=FFD,
-                   **local, threads=1)  # fmt: skip
+    again = refine(
+        target.label,
+        900 * target.image + 50,
+        target.landmarks,
+        hearts[1:3],
+        target.spacing,
+        ffd=FFD,
+        **local,
+        threads=1,
+    )
     assert (again.label != result.label).mean() < 1e-3
 
 
@@ -95,7 +105,7 @@ def test_without_an_image_the_majority_decides(target, hearts):
 
 
 def test_the_majority_decides_unless_the_image_is_asked(refined):
-    assert refined.fusion == "majority"                                    # the target had an image
+    assert refined.fusion == "majority"  # the target had an image
     votes = [d.warp_label(a.label, refined.frame) for d, a in zip(refined.deformations, refined.atlases)]
     assert np.array_equal(refined.label, majority_vote(votes))
 
@@ -104,7 +114,7 @@ def test_without_landmarks_the_label_map_gives_them(target, hearts):
     result = refine(target.label, None, None, hearts[1:3], target.spacing, ffd=FFD)
     assert result.landmarks == "label"
     assert dice(result.label, truth_in(target, result.frame), result.scheme)[:3].min() > 0.83
-    bare = [Atlas(a.label, a.spacing) for a in hearts[1:3]]                # atlases without: theirs too
+    bare = [Atlas(a.label, a.spacing) for a in hearts[1:3]]  # atlases without: theirs too
     assert np.array_equal(refine(target.label, None, None, bare, target.spacing, ffd=FFD).label, result.label)
 
 
@@ -116,8 +126,13 @@ def test_another_spacing_of_the_result(target, hearts):
 
 def test_bad_input(target, hearts):
     def call(**changed):
-        given = {"label": target.label, "image": None, "landmarks": target.landmarks, "atlases": hearts[1:2],
-                 "spacing": target.spacing}  # fmt: skip
+        given = {
+            "label": target.label,
+            "image": None,
+            "landmarks": target.landmarks,
+            "atlases": hearts[1:2],
+            "spacing": target.spacing,
+        }
         return refine(**given | changed)
 
     with pytest.raises(UsageError, match="no atlas"):

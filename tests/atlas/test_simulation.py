@@ -26,7 +26,7 @@ def test_shift_moves_whole_slices_by_whole_voxels(hearts):
     voxels = low.shift / 2.5
     assert np.array_equal(voxels, np.rint(voxels)) and 0 < np.abs(low.shift).max() <= 12.5
     for k in range(still.shape[2]):
-        moved = np.roll(still[:, :, k], voxels[k].astype(int), (0, 1))        # nothing of the heart is near the edge
+        moved = np.roll(still[:, :, k], voxels[k].astype(int), (0, 1))  # nothing of the heart is near the edge
         assert np.array_equal(low.label[:, :, k], moved)
     assert np.array_equal(low.label, simulate_low_resolution(hearts[0], 2, 5, 0, seed=4).label)
     assert not np.array_equal(low.label, simulate_low_resolution(hearts[0], 2, 5, 0, seed=5).label)
@@ -67,7 +67,7 @@ def test_phantom_atlases_have_known_landmarks():
 def test_a_subjects_landmarks_come_to_its_array():
     label = np.zeros((8, 8, 4), np.uint8)
     label[2:5, 2:5, 1:3] = 3
-    affine = np.array([[0, -2.0, 0, 50], [1.5, 0, 0, -10], [0, 0, 10, 7], [0, 0, 0, 1]])     # axes swapped, moved
+    affine = np.array([[0, -2.0, 0, 50], [1.5, 0, 0, -10], [0, 0, 10, 7], [0, 0, 0, 1]])  # axes swapped, moved
     index = np.array([3.0, 2, 1])
     there = affine[:3, :3] @ index + affine[:3, 3]
     subject = Subject("a", CARDIAC, label=label, affine=affine, landmarks={"apex": there})

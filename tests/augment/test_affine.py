@@ -181,8 +181,10 @@ def test_paths_agree_on_a_single_slice():
     moved, _ = affine_pair(images, labels, maps, SPACING)
     other = _affine_images_torch(images, _voxel_matrices(maps, (20, 22, 1), SPACING))
     assert torch.allclose(moved, other, atol=1e-6)
-    assert torch.allclose(moved[0, 5, 9, 0], 0.75 * (images[0, 3, 8, 0] + images[0, 4, 8, 0] + images[0, 3, 9, 0]
-                                                     + images[0, 4, 9, 0]) / 4)  # fmt: skip
+    assert torch.allclose(
+        moved[0, 5, 9, 0],
+        0.75 * (images[0, 3, 8, 0] + images[0, 4, 8, 0] + images[0, 3, 9, 0] + images[0, 4, 9, 0]) / 4,
+    )
 
 
 @pytest.mark.parametrize("dtype, close", [(torch.float16, 1e-3), (torch.bfloat16, 8e-3), (torch.float64, 1e-6)])

@@ -23,10 +23,20 @@ from pathlib import Path
 import pytest
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--headless", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run", "--disable-default-apps", "--disable-extensions",
-         # WebGL without a graphics card
-         "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+FLAGS = [
+    "--no-sandbox",
+    "--headless",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-default-apps",
+    "--disable-extensions",
+    # WebGL without a graphics card
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]
 
 # What JupyterLab itself writes to the console as an error without anything being wrong, each with its reason.
 BENIGN: tuple[str, ...] = ()
@@ -51,22 +61,29 @@ class Lab:
         (self.root / notebook.name).write_text(json.dumps(content))
         self.page.goto(f"{self.url}/lab/tree/{notebook.name}?reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=1000 * timeout)
-        self.page.wait_for_function("""() => {
+        self.page.wait_for_function(
+            """() => {
             const kernel = window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel;
             return kernel && kernel.status === 'idle';
-        }""", timeout=1000 * timeout)
+        }""",
+            timeout=1000 * timeout,
+        )
 
     def run_all(self, timeout: float = 450) -> None:
         """Run All Cells, and wait until the kernel is idle and every code cell has been executed, or one failed."""
         self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
-        self.page.wait_for_function("""() => {
+        self.page.wait_for_function(
+            """() => {
             const panel = window.jupyterapp.shell.currentWidget;
             const cells = Array.from(panel.content.model.sharedModel.cells).filter(
                 (c) => c.cell_type === 'code' && c.getSource().trim());
             const failed = cells.some((c) => c.getOutputs().some((o) => o.output_type === 'error'));
             return (failed || cells.every((c) => c.execution_count !== null)) &&
                 panel.sessionContext.session.kernel.status === 'idle';
-        }""", timeout=1000 * timeout, polling=200)
+        }""",
+            timeout=1000 * timeout,
+            polling=200,
+        )
 
     def tracebacks(self) -> list[str]:
         """Errors that cells ended with."""
@@ -81,12 +98,12 @@ class Lab:
         assert [e for e in self.errors if not any(b in e for b in BENIGN)] == []
         assert self.foreign == []
 
-
     def wait_for_change(self, mesh, before: str, timeout: float = 60) -> str:
         """Until the mesh on the screen is another one than that with the checksum `before`; its checksum."""
-        self.page.wait_for_function("([e, sum]) => e.dataset.checksum !== sum", arg=[mesh.element_handle(), before],
-                                    timeout=1000 * timeout)
-        self.page.wait_for_timeout(150)     # a frame later it is painted
+        self.page.wait_for_function(
+            "([e, sum]) => e.dataset.checksum !== sum", arg=[mesh.element_handle(), before], timeout=1000 * timeout
+        )
+        self.page.wait_for_timeout(150)  # a frame later it is painted
         return mesh.get_attribute("data-checksum")
 
 
@@ -115,27 +132,50 @@ def jupyterlab(chromium, tmp_path_factory) -> Iterator[tuple[str, Path]]:
     home = tmp_path_factory.mktemp("jupyter")
     root = home / "notebooks"
     root.mkdir()
-    _write(home / "config/labconfig/page_config.json",
-           {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}})
+    _write(
+        home / "config/labconfig/page_config.json",
+        {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}},
+    )
     # Cells outside the window are drawn too: a widget that is not drawn cannot be dragged.
     _write(home / "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings", {"windowingMode": "none"})
     port = _free_port()
-    environment = {**os.environ, "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_DATA_DIR": str(home / "data"),
-                   "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-                   "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "IPYTHONDIR": str(home / "ipython"),
-                   "JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_PLATFORM_DIRS": "1", "SHAPELAB_PROFILE": "quick",
-                   "GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-               "--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={root}",
-               "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly",
-               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    environment = {
+        **os.environ,
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "SHAPELAB_PROFILE": "quick",
+        "GOMP_SPINCOUNT": "0",
+        "OMP_WAIT_POLICY": "passive",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=",
+        f"--ServerApp.root_dir={root}",
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.extension_manager=readonly",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
     with open(home / "server.log", "wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=root)
         try:
             _wait_for(f"http://127.0.0.1:{port}/api", server, home / "server.log")
             yield f"http://127.0.0.1:{port}", root
         finally:
-            server.terminate()      # shuts its kernels down first
+            server.terminate()  # shuts its kernels down first
             try:
                 server.wait(20)
             except subprocess.TimeoutExpired:

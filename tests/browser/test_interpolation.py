@@ -37,7 +37,7 @@ def test_dragging_the_slider_changes_the_heart(lab):
         page.wait_for_timeout(40)
     page.mouse.up()
     after = lab.wait_for_change(mesh, before)
-    page.wait_for_timeout(500)      # what was sent while the mouse moved has arrived
+    page.wait_for_timeout(500)  # what was sent while the mouse moved has arrived
     assert int(mesh.get_attribute("data-updates")) > 1
     assert mesh.get_attribute("data-checksum") != before and after != before
     assert mesh.locator("canvas").screenshot() != seen

@@ -53,8 +53,9 @@ StagesWidget(dict(zip(("before", "affine", "after"), hearts)), space.grid.spacin
 
 @pytest.fixture
 def notebook(tmp_path) -> Path:
-    book = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3",
-                                                             "language": "python"}})
+    book = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
     book.cells = [nbformat.v4.new_code_cell(source.strip()) for source in (SPACE, *CELLS.values())]
     path = tmp_path / "widgets.ipynb"
     nbformat.write(book, path)

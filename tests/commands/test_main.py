@@ -313,8 +313,19 @@ def test_refine_prints_the_indices_and_says_what_it_does(stand_in, capsys):
         return {"after": {"volumes_ml": {"LV cavity": 120.5}}}
 
     stand_in("shapelab.commands.refine", refine_file=refine_file)
-    nothing = {"image": None, "landmarks": None, "atlases": None, "scheme": None, "mapping": None, "n_atlases": 5,
-               "fusion": "majority", "align": False, "spacing": None, "seed": 0, "force": False}  # fmt: skip
+    nothing = {
+        "image": None,
+        "landmarks": None,
+        "atlases": None,
+        "scheme": None,
+        "mapping": None,
+        "n_atlases": 5,
+        "fusion": "majority",
+        "align": False,
+        "spacing": None,
+        "seed": 0,
+        "force": False,
+    }
     assert cli.main(["refine", "a.nii.gz", "-o", "out.nii.gz"]) == 0
     assert calls.pop() == ((Path("a.nii.gz"), Path("out.nii.gz")), nothing)
     out, err = capsys.readouterr()
@@ -323,10 +334,19 @@ def test_refine_prints_the_indices_and_says_what_it_does(stand_in, capsys):
     options += ["--mapping", "500=3,205=2,600=1,420=0", "--n-atlases", "3", "--spacing", "1", "1", "1.5", "--seed", "4"]
     options += ["--align"]
     assert cli.main(["refine", "a.nii.gz", "-o", "out.nii.gz", *options]) == 0
-    assert calls[0][1] == {"image": Path("i.nii"), "landmarks": Path("l.csv"), "atlases": Path("hearts"),
-                           "scheme": "cardiac", "mapping": {500: 3, 205: 2, 600: 1, 420: 0}, "n_atlases": 3,
-                           "fusion": "majority", "align": True, "spacing": [1.0, 1.0, 1.5], "seed": 4,
-                           "force": True}  # fmt: skip
+    assert calls[0][1] == {
+        "image": Path("i.nii"),
+        "landmarks": Path("l.csv"),
+        "atlases": Path("hearts"),
+        "scheme": "cardiac",
+        "mapping": {500: 3, 205: 2, 600: 1, 420: 0},
+        "n_atlases": 3,
+        "fusion": "majority",
+        "align": True,
+        "spacing": [1.0, 1.0, 1.5],
+        "seed": 4,
+        "force": True,
+    }
 
 
 def test_schemes_named_on_the_command_line_are_those_of_the_library():
@@ -335,8 +355,13 @@ def test_schemes_named_on_the_command_line_are_those_of_the_library():
     from shapelab.data.landmarks import HEART_LANDMARKS
 
     assert tuple(KNOWN) == SCHEMES
-    done = subprocess.run([sys.executable, "-m", "shapelab", "refine", "--help"], capture_output=True, text=True,
-                          env=os.environ | {"COLUMNS": "1000"}, check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "shapelab", "refine", "--help"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "1000"},
+        check=True,
+    )
     assert all(name in done.stdout for name in HEART_LANDMARKS)
 
 

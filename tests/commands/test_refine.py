@@ -104,8 +104,9 @@ def test_a_mirrored_file_gives_the_same_heart(few, write_nifti, stack, tmp_path)
     affine = moved(stack.spacing)
     for name, flips in (("a", (1, 1, 1)), ("b", (-1, 1, 1))):
         array, there = turned(stack.label, affine, [0, 1, 2], flips)
-        r.refine_file(write_nifti(tmp_path / f"{name}.nii", array, affine=there), tmp_path / f"{name}_out.nii",
-                      n_atlases=1)
+        r.refine_file(
+            write_nifti(tmp_path / f"{name}.nii", array, affine=there), tmp_path / f"{name}_out.nii", n_atlases=1
+        )
     a, b = (nibabel.load(tmp_path / f"{name}_out.nii") for name in "ab")
     assert np.array_equal(np.asarray(a.dataobj), np.asarray(b.dataobj)[::-1])
 
@@ -146,8 +147,10 @@ def lps(points):
 
 
 BAD_LANDMARKS = {
-    "voxels": (lambda p: {n: np.linalg.inv(TURN) @ (q - (20, -30, 40)) / (2.5, 2.5, 12) + 500 for n, q in p.items()},
-               "not in voxels"),
+    "voxels": (
+        lambda p: {n: np.linalg.inv(TURN) @ (q - (20, -30, 40)) / (2.5, 2.5, 12) + 500 for n, q in p.items()},
+        "not in voxels",
+    ),
     "LPS": (lps, "LPS"),
     "unknown": (lambda p: {**p, "Apex": p["apex"]}, r"landmarks \['Apex'\].*mitral valve centre"),
     "three": (lambda p: dict(list(p.items())[:3]), "four or more"),
@@ -215,12 +218,17 @@ def test_damaged_and_missing_files(few, file, write_nifti, stack, tmp_path):
 def test_wrong_arguments(few, file, tmp_path):
     (tmp_path / "o.png").write_text("mine")
     for arguments, match in (
-        ({"output": "o.png"}, "ends in .nii"), ({"output": "a.nii.gz", "force": True}, "is an input"),
-        ({"output": "o.nii"}, r"o\.png already there"), ({"output": "a.nii.gz/o.nii"}, "nothing can be written"),
-        ({"scheme": "hippocampus"}, "expected one of"), ({"n_atlases": 0}, "n_atlases"), ({"seed": -1}, "seed"),
-        ({"spacing": (1, 1)}, "three voxel sizes"), ({"spacing": (0, 1, 1)}, "three voxel sizes"),
+        ({"output": "o.png"}, "ends in .nii"),
+        ({"output": "a.nii.gz", "force": True}, "is an input"),
+        ({"output": "o.nii"}, r"o\.png already there"),
+        ({"output": "a.nii.gz/o.nii"}, "nothing can be written"),
+        ({"scheme": "hippocampus"}, "expected one of"),
+        ({"n_atlases": 0}, "n_atlases"),
+        ({"seed": -1}, "seed"),
+        ({"spacing": (1, 1)}, "three voxel sizes"),
+        ({"spacing": (0, 1, 1)}, "three voxel sizes"),
         ({"mapping": {1: 9}}, "mapping"),
-    ):  # fmt: skip
+    ):
         output = tmp_path / arguments.pop("output", "p.nii")
         with pytest.raises(UsageError, match=match):
             r.refine_file(file, output, **arguments)
@@ -234,7 +242,7 @@ def test_wrong_arguments(few, file, tmp_path):
 def test_ones_own_atlases_with_images_and_landmarks(write_nifti, stack, tmp_path):
     grey = np.array([0.2, 0.9, 0.4, 0.85, 0.5], np.float32)
     folder = tmp_path / "atlases"
-    for heart in phantom_atlases(2, seed=5, images=False, resolution=SPACING):             # with an RV wall
+    for heart in phantom_atlases(2, seed=5, images=False, resolution=SPACING):  # with an RV wall
         label, affine = turned(heart.label, moved(heart.spacing), [2, 1, 0], (1, 1, -1))
         write_nifti(folder / "labels" / f"{heart.id}.nii.gz", label, affine=affine)
         write_nifti(folder / "images" / f"{heart.id}.nii.gz", grey[label], affine=affine)
@@ -247,11 +255,13 @@ def test_ones_own_atlases_with_images_and_landmarks(write_nifti, stack, tmp_path
     centre = np.argwhere(made[0].label == 3).mean(0) * made[0].spacing
     ends = (made[0].landmarks["apex"] + made[0].landmarks["mitral valve centre"]) / 2
     assert np.linalg.norm(centre - ends) < 20
-    file = write_nifti(tmp_path / "a.nii.gz", np.array([0, 30, 20, 10], np.uint8)[stack.label],
-                       affine=moved(stack.spacing))
+    file = write_nifti(
+        tmp_path / "a.nii.gz", np.array([0, 30, 20, 10], np.uint8)[stack.label], affine=moved(stack.spacing)
+    )
     image = write_nifti(tmp_path / "i.nii.gz", grey[stack.label], affine=moved(stack.spacing))
-    found = r.refine_file(file, tmp_path / "o.nii", image=image, atlases=folder, fusion="non-local",
-                          mapping={30: 1, 20: 2, 10: 3})
+    found = r.refine_file(
+        file, tmp_path / "o.nii", image=image, atlases=folder, fusion="non-local", mapping={30: 1, 20: 2, 10: 3}
+    )
     assert (found["fusion"], found["atlases_from"], found["image"]) == ("non-local", "atlases", "i.nii.gz")
     assert overlap(tmp_path / "o.nii", stack) > 0.7
 
@@ -307,8 +317,9 @@ def _written(stack, folder):
 @pytest.mark.realdata
 def test_a_real_heart(acdc_root, tmp_path):
     folder = acdc_root / "training" / "patient001"
-    found = r.refine_file(folder / "patient001_frame01_gt.nii.gz", tmp_path / "o.nii.gz",
-                          image=folder / "patient001_frame01.nii.gz")
+    found = r.refine_file(
+        folder / "patient001_frame01_gt.nii.gz", tmp_path / "o.nii.gz", image=folder / "patient001_frame01.nii.gz"
+    )
     assert not found["mirrored"] and min(found["dice_on_slices"].values()) > 0.9 and found["folded_share"] == 0
     for name, ml in found["before"]["volumes_ml"].items():
         assert abs(found["after"]["volumes_ml"][name] / ml - 1) < 0.15

@@ -13,8 +13,16 @@ CARDS = Path(shapelab.__file__).parents[1] / "data"
 
 
 def test_names():
-    assert list(catalogue()) == ["acdc", "hippocampus", "decathlon", "cetus", "digital_heart", "folder", "phantom",
-                                 "phantom-us"]
+    assert list(catalogue()) == [
+        "acdc",
+        "hippocampus",
+        "decathlon",
+        "cetus",
+        "digital_heart",
+        "folder",
+        "phantom",
+        "phantom-us",
+    ]
     assert all(card.name == name for name, card in catalogue().items())
     assert {name for name, card in catalogue().items() if card.fetchable} == set(SOURCES)
     assert all(source.folder == catalogue()[name].folder for name, source in SOURCES.items())
@@ -50,8 +58,9 @@ def test_shapelab_data_is_where_it_looks(tmp_path, make_acdc, make_decathlon, mo
     assert len(open_cohort("acdc")) == 2 and len(shapelab.open_cohort("hippocampus")) == 2
 
 
-@pytest.mark.parametrize("name, get", [("acdc", "by hand from https://www.creatis"),
-                                       ("hippocampus", "`shapelab data fetch hippocampus`")])
+@pytest.mark.parametrize(
+    "name, get", [("acdc", "by hand from https://www.creatis"), ("hippocampus", "`shapelab data fetch hippocampus`")]
+)
 @pytest.mark.parametrize("where", ["unset", "empty", "no folder", "other files"])
 def test_missing_data_is_one_message_with_all_one_needs(tmp_path, monkeypatch, name, get, where):
     monkeypatch.delenv("SHAPELAB_DATA", raising=False)
@@ -67,8 +76,15 @@ def test_missing_data_is_one_message_with_all_one_needs(tmp_path, monkeypatch, n
     with pytest.raises(DataError) as caught:
         open_cohort(name, root)
     message, card = str(caught.value), catalogue()[name]
-    for part in (card.home, card.licence, card.layout, card.title, get, f"SHAPELAB_DATA/{card.folder}",
-                 'open_cohort("phantom")'):
+    for part in (
+        card.home,
+        card.licence,
+        card.layout,
+        card.title,
+        get,
+        f"SHAPELAB_DATA/{card.folder}",
+        'open_cohort("phantom")',
+    ):
         assert part in message
     if where == "unset":
         assert "no environment variable SHAPELAB_DATA" in message

@@ -21,12 +21,12 @@ def test_finds_all_and_not_only_the_first(tmp_path, make_acdc, write_nifti, tiny
         return tmp_path / "training" / f"patient00{n}" / f"patient00{n}_frame{frame:02d}{ending}.nii.gz"
 
     whole = file(1, 1, "_gt").read_bytes()
-    file(1, 1, "_gt").write_bytes(whole[:-30])                                                 # truncated
-    write_nifti(file(1, 4, "_gt"), np.zeros((24, 20, 5), np.uint8))                            # empty
-    write_nifti(file(2, 1), np.full((24, 20, 5), np.nan, np.float32))                          # NaN
-    write_nifti(file(2, 4, "_gt"), tiny_heart() + 3)                                           # values
-    write_nifti(file(3, 1, "_gt"), tiny_heart(), spacing=(1.4, 1.4, 10))                       # affine
-    file(4, 4).unlink()                                                                        # absent
+    file(1, 1, "_gt").write_bytes(whole[:-30])  # truncated
+    write_nifti(file(1, 4, "_gt"), np.zeros((24, 20, 5), np.uint8))  # empty
+    write_nifti(file(2, 1), np.full((24, 20, 5), np.nan, np.float32))  # NaN
+    write_nifti(file(2, 4, "_gt"), tiny_heart() + 3)  # values
+    write_nifti(file(3, 1, "_gt"), tiny_heart(), spacing=(1.4, 1.4, 10))  # affine
+    file(4, 4).unlink()  # absent
     (tmp_path / "training" / "patient005" / "Info.cfg").write_text("ED: 1\nES: 4\nGroup: NOR\nHeight: x\n")
     table = check_folder(tmp_path)
     expected = {

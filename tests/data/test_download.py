@@ -56,7 +56,7 @@ def serving(server: Server):
                 self.send_header("ETag", server.tag)
             self.end_headers()
             drop = server.drops.pop(0) if server.drops else None
-            self.wfile.write(server.content[start:whole if drop is None else start + drop])
+            self.wfile.write(server.content[start : whole if drop is None else start + drop])
             if drop is not None:
                 self.wfile.flush()
                 self.connection.close()
@@ -65,7 +65,7 @@ def serving(server: Server):
             pass
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.handle_error = lambda *arguments: None            # a connection closed on purpose is no news
+    httpd.handle_error = lambda *arguments: None  # a connection closed on purpose is no news
     thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -100,9 +100,17 @@ def server(archive, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     server = Server(archive.read_bytes())
     with serving(server) as url:
-        monkeypatch.setitem(download.SOURCES, "hippocampus", Source(
-            url, "sha256:" + hashlib.sha256(server.content).hexdigest(), "Task04_Hippocampus.tar", FOLDER,
-            len(server.content)))
+        monkeypatch.setitem(
+            download.SOURCES,
+            "hippocampus",
+            Source(
+                url,
+                "sha256:" + hashlib.sha256(server.content).hexdigest(),
+                "Task04_Hippocampus.tar",
+                FOLDER,
+                len(server.content),
+            ),
+        )
         yield server
 
 
@@ -121,12 +129,13 @@ def test_the_real_source_is_pinned():
 def test_fetch(tmp_path, server):
     root = tmp_path / "new" / "data"
     folder = fetch("hippocampus", root, progress=False)
-    assert folder == root / FOLDER and names(root) == [FOLDER]             # nothing else is left behind
+    assert folder == root / FOLDER and names(root) == [FOLDER]  # nothing else is left behind
     assert names(folder) == [RECORD, "dataset.json", "imagesTr", "imagesTs", "labelsTr"]
     assert names(folder / "imagesTr") == ["hippocampus_001.nii.gz", "hippocampus_002.nii.gz"]
     record = json.loads((folder / RECORD).read_text())
     assert record["known_hash"] == download.SOURCES["hippocampus"].known_hash
     from shapelab.data import open_cohort
+
     assert len(open_cohort("hippocampus", root)) == 2
     assert folder.stat().st_mode & 0o777 == 0o755 and (folder / "dataset.json").stat().st_mode & 0o777 == 0o644
 
@@ -273,19 +282,22 @@ def packed(path, *members):
     return path
 
 
-@pytest.mark.parametrize("name, kind, link, found", [
-    ("../evil.txt", tarfile.REGTYPE, "", "a path that leads out of its folder"),
-    (f"{FOLDER}/../../evil.txt", tarfile.REGTYPE, "", "a path that leads out of its folder"),
-    ("/evil.txt", tarfile.REGTYPE, "", "an absolute path"),
-    ("C:/evil.txt", tarfile.REGTYPE, "", "an absolute path"),
-    (f"{FOLDER}\\..\\..\\evil.txt", tarfile.REGTYPE, "", "an absolute path"),
-    (f"{FOLDER}/link", tarfile.SYMTYPE, "../../..", "a link (to '../../..')"),
-    (f"{FOLDER}/link", tarfile.SYMTYPE, "/etc/passwd", "a link (to '/etc/passwd')"),
-    (f"{FOLDER}/hard", tarfile.LNKTYPE, "../outside.txt", "a link (to '../outside.txt')"),
-    (f"{FOLDER}/pipe", tarfile.FIFOTYPE, "", "a device or another special file"),
-    (f"{FOLDER}/null", tarfile.CHRTYPE, "", "a device or another special file"),
-    ("elsewhere/evil.txt", tarfile.REGTYPE, "", "outside the data set's folder"),
-])
+@pytest.mark.parametrize(
+    "name, kind, link, found",
+    [
+        ("../evil.txt", tarfile.REGTYPE, "", "a path that leads out of its folder"),
+        (f"{FOLDER}/../../evil.txt", tarfile.REGTYPE, "", "a path that leads out of its folder"),
+        ("/evil.txt", tarfile.REGTYPE, "", "an absolute path"),
+        ("C:/evil.txt", tarfile.REGTYPE, "", "an absolute path"),
+        (f"{FOLDER}\\..\\..\\evil.txt", tarfile.REGTYPE, "", "an absolute path"),
+        (f"{FOLDER}/link", tarfile.SYMTYPE, "../../..", "a link (to '../../..')"),
+        (f"{FOLDER}/link", tarfile.SYMTYPE, "/etc/passwd", "a link (to '/etc/passwd')"),
+        (f"{FOLDER}/hard", tarfile.LNKTYPE, "../outside.txt", "a link (to '../outside.txt')"),
+        (f"{FOLDER}/pipe", tarfile.FIFOTYPE, "", "a device or another special file"),
+        (f"{FOLDER}/null", tarfile.CHRTYPE, "", "a device or another special file"),
+        ("elsewhere/evil.txt", tarfile.REGTYPE, "", "outside the data set's folder"),
+    ],
+)
 def test_a_malicious_member_is_named_and_nothing_is_written(tmp_path, name, kind, link, found):
     root = tmp_path / "root"
     root.mkdir()
@@ -300,8 +312,11 @@ def test_a_malicious_member_is_named_and_nothing_is_written(tmp_path, name, kind
 
 def test_write_through_a_link_is_refused(tmp_path):
     """The classic: a link to a folder outside, then a file "inside" the link."""
-    archive = packed(tmp_path / "evil.tar", (f"{FOLDER}/out", tarfile.SYMTYPE, str(tmp_path)),
-                     (f"{FOLDER}/out/evil.txt", tarfile.REGTYPE, ""))
+    archive = packed(
+        tmp_path / "evil.tar",
+        (f"{FOLDER}/out", tarfile.SYMTYPE, str(tmp_path)),
+        (f"{FOLDER}/out/evil.txt", tarfile.REGTYPE, ""),
+    )
     (tmp_path / "root").mkdir()
     with pytest.raises(DataError, match="a link"):
         unpack(archive, tmp_path / "root", download.SOURCES["hippocampus"])
@@ -311,10 +326,13 @@ def test_write_through_a_link_is_refused(tmp_path):
 def test_python_without_the_data_filter(tmp_path, monkeypatch):
     """Python 3.11.0 to 3.11.3 have none; our own check stands alone then."""
     source = download.SOURCES["hippocampus"]
-    for i, (good, member) in enumerate((
+    for i, (good, member) in enumerate(
+        (
             (False, (f"{FOLDER}/link", tarfile.SYMTYPE, "/etc/passwd")),
             (False, ("../evil.txt", tarfile.REGTYPE, "")),
-            (True, (f"{FOLDER}/fine.txt", tarfile.REGTYPE, "")))):
+            (True, (f"{FOLDER}/fine.txt", tarfile.REGTYPE, "")),
+        )
+    ):
         root = tmp_path / str(i)
         root.mkdir()
         archive = packed(tmp_path / f"{i}.tar", member)
@@ -332,8 +350,11 @@ def test_python_without_the_data_filter(tmp_path, monkeypatch):
 def test_broken_archives(tmp_path, archive):
     source, root = download.SOURCES["hippocampus"], tmp_path / "root"
     root.mkdir()
-    for content, found in ((b"not a tar" * 100, "no readable tar"), (b"", "no readable tar"),
-                           (archive.read_bytes()[:8000], "no readable tar")):
+    for content, found in (
+        (b"not a tar" * 100, "no readable tar"),
+        (b"", "no readable tar"),
+        (archive.read_bytes()[:8000], "no readable tar"),
+    ):
         (tmp_path / "x.tar").write_bytes(content)
         with pytest.raises(DataError, match=found):
             unpack(tmp_path / "x.tar", root, source)

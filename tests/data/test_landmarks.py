@@ -14,7 +14,7 @@ from shapelab.phantoms import LANDMARKS, heart_cohort
 
 def test_reads_by_column_name(tmp_path):
     file = tmp_path / "points.csv"
-    file.write_text("\ufeffz, name ,who,x,y\n3,apex,me,1,-2.5\n\n1e1,\"valve, mitral\",,0,0\n", encoding="utf-8")
+    file.write_text('\ufeffz, name ,who,x,y\n3,apex,me,1,-2.5\n\n1e1,"valve, mitral",,0,0\n', encoding="utf-8")
     found = read_landmarks(file)
     assert list(found) == ["apex", "valve, mitral"]
     assert found["apex"].tolist() == [1, -2.5, 3] and found["valve, mitral"].tolist() == [0, 0, 10]
@@ -44,7 +44,7 @@ def test_what_is_written_is_read_again(tmp_path_factory, landmarks):
         ("name,x,y,z\na,1,2,3\n\nb,1,two,3\n", "in line 4 x, y, z = .'1', 'two', '3'.; expected three finite numbers"),
         ("name,x,y,z\na,1,,3\n", "in line 2 x, y, z"),
         ("name,x,y,z\na,1,nan,3\n", "in line 2 x, y, z"),
-        ("name,x,y,z\na,\"1,5\",2,3\n", "with a decimal point"),
+        ('name,x,y,z\na,"1,5",2,3\n', "with a decimal point"),
         ("name,x,y,z\na,1,2,3\na,4,5,6\n", "in line 3 the name 'a' again"),
         ("name,x,y,z\n,1,2,3\n", "in line 2 no name"),
         ('name,x,y,z\n"a,1,2,3\n', "text that cannot be read"),
@@ -85,12 +85,12 @@ def errors(resolution, **more):
 
 def test_landmarks_of_phantoms_are_near_the_known_ones():
     lateral, anterior, inferior, turning, apex, valve = errors((1.5, 1.5, 3.0)).mean(0)
-    assert max(anterior, inferior, turning, apex, valve) < 5 and lateral < 12      # its direction is the RV's centroid
+    assert max(anterior, inferior, turning, apex, valve) < 5 and lateral < 12  # its direction is the RV's centroid
 
 
 def test_an_apex_that_was_not_scanned_is_guessed():
     thick = errors((1.5, 1.5, 10.0), missing_slices=1).mean(0)
-    assert thick[4] < 8 and thick[5] < 6                                    # less than the slice that is missing
+    assert thick[4] < 8 and thick[5] < 6  # less than the slice that is missing
 
 
 def cylinder(flip=False):
@@ -115,7 +115,7 @@ def test_by_hand(flip):
     assert np.allclose(found["apex"][:2], 50, atol=0.1)
     assert np.allclose(found["RV lateral wall turning point"], [92, 50, 27.5], atol=2.5)
     anterior, inferior = found["RV insertion anterior"], found["RV insertion inferior"]
-    assert anterior[1] > 60 and inferior[1] < 40 and abs(anterior[0] - inferior[0]) < 2     # a quarter turn from x to y
+    assert anterior[1] > 60 and inferior[1] < 40 and abs(anterior[0] - inferior[0]) < 2  # a quarter turn from x to y
 
 
 def test_base_is_the_wider_end():

@@ -23,7 +23,7 @@ def frame(root, patient=2, number=1, gt=True):
 
 def test_subjects_are_lazy_and_can_be_pickled(root):
     cohort = to_cohort(acdc.scan(root))
-    frame(root).write_bytes(b"")                # spoilt after opening: noticed when its array is asked for, no sooner
+    frame(root).write_bytes(b"")  # spoilt after opening: noticed when its array is asked for, no sooner
     subject = cohort["patient001_ED"]
     again = pickle.loads(pickle.dumps(subject.label_source))
     assert np.array_equal(again(), subject.label) and subject.image.shape == subject.label.shape
@@ -46,14 +46,15 @@ def test_raise_finds_pairs_that_disagree(root, write_nifti):
 
 
 def test_skip_reports_header_and_content_and_keeps_the_others(root, write_nifti, tiny_heart):
-    frame(root, 1, gt=False).write_bytes(b"")                                       # header of an image
-    write_nifti(frame(root, 2, 4), tiny_heart() * 2)                                # content of a label: values 4, 6
-    (root / "training" / "patient003" / "Info.cfg").unlink()                        # two subjects at once
+    frame(root, 1, gt=False).write_bytes(b"")  # header of an image
+    write_nifti(frame(root, 2, 4), tiny_heart() * 2)  # content of a label: values 4, 6
+    (root / "training" / "patient003" / "Info.cfg").unlink()  # two subjects at once
     with pytest.warns(SkippedSubject) as caught:
         cohort = to_cohort(acdc.scan(root), on_error="skip")
     assert cohort.ids == ("patient001_ES", "patient002_ED")
     assert sorted(e.file for e in cohort.skipped) == sorted(
-        map(str, (frame(root, 1, gt=False), frame(root, 2, 4), root / "training" / "patient003" / "Info.cfg")))
+        map(str, (frame(root, 1, gt=False), frame(root, 2, 4), root / "training" / "patient003" / "Info.cfg"))
+    )
     assert len(caught) == 3 and all("acdc: left out." in str(w.message) for w in caught)
     assert any("label values [4, 6]" in str(w.message) for w in caught)
 

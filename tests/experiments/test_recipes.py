@@ -33,7 +33,13 @@ def test_the_order_is_handed_on(recipe, tmp_path):
     assert train("tiny", tmp_path / "net", hearts=4, epochs=2, seed=3, profile="quick") == tmp_path / "net"
     (order,) = recipe
     assert (order.model, order.data, order.profile, order.hearts, order.epochs, order.seed) == (
-        "tiny", "phantom", "quick", 4, 2, 3)
+        "tiny",
+        "phantom",
+        "quick",
+        4,
+        2,
+        3,
+    )
     assert not (tmp_path / "net" / CHECKPOINTS).exists()
 
 
@@ -48,14 +54,17 @@ def test_an_interrupted_run_is_kept_and_goes_on_when_asked(recipe, tmp_path):
         train("tiny", tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"model": "net"}, "model: found 'net'"),
-    ({"model": "tiny", "data": "cetus"}, "learns from phantom or acdc"),
-    ({"model": "native-acnn", "data": "phantom"}, "learns from acdc or folder"),
-    ({"model": "3d-seg", "data": "acdc"}, "learns from phantom or digital_heart"),
-    ({"model": "native", "epochs": 3}, "counts training images"),
-    ({"model": "tiny", "profile": "fast"}, "profile"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"model": "net"}, "model: found 'net'"),
+        ({"model": "tiny", "data": "cetus"}, "learns from phantom or acdc"),
+        ({"model": "native-acnn", "data": "phantom"}, "learns from acdc or folder"),
+        ({"model": "3d-seg", "data": "acdc"}, "learns from phantom or digital_heart"),
+        ({"model": "native", "epochs": 3}, "counts training images"),
+        ({"model": "tiny", "profile": "fast"}, "profile"),
+    ],
+)
 def test_what_cannot_be_is_named(recipe, tmp_path, arguments, message):
     with pytest.raises(UsageError, match=message):
         train(output=tmp_path / "out", **arguments)
@@ -126,6 +135,7 @@ def test_the_autoencoder_is_trained_and_read_back(tmp_path):
 @pytest.mark.slow
 @pytest.mark.realdata
 def test_real_hearts_are_those_of_the_folder(acdc_root, tmp_path):
-    folder = train("autoencoder", tmp_path / "ae", data="acdc", root=acdc_root, profile="quick", hearts=2, epochs=1,
-                   progress=False)
+    folder = train(
+        "autoencoder", tmp_path / "ae", data="acdc", root=acdc_root, profile="quick", hearts=2, epochs=1, progress=False
+    )
     assert AESpace.load(folder).metadata["n"] == 4

@@ -38,7 +38,7 @@ def test_the_weights_that_ship_know_hearts_they_never_saw():
     labels, _ = spaces.phantom_shapes(5, space.grid, seed=77)
     assert space.scheme == CARDIAC and space.n_codes == 64
     dice = space.reconstruction_dice(labels).mean(0)
-    assert (dice > [0.85, 0.80, 0.89]).all(), dice      # 40 new phantoms: .88, .83, .92
+    assert (dice > [0.85, 0.80, 0.89]).all(), dice  # 40 new phantoms: .88, .83, .92
     assert sum(f.stat().st_size for f in folder.iterdir()) < 5_000_000
 
 
@@ -54,7 +54,7 @@ def test_images_and_labels_of_phantoms_come_in_two_forms():
     assert blood > 1.5 * wall
     same = spaces.phantom_images(2, GRID, 2, seed=1, randomised=1.0)
     assert np.array_equal(same[1], labels) and not np.allclose(same[0], images, atol=0.05)
-    assert ((same[0] > 0) == (images > 0)).mean() > 0.99            # what was not scanned stays so
+    assert ((same[0] > 0) == (images > 0)).mean() > 0.99  # what was not scanned stays so
 
 
 def test_unit_image_by_hand():
@@ -92,7 +92,7 @@ def test_a_missing_tl_network_is_trained_and_kept_and_reads_cohorts(tmp_path, mo
     images, labels, _ = spaces.images_on_grid(cohort, GRID)
     z = codes[[f"z{k:02d}" for k in range(6)]].to_numpy()
     assert np.array_equal(z, again.encode_images(images))
-    assert np.allclose(z, made.encode_images(images), atol=0.05 * np.abs(z).max())         # shipped in 16 bits
+    assert np.allclose(z, made.encode_images(images), atol=0.05 * np.abs(z).max())  # shipped in 16 bits
 
     # the pose from another label map: the same one gives the same codes, one that is turned does not
     poses = {s.id: s.label for s in cohort}

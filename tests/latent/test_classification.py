@@ -9,7 +9,7 @@ from shapelab.errors import DataError, UsageError
 from shapelab.latent import ClassificationResult, SpaceFeatures, classification_report, classify
 from shapelab.latent.classification import _folds, _shuffle_within
 
-SMALL = RandomForestClassifier(n_estimators=10, max_features=None)     # every tree finds the one good column
+SMALL = RandomForestClassifier(n_estimators=10, max_features=None)  # every tree finds the one good column
 QUICK = {"n_splits": 5, "n_repeats": 2, "permutations": 0}
 
 
@@ -21,8 +21,14 @@ def codes_of(n=30, d=4, signal=10.0, groups="ABC", seed=0):
         for phase in ("ED", "ES"):
             z = rng.normal(size=d)
             z[1] += signal * (i % len(groups)) * (phase == "ED")
-            rows.append({"patient": f"p{i:02d}", "phase": phase, "group": groups[i % len(groups)],
-                         **{f"z{k:02d}": z[k] for k in range(d)}})
+            rows.append(
+                {
+                    "patient": f"p{i:02d}",
+                    "phase": phase,
+                    "group": groups[i % len(groups)],
+                    **{f"z{k:02d}": z[k] for k in range(d)},
+                }
+            )
     return pd.DataFrame(rows, index=[f"{r['patient']}_{r['phase']}" for r in rows])
 
 
@@ -30,7 +36,7 @@ def test_separable_groups_are_all_right():
     table = classify(codes_of(), model=SMALL, **{**QUICK, "permutations": 19})
     row = table.iloc[0]
     assert (row["accuracy"], row["low"], row["high"], row["balanced_accuracy"]) == (1, 1, 1, 1)
-    assert row["p"] == 1 / 20                       # no shuffle of 19 is as good: the smallest p there is
+    assert row["p"] == 1 / 20  # no shuffle of 19 is as good: the smallest p there is
     assert (row["n_patients"], row["n_features"], row["phases"]) == (30, 4, "ED")
     assert row["saw_test_shapes"] and row["chance"] == pytest.approx(1 / 3)
 
@@ -42,8 +48,9 @@ def test_every_named_model_learns(model):
 
 
 def test_controls_without_information_are_at_chance():
-    table = classify(codes_of(n=48), model=SMALL, controls=("shuffled", "random"), n_splits=3, n_repeats=4,
-                     permutations=19).set_index("features")
+    table = classify(
+        codes_of(n=48), model=SMALL, controls=("shuffled", "random"), n_splits=3, n_repeats=4, permutations=19
+    ).set_index("features")
     assert list(table.index) == ["codes", "shuffled labels", "random codes"]
     for control in ("shuffled labels", "random codes"):
         row = table.loc[control]
@@ -54,17 +61,17 @@ def test_controls_without_information_are_at_chance():
 
 def test_several_features_phases_and_models_share_the_folds():
     codes = {"good": codes_of(), "noise": codes_of(signal=0)}
-    result = classification_report(codes, model=[SMALL, LogisticRegression()],
-                                   phases=[("ED",), "ED+ES"], **QUICK)
+    result = classification_report(codes, model=[SMALL, LogisticRegression()], phases=[("ED",), "ED+ES"], **QUICK)
     assert isinstance(result, ClassificationResult) and len(result.table) == 8
     assert result.table.groupby("phases")["n_features"].unique().map(list).to_dict() == {"ED": [4], "ED+ES": [12]}
-    folds = result.predictions.pivot_table(index=["repeat", "patient"], columns=["features", "phases", "model"],
-                                           values="fold")
+    folds = result.predictions.pivot_table(
+        index=["repeat", "patient"], columns=["features", "phases", "model"], values="fold"
+    )
     assert (folds.nunique(axis=1) == 1).all()
     good = result.table[result.table["features"] == "good"]
     assert (good["accuracy"] > 0.9).all()
     impurity = result.importances.groupby("model")["impurity"]
-    assert impurity.count().to_dict() == {"LogisticRegression": 0, "RandomForestClassifier": 32}     # no trees: NaN
+    assert impurity.count().to_dict() == {"LogisticRegression": 0, "RandomForestClassifier": 32}  # no trees: NaN
 
 
 def test_numbers_agree_with_the_predictions():
@@ -121,19 +128,25 @@ def test_no_space_ever_saw_a_shape_of_its_test_patients():
     labels = rng.integers(0, 3, size=(40, 4, 4, 3)).astype(np.uint8)
     Recording.fits = []
     features = SpaceFeatures(labels, codes[["patient", "phase", "group"]], Recording)
-    result = classification_report({"space": features}, model=[SMALL, LogisticRegression()],
-                                   phases=[("ED",), ("ED", "ES")], **{**QUICK, "permutations": 3})
-    assert len(Recording.fits) == 10                 # 5 folds x 2 repeats, shared by models, phases and permutations
+    result = classification_report(
+        {"space": features},
+        model=[SMALL, LogisticRegression()],
+        phases=[("ED",), ("ED", "ES")],
+        **{**QUICK, "permutations": 3},
+    )
+    assert len(Recording.fits) == 10  # 5 folds x 2 repeats, shared by models, phases and permutations
     assert not result.table["saw_test_shapes"].any()
     shapes = {p: [labels[i].tobytes() for i in np.flatnonzero(codes["patient"] == p)] for p in set(codes["patient"])}
     for repeat, seen in zip(np.repeat([0, 1], 5), Recording.fits, strict=True):
         unseen = {p for p, both in shapes.items() if not seen.intersection(both)}
-        rows = result.predictions[(result.predictions["repeat"] == repeat)
-                                  & (result.predictions["model"] == "LogisticRegression")]
+        rows = result.predictions[
+            (result.predictions["repeat"] == repeat) & (result.predictions["model"] == "LogisticRegression")
+        ]
         held_out = [set(rows.loc[rows["fold"] == f, "patient"]) for f in range(5)]
-        assert unseen in held_out                    # exactly one fold's patients, both phases of each
+        assert unseen in held_out  # exactly one fold's patients, both phases of each
     with pytest.raises(UsageError, match="fitted in each fold"):
         from shapelab.latent import important_dimensions
+
         important_dimensions(result)
 
 
@@ -142,8 +155,9 @@ def test_volumes_control():
     codes = codes_of(signal=0)
     patients = sorted(codes["patient"].unique())
     group = codes.groupby("patient")["group"].first()
-    indices = pd.DataFrame({c: rng.normal(size=30) for c in ("LVV_ED", "RVV_ED", "LVV_ES", "RVV_ES", "RVEF", "LVM")},
-                           index=patients).assign(LVEF=group.map({"A": 20, "B": 50, "C": 80}), group=group)
+    indices = pd.DataFrame(
+        {c: rng.normal(size=30) for c in ("LVV_ED", "RVV_ED", "LVV_ES", "RVV_ES", "RVEF", "LVM")}, index=patients
+    ).assign(LVEF=group.map({"A": 20, "B": 50, "C": 80}), group=group)
     table = classify(codes, model=SMALL, phases=["ED", "ED+ES"], controls=("volumes",), indices=indices, **QUICK)
     volumes = table[table["features"] == "volumes + EF"].set_index("phases")
     assert volumes["n_features"].to_dict() == {"ED": 3, "ED+ES": 7}
@@ -163,17 +177,20 @@ def test_somebody_elses_table_of_one_row_a_patient():
     assert classify(codes, model=SMALL, **QUICK)["accuracy"].item() == 1
 
 
-@pytest.mark.parametrize("options, error, message", [
-    ({"target": "diagnosis"}, UsageError, r"target='diagnosis'; expected .*'group'"),
-    ({"model": "svm"}, UsageError, "model='svm'"),
-    ({"model": 3}, UsageError, "model=3"),
-    ({"phases": ("ED", "MID")}, UsageError, "phases="),
-    ({"controls": ("volumes",)}, UsageError, "without indices"),
-    ({"controls": ("noise",)}, UsageError, "control 'noise'"),
-    ({"groups": ("A", "Z")}, UsageError, "'Z'"),
-    ({"groups": ("A",)}, DataError, "only group='A'"),
-    ({"n_splits": 11}, DataError, r"10 patients with group='A' .*\{'A': 10, 'B': 10, 'C': 10\}.*n_splits=11"),
-])
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"target": "diagnosis"}, UsageError, r"target='diagnosis'; expected .*'group'"),
+        ({"model": "svm"}, UsageError, "model='svm'"),
+        ({"model": 3}, UsageError, "model=3"),
+        ({"phases": ("ED", "MID")}, UsageError, "phases="),
+        ({"controls": ("volumes",)}, UsageError, "without indices"),
+        ({"controls": ("noise",)}, UsageError, "control 'noise'"),
+        ({"groups": ("A", "Z")}, UsageError, "'Z'"),
+        ({"groups": ("A",)}, DataError, "only group='A'"),
+        ({"n_splits": 11}, DataError, r"10 patients with group='A' .*\{'A': 10, 'B': 10, 'C': 10\}.*n_splits=11"),
+    ],
+)
 def test_bad_arguments(options, error, message):
     with pytest.raises(error, match=message):
         classify(codes_of(), **{**QUICK, **options})
@@ -212,7 +229,11 @@ def test_folds_are_shared_by_all_choices_of_groups():
 
 
 def test_a_group_too_small_to_stratify_may_be_left_out():
-    codes = pd.concat([codes_of(groups="AB", n=20), codes_of(groups="C", n=2).rename(index=lambda i: f"x{i}")
-                       .assign(patient=lambda t: "x" + t["patient"])])
+    codes = pd.concat(
+        [
+            codes_of(groups="AB", n=20),
+            codes_of(groups="C", n=2).rename(index=lambda i: f"x{i}").assign(patient=lambda t: "x" + t["patient"]),
+        ]
+    )
     result = classification_report(codes, model=SMALL, groups=["A", "B"], **QUICK)
     assert result.table["n_patients"].iloc[0] == 20

@@ -17,9 +17,17 @@ from shapelab.spaces import PCASpace
 
 def table(n=6, d=3, seed=0):
     """n patients, ED and ES each; code k of row i is 10 i + k, plus 100 at ES."""
-    rows = [{"patient": f"p{i}", "phase": phase, "group": "NOR" if i % 2 else "DCM", "height": 170.0 + i,
-             **{f"z{k:02d}": 10.0 * i + k + 100 * (phase == "ES") for k in range(d)}}
-            for i in range(n) for phase in ("ED", "ES")]
+    rows = [
+        {
+            "patient": f"p{i}",
+            "phase": phase,
+            "group": "NOR" if i % 2 else "DCM",
+            "height": 170.0 + i,
+            **{f"z{k:02d}": 10.0 * i + k + 100 * (phase == "ES") for k in range(d)},
+        }
+        for i in range(n)
+        for phase in ("ED", "ES")
+    ]
     return pd.DataFrame(rows, index=pd.Index([f"{r['patient']}_{r['phase']}" for r in rows], name="subject"))
 
 
@@ -33,8 +41,15 @@ def hearts(n=6):
         d = np.linalg.norm(x - [36, 30, 12], axis=-1)
         label[d < rng.uniform(14, 20)] = 2
         label[d < rng.uniform(8, 12)] = 3
-        subjects.append(Subject(f"p{i}_ED", CARDIAC, label, affine=np.diag([2, 2, 5, 1]),
-                                facts={"patient": f"p{i}", "phase": "ED", "group": "NOR"}))
+        subjects.append(
+            Subject(
+                f"p{i}_ED",
+                CARDIAC,
+                label,
+                affine=np.diag([2, 2, 5, 1]),
+                facts={"patient": f"p{i}", "phase": "ED", "group": "NOR"},
+            )
+        )
     return Cohort(subjects, "spheres", CARDIAC)
 
 
@@ -97,11 +112,11 @@ def test_pair_phases_names_the_patient():
 
 
 @settings(max_examples=30, deadline=None)
-@given(arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 5)),
-              elements=st.floats(-1e6, 1e6, width=32)))
+@given(arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.floats(-1e6, 1e6, width=32)))
 def test_write_and_read_give_the_same_codes(tmp_path_factory, values):
-    facts = pd.DataFrame({"patient": [f"00{i}" for i in range(len(values))]},
-                         index=[f"00{i}_ED" for i in range(len(values))])
+    facts = pd.DataFrame(
+        {"patient": [f"00{i}" for i in range(len(values))]}, index=[f"00{i}_ED" for i in range(len(values))]
+    )
     codes = codes_table(values, facts)
     again = read_codes(write_codes(codes, tmp_path_factory.mktemp("codes") / "codes.csv"), required=("patient",))
     np.testing.assert_array_equal(again[code_columns(again)].to_numpy().astype(np.float32), values)
@@ -114,19 +129,22 @@ def test_read_accepts_id_as_index(tmp_path):
     assert list(codes.index) == ["007", "008"] and code_array(codes).tolist() == [[1, 2], [3, 4]]
 
 
-@pytest.mark.parametrize("text, message", [
-    ("", "no readable table"),
-    ("name,z00\na,1\n", "a column 'subject'"),
-    ("subject,f1,group\na,1,A\n", "code columns z00"),
-    ("subject,z00\na,1\n", "no column 'group'"),
-    ("subject,z00,group\na,1,\nb,2,B\n", "no 'group' for subject 'a'"),
-    ("subject,z00,group\na,1,A\nb,,B\n", "NaN or infinity in column 'z00', subject 'b'"),
-    ("subject,z00,group\na,1,A\nb,inf,B\n", "NaN or infinity in column 'z00', subject 'b'"),
-    ("subject,z00,group\na,1,A\nb,large,B\n", "'large' in column 'z00', subject 'b'"),
-    ("subject,z00,group\na,1,A\na,2,B\n", r"the ids \['a'\] more than once"),
-    ("subject,z00,group\n,1,A\n", "no id in data row 1"),
-    ("subject,z00,group\n", "no row"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "no readable table"),
+        ("name,z00\na,1\n", "a column 'subject'"),
+        ("subject,f1,group\na,1,A\n", "code columns z00"),
+        ("subject,z00\na,1\n", "no column 'group'"),
+        ("subject,z00,group\na,1,\nb,2,B\n", "no 'group' for subject 'a'"),
+        ("subject,z00,group\na,1,A\nb,,B\n", "NaN or infinity in column 'z00', subject 'b'"),
+        ("subject,z00,group\na,1,A\nb,inf,B\n", "NaN or infinity in column 'z00', subject 'b'"),
+        ("subject,z00,group\na,1,A\nb,large,B\n", "'large' in column 'z00', subject 'b'"),
+        ("subject,z00,group\na,1,A\na,2,B\n", r"the ids \['a'\] more than once"),
+        ("subject,z00,group\n,1,A\n", "no id in data row 1"),
+        ("subject,z00,group\n", "no row"),
+    ],
+)
 def test_bad_csv_is_named(tmp_path, text, message):
     path = tmp_path / "codes.csv"
     path.write_text(text)

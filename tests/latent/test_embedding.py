@@ -28,7 +28,7 @@ def test_pca_is_scikit_learns():
     assert list(plane.columns) == ["x", "y", "group"] and list(plane.index) == list(codes.index)
 
 
-@pytest.mark.parametrize("method", ["tsne", "pca", pytest.param("umap", marks=pytest.mark.slow)])     # it compiles
+@pytest.mark.parametrize("method", ["tsne", "pca", pytest.param("umap", marks=pytest.mark.slow)])  # it compiles
 def test_groups_stay_together_and_the_same_seed_gives_the_same_plane(method):
     codes = blobs()
     with warnings.catch_warnings():
@@ -58,7 +58,7 @@ def test_quality():
     pca = quality.loc["pca"]
     x, plane = codes.iloc[:, :6].to_numpy(), PCA(2).fit_transform(codes.iloc[:, :6])
     assert pca["trustworthiness"] == pytest.approx(trustworthiness(x, plane, n_neighbors=5))
-    assert (pca["disparity"], pca["overlap"]) == (pytest.approx(0, abs=1e-12), 1)     # no chance in it: always the same
+    assert (pca["disparity"], pca["overlap"]) == (pytest.approx(0, abs=1e-12), 1)  # no chance in it: always the same
     assert (quality["purity"] > 0.95).all() and pca["purity_codes"] == 1
     assert quality["trustworthiness"].between(0.5, 1).all() and quality["continuity"].between(0.5, 1).all()
     free = embedding_quality(codes, "tsne", seeds=(0, 1), k=5, options={"tsne": {"init": "random"}}).loc["tsne"]
@@ -77,11 +77,14 @@ def test_overlap_by_hand():
     assert neighbour_overlap(a, b) == pytest.approx((2 / 4 + 1) / 2)
 
 
-@pytest.mark.parametrize("method, options, message", [
-    ("mds", {}, "method='mds'"),
-    ("tsne", {"perplexity": 45}, "perplexity=45 for 45 subjects; expected above 0 and below 45"),
-    ("umap", {"n_neighbors": 45}, "n_neighbors=45 for 45 subjects; expected 2 to 44"),
-])
+@pytest.mark.parametrize(
+    "method, options, message",
+    [
+        ("mds", {}, "method='mds'"),
+        ("tsne", {"perplexity": 45}, "perplexity=45 for 45 subjects; expected above 0 and below 45"),
+        ("umap", {"n_neighbors": 45}, "n_neighbors=45 for 45 subjects; expected 2 to 44"),
+    ],
+)
 def test_bad_arguments(method, options, message):
     with pytest.raises(UsageError, match=message):
         embed(blobs(), method, **options)

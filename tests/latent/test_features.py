@@ -10,8 +10,11 @@ PATIENTS = [f"p{i:02d}" for i in range(12)]
 
 
 def subjects():
-    rows = [{"patient": p, "phase": phase, "group": "AB"[i % 2], "frame": i + (phase == "ES")}
-            for i, p in enumerate(PATIENTS) for phase in ("ED", "ES")]
+    rows = [
+        {"patient": p, "phase": phase, "group": "AB"[i % 2], "frame": i + (phase == "ES")}
+        for i, p in enumerate(PATIENTS)
+        for phase in ("ED", "ES")
+    ]
     return pd.DataFrame(rows, index=[f"{r['patient']}_{r['phase']}" for r in rows])
 
 
@@ -41,11 +44,11 @@ def test_space_is_fitted_on_training_patients_only_and_once():
     assert isinstance(features, FoldFeatures) and not features.saw_test_shapes and not features.fixed
     train, test = PATIENTS[:10], PATIENTS[10:]
     both = features.table(train, test, ("ED", "ES"))
-    assert log[0][0] == list(range(20))             # ED and ES of the ten, nothing of the other two
+    assert log[0][0] == list(range(20))  # ED and ES of the ten, nothing of the other two
     assert list(both.index) == PATIENTS
     assert list(both.columns) == ["ED_z00", "ED_z01", "ES_z00", "ES_z01", "d_z00", "d_z01"]
     assert both.loc["p11"].tolist() == [22, 20, 23, 20, 1, 0]
-    features.table(train[::-1], test, ("ED",))     # same patients, other order and phases
+    features.table(train[::-1], test, ("ED",))  # same patients, other order and phases
     assert len(log) == 1
     features.table(test, train, ("ED",))
     assert log[1][0] == [20, 21, 22, 23] and log[1][1] != log[0][1]
@@ -62,8 +65,14 @@ def test_codes_on_disk_are_used_again_for_the_same_fold_only(tmp_path):
     log = []
 
     def features(key="linear", seed=0, shapes=None):
-        return SpaceFeatures(labels() if shapes is None else shapes, subjects(),
-                             lambda x, s: RecordingSpace(log)(x, s), seed=seed, cache=tmp_path, cache_key=key)
+        return SpaceFeatures(
+            labels() if shapes is None else shapes,
+            subjects(),
+            lambda x, s: RecordingSpace(log)(x, s),
+            seed=seed,
+            cache=tmp_path,
+            cache_key=key,
+        )
 
     first = features().table(PATIENTS[:6], PATIENTS[6:], ("ED", "ES"))
     again = features().table(PATIENTS[:6], PATIENTS[6:], ("ED", "ES"))
@@ -98,8 +107,19 @@ def test_fixed_features_of_one_row_a_patient():
 
 
 def test_indices_by_phase():
-    indices = pd.DataFrame({"LVV_ED": [1.0, 2], "LVV_ES": [3.0, 4], "RVV_ED": 5.0, "RVV_ES": 6.0, "LVEF": 7.0,
-                            "RVEF": 8.0, "LVM": 9.0, "group": ["A", "B"]}, index=["a", "b"])
+    indices = pd.DataFrame(
+        {
+            "LVV_ED": [1.0, 2],
+            "LVV_ES": [3.0, 4],
+            "RVV_ED": 5.0,
+            "RVV_ES": 6.0,
+            "LVEF": 7.0,
+            "RVEF": 8.0,
+            "LVM": 9.0,
+            "group": ["A", "B"],
+        },
+        index=["a", "b"],
+    )
     features = IndexFeatures(indices)
     assert not features.saw_test_shapes and list(features.facts.columns) == ["group"]
     assert list(features.table(["a"], ["b"], ("ED",)).columns) == ["LVV_ED", "RVV_ED", "LVM"]
@@ -136,10 +156,9 @@ def test_what_is_measured_is_of_the_space_fitted_without_the_test_patients(tmp_p
     def size(space, shapes):
         return pd.DataFrame({"fitted on": len(space.fitted_on), "value": shapes[:, 0, 0, 0]})
 
-    for log in ([], []):          # fitted, then read from the cache
+    for log in ([], []):  # fitted, then read from the cache
         make = lambda x, seed, log=log: RecordingSpace(log)(x, seed)  # noqa: E731
-        features = SpaceFeatures(labels(), subjects(), make, measure=size,
-                                 cache=tmp_path, cache_key="recording")
+        features = SpaceFeatures(labels(), subjects(), make, measure=size, cache=tmp_path, cache_key="recording")
         found = features.measured(PATIENTS[:10], PATIENTS[10:])
         assert list(found.index) == ["p10_ED", "p10_ES", "p11_ED", "p11_ES"]
         assert found["fitted on"].tolist() == [20] * 4 and found["value"].tolist() == [20, 21, 22, 23]

@@ -16,8 +16,16 @@ def codes():
     """z00 normal, z01 two humps, z02 skewed, z03 normal and nearly unused, z04 constant."""
     rng = np.random.default_rng(0)
     n = 200
-    return pd.DataFrame({"z00": rng.normal(3, 1, n), "z01": rng.normal(0, 0.5, n) + 4 * (np.arange(n) % 2),
-                         "z02": rng.exponential(1, n), "z03": 0.001 * rng.normal(size=n), "z04": 7.0, "group": "A"})
+    return pd.DataFrame(
+        {
+            "z00": rng.normal(3, 1, n),
+            "z01": rng.normal(0, 0.5, n) + 4 * (np.arange(n) % 2),
+            "z02": rng.exponential(1, n),
+            "z03": 0.001 * rng.normal(size=n),
+            "z04": 7.0,
+            "group": "A",
+        }
+    )
 
 
 def test_moments_and_normality_are_scipys(codes):

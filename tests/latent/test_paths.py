@@ -68,7 +68,7 @@ def test_interpolation_ends_exactly_at_both_codes(ends, steps):
 
     path = interpolate(Space(), *ends, steps)
     np.testing.assert_array_equal(path.codes[[0, -1]], ends)
-    np.testing.assert_allclose(np.diff(path.codes, 2, axis=0), 0, atol=1e-3)        # evenly spaced, on a line
+    np.testing.assert_allclose(np.diff(path.codes, 2, axis=0), 0, atol=1e-3)  # evenly spaced, on a line
     assert path.position[0] == 0 and path.position[-1] == 1
 
 
@@ -77,9 +77,11 @@ def test_blend_by_hand():
     a[:, 0, 0], b[:, 0, 0] = [3, 2, 0], [3, 0, 1]
     path = blend(a, b, 5, CARDIAC)
     assert path.codes is None
-    np.testing.assert_allclose(path.probabilities[1, :, :, 0, 0].T, [[0, 0, 0, 1], [.25, 0, .75, 0], [.75, .25, 0, 0]])
+    np.testing.assert_allclose(
+        path.probabilities[1, :, :, 0, 0].T, [[0, 0, 0, 1], [0.25, 0, 0.75, 0], [0.75, 0.25, 0, 0]]
+    )
     labels = path.channels[:, :, 0, 0].tolist()
-    assert labels == [[3, 2, 0], [3, 2, 0], [3, 0, 0], [3, 0, 1], [3, 0, 1]]        # a tie in the middle: background
+    assert labels == [[3, 2, 0], [3, 2, 0], [3, 0, 0], [3, 0, 1], [3, 0, 1]]  # a tie in the middle: background
 
 
 @settings(max_examples=20, deadline=None)
@@ -121,7 +123,7 @@ def test_components_and_holes():
     shell = np.ones((5, 5, 5), bool)
     shell[2, 2, 2] = False
     assert count_components(shell) == 1 and count_holes(shell) == 1
-    shell[2, 2, :] = False                                  # a tunnel to the border is no hole
+    shell[2, 2, :] = False  # a tunnel to the border is no hole
     assert count_holes(shell) == 0
     apart = np.zeros((5, 5, 5), bool)
     apart[0, 0, 0] = apart[1, 1, 1] = apart[4, 4, 4] = True

@@ -32,14 +32,14 @@ def _pair(kind: str) -> Pair:
         generator = np.random.default_rng(4)
         a, b = (generator.random((17, 19, 23)) < 0.005 for _ in range(2))
         return a.astype(np.int64) * 7, b.astype(np.int64) * 7, (2.0, 0.7, 1.1)
-    if kind == "thin shells":                                            # one inside the other, 1 voxel thick
+    if kind == "thin shells":  # one inside the other, 1 voxel thick
         r = _radius((40, 40, 30), (20, 19, 15))
         return (np.abs(r - 8) < 0.6).astype(np.uint8), (np.abs(r - 13) < 0.6).astype(np.uint8), (1.0, 0.9, 1.2)
-    if kind == "far apart":                                              # past every offset that is looked up
+    if kind == "far apart":  # past every offset that is looked up
         a, b = np.zeros((90, 30, 30), np.uint8), np.zeros((90, 30, 30), np.uint8)
         a[3:9, 4:12, 5:9], b[75:85, 20:28, 15:28] = 1, 1
         return a, b, (1.0, 1.1, 0.9)
-    if kind == "near and far":                                           # a stray piece: offsets and tree in one map
+    if kind == "near and far":  # a stray piece: offsets and tree in one map
         r = _radius((70, 30, 20), (15, 15, 10))
         a, b = (r < 9).astype(np.uint16), (r < 7).astype(np.uint16)
         a[60:63, 20:25, 2:6] = 1
@@ -54,8 +54,16 @@ def _pair(kind: str) -> Pair:
     raise KeyError(kind)
 
 
-KINDS = ("blobs", "blobs, thick slices", "sparse points", "thin shells", "far apart", "near and far", "at the border",
-         "one slice")  # fmt: skip
+KINDS = (
+    "blobs",
+    "blobs, thick slices",
+    "sparse points",
+    "thin shells",
+    "far apart",
+    "near and far",
+    "at the border",
+    "one slice",
+)
 
 
 @pytest.fixture(params=KINDS)

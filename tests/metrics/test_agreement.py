@@ -34,7 +34,8 @@ def test_a_missed_case_is_the_worst_and_stays_in():
     b = np.array([2.0, 1, 1.5, 9, 100, 4])
     found, finite = compare(a, b), compare(np.where(np.isinf(a), 1e9, a), b)
     assert {k: found[k] for k in ("p", "effect", "n", "n_differ", "difference")} == {
-        k: finite[k] for k in ("p", "effect", "n", "n_differ", "difference")}
+        k: finite[k] for k in ("p", "effect", "n", "n_differ", "difference")
+    }
     assert found["n_missed_a"] == 1 and found["n_missed_b"] == 0 and found["n_differ"] == 5
     assert compare(np.full(4, np.inf), np.arange(4.0))["effect"] == 1
     assert compare(np.full(4, np.inf), np.arange(4.0))["difference"] == np.inf
@@ -44,7 +45,7 @@ numbers = hnp.arrays(float, 20, elements=st.floats(-5, 5) | st.just(np.inf))
 
 
 @given(numbers, numbers)
-@settings(max_examples=15)      # scipy permutes small samples with ties: a third of a second each
+@settings(max_examples=15)  # scipy permutes small samples with ties: a third of a second each
 def test_compare_turned_round(a, b):
     there, back = compare(a, b), compare(b, a)
     assert there["p"] == pytest.approx(back["p"]) and there["effect"] == pytest.approx(-back["effect"])
@@ -54,7 +55,7 @@ def test_compare_turned_round(a, b):
 @given(hnp.arrays(float, 30, elements=st.floats(-5, 5)), hnp.arrays(float, 30, elements=st.floats(-5, 5)))
 @settings(max_examples=25)
 def test_compare_agrees_with_scipy(a, b):
-    assume((a != b).all())      # of equal pairs scipy concludes that there is no exact p, and approximates
+    assume((a != b).all())  # of equal pairs scipy concludes that there is no exact p, and approximates
     assert compare(a, b)["p"] == pytest.approx(stats.wilcoxon(a, b).pvalue)
 
 
@@ -86,7 +87,7 @@ def test_compare_names_what_is_wrong():
 
 
 def test_bland_altman_by_hand():
-    found = bland_altman([10, 12, 14], [9, 12, 12])             # differences 1, 0, 2
+    found = bland_altman([10, 12, 14], [9, 12, 12])  # differences 1, 0, 2
     assert found == pytest.approx({"bias": 1, "sd": 1, "low": 1 - 1.96, "high": 1 + 1.96, "n": 3})
     assert bland_altman(torch.tensor([1.0, 2.0]), np.array([1.0, 2.0]))["sd"] == 0
 
@@ -131,6 +132,7 @@ def test_agreement_names_what_is_wrong(function, least):
 
 def ssim_by_definition(a, b, data_range):
     """Wang et al. 2004, equation 13, with a Gaussian window of 11 voxels in 3-D."""
+
     def mean(x):
         return ndimage.gaussian_filter(x, 1.5, truncate=5 / 1.5)
 

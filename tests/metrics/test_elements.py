@@ -19,7 +19,7 @@ def test_areas_by_hand():
     # an edge: a rectangle of 1 x sqrt(1/2)
     assert area[0b00000011] == pytest.approx(np.sqrt(0.5))
     anisotropic = element_areas((2.0, 3.0, 5.0))
-    assert anisotropic[0b00001111] == pytest.approx(15.0)       # x half way: y times z
+    assert anisotropic[0b00001111] == pytest.approx(15.0)  # x half way: y times z
     assert anisotropic[0b00110011] == pytest.approx(10.0) and anisotropic[0b01010101] == pytest.approx(6.0)
 
 

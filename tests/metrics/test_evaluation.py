@@ -32,7 +32,7 @@ def by_distance_transform(a, b, spacing):
 def test_two_voxels():
     a, b = np.zeros((6, 6, 6), np.uint8), np.zeros((6, 6, 6), np.uint8)
     a[1, 1, 1] = 1
-    b[3, 1, 4] = 1                                      # 2 x 1.5 mm and 3 x 4 mm away: the hypotenuse of 3 and 12
+    b[3, 1, 4] = 1  # 2 x 1.5 mm and 3 x 4 mm away: the hypotenuse of 3 and 12
     row = evaluate(a, b, (1.5, 1.0, 4.0)).loc[1]
     assert row["dice"] == row["jaccard"] == 0
     assert row[DISTANCES].tolist() == pytest.approx(3 * [np.sqrt(153)])
@@ -71,7 +71,7 @@ def test_element_family_of_two_boxes_by_hand():
     points_b, areas_b = box_elements((3, 1, 0), (9, 20, 20))
     apart = cdist(points_a, points_b)
     row = evaluate(a, b, (1.0, 1.0, 1.0), surface="element").loc[1]
-    assert row["hd"] == row["hd95"] == 3.0           # the faces at 6 and 9; those at 2 and 3 are 1 apart
+    assert row["hd"] == row["hd95"] == 3.0  # the faces at 6 and 9; those at 2 and 3 are 1 apart
     mean = (apart.min(1) @ areas_a + apart.min(0) @ areas_b) / (areas_a.sum() + areas_b.sum())
     assert row["assd"] == pytest.approx(mean)
 
@@ -124,10 +124,12 @@ def test_voxel_family_agrees_with_monai(pair):
             warnings.simplefilter("ignore")
             options = {"include_background": True, "spacing": spacing}
             expected = {
-                "dice": compute_dice(*masks), "jaccard": compute_iou(*masks),
+                "dice": compute_dice(*masks),
+                "jaccard": compute_iou(*masks),
                 "hd": compute_hausdorff_distance(*masks, **options),
                 "hd95": compute_hausdorff_distance(*masks, percentile=95, **options),
-                "assd": compute_average_surface_distance(*masks, symmetric=True, **options)}  # fmt: skip
+                "assd": compute_average_surface_distance(*masks, symmetric=True, **options),
+            }
         for name, value in expected.items():
             assert row[name] == pytest.approx(float(value), rel=1e-5), name
 
@@ -135,7 +137,7 @@ def test_voxel_family_agrees_with_monai(pair):
 def test_voxel_family_agrees_with_contours_of_simpleitk(pair_of):
     import SimpleITK as sitk
 
-    a, b, spacing = pair_of("near and far")         # nothing at the border, where ITK has no contour
+    a, b, spacing = pair_of("near and far")  # nothing at the border, where ITK has no contour
     contours = []
     for x in (a, b):
         image = sitk.GetImageFromArray((x > 0).astype(np.uint8).transpose(2, 1, 0))
@@ -232,7 +234,7 @@ def test_axes_have_no_order(surface, a, b, order, spacing):
     turned = evaluate(a.transpose(order), b.transpose(order), [spacing[d] for d in order], [1], surface)
     straight = evaluate(a, b, spacing, [1], surface)
     assert np.allclose(straight[["dice", "hd"]], turned[["dice", "hd"]])
-    if surface == "voxel":     # marching cubes cut some twisted quadrilaterals along one of two diagonals
+    if surface == "voxel":  # marching cubes cut some twisted quadrilaterals along one of two diagonals
         assert np.allclose(straight[DISTANCES], turned[DISTANCES])
 
 
@@ -254,9 +256,13 @@ def test_every_kind_of_array(pair_of, kind, surface):
     a, b, spacing = pair_of("at the border")
     a, b = (a == 1).astype(np.uint8), (b == 1).astype(np.uint8)
     change = {
-        "torch": torch.from_numpy, "int64": lambda x: x.astype(np.int64), "bool": lambda x: x.astype(bool),
-        "uint16": lambda x: x.astype(np.uint16), "Fortran": np.asfortranarray,
-        "view": lambda x: np.repeat(x, 2, axis=2)[:, :, ::2]}[kind]  # fmt: skip
+        "torch": torch.from_numpy,
+        "int64": lambda x: x.astype(np.int64),
+        "bool": lambda x: x.astype(bool),
+        "uint16": lambda x: x.astype(np.uint16),
+        "Fortran": np.asfortranarray,
+        "view": lambda x: np.repeat(x, 2, axis=2)[:, :, ::2],
+    }[kind]
     assert evaluate(change(a), b, spacing, surface=surface).equals(evaluate(a, b, spacing, surface=surface))
 
 
@@ -280,7 +286,8 @@ GOOD = np.ones((3, 3, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
-    "spacing", [(1, 1), (1, 1, 1, 1), (1, 1, 0), (1, 1, -2), (1, 1, np.nan), (1, np.inf, 1), 1.0, "abc"])
+    "spacing", [(1, 1), (1, 1, 1, 1), (1, 1, 0), (1, 1, -2), (1, 1, np.nan), (1, np.inf, 1), 1.0, "abc"]
+)
 def test_wrong_spacing(spacing):
     with pytest.raises(UsageError, match="spacing: found"):
         evaluate(GOOD, GOOD, spacing)
@@ -297,14 +304,17 @@ def test_unknown_surface():
         evaluate(GOOD, GOOD, (1, 1, 1), surface="mesh")
 
 
-@pytest.mark.parametrize(("bad", "found"), [
-    (GOOD.astype(float), "an array of type float64"),
-    (torch.full((3, 3, 3), torch.nan), "an array of type float32 with NaN"),
-    (-GOOD.astype(np.int16), "label -1"),
-    (GOOD[0], r"shape \(3, 3\)"),
-    (np.zeros((3, 0, 3), np.uint8), r"shape \(3, 0, 3\)"),
-    (np.array([["a"]]), "an array of type <U1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("bad", "found"),
+    [
+        (GOOD.astype(float), "an array of type float64"),
+        (torch.full((3, 3, 3), torch.nan), "an array of type float32 with NaN"),
+        (-GOOD.astype(np.int16), "label -1"),
+        (GOOD[0], r"shape \(3, 3\)"),
+        (np.zeros((3, 0, 3), np.uint8), r"shape \(3, 0, 3\)"),
+        (np.array([["a"]]), "an array of type <U1"),
+    ],
+)
 def test_what_is_no_label_map_is_named(bad, found):
     with pytest.raises(DataError, match=f"prediction: found {found}"):
         evaluate(bad, GOOD, (1, 1, 1))

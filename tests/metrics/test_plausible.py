@@ -47,24 +47,24 @@ def test_a_heart_is_plausible():
 
 def test_a_hole_in_the_wall():
     label = heart()
-    label[19, 9:11, 2] = 0                  # in the wall, of two voxels
+    label[19, 9:11, 2] = 0  # in the wall, of two voxels
     assert counts(label) == broken(holes=1)
     assert plausibility(label)["stray"] == 2 and plausibility(label, spacing=(2, 2, 10))["stray"] == pytest.approx(0.08)
     assert counts(label, crumb=3) == broken()
-    label[3, 8, 4] = 0                      # and one in the RV, of another slice
+    label[3, 8, 4] = 0  # and one in the RV, of another slice
     assert counts(label) == broken(holes=2)
 
 
 def test_a_hole_through_which_the_cavity_leaks():
     label = heart()
-    label[14, 10, 1] = 0                    # in the middle of the cavity: a hole, and its four neighbours touch it
+    label[14, 10, 1] = 0  # in the middle of the cavity: a hole, and its four neighbours touch it
     found = plausibility(label, leak=0)
     assert found["holes"] == 1 and found["leaks"] == 1 and found["leak_voxels"] == 4
 
 
 def test_an_open_ring():
     label = heart()
-    label[17:, 10, 3] = 0                   # a slit one voxel wide, from the cavity to the outside
+    label[17:, 10, 3] = 0  # a slit one voxel wide, from the cavity to the outside
     label[18:, 10, 3] = 0
     found = plausibility(label)
     # (17, 10) was of the cavity: its three neighbours in the cavity touch background now; of about 20 at the rim
@@ -74,7 +74,7 @@ def test_an_open_ring():
 
 def test_cavity_that_touches_rv_or_the_border_of_the_array():
     label = heart()
-    label[5:11, 9:12, 2] = 3                # a channel of cavity, three wide, into the RV
+    label[5:11, 9:12, 2] = 3  # a channel of cavity, three wide, into the RV
     assert counts(label)["leaks"] == 1 and plausibility(label)["leak_voxels"] > 0
     filled = np.full((6, 6, 3), 3, np.uint8)
     assert plausibility(filled)["leaks"] == 3 and plausibility(filled)["missing"] == 2
@@ -82,13 +82,13 @@ def test_cavity_that_touches_rv_or_the_border_of_the_array():
 
 def test_pieces():
     label = heart()
-    label[0, 0, 0] = 1                      # an RV voxel far from the RV, alone
+    label[0, 0, 0] = 1  # an RV voxel far from the RV, alone
     assert counts(label) == broken(pieces=1) and counts(label, crumb=2) == broken()
     label = heart()
-    label[14, 10, 0] = 2                    # an island of wall in the cavity: a second piece of wall in its slice
+    label[14, 10, 0] = 2  # an island of wall in the cavity: a second piece of wall in its slice
     assert counts(label) == broken(pieces=1)
     label = heart()
-    label[0:3, 17:20, 3] = 2                # a second LV wall with a cavity: a piece of LV, of wall, of cavity
+    label[0:3, 17:20, 3] = 2  # a second LV wall with a cavity: a piece of LV, of wall, of cavity
     label[1, 18, 3] = 3
     assert counts(label) == broken(pieces=3)
 
@@ -96,17 +96,17 @@ def test_pieces():
 def test_slack_forgives_displaced_slices():
     label = heart()
     label[2:5, :, :] = 0
-    label[2, 6:14, :3], label[4, 6:14, 3:] = 1, 1            # a thin RV that jumps by two voxels between two slices
+    label[2, 6:14, :3], label[4, 6:14, 3:] = 1, 1  # a thin RV that jumps by two voxels between two slices
     assert counts(label, slack=0) == broken(pieces=1) and counts(label, slack=1) == broken()
     label[4, :, :], label[0, 6:14, 3:] = 0, 1
-    label[5, 6:14, :3], label[2, 6:14, :3] = 1, 0            # by five
+    label[5, 6:14, :3], label[2, 6:14, :3] = 1, 0  # by five
     assert counts(label, slack=1) == broken(pieces=1)
 
 
 def test_gaps_and_missing():
     label = heart()
     label[:, :, 2] = 0
-    assert counts(label) == broken(gaps=3)                   # cavity, wall and RV
+    assert counts(label) == broken(gaps=3)  # cavity, wall and RV
     label = heart()
     label[label == 1] = 0
     assert counts(label) == broken(missing=1)
@@ -116,9 +116,15 @@ def test_gaps_and_missing():
 def test_other_schemes_and_kinds_of_array():
     label = heart()
     label[1, 5:15, :] = 4
-    assert plausibility(label, BIVENTRICULAR)["plausible"]           # an RV wall is background to the checks
-    odd = LabelScheme("odd", (Structure(500, "LV cavity", "#000000"), Structure(205, "LV myocardium", "#000000"),
-                              Structure(600, "RV cavity", "#000000")))  # fmt: skip
+    assert plausibility(label, BIVENTRICULAR)["plausible"]  # an RV wall is background to the checks
+    odd = LabelScheme(
+        "odd",
+        (
+            Structure(500, "LV cavity", "#000000"),
+            Structure(205, "LV myocardium", "#000000"),
+            Structure(600, "RV cavity", "#000000"),
+        ),
+    )
     values = np.array([0, 600, 205, 500])[heart()]
     assert plausibility(values, odd).equals(plausibility(heart()))
     assert plausibility(torch.from_numpy(heart())).equals(plausibility(heart()))

@@ -9,7 +9,7 @@ from shapelab.metrics import mesh_curvature, surface_curvature
 
 
 def test_a_cube_by_hand():
-    box = trimesh.creation.box((3, 3, 3))                              # 12 edges of 90 degrees, diagonals of 0
+    box = trimesh.creation.box((3, 3, 3))  # 12 edges of 90 degrees, diagonals of 0
     assert mesh_curvature(box.vertices, box.faces) == pytest.approx(12 * 3 * (np.pi / 2) / 2 / 54)
     assert mesh_curvature(box.vertices, box.faces) == pytest.approx(np.pi / (2 * 3))
 
@@ -25,7 +25,7 @@ def test_a_sphere_has_its_radius_inverse():
 def test_a_plane_has_none_and_its_border_does_not_count():
     vertices = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
     assert mesh_curvature(vertices, np.array([[0, 1, 2], [0, 2, 3]])) == 0
-    folded = vertices + [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1]]    # along the diagonal, sqrt(2) long
+    folded = vertices + [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1]]  # along the diagonal, sqrt(2) long
     areas = 0.5 + np.sqrt(3) / 2
     angle = np.arccos(1 / np.sqrt(3))
     expected = angle * np.sqrt(2) / 2 / areas

@@ -21,7 +21,7 @@ def small(array):
 
 def test_surface_of_a_cube_by_hand():
     a = np.zeros((7, 7, 7), np.uint8)
-    a[2:5, 2:5, 2:5] = 4                                        # 27 voxels, all but the middle one at the surface
+    a[2:5, 2:5, 2:5] = 4  # 27 voxels, all but the middle one at the surface
     found = scan(a, np.zeros_like(a))
     assert found.sizes(4) == (27, 0, 0) and found.sizes(0) == (0, 0, 0)
     assert len(found.prediction[4]) == 26 and found.truth == {}
@@ -30,7 +30,7 @@ def test_surface_of_a_cube_by_hand():
 
 def test_border_of_the_array_counts_as_background():
     a = np.ones((3, 3, 3), np.uint8)
-    assert len(scan(a, a).prediction[1]) == 26                  # filled to the border, and still a closed surface
+    assert len(scan(a, a).prediction[1]) == 26  # filled to the border, and still a closed surface
 
 
 def test_surfaces_and_overlaps_agree_with_scipy(pair):
@@ -39,7 +39,7 @@ def test_surfaces_and_overlaps_agree_with_scipy(pair):
     for volume, surfaces in ((a, found.prediction), (b, found.truth)):
         assert set(surfaces) == set(np.unique(volume)) - {0}
         for v, points in surfaces.items():
-            assert np.array_equal(points, voxel_surface(volume == v))          # the same ones, in raster order
+            assert np.array_equal(points, voxel_surface(volume == v))  # the same ones, in raster order
     for v in set(found.prediction) | set(found.truth):
         assert found.sizes(v) == ((a == v).sum(), (b == v).sum(), ((a == v) & (b == v)).sum())
 

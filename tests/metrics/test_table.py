@@ -66,8 +66,15 @@ def test_cohort_names_what_is_wrong(maps):
 
 
 def test_summary_by_hand():
-    table = pd.DataFrame({"method": "net", "label": "LV", "dice": [0.9, 0.8, 0.7, 0.0], "hd": [2.0, 4.0, 9.0, np.inf],
-                          "missed": [False, False, False, True]})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "method": "net",
+            "label": "LV",
+            "dice": [0.9, 0.8, 0.7, 0.0],
+            "hd": [2.0, 4.0, 9.0, np.inf],
+            "missed": [False, False, False, True],
+        }
+    )
     found = summary(table, measures=["dice", "hd"])
     dice, hd = found.loc[("net", "LV", "dice")], found.loc[("net", "LV", "hd")]
     # a missed structure: its dice of 0 is in the mean, its distance is not, and both rows say that it was missed
@@ -93,7 +100,7 @@ def test_summary_of_a_cohort_and_its_groups(maps):
     assert (found.loc["b", "n_missed"] == 0).all() and found.loc[("b", 2, "dice"), "mean"] == 1
     assert summary(table, by=[]).loc["dice", "n"] == 18 and summary(table, by=["method"]).index.names[0] == "method"
     shuffled = summary(table.sample(frac=1, random_state=0), seed=3)
-    assert summary(table, seed=3).equals(shuffled.loc[found.index])         # the order of the cases does not matter
+    assert summary(table, seed=3).equals(shuffled.loc[found.index])  # the order of the cases does not matter
 
 
 def test_summary_names_what_is_wrong():
@@ -130,7 +137,7 @@ def test_interval_holds_the_mean_of_the_resamples(values):
 
 def test_compare_methods(maps):
     a, b = evaluate_cohort(*maps, SPACING, method="a"), evaluate_cohort(maps[1], maps[1], SPACING, method="b")
-    table = pd.concat([a, b.iloc[::-1]])                         # cases are matched by id, not by their order
+    table = pd.concat([a, b.iloc[::-1]])  # cases are matched by id, not by their order
     found = compare_methods(table, "a", "b", "hd")
     expected = compare(a[a["label"] == 1]["hd"].to_numpy(), b[b["label"] == 1]["hd"].to_numpy())
     assert found.index.name == "label" and found.loc[1, "n_missed_a"] == 1 and found.loc[1, "effect"] == 1

@@ -10,7 +10,7 @@ import torch
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.data.volumes import (
     SliceData,
-    neighbours,  # fmt: skip
+    neighbours,
 )
 from shapelab.errors import DataError, UsageError
 from shapelab.models.native import NativeConfig, NativeNet, NativeSegmenter, heart_centre, keep_largest, train_native
@@ -100,8 +100,9 @@ def test_stacks_stay_whole_and_the_prior_sees_each():
         seen.append((tuple(logits.shape), tuple(labels.shape), distance))
         return logits.square().mean()
 
-    _, history = train_native(data, replace(SMALL, slices=10, batch=10), stack_loss=prior, whole_stacks=True,
-                              progress=False)
+    _, history = train_native(
+        data, replace(SMALL, slices=10, batch=10), stack_loss=prior, whole_stacks=True, progress=False
+    )
     assert sorted(seen) == [((5, 4, 32, 32), (5, 32, 32), 5.0), ((5, 4, 32, 32), (5, 32, 32), 10.0)]
     assert history["prior"][0] > 0
     with pytest.raises(UsageError, match="whole_stacks"):
@@ -191,10 +192,16 @@ def test_half_the_size_and_nearly_the_same(tmp_path):
         assert b.dtype == torch.float32 and torch.allclose(a, b, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("damage, match", [
-    ("missing", "no such file"), ("kind", "kind 'other'"), ("json", "damaged description"), ("config", "damaged"),
-    ("widths", "do not fit"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage, match",
+    [
+        ("missing", "no such file"),
+        ("kind", "kind 'other'"),
+        ("json", "damaged description"),
+        ("config", "damaged"),
+        ("widths", "do not fit"),
+    ],
+)
 def test_damaged_files_are_named(tmp_path, damage, match):
     NativeSegmenter(NativeNet(SMALL), SMALL).save(tmp_path)
     file = tmp_path / "model.json"

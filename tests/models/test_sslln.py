@@ -98,7 +98,7 @@ def test_a_perfect_answer_has_the_least_loss_and_a_landmark_outside_is_none():
     none = torch.full((1, 2, 3), float("nan"))
     outside = torch.tensor([[[-1.0, 0, 0], [0, 4, 0]]])
     logits = torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(1))
-    assert sslln.landmark_term(logits, outside) == sslln.landmark_term(logits, none) == 0     # w = 1 - 1
+    assert sslln.landmark_term(logits, outside) == sslln.landmark_term(logits, none) == 0  # w = 1 - 1
     with pytest.raises(UsageError, match=r"landmarks: found shape \(1, 3, 3\); expected \(1, 2, 3\)"):
         sslln.landmark_term(logits, torch.zeros(1, 3, 3))
     with pytest.raises(UsageError, match="alpha=-1"):
@@ -179,12 +179,21 @@ def balls(n: int, seed: int = 0) -> sslln.LandmarkedVolumes:
         labels.append(label)
         places.append([centre, centre + (0, 3, 0)])
     table = pd.DataFrame({"patient": [f"p{i}" for i in range(n)]})
-    return sslln.LandmarkedVolumes(np.stack(images).astype(np.float32), np.stack(labels), np.array(places), table,
-                                   TINY.spacing)
+    return sslln.LandmarkedVolumes(
+        np.stack(images).astype(np.float32), np.stack(labels), np.array(places), table, TINY.spacing
+    )
 
 
-BALLS = replace(TINY, n_classes=2, n_landmarks=2, epochs=40, batch=8, learning_rate=1e-2, intensity=0.1,
-                affine=AffineRanges((10, 10, 10), 0.05, 0, 0, (3, 3, 0)))
+BALLS = replace(
+    TINY,
+    n_classes=2,
+    n_landmarks=2,
+    epochs=40,
+    batch=8,
+    learning_rate=1e-2,
+    intensity=0.1,
+    affine=AffineRanges((10, 10, 10), 0.05, 0, 0, (3, 3, 0)),
+)
 
 
 @pytest.mark.slow
@@ -194,8 +203,8 @@ def test_training_finds_labels_and_landmarks_of_unseen_volumes():
     unseen = balls(8, seed=1)
     labels, landmarks = sslln.predict(network, unseen.images)
     overlap = 2 * ((labels == 1) & (unseen.labels == 1)).sum() / ((labels == 1).sum() + (unseen.labels == 1).sum())
-    assert overlap > 0.8                                                                # a ball of some 50 voxels
-    assert np.linalg.norm(landmarks - unseen.landmarks, axis=-1).mean() < 1             # voxels
+    assert overlap > 0.8  # a ball of some 50 voxels
+    assert np.linalg.norm(landmarks - unseen.landmarks, axis=-1).mean() < 1  # voxels
 
 
 def test_training_is_a_function_of_its_seed():
@@ -218,8 +227,8 @@ def test_missing_slices_are_consecutive_and_as_many_as_asked_for():
     count = missing.sum(1)
     assert set(count.tolist()) == {0, 1, 2, 3, 4} and 0.4 < float((count > 0).float().mean()) < 0.6
     changes = missing.int().diff(dim=1).abs().sum(1) + missing[:, 0].int() + missing[:, -1].int()
-    assert set(changes[count > 0].tolist()) == {2}                                      # one block: a start and an end
-    assert missing.any(0).all()                                                         # anywhere
+    assert set(changes[count > 0].tolist()) == {2}  # one block: a start and an end
+    assert missing.any(0).all()  # anywhere
 
 
 def test_training_sees_missing_slices_only_if_asked_for():
@@ -240,8 +249,9 @@ def test_landmarks_move_with_the_volume():
     expected = sslln.move_landmarks(place, maps, (32, 32, 16), spacing)
     for one, where in zip(moved, expected[:, 0], strict=True):
         weights = one / one.sum()
-        centre = [float((weights.sum([a for a in range(3) if a != k]) * torch.arange(one.shape[k])).sum())
-                  for k in range(3)]
+        centre = [
+            float((weights.sum([a for a in range(3) if a != k]) * torch.arange(one.shape[k])).sum()) for k in range(3)
+        ]
         assert where.tolist() == pytest.approx(centre, abs=0.15)
 
 
@@ -251,7 +261,7 @@ def test_rotations_are_about_one_axis_and_nothing_is_sheared():
     scale = np.cbrt(np.linalg.det(linear))
     turned = linear / scale[:, None, None]
     assert np.allclose(turned @ turned.transpose(0, 2, 1), np.eye(3), atol=1e-9)
-    kept = turned[:, range(3), range(3)] > 1 - 1e-12                                    # the axis it turns about
+    kept = turned[:, range(3), range(3)] > 1 - 1e-12  # the axis it turns about
     assert (kept.sum(1) == 1).all() and kept.any(0).all()
     assert (0.9 <= scale).all() and (scale <= 1.1).all() and np.allclose(maps[:, 2, 3], 0)
 
@@ -259,8 +269,8 @@ def test_rotations_are_about_one_axis_and_nothing_is_sheared():
 def test_a_landmark_is_the_centre_of_gravity_of_its_voxels():
     logits = torch.zeros(3, 5, 5, 5)
     logits[0] = 1
-    logits[1, 1:4, 2, 2] = 5                     # three voxels: their middle
-    logits[2, 4, 4, 0] = 0.5                     # never the likeliest: the place where it is likeliest
+    logits[1, 1:4, 2, 2] = 5  # three voxels: their middle
+    logits[2, 4, 4, 0] = 0.5  # never the likeliest: the place where it is likeliest
     assert sslln.landmarks_of(logits).tolist() == [[2, 2, 2], [4, 4, 0]]
 
 

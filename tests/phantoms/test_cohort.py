@@ -234,12 +234,27 @@ def test_tidy_drops_crumbs_and_keeps_pieces():
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
-        ("n", 0), ("n", 2.5), ("n", True), ("seed", -1), ("seed", "a"), ("groups", ("NOR", "ARV")), ("groups", "NOR"),
-        ("groups", ()), ("resolution", "MR"), ("resolution", (1, 1)), ("resolution", (1, 1, -2)), ("resolution", None),
-        ("phases", ("ED", "MID")), ("phases", "ED"), ("phases", ()), ("slice_shift_mm", -1), ("contour_noise", np.nan),
-        ("missing_slices", -1), ("scheme", HIPPOCAMPUS),
+        ("n", 0),
+        ("n", 2.5),
+        ("n", True),
+        ("seed", -1),
+        ("seed", "a"),
+        ("groups", ("NOR", "ARV")),
+        ("groups", "NOR"),
+        ("groups", ()),
+        ("resolution", "MR"),
+        ("resolution", (1, 1)),
+        ("resolution", (1, 1, -2)),
+        ("resolution", None),
+        ("phases", ("ED", "MID")),
+        ("phases", "ED"),
+        ("phases", ()),
+        ("slice_shift_mm", -1),
+        ("contour_noise", np.nan),
+        ("missing_slices", -1),
+        ("scheme", HIPPOCAMPUS),
     ],
-)  # fmt: skip
+)
 def test_bad_arguments_are_named(argument, value):
     with pytest.raises(UsageError, match=rf"found {argument}="):
         heart_cohort(**{"n": 1, argument: value})

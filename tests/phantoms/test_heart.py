@@ -22,10 +22,20 @@ def cylinder(endo=20.0, epi=30.0, length=60.0, rv=55.0, outer=60.0, origin=(60.0
 
     flat = np.ones((N_LEVELS, N_ANGLES))
     return HeartSurfaces(
-        endo=t(endo * flat), epi=t(epi * flat), rv=t(rv * flat), rv_outer=t(outer * flat), lv_base=t(0.0),
-        endo_length=t(length - 8), epi_length=t(length), rv_base=t(0.0), rv_length=t(length),
-        pole=t(0.7 * epi * flat[:, 0]), centre=t(np.zeros((2, 3))), origin=t(origin), angle=t(angle),
-    )  # fmt: skip
+        endo=t(endo * flat),
+        epi=t(epi * flat),
+        rv=t(rv * flat),
+        rv_outer=t(outer * flat),
+        lv_base=t(0.0),
+        endo_length=t(length - 8),
+        epi_length=t(length),
+        rv_base=t(0.0),
+        rv_length=t(length),
+        pole=t(0.7 * epi * flat[:, 0]),
+        centre=t(np.zeros((2, 3))),
+        origin=t(origin),
+        angle=t(angle),
+    )
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ def test_cache(tmp_path, pairs):
     assert np.array_equal(made.images, read.images) and np.array_equal(made.motion, read.motion)
     pd.testing.assert_frame_equal(made.table, read.table)
     assert made.spacing == read.spacing and made.factor == read.factor
-    assert len(heart_pairs(1, GRID, 3, seed=7, cache=file).motion[0]) == 8          # other pairs: made anew
+    assert len(heart_pairs(1, GRID, 3, seed=7, cache=file).motion[0]) == 8  # other pairs: made anew
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(DataError, match="pairs.npz: found a damaged cache"):
         heart_pairs(1, GRID, 3, seed=7, cache=file)
@@ -96,8 +96,10 @@ def test_some_of_them(pairs):
     assert pairs[[3, 0]].table.index.tolist() == [pairs.table.index[3], pairs.table.index[0]]
 
 
-@pytest.mark.parametrize("arguments, word", [((0, GRID, 2), "n=0"), ((1, GRID, 5), "factor"), ((1, GRID, 0), "factor"),
-                                             ((1, ((4, 4), (1, 1)), 2), "grid")])
+@pytest.mark.parametrize(
+    "arguments, word",
+    [((0, GRID, 2), "n=0"), ((1, GRID, 5), "factor"), ((1, GRID, 0), "factor"), ((1, ((4, 4), (1, 1)), 2), "grid")],
+)
 def test_wrong_arguments_are_named(arguments, word):
     with pytest.raises(UsageError, match=word):
         heart_pairs(*arguments)

@@ -68,8 +68,10 @@ def test_volumes_are_those_of_the_facts(cohort, phase):
 
 
 def test_same_volume_on_every_grid():
-    volumes = [us_cohort(1, seed=3, spacing=sp, shape=(int(144 / sp),) * 3)[0].label.sum() * sp**3 / 1000
-               for sp in (2.0, 3.0, 4.0)]
+    volumes = [
+        us_cohort(1, seed=3, spacing=sp, shape=(int(144 / sp),) * 3)[0].label.sum() * sp**3 / 1000
+        for sp in (2.0, 3.0, 4.0)
+    ]
     assert np.ptp(volumes) / np.mean(volumes) < 0.03
 
 
@@ -135,7 +137,7 @@ def test_artefacts_change_what_they_are_called_after_and_never_the_label():
 
     assert made(shadow=3)[seen].mean() < image[seen].mean() < made(shadow=0)[seen].mean()
     darker = made(shadow=2)[seen] - image[seen]
-    assert darker.max() < 1e-6                                           # a shadow takes away, never adds
+    assert darker.max() < 1e-6  # a shadow takes away, never adds
     assert made(dropout=4)[seen].mean() < made(dropout=0)[seen].mean()
     near = label.astype(bool) & (np.indices(label.shape)[2] < 12)
     assert made(clutter=3)[near].mean() > made(clutter=0)[near].mean() + 0.03
@@ -153,7 +155,7 @@ def test_speckle_is_fine_along_the_beam_and_grows_across_it_with_depth():
     grain = _speckle(np.random.default_rng(0), r, 1)[0]
     field[r.index] = grain
     assert grain.square().mean() == pytest.approx(1, abs=0.03)
-    assert grain.mean() == pytest.approx(np.sqrt(np.pi) / 2, abs=0.02)      # Rayleigh
+    assert grain.mean() == pytest.approx(np.sqrt(np.pi) / 2, abs=0.02)  # Rayleigh
     field = field.reshape(box.shape).numpy()
 
     def correlation(axis, z):
@@ -161,8 +163,8 @@ def test_speckle_is_fine_along_the_beam_and_grows_across_it_with_depth():
         b = np.roll(field, -1, axis)[38:58, 38:58, z : z + 8]
         return np.corrcoef(a.ravel(), b.ravel())[0, 1]
 
-    assert correlation(0, 86) > correlation(0, 40) + 0.1        # wider grains further away
-    assert correlation(2, 86) < correlation(0, 86)              # and short along the beam
+    assert correlation(0, 86) > correlation(0, 40) + 0.1  # wider grains further away
+    assert correlation(2, 86) < correlation(0, 86)  # and short along the beam
 
 
 def test_more_shadows_is_pure_and_only_inside_the_sector():
@@ -183,12 +185,20 @@ def test_shadows_are_wedges():
         assert 0 <= loss.min() < 1 and 5 < loss.max() <= 26
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"n": 0}, "found n=0"), ({"n": True}, "found n=True"), ({"seed": -1}, "found seed=-1"),
-    ({"groups": "NOR"}, "found groups='NOR'"), ({"groups": ["X"]}, r"found groups=\['X'\]"),
-    ({"phases": ["ED", "ED"]}, "found phases"), ({"spacing": (1, 1)}, "us_cohort"), ({"spacing": -1.0}, "us_cohort"),
-    ({"first": 1.5}, "found first=1.5"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": 0}, "found n=0"),
+        ({"n": True}, "found n=True"),
+        ({"seed": -1}, "found seed=-1"),
+        ({"groups": "NOR"}, "found groups='NOR'"),
+        ({"groups": ["X"]}, r"found groups=\['X'\]"),
+        ({"phases": ["ED", "ED"]}, "found phases"),
+        ({"spacing": (1, 1)}, "us_cohort"),
+        ({"spacing": -1.0}, "us_cohort"),
+        ({"first": 1.5}, "found first=1.5"),
+    ],
+)
 def test_wrong_arguments(options, message):
     with pytest.raises(UsageError, match=message):
         us_cohort(**options)

@@ -161,9 +161,15 @@ def test_history_takes_a_table_and_a_history(painted):
 
 def test_path_chart_draws_volumes_and_dice_of_each_method(painted):
     t = np.linspace(0, 1, 5)
-    table = pd.DataFrame({"position": np.r_[t, t], "structure": ["LV cavity"] * 5 + ["LV myocardium"] * 5,
-                          "volume_ml": np.r_[200 - 80 * t, 120 + 0 * t], "dice_a": np.r_[1 - 0.3 * t, 1 - 0.5 * t],
-                          "dice_b": np.r_[0.7 + 0.3 * t, 0.5 + 0.5 * t]})
+    table = pd.DataFrame(
+        {
+            "position": np.r_[t, t],
+            "structure": ["LV cavity"] * 5 + ["LV myocardium"] * 5,
+            "volume_ml": np.r_[200 - 80 * t, 120 + 0 * t],
+            "dice_a": np.r_[1 - 0.3 * t, 1 - 0.5 * t],
+            "dice_b": np.r_[0.7 + 0.3 * t, 0.5 + 0.5 * t],
+        }
+    )
     fig = charts.path_chart({"code": table, "voxel blending": table}, CARDIAC)
     volume, overlap = fig.axes
     assert volume.get_ylabel() == "volume (ml)" and "Dice" in overlap.get_ylabel()

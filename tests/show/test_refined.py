@@ -12,8 +12,9 @@ from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.errors import DataError, UsageError
 from shapelab.show.refined import STEP, before_after, heart_axes, plane, turned_over
 
-FFD = FreeFormDeformation(control_mm=20.0, levels=1, iterations=5, bending=(6,), blur_mm=(3,), sampling_mm=(5,),
-                          step_mm=(3,))  # fmt: skip
+FFD = FreeFormDeformation(
+    control_mm=20.0, levels=1, iterations=5, bending=(6,), blur_mm=(3,), sampling_mm=(5,), step_mm=(3,)
+)
 
 
 def blocks(rv, lv, shape=(30, 30, 4)) -> np.ndarray:
@@ -28,7 +29,7 @@ def blocks(rv, lv, shape=(30, 30, 4)) -> np.ndarray:
 
 
 def test_axes_of_the_heart_by_hand():
-    label = blocks(rv=(6, 15), lv=(20, 15))                     # ACDC's: RV at small x
+    label = blocks(rv=(6, 15), lv=(20, 15))  # ACDC's: RV at small x
     axes = heart_axes(label, Frame(label.shape, (2, 2, 10), (100, 0, 0)), CARDIAC)
     assert axes.centre[:2] == pytest.approx((140, 30)) and 0 < axes.centre[2] < 15
     assert np.allclose([axes.across, axes.down, axes.along], np.eye(3))
@@ -52,9 +53,9 @@ def test_a_plane_by_hand():
     frame = Frame((2, 3, 4), (1.0, 2.0, 4.0), (10.0, 0.0, 0.0))
     window = np.array([[-1.0, 5.0], [-2.0, 14.0]])
     found = plane(array, frame, (11, 0, 0), np.array([0.0, 1, 0]), np.array([0.0, 0, 1]), window)
-    n = round(1 / STEP)                                         # samples a mm
+    n = round(1 / STEP)  # samples a mm
     wanted = np.kron(array[1], np.ones((2 * n, 4 * n), np.int16))
-    assert np.array_equal(found, wanted)                        # each voxel as large as it is
+    assert np.array_equal(found, wanted)  # each voxel as large as it is
     outside = plane(array, frame, (13, 0, 0), np.array([0.0, 1, 0]), np.array([0.0, 0, 1]), window)
     assert not outside.any()
 
@@ -74,22 +75,33 @@ def texts(fig) -> list[str]:
 def test_before_and_after_side_by_side_in_mm(found):
     fig = before_after(found, title="mine")
     said = texts(fig)
-    assert {"mine", "RV cavity", "LV myocardium", "LV cavity", "RV → LV (mm)", "base → apex (mm)",
-            "anterior → inferior (mm)", "long axis, RV to LV: as given", "long axis, RV to LV: refined"} <= set(said)
+    assert {
+        "mine",
+        "RV cavity",
+        "LV myocardium",
+        "LV cavity",
+        "RV → LV (mm)",
+        "base → apex (mm)",
+        "anterior → inferior (mm)",
+        "long axis, RV to LV: as given",
+        "long axis, RV to LV: refined",
+    } <= set(said)
     axes = [ax for part in fig.subfigs for ax in part.axes]
     assert len(axes) == 10
     for before, after in zip(axes[::2], axes[1::2]):
         assert before.get_xlim() == after.get_xlim() and before.get_ylim() == after.get_ylim()
-        assert before.get_ylim()[0] > before.get_ylim()[1] and before.get_aspect() == 1       # base, anterior up
+        assert before.get_ylim()[0] > before.get_ylim()[1] and before.get_aspect() == 1  # base, anterior up
     assert not turned_over(found)
 
 
 def test_the_rv_is_drawn_on_the_left_where_it_lies(found):
     ax = before_after(found).subfigs[1].axes[0]
-    rv, *_, lv = ax.images                                      # in the order of the scheme
-    at = [np.argwhere(np.asarray(image.get_array())[..., 3] > 0)[:, 1].mean() * STEP + ax.get_xlim()[0]
-          for image in (rv, lv)]  # fmt: skip
-    assert at[0] < -20 and abs(at[1]) < 8                       # mm from the LV's centre
+    rv, *_, lv = ax.images  # in the order of the scheme
+    at = [
+        np.argwhere(np.asarray(image.get_array())[..., 3] > 0)[:, 1].mean() * STEP + ax.get_xlim()[0]
+        for image in (rv, lv)
+    ]
+    assert at[0] < -20 and abs(at[1]) < 8  # mm from the LV's centre
 
 
 def test_an_image_stands_behind_the_contours(found):

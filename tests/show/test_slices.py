@@ -57,7 +57,7 @@ def test_long_axis_has_the_base_up_and_the_rv_left(painted):
 def test_long_axes_side_by_side_share_cut_and_window(painted):
     a, b = np.zeros((2, 40, 20, 12), np.uint8)
     a[4:12, 5:15, 0:4], a[20:30, 5:15, 8:11] = 1, 3
-    b[20:30, 2:4, 8:11], b[20:30, 9:11, 8:11] = 2, 2        # the cut goes through the middle of the first one's cavity
+    b[20:30, 2:4, 8:11], b[20:30, 9:11, 8:11] = 2, 2  # the cut goes through the middle of the first one's cavity
     fig = compare_long_axes([("one", a), ("other", b), ("scan", a.astype(np.float32))], (1, 1, 3), CARDIAC)
     assert all(t in texts(fig) for t in ("one", "other", "scan", "x (mm), RV → LV", "z (mm), base up"))
     windows = {(*ax.get_xlim(), *ax.get_ylim()) for ax in fig.axes}

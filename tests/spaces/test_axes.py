@@ -24,7 +24,7 @@ def test_shape_axes_are_sorted_by_the_variance_of_the_label_maps():
 
 def test_axes_can_be_undone_where_codes_are_few_or_idle():
     maps = np.random.default_rng(0).integers(0, 4, (5, 4, 4, 4)).astype(np.uint8)
-    codes = np.random.default_rng(1).normal(size=(5, 8))                     # fewer shapes than numbers
+    codes = np.random.default_rng(1).normal(size=(5, 8))  # fewer shapes than numbers
     codes[:, 3] = 0.0
     axes = shape_axes(codes, maps, 4)
     assert np.isfinite(axes).all() and np.linalg.matrix_rank(axes) == 8

@@ -18,8 +18,11 @@ def test_equals_scipys_transform_of_the_whole_grid(mask, spacing, limit, sparse)
     if not mask.any() or mask.all():
         expected = np.full(mask.shape, limit if not mask.any() else -limit)
     else:
-        expected = np.clip(distance_transform_edt(~mask, sampling=spacing)
-                           - distance_transform_edt(mask, sampling=spacing), -limit, limit)
+        expected = np.clip(
+            distance_transform_edt(~mask, sampling=spacing) - distance_transform_edt(mask, sampling=spacing),
+            -limit,
+            limit,
+        )
     np.testing.assert_allclose(signed_distance(mask, np.array(spacing), limit), expected, rtol=1e-6)
 
 
@@ -39,7 +42,7 @@ def test_probabilities_by_hand():
     for one, (d1, d2) in zip(p, [(0, 3), (-2, 4), (1, 1)], strict=True):
         e = np.exp(np.array([min(d1, d2), -d1, -d2]) / 2)
         np.testing.assert_allclose(one, e / e.sum(), rtol=1e-6)
-    assert p[0, 0] == p[0, 1]           # at the border: as much background as structure
+    assert p[0, 0] == p[0, 1]  # at the border: as much background as structure
 
 
 @settings(max_examples=30, deadline=None)

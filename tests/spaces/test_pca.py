@@ -33,7 +33,7 @@ def hearts():
 
 @parametrize_with_checks([PCASpace(n_codes=4), PCASpace(n_codes=2, whiten=True)])
 def test_is_a_scikit_learn_estimator(estimator, check):
-    check(estimator)            # none is excused; scikit-learn itself skips its array-API check without SCIPY_ARRAY_API
+    check(estimator)  # none is excused; scikit-learn itself skips its array-API check without SCIPY_ARRAY_API
 
 
 @pytest.mark.parametrize("shape", [(30, 200), (30, 40), (200, 12)])
@@ -47,8 +47,9 @@ def test_agrees_with_scikit_learns_pca(shape, whiten):
     signs = np.sign((ours.components_ * theirs.components_).sum(axis=1))
     np.testing.assert_allclose(ours.components_, theirs.components_ * signs[:, None], atol=1e-8)
     np.testing.assert_allclose(ours.transform(x), theirs.transform(x) * signs, atol=1e-8)
-    np.testing.assert_allclose(ours.inverse_transform(ours.transform(x)),
-                               theirs.inverse_transform(theirs.transform(x)), atol=1e-8)
+    np.testing.assert_allclose(
+        ours.inverse_transform(ours.transform(x)), theirs.inverse_transform(theirs.transform(x)), atol=1e-8
+    )
 
 
 def test_gram_matrix_and_svd_give_the_same_axes_and_signs():
@@ -67,7 +68,7 @@ def test_few_shapes_give_fewer_codes(hearts):
     assert space.n_codes == 64 and space.n_codes_ == 9 == code_size(space)
     assert space.encode(hearts[10:13]).shape == (3, 9)
     twice = PCASpace(64, grid=GRID, scheme=CARDIAC).fit(np.concatenate([hearts[:10], hearts[:10]]))
-    assert twice.n_codes_ == 9          # repeated shapes add no direction
+    assert twice.n_codes_ == 9  # repeated shapes add no direction
 
 
 @pytest.mark.parametrize("representation", ["labels", "sdf"])
@@ -101,8 +102,9 @@ def test_whitened_codes_have_unit_deviation_and_decode_the_same(hearts):
     white = PCASpace(6, whiten=True, grid=GRID, scheme=CARDIAC).fit(hearts)
     np.testing.assert_allclose(white.encode(hearts).std(axis=0, ddof=1), 1, rtol=1e-4)
     np.testing.assert_allclose(white.encode(hearts) * plain.sigma, plain.encode(hearts), atol=1e-3)
-    np.testing.assert_allclose(white.decode(white.encode(hearts[:2])), plain.decode(plain.encode(hearts[:2])),
-                               atol=1e-4)
+    np.testing.assert_allclose(
+        white.decode(white.encode(hearts[:2])), plain.decode(plain.encode(hearts[:2])), atol=1e-4
+    )
 
 
 def test_flattened_table_and_label_maps_are_the_same_space(hearts):
@@ -118,10 +120,13 @@ def test_signed_distance_is_in_mm_and_decodes_to_itself(hearts):
     space = PCASpace(6, "sdf", grid=GRID, scheme=CARDIAC, max_distance=12.0)
     maps = space.flatten(hearts[:1]).reshape(3, *GRID.shape)
     cavity = hearts[0] == 3
-    expected = np.clip(distance_transform_edt(~cavity, sampling=GRID.spacing)
-                       - distance_transform_edt(cavity, sampling=GRID.spacing), -12, 12)
+    expected = np.clip(
+        distance_transform_edt(~cavity, sampling=GRID.spacing) - distance_transform_edt(cavity, sampling=GRID.spacing),
+        -12,
+        12,
+    )
     np.testing.assert_allclose(maps[2], expected, atol=1e-4)
-    assert maps.max() == 12.0           # cut
+    assert maps.max() == 12.0  # cut
     # hand-computed: one voxel of 2 mm is 2 mm deep, its neighbours 2 mm (in plane) and 4 mm (through plane)
     # away
     single = np.zeros((1, *GRID.shape), np.uint8)

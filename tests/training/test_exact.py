@@ -12,18 +12,42 @@ from shapelab.training import FitSettings, fit
 from shapelab.training.exact import exact_gradients, gradient_errs
 
 # kernel, stride, padding, width: bad and good as measured on a processor where the gradients go wrong
-BAD = [(3, 1, 1, 2), (4, 1, 1, 3), (4, 1, 2, 2), (5, 1, 2, 3), (5, 1, 2, 4), (7, 1, 3, 4), (7, 1, 3, 6), (5, 2, 2, 4),
-       (7, 3, 3, 5)]  # fmt: skip
-GOOD = [(3, 1, 1, 1), (3, 1, 1, 3), (3, 1, 1, 4), (3, 2, 1, 2), (3, 1, 0, 3), (3, 1, 0, 4), (1, 1, 0, 2), (5, 1, 2, 5),
-        (7, 1, 3, 7), (3, 3, 1, 6)]  # fmt: skip
+BAD = [
+    (3, 1, 1, 2),
+    (4, 1, 1, 3),
+    (4, 1, 2, 2),
+    (5, 1, 2, 3),
+    (5, 1, 2, 4),
+    (7, 1, 3, 4),
+    (7, 1, 3, 6),
+    (5, 2, 2, 4),
+    (7, 3, 3, 5),
+]
+GOOD = [
+    (3, 1, 1, 1),
+    (3, 1, 1, 3),
+    (3, 1, 1, 4),
+    (3, 2, 1, 2),
+    (3, 1, 0, 3),
+    (3, 1, 0, 4),
+    (1, 1, 0, 2),
+    (5, 1, 2, 5),
+    (7, 1, 3, 7),
+    (3, 3, 1, 6),
+]
 BAD_TRANSPOSED = [(3, 1, 1, 2), (5, 1, 2, 3), (5, 2, 2, 2), (6, 2, 2, 2), (7, 2, 3, 3)]
 GOOD_TRANSPOSED = [(4, 2, 1, 2), (7, 3, 2, 2), (7, 3, 2, 1), (3, 2, 1, 2), (4, 1, 1, 3), (5, 3, 2, 2)]
 
 
-@pytest.mark.parametrize("kind, cases, errs", [
-    (nn.Conv3d, BAD, True), (nn.Conv3d, GOOD, False),
-    (nn.ConvTranspose3d, BAD_TRANSPOSED, True), (nn.ConvTranspose3d, GOOD_TRANSPOSED, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, cases, errs",
+    [
+        (nn.Conv3d, BAD, True),
+        (nn.Conv3d, GOOD, False),
+        (nn.ConvTranspose3d, BAD_TRANSPOSED, True),
+        (nn.ConvTranspose3d, GOOD_TRANSPOSED, False),
+    ],
+)
 def test_layers_in_doubt_are_those_that_were_measured(kind, cases, errs):
     found = {case: gradient_errs(kind(1, 1, case[0], case[1], case[2]), case[3]) for case in cases}
     assert found == dict.fromkeys(cases, errs)
@@ -60,8 +84,15 @@ def bf16(monkeypatch):
 def trained(settings=None):
     model = Small()
     x = torch.randn(8, 1, 4, 8, 8, generator=torch.Generator().manual_seed(1)).to(memory_format=torch.channels_last_3d)
-    fit(lambda b: {"loss": (model(b) - b.mean()).square().mean()}, model, [x], 4,
-        settings=settings or FitSettings(learning_rate=0.02), progress=False, device="cpu")  # fmt: skip
+    fit(
+        lambda b: {"loss": (model(b) - b.mean()).square().mean()},
+        model,
+        [x],
+        4,
+        settings=settings or FitSettings(learning_rate=0.02),
+        progress=False,
+        device="cpu",
+    )
     return model
 
 
@@ -105,8 +136,11 @@ def test_gradients_are_those_of_fp32(monkeypatch):
     grads = []
     for amp in (False, True):
         model = Small()
-        with exact_gradients(model), torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp), \
-                warnings.catch_warnings():  # fmt: skip
+        with (
+            exact_gradients(model),
+            torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             model(x).square().mean().backward()
         grads.append(model.narrow.weight.grad)

@@ -1,6 +1,5 @@
 """The history of a training: a table and a CSV."""
 
-
 from shapelab.training import History
 
 

@@ -32,7 +32,7 @@ GRID_TOLERANCE = 0.05
 SPACING_TOLERANCE = 0.01
 #: Deflate cannot shrink anything by more than 1032 : 1, so a header that claims more than this is wrong.
 MOST_COMPRESSION = 1100
-_HEADER_BYTES = 540                     # NIfTI-2's; NIfTI-1 has 348
+_HEADER_BYTES = 540  # NIfTI-2's; NIfTI-1 has 348
 _DAMAGED = "Copy or download the file again."
 
 
@@ -93,8 +93,9 @@ def read_image(path: str | Path) -> np.ndarray:
     return checked_image(header.file, _scaled(header, voxels))
 
 
-def read_label(path: str | Path, scheme: LabelScheme | None = None,
-               mapping: Mapping[int, int] | None = None) -> np.ndarray:
+def read_label(
+    path: str | Path, scheme: LabelScheme | None = None, mapping: Mapping[int, int] | None = None
+) -> np.ndarray:
     """Label map (X, Y, Z), uint8, or uint16 where integers over 255 are in use.
 
     Parameters
@@ -112,25 +113,34 @@ def read_label(path: str | Path, scheme: LabelScheme | None = None,
 def checked_image(file: Path, voxels: np.ndarray) -> np.ndarray:
     """Voxels as float32; DataError naming the file if one is NaN or infinite. Shared with
     `shapelab.data.formats.metaimage`."""
-    with np.errstate(all="ignore"):             # what overflows becomes infinite and is reported below
+    with np.errstate(all="ignore"):  # what overflows becomes infinite and is reported below
         image = np.ascontiguousarray(voxels, dtype=np.float32)
     _check_finite(file, image)
     return image
 
 
-def checked_label(file: Path, voxels: np.ndarray, scheme: LabelScheme | None = None,
-                  mapping: Mapping[int, int] | None = None) -> np.ndarray:
+def checked_label(
+    file: Path, voxels: np.ndarray, scheme: LabelScheme | None = None, mapping: Mapping[int, int] | None = None
+) -> np.ndarray:
     """Voxels as a label map, checked as `read_label` says. Shared with `shapelab.data.formats.metaimage`."""
     if voxels.dtype.kind == "f":
         _check_whole(file, voxels)
     low, high = voxels.min(), voxels.max()
     if low < 0 or high > 65535:
-        raise DataError(file, f"label value {int(low if low < 0 else high)}", "integers from 0 to 65535",
-                        "Is this the image rather than the label map?")
+        raise DataError(
+            file,
+            f"label value {int(low if low < 0 else high)}",
+            "integers from 0 to 65535",
+            "Is this the image rather than the label map?",
+        )
     voxels = np.ascontiguousarray(voxels, dtype=np.uint8 if high < 256 else np.uint16)
     if not high:
-        raise DataError(file, "an empty label map: every voxel is 0", "at least one labelled voxel",
-                        "Leave this subject out, or outline it.")
+        raise DataError(
+            file,
+            "an empty label map: every voxel is 0",
+            "at least one labelled voxel",
+            "Leave this subject out, or outline it.",
+        )
     if scheme is None:
         return voxels
     if mapping is None:
@@ -138,8 +148,12 @@ def checked_label(file: Path, voxels: np.ndarray, scheme: LabelScheme | None = N
         return voxels
     label = scheme.remap(voxels, mapping, file)
     if not label.any():
-        raise DataError(file, "an empty label map: the mapping takes every voxel to 0", "at least one labelled voxel",
-                        "Check the mapping.")
+        raise DataError(
+            file,
+            "an empty label map: the mapping takes every voxel to 0",
+            "at least one labelled voxel",
+            "Check the mapping.",
+        )
     return label
 
 
@@ -147,14 +161,22 @@ def check_same_grid(label: Header, image: Header) -> None:
     """Raise DataError unless image and label have one shape and one affine (to `GRID_TOLERANCE` of a voxel)."""
     todo = "Resample one onto the other's grid, or find the pair that belongs together."
     if label.shape != image.shape:
-        raise DataError(label.file, f"a label map of {_by(label.shape)} voxels",
-                        f"{_by(image.shape)}, as its image {image.file.name} has", todo)
+        raise DataError(
+            label.file,
+            f"a label map of {_by(label.shape)} voxels",
+            f"{_by(image.shape)}, as its image {image.file.name} has",
+            todo,
+        )
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in label.shape], indexing="ij"), -1).reshape(-1, 3)
     shift = (corners @ (label.affine - image.affine)[:3, :3].T) + (label.affine - image.affine)[:3, 3]
     moved, allowed = float(np.linalg.norm(shift, axis=1).max()), GRID_TOLERANCE * min(image.spacing)
     if moved > allowed:
-        raise DataError(label.file, f"a label map whose affine puts a corner {moved:.3g} mm from where its image "
-                        f"{image.file.name} has it", f"one affine for both (to {allowed:.2g} mm)", todo)
+        raise DataError(
+            label.file,
+            f"a label map whose affine puts a corner {moved:.3g} mm from where its image {image.file.name} has it",
+            f"one affine for both (to {allowed:.2g} mm)",
+            todo,
+        )
 
 
 def _scaled(header: Header, voxels: np.ndarray) -> np.ndarray:
@@ -171,8 +193,12 @@ def _check_finite(file: Path, array: np.ndarray) -> None:
         return
     n, first = int((~finite).sum()), tuple(int(i) for i in np.argwhere(~finite)[0])
     what = "NaN" if np.isnan(array[first]) else "infinite"
-    raise DataError(file, f"{n} voxel(s) that are not finite, the first ({what}) at {first}", "finite numbers",
-                    "Find out where they come from and write the file again.")
+    raise DataError(
+        file,
+        f"{n} voxel(s) that are not finite, the first ({what}) at {first}",
+        "finite numbers",
+        "Find out where they come from and write the file again.",
+    )
 
 
 def _check_whole(file: Path, voxels: np.ndarray) -> None:
@@ -180,9 +206,12 @@ def _check_whole(file: Path, voxels: np.ndarray) -> None:
     _check_finite(file, voxels)
     broken = voxels != np.rint(voxels)
     if broken.any():
-        raise DataError(file, f"label values that are not integers, such as {voxels[broken][0]:.6g} "
-                        f"({int(broken.sum())} voxels)", "integers",
-                        "Is this an image or a probability map? Resample label maps with nearest neighbour.")
+        raise DataError(
+            file,
+            f"label values that are not integers, such as {voxels[broken][0]:.6g} ({int(broken.sum())} voxels)",
+            "integers",
+            "Is this an image or a probability map? Resample label maps with nearest neighbour.",
+        )
 
 
 def _by(shape) -> str:
@@ -202,8 +231,12 @@ class _Stream:
         try:
             self.handle = open(self.path, "rb")
         except OSError as error:
-            raise DataError(self.path, f"a file that cannot be opened ({error.strerror})", "a readable file",
-                            "Check the permissions and the disk.") from None
+            raise DataError(
+                self.path,
+                f"a file that cannot be opened ({error.strerror})",
+                "a readable file",
+                "Check the permissions and the disk.",
+            ) from None
         try:
             self.file = self._unzipped()
         except BaseException:
@@ -220,8 +253,12 @@ class _Stream:
         zipped = begins[:2] == b"\x1f\x8b"
         if zipped != (self.path.suffix == ".gz"):
             found = "gzip content" if zipped else f"no gzip content (it begins with {begins!r})"
-            raise DataError(self.path, found, "plain NIfTI in a .nii, gzip in a .nii.gz",
-                            "Give it the right name." if zipped else f"{_DAMAGED} A text there is often an error page.")
+            raise DataError(
+                self.path,
+                found,
+                "plain NIfTI in a .nii, gzip in a .nii.gz",
+                "Give it the right name." if zipped else f"{_DAMAGED} A text there is often an error page.",
+            )
         return gzip.GzipFile(fileobj=self.handle) if zipped else self.handle
 
     def __exit__(self, *exception) -> None:
@@ -243,16 +280,28 @@ def _read(path: Path) -> tuple[Header, np.ndarray]:
         header = _parse(path, head)
         wanted = header.offset + header.n_bytes
         if wanted > MOST_COMPRESSION * stream.n:
-            raise DataError(path, f"a header that announces {wanted} bytes in a file of {stream.n}",
-                            "as many voxels as the header says", _DAMAGED)
+            raise DataError(
+                path,
+                f"a header that announces {wanted} bytes in a file of {stream.n}",
+                "as many voxels as the header says",
+                _DAMAGED,
+            )
         content = head + stream.read(max(wanted - len(head), 0))
         extra = stream.read(1)
     if len(content) < wanted:
-        raise DataError(path, f"a truncated file: {max(len(content) - header.offset, 0)} bytes of voxels",
-                        f"{header.n_bytes}, for {_by(header.shape)} voxels of {header.dtype}", _DAMAGED)
+        raise DataError(
+            path,
+            f"a truncated file: {max(len(content) - header.offset, 0)} bytes of voxels",
+            f"{header.n_bytes}, for {_by(header.shape)} voxels of {header.dtype}",
+            _DAMAGED,
+        )
     if extra or len(content) > wanted:
-        raise DataError(path, "bytes after the last voxel", f"{_by(header.shape)} voxels and nothing more",
-                        "The shape in the header is not that of the array; write the file again.")
+        raise DataError(
+            path,
+            "bytes after the last voxel",
+            f"{_by(header.shape)} voxels and nothing more",
+            "The shape in the header is not that of the array; write the file again.",
+        )
     voxels = np.frombuffer(content, header.dtype, offset=header.offset).reshape(header.shape, order="F")
     return header, voxels.astype(header.dtype.newbyteorder("="), order="C")
 
@@ -265,15 +314,19 @@ def _parse(path: Path, head: bytes) -> Header:
     except (HeaderDataError, KeyError):
         dtype = None
     if dtype is None or dtype.kind not in "iuf":
-        raise DataError(path, f"voxels of type {dtype or 'code ' + str(int(raw['datatype']))}", "real numbers",
-                        "Convert the file; colour and complex images are not read.")
+        raise DataError(
+            path,
+            f"voxels of type {dtype or 'code ' + str(int(raw['datatype']))}",
+            "real numbers",
+            "Convert the file; colour and complex images are not read.",
+        )
     spacing = _spacing(path, raw)
     affine = _affine(path, raw, spacing)
-    offset, least = float(raw["vox_offset"]), len(raw.binaryblock) + 4      # 4 bytes say whether extensions follow
+    offset, least = float(raw["vox_offset"]), len(raw.binaryblock) + 4  # 4 bytes say whether extensions follow
     if not np.isfinite(offset) or offset < least or offset != int(offset):
         raise DataError(path, f"voxels that start at byte {offset:g}", f"at byte {least} or later", _DAMAGED)
     slope, inter = float(raw["scl_slope"]), float(raw["scl_inter"])
-    if np.isnan(slope) or slope == 0:       # the standard's and nibabel's way to say: not scaled
+    if np.isnan(slope) or slope == 0:  # the standard's and nibabel's way to say: not scaled
         slope, inter = 1.0, 0.0
     if not np.isfinite(slope) or not np.isfinite(inter):
         raise DataError(path, f"scl_slope {slope:g} and scl_inter {inter:g} in the header", "finite numbers", _DAMAGED)
@@ -294,10 +347,18 @@ def _decode(path: Path, head: bytes) -> Nifti1Header:
         if found == magic:
             return raw
         if found in (b"ni1", b"ni2"):
-            raise DataError(path, "a header whose voxels are in a second file (.img)", "header and voxels in one file",
-                            "Convert the pair, for instance with nibabel or dcm2niix.")
-    raise DataError(path, f"no NIfTI header (it begins with {head[:16]!r})", "a NIfTI-1 or NIfTI-2 file",
-                    "Convert the file to NIfTI, or download it again.")
+            raise DataError(
+                path,
+                "a header whose voxels are in a second file (.img)",
+                "header and voxels in one file",
+                "Convert the pair, for instance with nibabel or dcm2niix.",
+            )
+    raise DataError(
+        path,
+        f"no NIfTI header (it begins with {head[:16]!r})",
+        "a NIfTI-1 or NIfTI-2 file",
+        "Convert the file to NIfTI, or download it again.",
+    )
 
 
 def _shape(path: Path, raw: Nifti1Header) -> tuple[int, int, int]:
@@ -308,20 +369,31 @@ def _shape(path: Path, raw: Nifti1Header) -> tuple[int, int, int]:
     if min(shape) < 1:
         raise DataError(path, f"an array of {_by(shape)} voxels", "at least two along each of three axes", _DAMAGED)
     if n > 3:
-        todo = ("Drop the last axis, for instance with nibabel.squeeze_image." if set(shape[3:]) == {1} else
-                "Give one time point or one channel; a cine (4D) is not a label map or a single image.")
+        todo = (
+            "Drop the last axis, for instance with nibabel.squeeze_image."
+            if set(shape[3:]) == {1}
+            else "Give one time point or one channel; a cine (4D) is not a label map or a single image."
+        )
         raise DataError(path, f"a {n}D array, {_by(shape)}", "three axes (X, Y, Z)", todo)
     if n < 3 or min(shape) == 1:
-        raise DataError(path, f"a {'2D' if n == 3 else f'{n}D'} array, {_by(shape)}",
-                        "three axes (X, Y, Z) of at least two voxels", "Stack the slices into one volume.")
+        raise DataError(
+            path,
+            f"a {'2D' if n == 3 else f'{n}D'} array, {_by(shape)}",
+            "three axes (X, Y, Z) of at least two voxels",
+            "Stack the slices into one volume.",
+        )
     return shape
 
 
 def _spacing(path: Path, raw: Nifti1Header) -> tuple[float, float, float]:
     spacing = tuple(float(s) for s in raw["pixdim"][1:4])
     if not np.isfinite(spacing).all() or min(spacing) <= 0:
-        raise DataError(path, f"voxel size {' x '.join(f'{s:g}' for s in spacing)} in the header",
-                        "three sizes above zero, in mm", "Write the file again with the scan's voxel size.")
+        raise DataError(
+            path,
+            f"voxel size {' x '.join(f'{s:g}' for s in spacing)} in the header",
+            "three sizes above zero, in mm",
+            "Write the file again with the scan's voxel size.",
+        )
     unit = {1: "metre", 3: "micrometre"}.get(int(raw["xyzt_units"]) & 7)
     if unit:
         raise DataError(path, f"voxel sizes in {unit}", "mm", "Write the file again in mm.")
@@ -332,7 +404,7 @@ def _affine(path: Path, raw: Nifti1Header, spacing: tuple[float, float, float]) 
     """The sform, else the qform, else the voxel sizes alone, as nibabel chooses; checked against the voxel sizes."""
     code = "sform" if int(raw["sform_code"]) > 0 else "qform" if int(raw["qform_code"]) > 0 else "header"
     todo = "Write the file again with the scan's affine."
-    with np.errstate(all="ignore"):             # numbers from a damaged header may overflow on the way to the check
+    with np.errstate(all="ignore"):  # numbers from a damaged header may overflow on the way to the check
         try:
             affine = np.asarray(raw.get_best_affine(), dtype=np.float64)
         except (HeaderDataError, ValueError, np.linalg.LinAlgError):
@@ -341,10 +413,15 @@ def _affine(path: Path, raw: Nifti1Header, spacing: tuple[float, float, float]) 
         invertible = np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-6 * lengths.prod()
         off = np.abs(lengths / spacing - 1).max()
     if not invertible:
-        raise DataError(path, f"an affine ({code}) that cannot be inverted: {affine[:3].tolist()}",
-                        "an invertible one, in mm", todo)
+        raise DataError(
+            path, f"an affine ({code}) that cannot be inverted: {affine[:3].tolist()}", "an invertible one, in mm", todo
+        )
     if not off <= SPACING_TOLERANCE:
         sizes = [" x ".join(f"{s:.4g}" for s in v) for v in (lengths, spacing)]
-        raise DataError(path, f"an affine ({code}) with voxels of {sizes[0]} mm",
-                        f"{sizes[1]} mm, as the header's voxel size says", todo)
+        raise DataError(
+            path,
+            f"an affine ({code}) with voxels of {sizes[0]} mm",
+            f"{sizes[1]} mm, as the header's voxel size says",
+            todo,
+        )
     return affine

@@ -62,8 +62,13 @@ def _patients(root: Path, subset: str | None) -> list[tuple[str | None, Path]]:
         parts: dict[str | None, Path] = {part: base / part for part in SUBSETS if (base / part).is_dir()}
         if not parts and base.is_dir():
             parts = {base.name if base.name in SUBSETS else None: base}
-        found = [(part, patient) for part, folder in parts.items() if subset in (None, part)
-                 for patient in sorted(folder.iterdir()) if _PATIENT.fullmatch(patient.name) and patient.is_dir()]
+        found = [
+            (part, patient)
+            for part, folder in parts.items()
+            if subset in (None, part)
+            for patient in sorted(folder.iterdir())
+            if _PATIENT.fullmatch(patient.name) and patient.is_dir()
+        ]
         if found:
             return found
     return []
@@ -88,8 +93,9 @@ def read_info(file: Path) -> tuple[Info | None, list[DataError]]:
     except FileNotFoundError:
         return None, [DataError(file, "no such file", f"a text file with {', '.join(KEYS)}", _INFO_TODO)]
     except (OSError, UnicodeDecodeError) as error:
-        return None, [DataError(file, f"a file that cannot be read as text ({error})", "lines of `Key: value`",
-                                _INFO_TODO)]
+        return None, [
+            DataError(file, f"a file that cannot be read as text ({error})", "lines of `Key: value`", _INFO_TODO)
+        ]
     values: dict[str, str] = {}
     errors = []
     for line in lines:
@@ -97,11 +103,20 @@ def read_info(file: Path) -> tuple[Info | None, list[DataError]]:
         if not line.strip():
             continue
         if not colon or key in values:
-            errors.append(DataError(file, f"the line {line.strip()!r}{' after another of that key' if colon else ''}",
-                                    "each key once, as `Key: value`", _INFO_TODO))
+            errors.append(
+                DataError(
+                    file,
+                    f"the line {line.strip()!r}{' after another of that key' if colon else ''}",
+                    "each key once, as `Key: value`",
+                    _INFO_TODO,
+                )
+            )
         values.setdefault(key, value)
-    errors += [DataError(file, f"no key {key!r}", f"the keys {', '.join(KEYS)}", _INFO_TODO)
-               for key in KEYS if key not in values]
+    errors += [
+        DataError(file, f"no key {key!r}", f"the keys {', '.join(KEYS)}", _INFO_TODO)
+        for key in KEYS
+        if key not in values
+    ]
     numbers = {key: _number(file, key, values[key], errors) for key in KEYS if key != "Group" and key in values}
     if values.get("Group", GROUPS[0]) not in GROUPS:
         errors.append(DataError(file, f"Group {values['Group']!r}", f"one of {', '.join(GROUPS)}", _INFO_TODO))
@@ -109,8 +124,14 @@ def read_info(file: Path) -> tuple[Info | None, list[DataError]]:
         errors += _frame_errors(file, numbers)
     if errors:
         return None, errors
-    return Info(int(numbers["ED"]), int(numbers["ES"]), values["Group"], numbers["Height"], int(numbers["NbFrame"]),
-                numbers["Weight"]), []
+    return Info(
+        int(numbers["ED"]),
+        int(numbers["ES"]),
+        values["Group"],
+        numbers["Height"],
+        int(numbers["NbFrame"]),
+        numbers["Weight"],
+    ), []
 
 
 def _number(file: Path, key: str, text: str, errors: list[DataError]) -> float:
@@ -121,15 +142,19 @@ def _number(file: Path, key: str, text: str, errors: list[DataError]) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number) or number <= 0:
-        errors.append(DataError(file, f"{key} {text!r}", f"{'an integer' if whole else 'a number'} above zero",
-                                _INFO_TODO))
+        errors.append(
+            DataError(file, f"{key} {text!r}", f"{'an integer' if whole else 'a number'} above zero", _INFO_TODO)
+        )
     return number
 
 
 def _frame_errors(file: Path, numbers: dict[str, float]) -> list[DataError]:
     ed, es, n = (int(numbers[key]) for key in ("ED", "ES", "NbFrame"))
-    errors = [DataError(file, f"{key} {frame}", f"a frame from 1 to NbFrame, {n}", _INFO_TODO)
-              for key, frame in (("ED", ed), ("ES", es)) if frame > n]
+    errors = [
+        DataError(file, f"{key} {frame}", f"a frame from 1 to NbFrame, {n}", _INFO_TODO)
+        for key, frame in (("ED", ed), ("ES", es))
+        if frame > n
+    ]
     if ed == es:
         errors.append(DataError(file, f"ED and ES both {ed}", "two different frames", _INFO_TODO))
     return errors
@@ -142,16 +167,27 @@ def _scan_patient(folder: Path, subset: str | None) -> tuple[list[Case], list[Pr
         return [], [Problem("facts", error) for error in errors]
     cases, problems = [], []
     for phase, frame in (("ED", info.ed), ("ES", info.es)):
-        paths = {what: find_nifti(folder, f"{name}_frame{frame:02d}{ending}")
-                 for what, ending in (("image", ""), ("label map", "_gt"))}
+        paths = {
+            what: find_nifti(folder, f"{name}_frame{frame:02d}{ending}")
+            for what, ending in (("image", ""), ("label map", "_gt"))
+        }
         missing = [_absent(folder, frame, phase, what) for what, path in paths.items() if path is None]
         problems += [Problem("layout", error) for error in missing]
         if missing:
             continue
-        facts = {"patient": name, "phase": phase, "group": info.group, "modality": "MR", "height": info.height,
-                 "weight": info.weight, "frame": frame, "n_frames": info.n_frames}
-        cases.append(Case(f"{name}_{phase}", paths["label map"], paths["image"],
-                          facts | ({"subset": subset} if subset else {})))
+        facts = {
+            "patient": name,
+            "phase": phase,
+            "group": info.group,
+            "modality": "MR",
+            "height": info.height,
+            "weight": info.weight,
+            "frame": frame,
+            "n_frames": info.n_frames,
+        }
+        cases.append(
+            Case(f"{name}_{phase}", paths["label map"], paths["image"], facts | ({"subset": subset} if subset else {}))
+        )
     return cases, problems
 
 

@@ -82,8 +82,9 @@ def _patients(root: Path) -> list[tuple[str | None, Path]]:
             continue
         parts: list[tuple[str | None, Path]] = [(None, base)]
         parts += [(p, base / p) for p in ("training", "testing") if (base / p).is_dir()]
-        found = [(part, p) for part, folder in parts for p in folder.iterdir()
-                 if _PATIENT.fullmatch(p.name) and p.is_dir()]
+        found = [
+            (part, p) for part, folder in parts for p in folder.iterdir() if _PATIENT.fullmatch(p.name) and p.is_dir()
+        ]
         if found:
             return sorted(found, key=lambda pair: (_number(pair[1].name), str(pair[1])))
     return []
@@ -98,7 +99,6 @@ def _is_cetus(folder: Path) -> bool:
     names = _names(folder)
     phases = any(f"{folder.name}_{phase}{end}".lower() in names for phase in PHASES for end in _FORMATS)
     return phases or any(name.endswith("_time.txt") for name in names)
-
 
 
 def _names(folder: Path) -> dict[str, Path]:
@@ -127,8 +127,14 @@ def _scan_patient(folder: Path, subset: str | None) -> tuple[list[Case], list[Pr
         label = _first(names, f"{stem}_{phase}", tuple(e + f for e in ENDINGS for f in _FORMATS))
         if image is None:
             number = f"_frame{frames[phase]:02d}.mhd" if phase in frames else f"_{phase}.nii.gz"
-            problems.append(Problem("layout", DataError(folder / f"{stem}{number}", "no such file",
-                                                        f"the image at {phase} (NIfTI or MetaImage)", _TODO)))
+            problems.append(
+                Problem(
+                    "layout",
+                    DataError(
+                        folder / f"{stem}{number}", "no such file", f"the image at {phase} (NIfTI or MetaImage)", _TODO
+                    ),
+                )
+            )
             continue
         mesh = _first(names, f"{stem}_{phase}", tuple(e + ".vtk" for e in ENDINGS))
         if label is None and (mesh is not None or not _blind(names, stem)):
@@ -145,11 +151,19 @@ def _blind(names: dict[str, Path], stem: str) -> bool:
 
 def _no_label(folder: Path, phase: str, mesh: Path | None) -> DataError:
     if mesh is not None:
-        return DataError(mesh, "an outline as a mesh (.vtk)", f"a label map, {folder.name}_{phase}_truth.mhd",
-                         "Take the archive of today, whose outlines are volumes (_gt.nii.gz), or rasterise the mesh on "
-                         "the image's grid.")
-    return DataError(folder / f"{folder.name}_{phase}_gt.nii.gz", "no such file",
-                     f"the label map at {phase} (_gt or _truth), as the other phase has one", _TODO)
+        return DataError(
+            mesh,
+            "an outline as a mesh (.vtk)",
+            f"a label map, {folder.name}_{phase}_truth.mhd",
+            "Take the archive of today, whose outlines are volumes (_gt.nii.gz), or rasterise the mesh on "
+            "the image's grid.",
+        )
+    return DataError(
+        folder / f"{folder.name}_{phase}_gt.nii.gz",
+        "no such file",
+        f"the label map at {phase} (_gt or _truth), as the other phase has one",
+        _TODO,
+    )
 
 
 def _frames(folder: Path, names: dict[str, Path]) -> tuple[dict[str, int], list[DataError]]:
@@ -163,6 +177,12 @@ def _frames(folder: Path, names: dict[str, Path]) -> tuple[dict[str, int], list[
         return {}, [DataError(file, f"a file that cannot be read as text ({error})", "two lines with a frame", _TODO)]
     numbers = [_FRAME.search(line) for line in lines[:2]]
     if len(numbers) < 2 or not all(numbers):
-        return {}, [DataError(file, f"the lines {[line[:40] for line in lines[:2]]}",
-                              "two lines that end in `frame N`, first ED, then ES", _TODO)]
+        return {}, [
+            DataError(
+                file,
+                f"the lines {[line[:40] for line in lines[:2]]}",
+                "two lines that end in `frame N`, first ED, then ES",
+                _TODO,
+            )
+        ]
     return {phase: int(found[1]) for phase, found in zip(PHASES, numbers)}, []

@@ -66,9 +66,19 @@ def scan(root: str | Path) -> Scan:
             problems.append(Problem("layout", error))
             continue
         seen.add(case.id)
-        wrong = [Problem("layout", DataError(path, "no such file", f"the {what} of {case.id!r}, listed in dataset.json",
-                                             "Unpack the publisher's archive again."))
-                 for what, path in (("label map", case.label), ("image", case.image)) if not path.is_file()]
+        wrong = [
+            Problem(
+                "layout",
+                DataError(
+                    path,
+                    "no such file",
+                    f"the {what} of {case.id!r}, listed in dataset.json",
+                    "Unpack the publisher's archive again.",
+                ),
+            )
+            for what, path in (("label map", case.label), ("image", case.image))
+            if not path.is_file()
+        ]
         problems += wrong
         if not wrong:
             cases.append(case)
@@ -80,9 +90,14 @@ def scan_hippocampus(root: str | Path) -> Scan:
     found = scan(root)
     names = {s.value: s.name.casefold() for s in found.scheme.structures}
     if names.keys() != set(HIPPOCAMPUS.values) or not all(
-            s.name.startswith(names[s.value].split()[0]) for s in HIPPOCAMPUS.structures):
-        raise DataError(found.root / "dataset.json", f"labels {names}", "1 Anterior, 2 Posterior",
-                        "If this is another Decathlon task, open it as 'decathlon'.")
+        s.name.startswith(names[s.value].split()[0]) for s in HIPPOCAMPUS.structures
+    ):
+        raise DataError(
+            found.root / "dataset.json",
+            f"labels {names}",
+            "1 Anterior, 2 Posterior",
+            "If this is another Decathlon task, open it as 'decathlon'.",
+        )
     return Scan("hippocampus", found.root, HIPPOCAMPUS, found.cases, found.problems, found.notes)
 
 
@@ -104,22 +119,32 @@ def _scheme(file: Path, content: dict) -> LabelScheme:
     try:
         names = {int(value): str(name) for value, name in content["labels"].items()}
     except ValueError:
-        raise DataError(file, f"labels {str(content['labels'])[:80]}", 'integer -> name, as {"0": "background", ...}',
-                        "Turn the labels round if they are name -> integer (as nnU-Net writes them).") from None
+        raise DataError(
+            file,
+            f"labels {str(content['labels'])[:80]}",
+            'integer -> name, as {"0": "background", ...}',
+            "Turn the labels round if they are name -> integer (as nnU-Net writes them).",
+        ) from None
     names.pop(0, None)
     try:
-        return LabelScheme(str(content.get("name", file.parent.name)),
-                           tuple(Structure(value, name, OKABE_ITO[i % len(OKABE_ITO)])
-                                 for i, (value, name) in enumerate(sorted(names.items()))))
+        return LabelScheme(
+            str(content.get("name", file.parent.name)),
+            tuple(
+                Structure(value, name, OKABE_ITO[i % len(OKABE_ITO)])
+                for i, (value, name) in enumerate(sorted(names.items()))
+            ),
+        )
     except UsageError as error:
-        raise DataError(file, f"labels that make no scheme ({error})", "distinct names and integers above 0",
-                        _TODO) from None
+        raise DataError(
+            file, f"labels that make no scheme ({error})", "distinct names and integers above 0", _TODO
+        ) from None
 
 
 def _case(file: Path, entry: object, modality: object) -> Case:
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("image", "label")):
-        raise DataError(file, f"the training entry {str(entry)[:80]}", "'image' and 'label', each a relative path",
-                        _TODO)
+        raise DataError(
+            file, f"the training entry {str(entry)[:80]}", "'image' and 'label', each a relative path", _TODO
+        )
     paths = {}
     for key in ("image", "label"):
         inside = PurePosixPath(entry[key])
@@ -138,11 +163,29 @@ def _notes(root: Path, content: dict, listed: set[str]) -> list[Problem]:
     notes = []
     file, n = root / "dataset.json", len(content["training"])
     if content.get("numTraining", n) != n:
-        notes.append(Problem("layout", DataError(file, f"numTraining {content['numTraining']} and {n} training entries",
-                                                 "one number", "Has somebody removed cases? Correct numTraining.")))
+        notes.append(
+            Problem(
+                "layout",
+                DataError(
+                    file,
+                    f"numTraining {content['numTraining']} and {n} training entries",
+                    "one number",
+                    "Has somebody removed cases? Correct numTraining.",
+                ),
+            )
+        )
     folder = root / "labelsTr"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if is_nifti(path) and stem(path) not in listed:
-            notes.append(Problem("layout", DataError(path, "a label map that dataset.json does not list",
-                                                     "one entry each", "Add it to dataset.json, or remove it.")))
+            notes.append(
+                Problem(
+                    "layout",
+                    DataError(
+                        path,
+                        "a label map that dataset.json does not list",
+                        "one entry each",
+                        "Add it to dataset.json, or remove it.",
+                    ),
+                )
+            )
     return notes

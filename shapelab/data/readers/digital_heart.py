@@ -43,12 +43,17 @@ HIGH_MM, LOW_MM, LEAST_FACTOR = (0.5, 4.0), (4.0, 15.0), 2.0
 def recognise(root: Path, high: str = HIGH) -> bool:
     """Whether `root` holds a folder with an HR scan and its LR stack under the usual names."""
     root = Path(root)
-    return root.is_dir() and any(find_nifti(p, high.format(phase=phase)) and find_nifti(p, LOW.format(phase=phase))
-                                 for p in root.iterdir() if p.is_dir() for phase in PHASES)
+    return root.is_dir() and any(
+        find_nifti(p, high.format(phase=phase)) and find_nifti(p, LOW.format(phase=phase))
+        for p in root.iterdir()
+        if p.is_dir()
+        for phase in PHASES
+    )
 
 
-def scan(root: str | Path, high: str = HIGH, label: str = LABEL, low: str = LOW,
-         mapping: Mapping[int, int] | None = None) -> Scan:
+def scan(
+    root: str | Path, high: str = HIGH, label: str = LABEL, low: str = LOW, mapping: Mapping[int, int] | None = None
+) -> Scan:
     """Find the pairs below `root`; headers are read, to see that each is a pair.
 
     Parameters
@@ -63,19 +68,25 @@ def scan(root: str | Path, high: str = HIGH, label: str = LABEL, low: str = LOW,
     """
     for name, pattern in (("high", high), ("label", label), ("low", low)):
         if "{phase}" not in pattern or Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-            raise UsageError(f"digital_heart {name}: found {pattern!r}; expected a name with {{phase}} inside a "
-                             "subject's folder")
+            raise UsageError(
+                f"digital_heart {name}: found {pattern!r}; expected a name with {{phase}} inside a subject's folder"
+            )
     root = Path(root)
     cases, problems = [], []
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     for folder in folders:
         for phase in PHASES:
-            paths = {what: find_nifti(folder, pattern.format(phase=phase))
-                     for what, pattern in (("HR scan", high), ("label map", label), ("LR stack", low))}
+            paths = {
+                what: find_nifti(folder, pattern.format(phase=phase))
+                for what, pattern in (("HR scan", high), ("label map", label), ("LR stack", low))
+            }
             if not any(paths.values()):
                 continue
-            missing = [_absent(folder, what, pattern.format(phase=phase))
-                       for (what, path), pattern in zip(paths.items(), (high, label, low)) if path is None]
+            missing = [
+                _absent(folder, what, pattern.format(phase=phase))
+                for (what, path), pattern in zip(paths.items(), (high, label, low))
+                if path is None
+            ]
             if missing:
                 problems += [Problem("layout", error) for error in missing]
                 continue
@@ -84,16 +95,27 @@ def scan(root: str | Path, high: str = HIGH, label: str = LABEL, low: str = LOW,
             except DataError as error:
                 problems.append(Problem("pair", error))
                 continue
-            facts = {"patient": folder.name, "phase": phase, "modality": "MR", "low": str(paths["LR stack"]),
-                     "high_spacing_z": spacing[0], "low_spacing_z": spacing[1]}
+            facts = {
+                "patient": folder.name,
+                "phase": phase,
+                "modality": "MR",
+                "low": str(paths["LR stack"]),
+                "high_spacing_z": spacing[0],
+                "low_spacing_z": spacing[1],
+            }
             cases.append(Case(f"{folder.name}_{phase}", paths["label map"], paths["HR scan"], facts))
-    return Scan("digital_heart", root, CARDIAC, tuple(cases), tuple(problems),
-                mapping=MAPPING if mapping is None else mapping)
+    return Scan(
+        "digital_heart", root, CARDIAC, tuple(cases), tuple(problems), mapping=MAPPING if mapping is None else mapping
+    )
 
 
 def _absent(folder: Path, what: str, name: str) -> DataError:
-    return DataError(folder / f"{name}.nii.gz", "no such file", f"the {what} of the pair",
-                     "Leave the folder out, or say how the files are called: high=, label=, low=.")
+    return DataError(
+        folder / f"{name}.nii.gz",
+        "no such file",
+        f"the {what} of the pair",
+        "Leave the folder out, or say how the files are called: high=, label=, low=.",
+    )
 
 
 def check_pair(high: Path, low: Path) -> tuple[float, float]:
@@ -101,18 +123,29 @@ def check_pair(high: Path, low: Path) -> tuple[float, float]:
     fine, thick = read_header(high), read_header(low)
     for header, (least, most), what in ((fine, HIGH_MM, "3D scan"), (thick, LOW_MM, "short-axis stack")):
         if not least <= header.spacing[2] <= most:
-            raise DataError(header.file, f"slices {header.spacing[2]:.3g} mm apart",
-                            f"{least:g} to {most:g} mm, as a {what} has", "Were HR and LR taken for one another?")
+            raise DataError(
+                header.file,
+                f"slices {header.spacing[2]:.3g} mm apart",
+                f"{least:g} to {most:g} mm, as a {what} has",
+                "Were HR and LR taken for one another?",
+            )
     if thick.spacing[2] < LEAST_FACTOR * fine.spacing[2]:
-        raise DataError(low, f"slices {thick.spacing[2]:.3g} mm apart, the 3D scan's {fine.spacing[2]:.3g}",
-                        f"at least {LEAST_FACTOR:g} times the distance", "Were HR and LR taken for one another?")
+        raise DataError(
+            low,
+            f"slices {thick.spacing[2]:.3g} mm apart, the 3D scan's {fine.spacing[2]:.3g}",
+            f"at least {LEAST_FACTOR:g} times the distance",
+            "Were HR and LR taken for one another?",
+        )
     boxes = [_box(h) for h in (fine, thick)]
     overlap = np.minimum(boxes[0][1], boxes[1][1]) - np.maximum(boxes[0][0], boxes[1][0])
     smaller = np.minimum(*(b[1] - b[0] for b in boxes))
     if (overlap < 0.25 * smaller).any():
-        raise DataError(low, f"a stack whose box shares {np.round(np.clip(overlap, 0, None), 1).tolist()} mm with that "
-                        f"of {high.name}", "two scans of one place", "Register the two, or find the pair that belongs "
-                        "together.")
+        raise DataError(
+            low,
+            f"a stack whose box shares {np.round(np.clip(overlap, 0, None), 1).tolist()} mm with that of {high.name}",
+            "two scans of one place",
+            "Register the two, or find the pair that belongs together.",
+        )
     return float(fine.spacing[2]), float(thick.spacing[2])
 
 
@@ -134,7 +167,9 @@ class LowStack:
 def read_stack(subject: Subject) -> LowStack:
     """The LR stack of a subject that this reader found. DataError: it cannot be read; UsageError: it has none."""
     if "low" not in subject.facts:
-        raise UsageError(f"read_stack: found {subject.id}, a subject without an LR stack; expected one of "
-                         'open_cohort("digital_heart")')
+        raise UsageError(
+            f"read_stack: found {subject.id}, a subject without an LR stack; expected one of "
+            'open_cohort("digital_heart")'
+        )
     file = Path(subject.facts["low"])
     return LowStack(read_image(file), read_header(file).affine)

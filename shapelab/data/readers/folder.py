@@ -53,8 +53,11 @@ def scan(root: str | Path, scheme: LabelScheme | None = None, mapping: Mapping[i
     names = sorted(labels or images)
     facts, wrong = _facts(root, names)
     problems += wrong
-    cases = tuple(Case(name, labels.get(name), images.get(name), {"patient": name} | facts[name])
-                  for name in names if name in facts)
+    cases = tuple(
+        Case(name, labels.get(name), images.get(name), {"patient": name} | facts[name])
+        for name in names
+        if name in facts
+    )
     scheme = scheme or _scheme_of_files(root, cases, mapping, problems)
     return Scan("folder", root, scheme, cases, tuple(problems), tuple(notes), mapping)
 
@@ -75,12 +78,29 @@ def _files(root: Path) -> tuple[dict[str, Path], dict[str, Path], list[Problem],
     notes = []
     if labels and images:
         for name in sorted(by_id[1].keys() - by_id[0].keys()):
-            problems.append(Problem("layout", DataError(
-                by_id[1][name], "an image without a label map", f"a label map for {name!r} as for the others",
-                "Add the label map, or keep this image in another folder.")))
-        notes = [Problem("layout", DataError(by_id[0][name], "a label map without an image",
-                                             "an image as for the others", "Nothing, if this subject has none."))
-                 for name in sorted(by_id[0].keys() - by_id[1].keys())]
+            problems.append(
+                Problem(
+                    "layout",
+                    DataError(
+                        by_id[1][name],
+                        "an image without a label map",
+                        f"a label map for {name!r} as for the others",
+                        "Add the label map, or keep this image in another folder.",
+                    ),
+                )
+            )
+        notes = [
+            Problem(
+                "layout",
+                DataError(
+                    by_id[0][name],
+                    "a label map without an image",
+                    "an image as for the others",
+                    "Nothing, if this subject has none.",
+                ),
+            )
+            for name in sorted(by_id[0].keys() - by_id[1].keys())
+        ]
     return *by_id, problems, notes
 
 
@@ -89,8 +109,17 @@ def _by_id(files: list[Path], endings: tuple[str, ...], problems: list[Problem])
     for path in files:
         name = next((stem(path).removesuffix(e) for e in endings if stem(path).endswith(e)), stem(path))
         if name in named:
-            problems.append(Problem("layout", DataError(path, f"a second file for {name!r} beside {named[name].name}",
-                                                        "one file", "Rename or remove one of them.")))
+            problems.append(
+                Problem(
+                    "layout",
+                    DataError(
+                        path,
+                        f"a second file for {name!r} beside {named[name].name}",
+                        "one file",
+                        "Rename or remove one of them.",
+                    ),
+                )
+            )
         named.setdefault(name, path)
     return named
 
@@ -102,16 +131,27 @@ def _facts(root: Path, names: list[str]) -> tuple[dict[str, dict[str, Any]], lis
         return {name: {} for name in names}, []
     table = _read_table(file)
     ids = table.index.tolist()
-    errors = [DataError(file, f"the id {name!r} in {n} rows", "one row a subject", "Remove the rows that are wrong.")
-              for name, n in Counter(ids).items() if n > 1]
+    errors = [
+        DataError(file, f"the id {name!r} in {n} rows", "one row a subject", "Remove the rows that are wrong.")
+        for name, n in Counter(ids).items()
+        if n > 1
+    ]
     unmatched, bare = sorted(set(ids) - set(names)), sorted(set(names) - set(ids))
     if unmatched:
-        errors.append(DataError(file, f"ids without a file: {_list(unmatched)}",
-                                f"the name of a label map without its ending, such as {_list(names[:2])}",
-                                "Correct the ids, add the files, or remove the rows."))
+        errors.append(
+            DataError(
+                file,
+                f"ids without a file: {_list(unmatched)}",
+                f"the name of a label map without its ending, such as {_list(names[:2])}",
+                "Correct the ids, add the files, or remove the rows.",
+            )
+        )
     if bare:
-        errors.append(DataError(file, f"no row for: {_list(bare)}", "a row for every label map",
-                                "Add rows; a cell may be left empty."))
+        errors.append(
+            DataError(
+                file, f"no row for: {_list(bare)}", "a row for every label map", "Add rows; a cell may be left empty."
+            )
+        )
     facts = {}
     for name, row in zip(ids, table.to_dict("records"), strict=True):
         if name in names and ids.count(name) == 1:
@@ -130,13 +170,20 @@ def _read_table(file: Path) -> pd.DataFrame:
         with open(file, encoding="utf-8-sig", newline="") as lines:
             rows = [(n, row) for n, row in enumerate(csv.reader(lines, strict=True), 1) if row]
         header = [c.strip() for c in rows[0][1]] if rows else []
-        uneven = [n for n, row in rows if len(row) != len(header)]        # pandas would shift or fill such rows
+        uneven = [n for n, row in rows if len(row) != len(header)]  # pandas would shift or fill such rows
         if uneven or len(set(header)) < len(header):
             raise ValueError(f"row {uneven[0]} has another number of cells" if uneven else "a column name twice")
-        table = pd.read_csv(file, names=header, header=0, dtype=dict.fromkeys(("id", "subject", "patient"), str),
-                            encoding="utf-8-sig", skipinitialspace=True, keep_default_na=False,
-                            na_values=["", "NA", "NaN", "nan", "n/a"])
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:        # pandas' parser errors are ValueErrors
+        table = pd.read_csv(
+            file,
+            names=header,
+            header=0,
+            dtype=dict.fromkeys(("id", "subject", "patient"), str),
+            encoding="utf-8-sig",
+            skipinitialspace=True,
+            keep_default_na=False,
+            na_values=["", "NA", "NaN", "nan", "n/a"],
+        )
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise DataError(file, f"a table that cannot be read ({str(error).strip()})", "a CSV file", todo) from None
     key = next((c for c in ("id", "subject") if c in table), None)
     if key is None:
@@ -146,8 +193,9 @@ def _read_table(file: Path) -> pd.DataFrame:
     return table.assign(**{key: table[key].astype(str).str.strip()}).set_index(key)
 
 
-def _scheme_of_files(root: Path, cases: tuple[Case, ...], mapping: Mapping[int, int] | None,
-                     problems: list[Problem]) -> LabelScheme:
+def _scheme_of_files(
+    root: Path, cases: tuple[Case, ...], mapping: Mapping[int, int] | None, problems: list[Problem]
+) -> LabelScheme:
     """A scheme of all integers in all label maps; adds to `problems` the files that cannot be read."""
     values = {int(v) for v in (mapping or {}).values()}
     for case in cases if mapping is None else ():
@@ -159,7 +207,13 @@ def _scheme_of_files(root: Path, cases: tuple[Case, ...], mapping: Mapping[int, 
     if not values:
         if problems:
             raise problems[0].error
-        raise DataError(root, "no label map to take a scheme from", "label maps, or a scheme given",
-                        "Give scheme=LabelScheme(...), as open_cohort('folder', root=..., scheme=...).")
-    return LabelScheme(f"labels in {root.name}", tuple(
-        Structure(v, f"label {v}", OKABE_ITO[i % len(OKABE_ITO)]) for i, v in enumerate(sorted(values))))
+        raise DataError(
+            root,
+            "no label map to take a scheme from",
+            "label maps, or a scheme given",
+            "Give scheme=LabelScheme(...), as open_cohort('folder', root=..., scheme=...).",
+        )
+    return LabelScheme(
+        f"labels in {root.name}",
+        tuple(Structure(v, f"label {v}", OKABE_ITO[i % len(OKABE_ITO)]) for i, v in enumerate(sorted(values))),
+    )

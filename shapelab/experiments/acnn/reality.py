@@ -129,10 +129,12 @@ def phantom_native(profile: str | None = None, progress: bool = True) -> NativeS
     """
     profile = current_profile(profile)
     return shipped_or_trained(
-        f"acnn_seg_native_{profile}", NativeSegmenter.FILE, NativeSegmenter.load,
+        f"acnn_seg_native_{profile}",
+        NativeSegmenter.FILE,
+        NativeSegmenter.load,
         lambda: train_phantom_native(profile, progress=progress),
         lambda segmenter, folder: segmenter.save(folder, half=True),
-    )  # fmt: skip
+    )
 
 
 class StackPrior:
@@ -194,12 +196,23 @@ def measure(segmenter, cohort: Cohort, method: str, progress: bool = True) -> pd
     for subject in tqdm(cohort, desc=method, disable=not progress, leave=False):
         prediction = segmenter.predict(subject.image, subject.spacing)
         found = evaluate(prediction, subject.label, subject.spacing, labels=list(CARDIAC.values))
-        who = {"method": method, "subject": subject.id, "patient": subject.patient, "phase": subject.facts["phase"],
-               "group": subject.facts["group"], "looked_at": looked_at(subject.patient)}
+        who = {
+            "method": method,
+            "subject": subject.id,
+            "patient": subject.patient,
+            "phase": subject.facts["phase"],
+            "group": subject.facts["group"],
+            "looked_at": looked_at(subject.patient),
+        }
         for structure in CARDIAC.structures:
             row = found.loc[structure.value]
-            rows.append({**who, "structure": structure.name,
-                         **{k: row[k] for k in ("dice", "hd", "volume", "volume_truth", "missed")}})
+            rows.append(
+                {
+                    **who,
+                    "structure": structure.name,
+                    **{k: row[k] for k in ("dice", "hd", "volume", "volume_truth", "missed")},
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -218,22 +231,41 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     Parts: all stacks, those of patients never looked at, ED, ES. `hd` is the mean over stacks where the structure was
     found; `missed` says how many were not. `aim` is the Dice aimed at.
     """
-    parts = {"all": lambda t: t, "never looked at": lambda t: t[~t["looked_at"].astype(bool)],
-             "ED": lambda t: t[t["phase"] == "ED"], "ES": lambda t: t[t["phase"] == "ES"]}
+    parts = {
+        "all": lambda t: t,
+        "never looked at": lambda t: t[~t["looked_at"].astype(bool)],
+        "ED": lambda t: t[t["phase"] == "ED"],
+        "ES": lambda t: t[t["phase"] == "ES"],
+    }
     rows = []
     for method, name in itertools.product(table["method"].unique(), parts):
         for structure, of in parts[name](table[table["method"] == method]).groupby("structure", sort=False):
             hd = of.loc[~of["missed"].astype(bool), "hd"]
-            rows.append({"method": method, "part": name, "structure": structure, "n": len(of),
-                         "missed": int(of["missed"].sum()), "dice": of["dice"].mean(), "dice_sd": of["dice"].std(),
-                         "dice_median": of["dice"].median(), "hd": hd.mean(), "hd_sd": hd.std(),
-                         "aim": AIM[structure]})
+            rows.append(
+                {
+                    "method": method,
+                    "part": name,
+                    "structure": structure,
+                    "n": len(of),
+                    "missed": int(of["missed"].sum()),
+                    "dice": of["dice"].mean(),
+                    "dice_sd": of["dice"].std(),
+                    "dice_median": of["dice"].median(),
+                    "hd": hd.mean(),
+                    "hd_sd": hd.std(),
+                    "aim": AIM[structure],
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def run(
-    root: str | Path | None = None, profile: str | None = None, output: str | Path | None = None, progress: bool = True,
-    data: str = "phantom", seed: int = 0,
+    root: str | Path | None = None,
+    profile: str | None = None,
+    output: str | Path | None = None,
+    progress: bool = True,
+    data: str = "phantom",
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Run the experiment and write its tables; one row a stack and structure comes back (see `measure`).
 
@@ -257,14 +289,23 @@ def run(
         train, test = split(cohort, seed)
         tables = [measure(taught, test, "phantoms alone", progress)]
         for method, prior in (("ACDC", False), ("ACDC + prior", True)):
-            made = train_on_real(train, profile, prior, seed, output / f"training-{'prior' if prior else 'plain'}",
-                                 progress)
+            made = train_on_real(
+                train, profile, prior, seed, output / f"training-{'prior' if prior else 'plain'}", progress
+            )
             tables.append(measure(made, test, method, progress))
         table, name = pd.concat(tables, ignore_index=True), "reality_acdc_trained"
     else:
         raise UsageError(f"data: found {data!r}; expected 'phantom' or 'acdc'")
-    about = {"data": data, "cohort": repr(cohort), "profile": profile, "seed": seed, "network": taught.metadata,
-             "shapelab": __version__, **describe(), "date": date.today().isoformat()}
+    about = {
+        "data": data,
+        "cohort": repr(cohort),
+        "profile": profile,
+        "seed": seed,
+        "network": taught.metadata,
+        "shapelab": __version__,
+        **describe(),
+        "date": date.today().isoformat(),
+    }
     for suffix, part in (("", table), ("_summary", summary(table))):
         write_csv(part, output / f"{name}{suffix}.csv")
     with atomic_write(output / f"{name}.json") as temporary:
@@ -280,7 +321,11 @@ def split(cohort: Cohort, seed: int = 0) -> tuple[Cohort, Cohort]:
 
 
 def train_on_real(
-    train: Cohort, profile: str | None, prior: bool, seed: int = 0, checkpoint: str | Path | None = None,
+    train: Cohort,
+    profile: str | None,
+    prior: bool,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> NativeSegmenter:
     """The native network trained on real stacks, with or without ACNN's prior. Its weights are for no one but you: they
@@ -288,8 +333,16 @@ def train_on_real(
     profile = current_profile(profile)
     config = replace(NativeConfig.profile(profile), slices=REAL_SLICES[profile], strength=REAL)
     loss = StackPrior(phantom_autoencoder(profile, progress), config.spacing) if prior else None
-    return train_native(real_slices(train, config, progress), config, stack_loss=loss, whole_stacks=True, seed=seed,
-                        checkpoint=checkpoint, progress=progress, about=repr(train))[0]
+    return train_native(
+        real_slices(train, config, progress),
+        config,
+        stack_loss=loss,
+        whole_stacks=True,
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=progress,
+        about=repr(train),
+    )[0]
 
 
 @style.styled

@@ -49,11 +49,14 @@ from shapelab.training.losses import cross_entropy, onehot
 
 #: kind -> what befalls the stack at strength 1, strengths to try, what the strength is.
 CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, ...], str]] = {
-    "motion": (Corruption(shift_mm=1.0, rotation_deg=1.0), (0, 1, 2, 4, 8),
-               "sd of each slice's shift (mm) and turn (°)"),
+    "motion": (
+        Corruption(shift_mm=1.0, rotation_deg=1.0),
+        (0, 1, 2, 4, 8),
+        "sd of each slice's shift (mm) and turn (°)",
+    ),
     "noise": (Corruption(noise=1.0), (0, 0.05, 0.1, 0.2, 0.3), "sd of the noise (white blood is about 1)"),
     "missing": (Corruption(missing=1.0), (0, 1, 2, 3, 5), "slices missing, of those of the stack"),
-}  # fmt: skip
+}
 WEIGHTS = (0.0, 0.01, 0.1, 1.0, 10.0)
 
 
@@ -66,9 +69,13 @@ SWEEP = {20: (WEIGHTS, 320, (0, 1, 2)), None: ((0.0, 0.1, 1.0), None, (0,))}
 
 
 def run(
-    data: str = "phantom", root: str | Path | None = None, profile: str | None = None, output: str | Path | None = None,
-    progress: bool = True, config: SegmentationConfig | None = None,
-) -> dict[str, pd.DataFrame]:  # fmt: skip
+    data: str = "phantom",
+    root: str | Path | None = None,
+    profile: str | None = None,
+    output: str | Path | None = None,
+    progress: bool = True,
+    config: SegmentationConfig | None = None,
+) -> dict[str, pd.DataFrame]:
     """All of it, after `acnn_segmentation.run` with the same arguments, whose networks it reads.
 
     Returns and writes to `output`: acnn_table1_robustness.csv, acnn_table1_prior_terms.csv, acnn_table1_lambda.csv,
@@ -95,11 +102,13 @@ def run(
     tables = {
         "robustness": curves.groupby(["kind", "method", "strength", "structure"], sort=False).mean().reset_index(),
         "prior_terms": pd.DataFrame(terms).T.rename_axis("method").reset_index(),
-        "lambda": pd.concat([
-            sweep(pairs, config, output / "sweep", weights, (n,), steps, seeds, progress=progress)
-            for n, (weights, steps, seeds) in SWEEP.items()
-        ]),
-    }  # fmt: skip
+        "lambda": pd.concat(
+            [
+                sweep(pairs, config, output / "sweep", weights, (n,), steps, seeds, progress=progress)
+                for n, (weights, steps, seeds) in SWEEP.items()
+            ]
+        ),
+    }
     real = _acdc()
     if real is not None:
         models = {f"{name} @ {seed}": trained_network(folder) for (name, seed), folder in trained.items()}
@@ -109,8 +118,14 @@ def run(
         tables["acdc"] = dice.agg(mean="mean", sd="std", n="count").reset_index()
     for name, table in tables.items():
         write_csv(table, output / f"acnn_table1_{name}.csv")
-    about = {"data": data, "hearts": len(hearts), "config": asdict(config), "shapelab": __version__, **describe(),
-             "date": date.today().isoformat()}  # fmt: skip
+    about = {
+        "data": data,
+        "hearts": len(hearts),
+        "config": asdict(config),
+        "shapelab": __version__,
+        **describe(),
+        "date": date.today().isoformat(),
+    }
     with atomic_write(output / "acnn_table1_claims.json") as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n")
     return tables
@@ -118,8 +133,10 @@ def run(
 
 def trainings(config: SegmentationConfig, output: Path, data: str) -> dict[tuple[str, int], Path]:
     """(method, seed) -> folder of each training that is tried on real hearts: all seeds, as one may be lucky."""
-    found = {(name, seed): output / f"table1_{data}" / f"{slug(name)}-{seed}"
-             for name, seed in itertools.product(COMPARED, config.seeds)}  # fmt: skip
+    found = {
+        (name, seed): output / f"table1_{data}" / f"{slug(name)}-{seed}"
+        for name, seed in itertools.product(COMPARED, config.seeds)
+    }
     for n, (weights, _, seeds) in SWEEP.items():
         for weight, seed in itertools.product(weights, seeds):
             if n is not None and weight <= config.weight:
@@ -155,9 +172,12 @@ def corrupted_stacks(pairs: HeartPairs, kind: str, strength: float, seed: int = 
 
 
 def robustness(
-    models: Mapping[str, nn.Module], pairs: HeartPairs, strengths: Sequence[float] | None = None, kind: str = "motion",
+    models: Mapping[str, nn.Module],
+    pairs: HeartPairs,
+    strengths: Sequence[float] | None = None,
+    kind: str = "motion",
     seed: int = STACK_SEED,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Measures of every model against growing corruption; all models see the same stacks.
 
     Parameters
@@ -190,17 +210,28 @@ def _means(cases: pd.DataFrame) -> list[dict]:
     rows = []
     for structure, part in cases.groupby("structure", sort=False):
         found = part[~part["missed"].astype(bool)]
-        rows.append({"structure": structure, "dice": part["dice"].mean(), "dice_sd": part["dice"].std(ddof=1),
-                     "hd": found["hd"].mean(), "assd": found["assd"].mean(), "n_missed": len(part) - len(found),
-                     "n": len(part), **of_hearts})  # fmt: skip
+        rows.append(
+            {
+                "structure": structure,
+                "dice": part["dice"].mean(),
+                "dice_sd": part["dice"].std(ddof=1),
+                "hd": found["hd"].mean(),
+                "assd": found["assd"].mean(),
+                "n_missed": len(part) - len(found),
+                "n": len(part),
+                **of_hearts,
+            }
+        )
     return rows
 
 
 @style.styled
 def robustness_figure(
-    table: pd.DataFrame, structure: str | None = "LV myocardium", trained_at: float | None = None,
+    table: pd.DataFrame,
+    structure: str | None = "LV myocardium",
+    trained_at: float | None = None,
     title: str | None = None,
-) -> style.Picture:  # fmt: skip
+) -> style.Picture:
     """Dice, Hausdorff distance and violations of plausibility against strength, a line a method.
 
     table : as `robustness` returns it, of one kind
@@ -218,13 +249,23 @@ def robustness_figure(
     marks = {m: style._SPARE[i % len(style._SPARE)] for i, m in enumerate(dict.fromkeys(means["method"]))}
     fig = style.figure(9.0, 2.9)
     name = structure or "mean of the structures"
-    panels = (("dice", f"Dice, {name}"), ("hd", f"Hausdorff distance, {name} (mm)"),
-              ("violations", "violations a heart"))  # fmt: skip
+    panels = (
+        ("dice", f"Dice, {name}"),
+        ("hd", f"Hausdorff distance, {name} (mm)"),
+        ("violations", "violations a heart"),
+    )
     for ax, (measure, label) in zip(fig.subplots(1, 3), panels, strict=True):
         for i, (method, line) in enumerate(means.groupby("method", sort=False)):
             mark = marks[method]
-            ax.plot(line["strength"], line[measure], color=mark.colour, marker=mark.marker, ms=4,
-                    ls=style.line_style(i % 2), label=method)  # fmt: skip
+            ax.plot(
+                line["strength"],
+                line[measure],
+                color=mark.colour,
+                marker=mark.marker,
+                ms=4,
+                ls=style.line_style(i % 2),
+                label=method,
+            )
         if trained_at is not None:
             ax.axvline(trained_at, color=style.MUTED, lw=0.8, ls=":")
         ax.set(xlabel=CORRUPTIONS[kind][2], title=label)
@@ -245,8 +286,10 @@ def on_real(models: Mapping[str, nn.Module], cohort: Cohort, network: SubPixelCo
 
     Returns a table, a row a (method, heart, structure) with dice; and (stacks, truths, name -> labels)
     """
-    thick = Grid((*network.shape[:2], network.shape[2] // network.factor),
-                 (*network.spacing[:2], network.spacing[2] * network.factor))  # fmt: skip
+    thick = Grid(
+        (*network.shape[:2], network.shape[2] // network.factor),
+        (*network.spacing[:2], network.spacing[2] * network.factor),
+    )
     stacks = torch.from_numpy(np.stack([unit_image(to_grid(s, thick, align="rigid").image) for s in cohort]))
     truths = np.stack([to_grid(s.with_(image=None), network.grid, align="rigid").label for s in cohort])
     made = {name: predict_labels(one, stacks) for name, one in models.items()}
@@ -262,8 +305,9 @@ def on_real(models: Mapping[str, nn.Module], cohort: Cohort, network: SubPixelCo
 
 
 @torch.inference_mode()
-def prior_terms(network: nn.Module, prior, pairs: HeartPairs, weight: float = 0.01, stacks: Tensor | None = None,
-                batch: int = 8) -> dict[str, float]:  # fmt: skip
+def prior_terms(
+    network: nn.Module, prior, pairs: HeartPairs, weight: float = 0.01, stacks: Tensor | None = None, batch: int = 8
+) -> dict[str, float]:
     """How large the prior term of equation 1 is on unseen hearts, and what it responds to.
 
     prior : an `AESpace`; stacks : instead of the pairs' own
@@ -293,15 +337,28 @@ def prior_terms(network: nn.Module, prior, pairs: HeartPairs, weight: float = 0.
         codes.append(wanted.cpu())
     pixel, distance, hard, soft = sums / len(pairs)
     spread = float(torch.cat(codes).var(0, correction=0).sum()) if len(pairs) > 1 else float("nan")
-    return {"pixel": pixel, "prior": distance, "share": weight * distance / max(pixel, 1e-12), "spread": spread,
-            "between": 2 * spread * len(pairs) / max(1, len(pairs) - 1), "hard": hard, "soft": soft}  # fmt: skip
+    return {
+        "pixel": pixel,
+        "prior": distance,
+        "share": weight * distance / max(pixel, 1e-12),
+        "spread": spread,
+        "between": 2 * spread * len(pairs) / max(1, len(pairs) - 1),
+        "hard": hard,
+        "soft": soft,
+    }
 
 
 def sweep(
-    pairs: Mapping[str, HeartPairs], config: SegmentationConfig, folder: str | Path,
-    weights: Sequence[float] = WEIGHTS, hearts: Sequence[int | None] = (None,), steps: int | None = None,
-    seeds: Sequence[int] = (0,), method: str = "ACNN-Seg", progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+    pairs: Mapping[str, HeartPairs],
+    config: SegmentationConfig,
+    folder: str | Path,
+    weights: Sequence[float] = WEIGHTS,
+    hearts: Sequence[int | None] = (None,),
+    steps: int | None = None,
+    seeds: Sequence[int] = (0,),
+    method: str = "ACNN-Seg",
+    progress: bool = True,
+) -> pd.DataFrame:
     """Trainings of one method with other lambdas, or fewer training patients, everything else equal.
 
     Parameters
@@ -333,8 +390,16 @@ def sweep(
                 cases, _ = run_method(name, seed, part, settings, here, progress, weight=weight)
                 network = load_network(here / "network")
                 terms = prior_terms(network, prior, pairs["test"], weight)
-                rows.append({"hearts": patients, "weight": weight, "seed": seed, "epochs": settings.epochs,
-                             **_overall(cases), **terms})  # fmt: skip
+                rows.append(
+                    {
+                        "hearts": patients,
+                        "weight": weight,
+                        "seed": seed,
+                        "epochs": settings.epochs,
+                        **_overall(cases),
+                        **terms,
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -359,8 +424,13 @@ def _overall(cases: pd.DataFrame) -> dict[str, float]:
     means = {m: float(rows[m].mean()) for m in ("dice", "hd", "assd")}
     own = {f"{m} {s}": float(rows.loc[s, m]) for m in ("dice", "hd") for s in rows.index}
     first = rows.iloc[0]
-    return {**means, "n_missed": int(rows["n_missed"].sum()), "plausible": float(first["plausible"]),
-            "violations": float(first["violations"]), **own}  # fmt: skip
+    return {
+        **means,
+        "n_missed": int(rows["n_missed"].sum()),
+        "plausible": float(first["plausible"]),
+        "violations": float(first["violations"]),
+        **own,
+    }
 
 
 @style.styled
@@ -374,13 +444,24 @@ def sweep_figure(table: pd.DataFrame, title: str | None = None) -> style.Picture
     positive = sorted(w for w in means["weight"].unique() if w > 0)
     zero = positive[0] / 10 if positive else 1.0  # where lambda = 0 is drawn on a logarithmic axis
     fig = style.figure(9.0, 2.7)
-    panels = (("dice", "Dice, mean of structures", 1), ("hd", "Hausdorff distance (mm)", 1),
-              ("violations", "violations a heart", 1), ("share", "λ · prior / cross-entropy (%)", 100))  # fmt: skip
+    panels = (
+        ("dice", "Dice, mean of structures", 1),
+        ("hd", "Hausdorff distance (mm)", 1),
+        ("violations", "violations a heart", 1),
+        ("share", "λ · prior / cross-entropy (%)", 100),
+    )
     for ax, (column, name, unit) in zip(fig.subplots(1, 4), panels, strict=True):
         for i, (n, line) in enumerate(means.groupby("hearts")):
             mark = style._SPARE[i % len(style._SPARE)]
-            ax.plot(line["weight"].replace(0.0, zero), unit * line[column], color=mark.colour, marker=mark.marker, ms=4,
-                    ls=style.line_style(i), label=f"{n} patients")  # fmt: skip
+            ax.plot(
+                line["weight"].replace(0.0, zero),
+                unit * line[column],
+                color=mark.colour,
+                marker=mark.marker,
+                ms=4,
+                ls=style.line_style(i),
+                label=f"{n} patients",
+            )
         ax.set(xscale="log", xlabel="λ", title=name)
         ax.set_xticks([zero, *positive], ["0", *(f"{w:g}" for w in positive)])
         ax.minorticks_off()
@@ -395,9 +476,13 @@ def sweep_figure(table: pd.DataFrame, title: str | None = None) -> style.Picture
 
 @style.styled
 def segmentation_figure(
-    stack: np.ndarray | Tensor | None, labels: Mapping[str, np.ndarray], truth: np.ndarray, pairs: HeartPairs,
-    slices: Sequence[int] | None = None, title: str | None = None,
-) -> style.Picture:  # fmt: skip
+    stack: np.ndarray | Tensor | None,
+    labels: Mapping[str, np.ndarray],
+    truth: np.ndarray,
+    pairs: HeartPairs,
+    slices: Sequence[int] | None = None,
+    title: str | None = None,
+) -> style.Picture:
     """One heart: the LR stack and segmentations of it, with the truth's outline; short-axis rows, then a long-axis one.
 
     stack : (X, Y, Z/K), what the networks were given, or None

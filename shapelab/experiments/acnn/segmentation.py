@@ -74,9 +74,26 @@ from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, breath_holds, heart_pair
 from shapelab.profiles import current_profile
 from shapelab.training import History
 
-__all__ = ["METHODS", "ORDER", "SHIPPED", "Method", "SegmentationConfig", "evaluate_cases", "layout", "load_pairs",
-           "phantom_autoencoder_for", "phantom_network", "run", "run_method", "ship", "slug", "split_pairs",
-           "summarise", "train_method", "trained_network"]  # fmt: skip
+__all__ = [
+    "METHODS",
+    "ORDER",
+    "SHIPPED",
+    "Method",
+    "SegmentationConfig",
+    "evaluate_cases",
+    "layout",
+    "load_pairs",
+    "phantom_autoencoder_for",
+    "phantom_network",
+    "run",
+    "run_method",
+    "ship",
+    "slug",
+    "split_pairs",
+    "summarise",
+    "train_method",
+    "trained_network",
+]
 
 #: Seeds of the phantom hearts; no other experiment draws from them.
 SEEDS = {"training": 41_000, "validation": 41_001, "test": 41_002}
@@ -172,9 +189,13 @@ def _checked(methods: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def load_pairs(
-    data: str, config: SegmentationConfig, root: str | Path | None = None, folder: str | Path | None = None,
-    progress: bool = False, parts: Sequence[str] = tuple(SEEDS),
-) -> dict[str, HeartPairs]:  # fmt: skip
+    data: str,
+    config: SegmentationConfig,
+    root: str | Path | None = None,
+    folder: str | Path | None = None,
+    progress: bool = False,
+    parts: Sequence[str] = tuple(SEEDS),
+) -> dict[str, HeartPairs]:
     """Training, validation and test hearts; phantoms are kept in `folder`, as making them takes minutes.
 
     parts : which of the three
@@ -184,11 +205,17 @@ def load_pairs(
         sizes = {"training": config.training, "validation": config.validation, "test": config.test}
         return {
             name: heart_pairs(
-                n, grid, factor, SEEDS[name], phases=config.phases, progress=progress,
+                n,
+                grid,
+                factor,
+                SEEDS[name],
+                phases=config.phases,
+                progress=progress,
                 cache=None if folder is None else Path(folder) / f"pairs_{name}.npz",
             )
-            for name, n in sizes.items() if n and name in parts
-        }  # fmt: skip
+            for name, n in sizes.items()
+            if n and name in parts
+        }
     if data == "digital_heart":
         return real_pairs(root, config, progress)
     raise UsageError(f"data: found {data!r}; expected 'phantom' or 'digital_heart'")
@@ -229,9 +256,14 @@ def split_pairs(pairs: HeartPairs, config: SegmentationConfig, seed: int = 0) ->
 
 
 def run_method(
-    method: str, seed: int, pairs: Mapping[str, HeartPairs], config: SegmentationConfig, folder: str | Path,
-    progress: bool = True, weight: float | None = None,
-) -> tuple[pd.DataFrame, dict]:  # fmt: skip
+    method: str,
+    seed: int,
+    pairs: Mapping[str, HeartPairs],
+    config: SegmentationConfig,
+    folder: str | Path,
+    progress: bool = True,
+    weight: float | None = None,
+) -> tuple[pd.DataFrame, dict]:
     """Train one method from one seed and test it; what was done before is read from `folder`.
 
     weight : lambda, instead of the config's
@@ -243,9 +275,16 @@ def run_method(
     """
     folder, how = Path(folder), METHODS[method]
     weight = (config.weight if weight is None else float(weight)) if how.prior else 0.0
-    key = {"method": method, "seed": seed, "weight": weight, "epochs": config.epochs, "test": len(pairs["test"]),
-           "n_training": len(pairs["training"]), "network": _plain(asdict(config.network)),
-           "motion": _plain(asdict(config.motion)) if how.motion else None}  # fmt: skip
+    key = {
+        "method": method,
+        "seed": seed,
+        "weight": weight,
+        "epochs": config.epochs,
+        "test": len(pairs["test"]),
+        "n_training": len(pairs["training"]),
+        "network": _plain(asdict(config.network)),
+        "motion": _plain(asdict(config.motion)) if how.motion else None,
+    }
     cases_file, about_file = folder / "cases.csv", folder / "about.json"
     if about_file.is_file() and cases_file.is_file():
         about = json.loads(about_file.read_text())
@@ -284,9 +323,14 @@ def _trained(how: Method, seed: int, pairs, config: SegmentationConfig, weight: 
 
 
 def train_method(
-    method: str | Method, seed: int, pairs: Mapping[str, HeartPairs], config: SegmentationConfig,
-    checkpoint: str | Path | None, progress: bool = True, weight: float | None = None,
-) -> tuple[nn.Module, History]:  # fmt: skip
+    method: str | Method,
+    seed: int,
+    pairs: Mapping[str, HeartPairs],
+    config: SegmentationConfig,
+    checkpoint: str | Path | None,
+    progress: bool = True,
+    weight: float | None = None,
+) -> tuple[nn.Module, History]:
     """Train the network of a method (a name of `METHODS`) on the training pairs; a killed run goes on from its
     `checkpoint`.
 
@@ -303,11 +347,20 @@ def train_method(
     prior = phantom_autoencoder_for(numbers, progress) if weight else None
     loss = CascadeLoss() if how.network.startswith("AE-Seg") else ACNNLoss(prior, weight if prior is not None else 0.0)
     history = train_network(
-        network, pairs["training"], loss, inputs=InputSettings(motion=config.motion if how.motion else None),
-        epochs=config.epochs, batch=numbers.batch, learning_rate=numbers.learning_rate,
-        weight_decay=numbers.weight_decay, schedule=numbers.schedule, seed=seed, validation=pairs.get("validation"),
-        checkpoint=checkpoint, progress=progress,
-    )  # fmt: skip
+        network,
+        pairs["training"],
+        loss,
+        inputs=InputSettings(motion=config.motion if how.motion else None),
+        epochs=config.epochs,
+        batch=numbers.batch,
+        learning_rate=numbers.learning_rate,
+        weight_decay=numbers.weight_decay,
+        schedule=numbers.schedule,
+        seed=seed,
+        validation=pairs.get("validation"),
+        checkpoint=checkpoint,
+        progress=progress,
+    )
     return network, history
 
 
@@ -378,8 +431,16 @@ def write(parts, facts, output: Path, data: str, profile: str, config: Segmentat
     write_csv(table, output / f"acnn_table1_{data}.csv")
     write_csv(contrasts(cases, phase), output / f"acnn_table1_{data}_contrasts.csv")
     write_csv(cases, output / f"acnn_table1_{data}_cases.csv")
-    about = {"data": data, "profile": profile, "config": asdict(config), "phantom seeds": SEEDS, "runs": list(facts),
-             "shapelab": __version__, **describe(), "date": date.today().isoformat()}  # fmt: skip
+    about = {
+        "data": data,
+        "profile": profile,
+        "config": asdict(config),
+        "phantom seeds": SEEDS,
+        "runs": list(facts),
+        "shapelab": __version__,
+        **describe(),
+        "date": date.today().isoformat(),
+    }
     with atomic_write(output / f"acnn_table1_{data}.json") as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n")
     return table

@@ -42,21 +42,35 @@ ORDER = ("3D-Seg", "ACNN-Seg", "3D-Seg-MAug", "ACNN-Seg-MAug", "2D-FCN", "3D-UNe
 
 #: Table I: method -> structure -> (mean, sd) of mean distance (mm), Hausdorff distance (mm), Dice.
 PAPER: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
-    "2D-FCN": {"LV cavity": ((2.07, 0.61), (11.37, 7.15), (0.908, 0.021)),
-               "LV myocardium": ((1.58, 0.44), (9.19, 7.22), (0.727, 0.046))},
-    "3D-Seg": {"LV cavity": ((1.77, 0.84), (10.28, 8.25), (0.923, 0.019)),
-               "LV myocardium": ((1.48, 0.51), (10.15, 10.58), (0.773, 0.038))},
-    "3D-UNet": {"LV cavity": ((1.66, 0.74), (9.94, 9.22), (0.923, 0.019)),
-                "LV myocardium": ((1.45, 0.47), (9.81, 11.77), (0.764, 0.045))},
-    "AE-Seg": {"LV cavity": ((1.75, 0.58), (8.42, 3.64), (0.926, 0.019)),
-               "LV myocardium": ((1.51, 0.29), (8.52, 2.72), (0.779, 0.033))},
-    "3D-Seg-MAug": {"LV cavity": ((1.59, 0.74), (8.52, 8.13), (0.928, 0.019)),
-                    "LV myocardium": ((1.37, 0.41), (9.41, 9.17), (0.785, 0.041))},
-    "AE-Seg-M": {"LV cavity": ((1.59, 0.48), (7.52, 3.78), (0.927, 0.017)),
-                 "LV myocardium": ((1.32, 0.26), (7.12, 2.79), (0.791, 0.036))},
-    "ACNN-Seg": {"LV cavity": ((1.37, 0.42), (7.89, 3.83), (0.939, 0.017)),
-                 "LV myocardium": ((1.14, 0.22), (7.31, 3.59), (0.811, 0.027))},
-}  # fmt: skip
+    "2D-FCN": {
+        "LV cavity": ((2.07, 0.61), (11.37, 7.15), (0.908, 0.021)),
+        "LV myocardium": ((1.58, 0.44), (9.19, 7.22), (0.727, 0.046)),
+    },
+    "3D-Seg": {
+        "LV cavity": ((1.77, 0.84), (10.28, 8.25), (0.923, 0.019)),
+        "LV myocardium": ((1.48, 0.51), (10.15, 10.58), (0.773, 0.038)),
+    },
+    "3D-UNet": {
+        "LV cavity": ((1.66, 0.74), (9.94, 9.22), (0.923, 0.019)),
+        "LV myocardium": ((1.45, 0.47), (9.81, 11.77), (0.764, 0.045)),
+    },
+    "AE-Seg": {
+        "LV cavity": ((1.75, 0.58), (8.42, 3.64), (0.926, 0.019)),
+        "LV myocardium": ((1.51, 0.29), (8.52, 2.72), (0.779, 0.033)),
+    },
+    "3D-Seg-MAug": {
+        "LV cavity": ((1.59, 0.74), (8.52, 8.13), (0.928, 0.019)),
+        "LV myocardium": ((1.37, 0.41), (9.41, 9.17), (0.785, 0.041)),
+    },
+    "AE-Seg-M": {
+        "LV cavity": ((1.59, 0.48), (7.52, 3.78), (0.927, 0.017)),
+        "LV myocardium": ((1.32, 0.26), (7.12, 2.79), (0.791, 0.036)),
+    },
+    "ACNN-Seg": {
+        "LV cavity": ((1.37, 0.42), (7.89, 3.83), (0.939, 0.017)),
+        "LV myocardium": ((1.14, 0.22), (7.31, 3.59), (0.811, 0.027)),
+    },
+}
 PAPER_TL_DICE = 0.734  # predictor + decoder, text of section III-C; of which structure is not told
 
 
@@ -120,12 +134,36 @@ def contrasts(cases: pd.DataFrame, phase: str | None = "ED") -> pd.DataFrame:
                 found = compare(means[a], means[b])
                 difference = found["mean_a"] - found["mean_b"]
                 low = BETTER.get(measure, "low") == "low"
-                rows.append({"differs": differs, "method": a, "other": b, "structure": structure, "measure": measure,
-                             "mean": found["mean_a"], "mean_other": found["mean_b"], "difference": difference,
-                             "p": found["p"], "effect": found["effect"], "better": (difference < 0) == low,
-                             "n": found["n"]})  # fmt: skip
-    columns = ["differs", "method", "other", "structure", "measure", "mean", "mean_other", "difference", "p", "effect",
-               "better", "n"]  # fmt: skip
+                rows.append(
+                    {
+                        "differs": differs,
+                        "method": a,
+                        "other": b,
+                        "structure": structure,
+                        "measure": measure,
+                        "mean": found["mean_a"],
+                        "mean_other": found["mean_b"],
+                        "difference": difference,
+                        "p": found["p"],
+                        "effect": found["effect"],
+                        "better": (difference < 0) == low,
+                        "n": found["n"],
+                    }
+                )
+    columns = [
+        "differs",
+        "method",
+        "other",
+        "structure",
+        "measure",
+        "mean",
+        "mean_other",
+        "difference",
+        "p",
+        "effect",
+        "better",
+        "n",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -140,10 +178,21 @@ def _rows(cases: pd.DataFrame, structure: str, measure: str, order: Sequence[str
         paper = PAPER.get(method, {}).get(structure)
         known = paper[MEASURES.index(measure)] if paper and measure in MEASURES else (np.nan, np.nan)
         missed = int(values[method]["missed"].sum()) if measure in MEASURES else 0
-        rows.append({"method": method, "structure": structure, "measure": measure,
-                     "mean": per_heart.mean(), "sd": per_heart.std(ddof=1), "sd_seeds": per_seed.std(ddof=1),
-                     "n": len(heart), "n_missed": missed, "n_seeds": values[method]["seed"].nunique(),
-                     "paper_mean": known[0], "paper_sd": known[1]})  # fmt: skip
+        rows.append(
+            {
+                "method": method,
+                "structure": structure,
+                "measure": measure,
+                "mean": per_heart.mean(),
+                "sd": per_heart.std(ddof=1),
+                "sd_seeds": per_seed.std(ddof=1),
+                "n": len(heart),
+                "n_missed": missed,
+                "n_seeds": values[method]["seed"].nunique(),
+                "paper_mean": known[0],
+                "paper_sd": known[1],
+            }
+        )
     low = BETTER.get(measure, "high" if measure == "plausible" else "low") == "low"
     best = sorted(rows, key=lambda r: (r["n_missed"] if low else 0, r["mean"] if low else -r["mean"]))
     for rank, row in enumerate(best, 1):
@@ -162,8 +211,11 @@ def layout(table: pd.DataFrame) -> pd.DataFrame:
         for _, row in part.iterrows():
             name = STRUCTURES.get(row["structure"], "")
             digits = 3 if row["measure"] == "dice" else 2
-            text = f"{row['mean']:.{digits}f}±{row['sd']:.{digits}f}" if row["measure"] != "plausible" else (
-                f"{100 * row['mean']:.0f} %")
+            text = (
+                f"{row['mean']:.{digits}f}±{row['sd']:.{digits}f}"
+                if row["measure"] != "plausible"
+                else (f"{100 * row['mean']:.0f} %")
+            )
             if np.isfinite(row["paper_mean"]):
                 text += f" ({row['paper_mean']:.{digits}f}±{row['paper_sd']:.{digits}f})"
             if row["n_missed"]:

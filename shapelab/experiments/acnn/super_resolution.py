@@ -72,8 +72,21 @@ from shapelab.profiles import current_profile
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
 from shapelab.training import History, seeded
 
-__all__ = ["SHIPPED", "SuperResolutionConfig", "SuperResolutionResult", "build", "evaluate", "layout", "motion_curve",
-           "phantom_sr", "run", "run_whole", "speed_table", "test_stacks", "tl_space"]  # fmt: skip
+__all__ = [
+    "SHIPPED",
+    "SuperResolutionConfig",
+    "SuperResolutionResult",
+    "build",
+    "evaluate",
+    "layout",
+    "motion_curve",
+    "phantom_sr",
+    "run",
+    "run_whole",
+    "speed_table",
+    "test_stacks",
+    "tl_space",
+]
 
 TRAINING_SEED, TEST_SEED = 30_000, 31_000  # phantom patients: no other experiment draws from these
 
@@ -104,8 +117,9 @@ class SuperResolutionConfig:
         if name == "quick":
             return cls()
         network = SubPixelConfig.profile(name, n_out=1)
-        return cls(network=network, patch=48, train=1000, test=200, epochs=network.epochs,
-                   learning_rate=network.learning_rate)  # fmt: skip
+        return cls(
+            network=network, patch=48, train=1000, test=200, epochs=network.epochs, learning_rate=network.learning_rate
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,11 +321,20 @@ class _Trainer:
             network = Patches(network, c.patch)
             loss = PatchLoss(network)
         return train_network(
-            network, self.pairs, loss, task="sr", inputs=training_inputs(c, self.pairs), epochs=c.epochs,
-            batch=numbers.batch, learning_rate=c.srcnn_rate if method == "SR-CNN" else c.learning_rate,
-            weight_decay=numbers.weight_decay, schedule=numbers.schedule, seed=seed, checkpoint=checkpoint,
+            network,
+            self.pairs,
+            loss,
+            task="sr",
+            inputs=training_inputs(c, self.pairs),
+            epochs=c.epochs,
+            batch=numbers.batch,
+            learning_rate=c.srcnn_rate if method == "SR-CNN" else c.learning_rate,
+            weight_decay=numbers.weight_decay,
+            schedule=numbers.schedule,
+            seed=seed,
+            checkpoint=checkpoint,
             progress=self.progress,
-        )  # fmt: skip
+        )
 
     def _key(self, method: str, weight: float, seed: int) -> str:
         c = self.config
@@ -322,9 +345,15 @@ class _Trainer:
 
 
 def train_method(
-    method: str, seed: int, data: str, config: SuperResolutionConfig, checkpoint: str | Path,
-    root: str | Path | None = None, profile: str | None = None, progress: bool = True,
-) -> tuple[nn.Module, History]:  # fmt: skip
+    method: str,
+    seed: int,
+    data: str,
+    config: SuperResolutionConfig,
+    checkpoint: str | Path,
+    root: str | Path | None = None,
+    profile: str | None = None,
+    progress: bool = True,
+) -> tuple[nn.Module, History]:
     """Train one network on all pairs of a data set ("phantom": the config's number of patients; "digital_heart").
 
     checkpoint : folder; a killed run goes on from there. profile : whose T-L network is the prior
@@ -360,11 +389,13 @@ def evaluate(network: nn.Module, stacks: Tensor, pairs: HeartPairs, prior=None) 
     rows = []
     for one, wanted, label in zip(made, truth, pairs.labels, strict=True):
         difference = one - wanted
-        rows.append({
-            "ssim": ssim(one, wanted, data_range=1.0),
-            "psnr": float(-10 * np.log10(np.mean(difference**2))),
-            "error": float(np.abs(difference)[label > 0].mean()),
-        })  # fmt: skip
+        rows.append(
+            {
+                "ssim": ssim(one, wanted, data_range=1.0),
+                "psnr": float(-10 * np.log10(np.mean(difference**2))),
+                "error": float(np.abs(difference)[label > 0].mean()),
+            }
+        )
     table = pd.DataFrame(rows, index=pairs.table.index)
     table["dice"] = np.nan
     if prior is not None and prior.config.shape == pairs.shape:
@@ -389,9 +420,17 @@ def speed_table(networks: dict[str, nn.Module], config: SuperResolutionConfig) -
         stack = torch.rand(1, *numbers.network.lr_shape)
         for method, network in found.items():
             seconds = median_seconds(lambda net=network, x=stack: predict_images(net, x), repeats)
-            rows.append({"size": size, "method": method, "grid": "x".join(map(str, numbers.network.shape)),
-                         "parameters": count(network), "seconds": seconds, "threads": torch.get_num_threads(),
-                         "device": best_device().type})  # fmt: skip
+            rows.append(
+                {
+                    "size": size,
+                    "method": method,
+                    "grid": "x".join(map(str, numbers.network.shape)),
+                    "parameters": count(network),
+                    "seconds": seconds,
+                    "threads": torch.get_num_threads(),
+                    "device": best_device().type,
+                }
+            )
     table = pd.DataFrame(rows)
     srcnn = table[table["method"] == "SR-CNN"].set_index("size")["seconds"]
     return table.assign(times_srcnn=table["size"].map(srcnn) / table["seconds"])
@@ -456,15 +495,24 @@ def phantom_sr(method: str, profile: str | None = None, progress: bool = True) -
         return network
 
     return shipped_or_trained(
-        f"{SHIPPED[method]}_{profile}", FILE, load_network, train,
+        f"{SHIPPED[method]}_{profile}",
+        FILE,
+        load_network,
+        train,
         lambda network, folder: save_network(folder, network, task="sr", metadata=network.metadata, half=True),
-    )  # fmt: skip
+    )
 
 
 def _write(result: SuperResolutionResult, output: Path, data: str, about: dict) -> None:
     """All tables, each whole or not at all; the network of ACNN-SR as `load_network` reads it."""
-    tables = {"": result.table, "_hearts": result.hearts, "_sweep": result.sweep, "_motion": result.motion,
-              "_speed": result.speed, "_claims": claims(result.hearts, result.speed)}  # fmt: skip
+    tables = {
+        "": result.table,
+        "_hearts": result.hearts,
+        "_sweep": result.sweep,
+        "_motion": result.motion,
+        "_speed": result.speed,
+        "_claims": claims(result.hearts, result.speed),
+    }
     for suffix, table in tables.items():
         with atomic_write(output / f"acnn_table3_{data}{suffix}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.6g")

@@ -38,13 +38,24 @@ def table_three(hearts: pd.DataFrame, speed: pd.DataFrame) -> pd.DataFrame:
             mine = part[part["method"] == method]
             means = mine.groupby("heart")[["ssim", "psnr", "error", "dice"]].mean()  # over seeds
             paper_ssim, paper_sd, paper_seconds = PAPER.get(method, (np.nan,) * 3)
-            rows.append({
-                "condition": condition, "method": method, "ssim": means["ssim"].mean(), "sd": means["ssim"].std(),
-                **means[["psnr", "error", "dice"]].mean().to_dict(), "parameters": int(here.loc[method, "parameters"]),
-                "seconds": here.loc[method, "seconds"], "times_srcnn": here.loc[method, "times_srcnn"],
-                "p": p if method in (best, second) else np.nan, "paper_ssim": paper_ssim, "paper_sd": paper_sd,
-                "paper_seconds": paper_seconds, "n_hearts": len(means), "n_seeds": mine["seed"].nunique(),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "condition": condition,
+                    "method": method,
+                    "ssim": means["ssim"].mean(),
+                    "sd": means["ssim"].std(),
+                    **means[["psnr", "error", "dice"]].mean().to_dict(),
+                    "parameters": int(here.loc[method, "parameters"]),
+                    "seconds": here.loc[method, "seconds"],
+                    "times_srcnn": here.loc[method, "times_srcnn"],
+                    "p": p if method in (best, second) else np.nan,
+                    "paper_ssim": paper_ssim,
+                    "paper_sd": paper_sd,
+                    "paper_seconds": paper_seconds,
+                    "n_hearts": len(means),
+                    "n_seeds": mine["seed"].nunique(),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -53,19 +64,37 @@ def claims(hearts: pd.DataFrame, speed: pd.DataFrame) -> pd.DataFrame:
 
     A difference of SSIM holds where it is above 0 with p < .05.
     """
-    pairs = [("SR beats B-spline", "SR", "B-spline"), ("SR beats SR-CNN", "SR", "SR-CNN"),
-             ("ACNN-SR beats SR-CNN", "ACNN-SR", "SR-CNN"), ("the prior helps", "ACNN-SR", "SR")]  # fmt: skip
+    pairs = [
+        ("SR beats B-spline", "SR", "B-spline"),
+        ("SR beats SR-CNN", "SR", "SR-CNN"),
+        ("ACNN-SR beats SR-CNN", "ACNN-SR", "SR-CNN"),
+        ("the prior helps", "ACNN-SR", "SR"),
+    ]
     rows = []
     for condition, part in hearts.groupby("condition", sort=False):
         scores = per_patient(part)
         for claim, a, b in pairs:
             p, difference = compare(scores[a], scores[b])["p"], float((scores[a] - scores[b]).mean())
-            rows.append({"claim": claim, "condition": condition, "difference": difference, "p": p,
-                         "holds": bool(difference > 0 and p < 0.05)})  # fmt: skip
+            rows.append(
+                {
+                    "claim": claim,
+                    "condition": condition,
+                    "difference": difference,
+                    "p": p,
+                    "holds": bool(difference > 0 and p < 0.05),
+                }
+            )
     for size, part in speed.groupby("size", sort=False):
         ratio = float(part.set_index("method").loc["SR", "times_srcnn"])
-        rows.append({"claim": "SR at least 5 times as fast as SR-CNN", "condition": size, "difference": ratio,
-                     "p": np.nan, "holds": ratio >= 5})  # fmt: skip
+        rows.append(
+            {
+                "claim": "SR at least 5 times as fast as SR-CNN",
+                "condition": size,
+                "difference": ratio,
+                "p": np.nan,
+                "holds": ratio >= 5,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -76,8 +105,16 @@ def sweep_table(runs: Sequence[tuple[float, pd.DataFrame, History]]) -> pd.DataF
     for weight, hearts, history in sorted(runs, key=lambda one: one[0]):
         pixel, prior = history.last.get("pixel", np.nan), history.last.get("prior", np.nan)
         for condition, part in hearts.groupby("condition", sort=False):
-            rows.append({"weight": weight, "condition": condition, **part[["ssim", "error", "dice"]].mean().to_dict(),
-                         "pixel": pixel, "prior": prior, "share": weight * prior / pixel})  # fmt: skip
+            rows.append(
+                {
+                    "weight": weight,
+                    "condition": condition,
+                    **part[["ssim", "error", "dice"]].mean().to_dict(),
+                    "pixel": pixel,
+                    "prior": prior,
+                    "share": weight * prior / pixel,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -90,8 +127,13 @@ def layout(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame({"condition": table["condition"], "method": table["method"]})
     shown["SSIM"] = beside(table["ssim"], table["paper_ssim"], ".3f")
     shown["sd"] = beside(table["sd"], table["paper_sd"], ".3f")
-    more = {"psnr": ("PSNR dB", ".2f"), "error": ("error in heart", ".4f"), "dice": ("Dice", ".3f"),
-            "parameters": ("parameters", ",d"), "times_srcnn": ("x SR-CNN's speed", ".1f")}  # fmt: skip
+    more = {
+        "psnr": ("PSNR dB", ".2f"),
+        "error": ("error in heart", ".4f"),
+        "dice": ("Dice", ".3f"),
+        "parameters": ("parameters", ",d"),
+        "times_srcnn": ("x SR-CNN's speed", ".1f"),
+    }
     for column, (name, form) in more.items():
         shown[name] = [format(v, form) for v in table[column]]
     shown["seconds"] = beside(table["seconds"], table["paper_seconds"], ".3f")

@@ -1,8 +1,8 @@
 """The ACNN paper's tables: one door to three experiments, and how their numbers are printed beside the paper's.
 
-    Table I     `segmentation`            short-axis MR: baselines, 3D-Seg, ACNN-Seg
-    Table II    `ultrasound`              3-D ultrasound
-    Table III   `super_resolution`        super-resolution
+Table I     `segmentation`            short-axis MR: baselines, 3D-Seg, ACNN-Seg
+Table II    `ultrasound`              3-D ultrasound
+Table III   `super_resolution`        super-resolution
 """
 
 from __future__ import annotations

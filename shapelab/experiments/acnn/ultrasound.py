@@ -91,18 +91,29 @@ class UltrasoundConfig:
     bottleneck: int = 32
     curve: int = 15  # patients of the robustness curve
     affine: AffineRanges = field(
-        default_factory=lambda: AffineRanges((8.0, 8.0, 15.0), scale=0.1, shear=0.03, translation=(6.0, 6.0, 6.0)))
+        default_factory=lambda: AffineRanges((8.0, 8.0, 15.0), scale=0.1, shear=0.03, translation=(6.0, 6.0, 6.0))
+    )
     # the prior's: less than the autoencoder's usual, since the probe is always near the LV's axis
     prior_affine: AffineRanges = field(
-        default_factory=lambda: AffineRanges((6.0, 6.0, 15.0), scale=0.08, shear=0.03, translation=(4.0, 4.0, 4.0)))
+        default_factory=lambda: AffineRanges((6.0, 6.0, 15.0), scale=0.08, shear=0.03, translation=(4.0, 4.0, 4.0))
+    )
 
     @classmethod
     def profile(cls, name: str | None = None, **changes) -> UltrasoundConfig:
         """The numbers of a profile ("quick", "full", "paper"; None: the current one), some of them changed by name."""
         name = current_profile(name)
-        large = {"shape": (96, 96, 96), "spacing": (1.5, 1.5, 1.5), "widths": (16, 32, 64, 96), "test": 200,
-                 "epochs": 100, "prior_hearts": 2000, "prior_epochs": 50, "prior_step": (1, 1, 1), "bottleneck": 2,
-                 "curve": 60}  # fmt: skip
+        large = {
+            "shape": (96, 96, 96),
+            "spacing": (1.5, 1.5, 1.5),
+            "widths": (16, 32, 64, 96),
+            "test": 200,
+            "epochs": 100,
+            "prior_hearts": 2000,
+            "prior_epochs": 50,
+            "prior_step": (1, 1, 1),
+            "bottleneck": 2,
+            "curve": 60,
+        }
         numbers = {"quick": {}, "full": large, "paper": {**large, "test": 30, "learning_rate": 1e-3}}
         return cls(**{"name": name, **numbers[name], **changes})
 
@@ -112,15 +123,24 @@ class UltrasoundConfig:
 
     @property
     def prior_grid(self) -> Grid:
-        return Grid(tuple(n // k for n, k in zip(self.shape, self.prior_step)),
-                    tuple(s * k for s, k in zip(self.spacing, self.prior_step)))
+        return Grid(
+            tuple(n // k for n, k in zip(self.shape, self.prior_step)),
+            tuple(s * k for s, k in zip(self.spacing, self.prior_step)),
+        )
 
     @property
     def autoencoder(self) -> AEConfig:
         """Of the prior."""
         grid = self.prior_grid
-        return AEConfig(shape=grid.shape, spacing=grid.spacing, n_classes=2, bottleneck=self.bottleneck,
-                        epochs=self.prior_epochs, learning_rate=2e-3, affine=self.prior_affine)
+        return AEConfig(
+            shape=grid.shape,
+            spacing=grid.spacing,
+            n_classes=2,
+            bottleneck=self.bottleneck,
+            epochs=self.prior_epochs,
+            learning_rate=2e-3,
+            affine=self.prior_affine,
+        )
 
     @property
     def network(self) -> SubPixelConfig:
@@ -149,15 +169,17 @@ class Echoes:
         return checksum({"images": self.images.astype(np.float32), "labels": self.labels})
 
 
-def phantom_echoes(n: int, config: UltrasoundConfig, seed: int, artefacts: Artefacts | None = None,
-                   progress: bool = False) -> Echoes:
+def phantom_echoes(
+    n: int, config: UltrasoundConfig, seed: int, artefacts: Artefacts | None = None, progress: bool = False
+) -> Echoes:
     """Phantom patients on the experiment's grid; artefacts: of usual strength if not given."""
     cohort = us_cohort(n, seed=seed, spacing=config.spacing, shape=config.shape, artefacts=artefacts or Artefacts())
     return Echoes(*us_arrays(cohort, progress))
 
 
-def cetus_echoes(root: str | Path | None, config: UltrasoundConfig, seed: int = 0,
-                 progress: bool = False) -> tuple[Echoes, Echoes]:
+def cetus_echoes(
+    root: str | Path | None, config: UltrasoundConfig, seed: int = 0, progress: bool = False
+) -> tuple[Echoes, Echoes]:
     """(training, test) part of CETUS's patients with outlines; the middle of the scan comes to that of the grid."""
     from tqdm.auto import tqdm
 
@@ -170,17 +192,26 @@ def cetus_echoes(root: str | Path | None, config: UltrasoundConfig, seed: int = 
         raise UsageError(f"cetus: found {len(patients)} patients with outlines; expected at least 2")
     parts = []
     for chosen in (patients[:n], patients[n:]):
-        samples = [to_grid(s, config.grid, centre="volume")
-                   for s in tqdm(cohort.filter(patient=list(chosen)), desc="cetus", disable=not progress, leave=False)]
+        samples = [
+            to_grid(s, config.grid, centre="volume")
+            for s in tqdm(cohort.filter(patient=list(chosen)), desc="cetus", disable=not progress, leave=False)
+        ]
         truths = [(s.subject.label, s.subject.spacing, s.transform) for s in samples]
         table = cohort.filter(patient=list(chosen)).table
-        parts.append(Echoes(np.stack([to_unit_range(s.image, (0, 100)) for s in samples]).astype(np.float16),
-                            np.stack([s.label for s in samples]), table, truths))
+        parts.append(
+            Echoes(
+                np.stack([to_unit_range(s.image, (0, 100)) for s in samples]).astype(np.float16),
+                np.stack([s.label for s in samples]),
+                table,
+                truths,
+            )
+        )
     return parts[0], parts[1]
 
 
-def shape_prior(config: UltrasoundConfig, cache: Path, labels: np.ndarray | None = None,
-                progress: bool = True) -> AESpace:
+def shape_prior(
+    config: UltrasoundConfig, cache: Path, labels: np.ndarray | None = None, progress: bool = True
+) -> AESpace:
     """The autoencoder of LV cavities: shipped, or kept in `cache`, or trained now.
 
     labels : (N, X, Y, Z) on the experiment's grid, to learn from instead of phantoms
@@ -201,8 +232,15 @@ def shape_prior(config: UltrasoundConfig, cache: Path, labels: np.ndarray | None
         cohort = us_cohort(config.prior_hearts, PRIOR_SEED, spacing=grid.spacing, shape=grid.shape, images=False)
         labels = np.stack([s.label for s in cohort])
         data = f"{config.prior_hearts} phantom hearts in 3D ultrasound's frame, ED and ES, seed {PRIOR_SEED}"
-    space, _ = train_autoencoder(labels, config.autoencoder, scheme=LV_CAVITY, seed=0, checkpoint=cache / "training",
-                                 data=data, progress=progress)
+    space, _ = train_autoencoder(
+        labels,
+        config.autoencoder,
+        scheme=LV_CAVITY,
+        seed=0,
+        checkpoint=cache / "training",
+        data=data,
+        progress=progress,
+    )
     space.metadata["taught"] = taught
     space.save(cache)
     return space
@@ -220,17 +258,26 @@ def _seen(space: AESpace) -> str | None:
     return space.metadata.get("taught")
 
 
-def train_method(method: str, seed: int, train: Echoes, prior: AESpace, config: UltrasoundConfig, folder: Path,
-                 progress: bool = True) -> torch.nn.Module:
+def train_method(
+    method: str, seed: int, train: Echoes, prior: AESpace, config: UltrasoundConfig, folder: Path, progress: bool = True
+) -> torch.nn.Module:
     """The trained network of one method and seed, loaded from `folder` if it was trained before with the same numbers.
 
     Both methods of a seed start from the same weights and see the same batches, moved and shadowed alike.
     """
     weight = config.weight_of(method)
     training = {k: getattr(config, k) for k in ("widths", "epochs", "batch", "learning_rate")} | asdict(config.affine)
-    about = _plain({"method": "prior" if weight else "plain", "seed": seed, "training": training,
-                    "weight": weight, "scale": config.scale if weight else "none", "data": train.checksum,
-                    "prior": checksum(prior.model.state_dict()) if weight else None})
+    about = _plain(
+        {
+            "method": "prior" if weight else "plain",
+            "seed": seed,
+            "training": training,
+            "weight": weight,
+            "scale": config.scale if weight else "none",
+            "data": train.checksum,
+            "prior": checksum(prior.model.state_dict()) if weight else None,
+        }
+    )
     if (folder / "model.json").is_file():
         network = load_network(folder)
         if network.metadata.get("about") == about:
@@ -245,9 +292,18 @@ def train_method(method: str, seed: int, train: Echoes, prior: AESpace, config: 
         return loss(network(images[:, None]), labels)
 
     settings = FitSettings(learning_rate=config.learning_rate, schedule="one-cycle", weight_decay=5e-6)
-    history = fit(step, network, Batches(train.images, train.labels, batch_size=config.batch, seed=seed), config.epochs,
-                  settings=settings, checkpoint=folder / "training", identity=about, seed=seed, device=best_device(),
-                  progress=progress)
+    history = fit(
+        step,
+        network,
+        Batches(train.images, train.labels, batch_size=config.batch, seed=seed),
+        config.epochs,
+        settings=settings,
+        checkpoint=folder / "training",
+        identity=about,
+        seed=seed,
+        device=best_device(),
+        progress=progress,
+    )
     save_network(folder, network, scheme=LV_CAVITY, metadata={"about": about, "final": history.last})
     return network
 
@@ -271,8 +327,16 @@ def measure(network: torch.nn.Module, test: Echoes, spacing: Sequence[float]) ->
             truth, size, transform = test.truths[i]
             prediction = from_grid(made[i], transform)
         found = evaluate(prediction, truth, size, labels=[1]).loc[1].to_dict()
-        rows.append({"case": name, "patient": facts["patient"], "phase": facts["phase"],
-                     "group": facts.get("group", ""), **found, **lv_plausibility(prediction)})
+        rows.append(
+            {
+                "case": name,
+                "patient": facts["patient"],
+                "phase": facts["phase"],
+                "group": facts.get("group", ""),
+                **found,
+                **lv_plausibility(prediction),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -337,10 +401,18 @@ def run(
     table = summarise(pd.concat(cases, ignore_index=True))
     _write_table(output / f"acnn_table2_{data}.csv", table)
     kept = prior.reconstruction_dice(on_prior_grid(test.labels, config)).mean()
-    about = {"data": data, "config": asdict(config), "train": len(train.images), "test": len(test.images),
-             "prior": prior.metadata, "prior's Dice of the test shapes": float(kept),
-             "parameters": sum(p.numel() for p in network.parameters()), "shapelab": __version__, **describe(),
-             "date": date.today().isoformat()}  # fmt: skip
+    about = {
+        "data": data,
+        "config": asdict(config),
+        "train": len(train.images),
+        "test": len(test.images),
+        "prior": prior.metadata,
+        "prior's Dice of the test shapes": float(kept),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "shapelab": __version__,
+        **describe(),
+        "date": date.today().isoformat(),
+    }
     with atomic_write(output / f"acnn_table2_{data}.json") as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n")
     return table
@@ -357,14 +429,23 @@ def summarise(cases: pd.DataFrame) -> pd.DataFrame:
             for method in wide:
                 values = wide[method].to_numpy()
                 finite = values[np.isfinite(values)]
-                by_seed = part[part.method == method].groupby("seed")[name].apply(
-                    lambda v: v[np.isfinite(v)].mean())
+                by_seed = part[part.method == method].groupby("seed")[name].apply(lambda v: v[np.isfinite(v)].mean())
                 paper = PAPER.get((name, phase), {}).get(method, (np.nan, np.nan))
-                rows.append({"measure": name, "phase": phase, "method": method, "n": len(values),
-                             "n_missed": len(values) - len(finite), "mean": finite.mean() if len(finite) else np.inf,
-                             "sd": finite.std(ddof=1) if len(finite) > 1 else np.nan,
-                             "sd_seeds": by_seed.std(ddof=1) if len(by_seed) > 1 else np.nan, "p": p,
-                             "paper": paper[0], "paper_sd": paper[1]})
+                rows.append(
+                    {
+                        "measure": name,
+                        "phase": phase,
+                        "method": method,
+                        "n": len(values),
+                        "n_missed": len(values) - len(finite),
+                        "mean": finite.mean() if len(finite) else np.inf,
+                        "sd": finite.std(ddof=1) if len(finite) > 1 else np.nan,
+                        "sd_seeds": by_seed.std(ddof=1) if len(by_seed) > 1 else np.nan,
+                        "p": p,
+                        "paper": paper[0],
+                        "paper_sd": paper[1],
+                    }
+                )
     return pd.DataFrame(rows + _function_rows(cases))
 
 
@@ -385,14 +466,29 @@ def _function_rows(cases: pd.DataFrame) -> list[dict]:
             limits = [bland_altman(*p.to_numpy().T) if len(p) > 1 else {"bias": np.nan, "sd": np.nan} for p in pairs]
             for name, mean, sd, seeds in (
                 (f"{value} correlation", np.mean(r), np.nan, r),
-                (f"{value} bias (limits)", np.mean([d["bias"] for d in limits]),
-                 1.96 * np.mean([d["sd"] for d in limits]), [d["bias"] for d in limits]),
-            ):  # fmt: skip
+                (
+                    f"{value} bias (limits)",
+                    np.mean([d["bias"] for d in limits]),
+                    1.96 * np.mean([d["sd"] for d in limits]),
+                    [d["bias"] for d in limits],
+                ),
+            ):
                 paper = PAPER.get((name, ""), {}).get(method, (np.nan, np.nan))
-                rows.append({"measure": name, "phase": "", "method": method, "n": n, "n_missed": missed,
-                             "mean": float(mean), "sd": float(sd),
-                             "sd_seeds": float(np.std(seeds, ddof=1)) if len(seeds) > 1 else np.nan, "p": np.nan,
-                             "paper": paper[0], "paper_sd": paper[1]})
+                rows.append(
+                    {
+                        "measure": name,
+                        "phase": "",
+                        "method": method,
+                        "n": n,
+                        "n_missed": missed,
+                        "mean": float(mean),
+                        "sd": float(sd),
+                        "sd_seeds": float(np.std(seeds, ddof=1)) if len(seeds) > 1 else np.nan,
+                        "p": np.nan,
+                        "paper": paper[0],
+                        "paper_sd": paper[1],
+                    }
+                )
     return rows
 
 
@@ -454,9 +550,19 @@ def robustness(
                 network = train_method(method, seed, train, prior, config, work / f"{method}-{seed}", progress)
                 cases = measure(network, test, config.spacing)
                 finite = cases[np.isfinite(cases.hd)]
-                rows.append({artefact: strength, "method": method, "seed": seed, "dice": cases.dice.mean(),
-                             "assd": finite.assd.mean(), "hd": finite.hd.mean(), "plausible": cases.plausible.mean(),
-                             "n": len(cases), "n_missed": len(cases) - len(finite)})
+                rows.append(
+                    {
+                        artefact: strength,
+                        "method": method,
+                        "seed": seed,
+                        "dice": cases.dice.mean(),
+                        "assd": finite.assd.mean(),
+                        "hd": finite.hd.mean(),
+                        "plausible": cases.plausible.mean(),
+                        "n": len(cases),
+                        "n_missed": len(cases) - len(finite),
+                    }
+                )
     table = pd.DataFrame(rows)
     _write_table(output / f"acnn_table2_robustness_{artefact}.csv", table)
     return table

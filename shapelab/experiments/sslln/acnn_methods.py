@@ -22,8 +22,18 @@ def acnn_pairs(config, cohort: str, n: int, folder: Path | None, progress: bool 
     """
     numbers = config.acnn
     cache = None if folder is None else folder / f"pairs_{cohort}.npz"
-    return heart_pairs(n, numbers.grid, numbers.factor, SEEDS[cohort], COHORTS[cohort], (PHASE,),
-                       config.degradation.shift_mm, 0.0, cache, progress)  # fmt: skip
+    return heart_pairs(
+        n,
+        numbers.grid,
+        numbers.factor,
+        SEEDS[cohort],
+        COHORTS[cohort],
+        (PHASE,),
+        config.degradation.shift_mm,
+        0.0,
+        cache,
+        progress,
+    )
 
 
 def acnn_segmentations(
@@ -42,8 +52,14 @@ def acnn_segmentations(
         network = load_network(folder / "network")
     else:
         pairs = acnn_pairs(config, "training", config.training, shared, progress)
-        numbers = replace(SegmentationConfig(), training=config.training, phases=(PHASE,), network=config.acnn,
-                          epochs=config.network.baseline_epochs, validation=0)  # fmt: skip
+        numbers = replace(
+            SegmentationConfig(),
+            training=config.training,
+            phases=(PHASE,),
+            network=config.acnn,
+            epochs=config.network.baseline_epochs,
+            validation=0,
+        )
         checkpoint = None if folder is None else folder / "training"
         network, history = train_method(METHODS[method], seed, {"training": pairs}, numbers, checkpoint, progress)
         if folder is not None:

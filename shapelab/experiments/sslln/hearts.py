@@ -49,9 +49,13 @@ class Degradation:
 
 
 def phantom_volumes(
-    n: int, grid: Grid, seed: int = 0, groups: Sequence[str] = GROUPS, cache: str | Path | None = None,
+    n: int,
+    grid: Grid,
+    seed: int = 0,
+    groups: Sequence[str] = GROUPS,
+    cache: str | Path | None = None,
     progress: bool = False,
-) -> LandmarkedVolumes:  # fmt: skip
+) -> LandmarkedVolumes:
     """HR images, labels and landmarks of n phantom hearts at ED on one grid.
 
     n : hearts; heart i is a function of (seed, groups, i): that of `heart_cohort`, at a place of its own in the grid
@@ -83,14 +87,21 @@ def phantom_volumes(
     return LandmarkedVolumes(**arrays, table=table, spacing=spacing)
 
 
-def atlas_of(volumes: LandmarkedVolumes, i: int, label: np.ndarray | None = None,
-             landmarks: np.ndarray | None = None) -> Atlas:
+def atlas_of(
+    volumes: LandmarkedVolumes, i: int, label: np.ndarray | None = None, landmarks: np.ndarray | None = None
+) -> Atlas:
     """One of the hearts as an atlas, with its own labels (X, Y, S) and landmarks (L, 3) voxels or those given."""
     label = volumes.labels[i] if label is None else label
     landmarks = volumes.landmarks[i] if landmarks is None else landmarks
     in_mm = dict(zip(LANDMARKS, np.asarray(landmarks, float) * volumes.spacing, strict=True))
-    return Atlas(volumes.scheme.integers(label), volumes.spacing, in_mm, volumes.images[i], volumes.scheme,
-                 str(volumes.table.index[i]))
+    return Atlas(
+        volumes.scheme.integers(label),
+        volumes.spacing,
+        in_mm,
+        volumes.images[i],
+        volumes.scheme,
+        str(volumes.table.index[i]),
+    )
 
 
 def degrade(

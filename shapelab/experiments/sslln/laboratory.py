@@ -58,8 +58,13 @@ from shapelab.phantoms import LANDMARKS
 from shapelab.profiles import current_profile
 
 #: Method of the tables -> (network of `shapelab.models.sslln.NETWORKS`, trained on low resolution).
-TRAINED = {"2D FCN": ("2D FCN", False), "3D FCN": ("3D FCN", False), "SSLLN-HR": ("SSLLN", False),
-           "SSLLN-HR, gaps": ("SSLLN", False), "SSLLN-LR": ("SSLLN", True)}  # fmt: skip
+TRAINED = {
+    "2D FCN": ("2D FCN", False),
+    "3D FCN": ("3D FCN", False),
+    "SSLLN-HR": ("SSLLN", False),
+    "SSLLN-HR, gaps": ("SSLLN", False),
+    "SSLLN-LR": ("SSLLN", True),
+}
 GAPS = {"SSLLN-HR, gaps": 0.5}  # share of training volumes with missing slices
 ACNN_METHODS = ("3D-Seg", "3D-UNet", "AE-Seg", "ACNN-Seg")
 REFINED = {"SSLLN-LR+SR": False, "SSLLN-LR+SR, aligned": True}  # whether slices are brought into line
@@ -83,22 +88,30 @@ class SSLLNExperiment:
     degradation: Degradation = field(default_factory=Degradation)
     seeds: tuple[int, ...] = (0,)  # of weights, order, augmentation
     network: SSLLNConfig = field(default_factory=SSLLNConfig)
-    acnn: SubPixelConfig = field(default_factory=lambda: SubPixelConfig(
-        shape=(56, 56, 36), spacing=(2.5, 2.5, 10 / 3), factor=3, batch=4, learning_rate=4e-3))  # fmt: skip
+    acnn: SubPixelConfig = field(
+        default_factory=lambda: SubPixelConfig(
+            shape=(56, 56, 36), spacing=(2.5, 2.5, 10 / 3), factor=3, batch=4, learning_rate=4e-3
+        )
+    )
 
     def __post_init__(self):
         sizes = (self.training, self.healthy, self.PH, self.atlases, self.compared, self.n_atlases, len(self.seeds))
         if min(sizes) < 1 or self.compared > self.healthy:
-            raise UsageError(f"SSLLNExperiment: found {sizes} hearts, atlases and seeds; expected each from 1, and no "
-                             "more compared than tested")
+            raise UsageError(
+                f"SSLLNExperiment: found {sizes} hearts, atlases and seeds; expected each from 1, and no "
+                "more compared than tested"
+            )
 
     @classmethod
     def profile(cls, name: str | None = None) -> SSLLNExperiment:
         name = current_profile(name)
         if name == "quick":
             return cls()
-        larger = {"training": 1000, "healthy": 600, "atlases": 231} if name == "paper" else {
-            "training": 400, "healthy": 200, "atlases": 100}  # fmt: skip
+        larger = (
+            {"training": 1000, "healthy": 600, "atlases": 231}
+            if name == "paper"
+            else {"training": 400, "healthy": 200, "atlases": 100}
+        )
         acnn = SubPixelConfig.profile("paper", schedule="one-cycle")
         return cls(degradation=Degradation(factor=5), network=SSLLNConfig.profile(name), acnn=acnn, **larger)
 
@@ -122,8 +135,9 @@ class Laboratory:
         """High-resolution hearts: "training", "healthy", "PH" or "atlases"."""
         if name not in self._cohorts:
             cache = None if self.folder is None else self.folder / f"volumes_{name}.npz"
-            self._cohorts[name] = phantom_volumes(getattr(self.config, name), self.config.network.grid, SEEDS[name],
-                                                  COHORTS[name], cache, self.progress)  # fmt: skip
+            self._cohorts[name] = phantom_volumes(
+                getattr(self.config, name), self.config.network.grid, SEEDS[name], COHORTS[name], cache, self.progress
+            )
         return self._cohorts[name]
 
     def degraded(self, name: str) -> tuple[LandmarkedVolumes, list[LowResolution]]:
@@ -159,10 +173,15 @@ class Laboratory:
         numbers = self.config.network
         numbers = numbers if name == "SSLLN" else replace(numbers, epochs=numbers.baseline_epochs)
         numbers = replace(numbers, gaps=GAPS.get(method, numbers.gaps))
-        network, history = train_sslln(hearts, numbers, name, seed=self.seed, checkpoint=checkpoint,
-                                       progress=self.progress)  # fmt: skip
-        about = {"method": method, "data": f"{len(hearts)} phantom hearts at ED, seed {SEEDS['training']}",
-                 "seed": self.seed, "final": history.last}  # fmt: skip
+        network, history = train_sslln(
+            hearts, numbers, name, seed=self.seed, checkpoint=checkpoint, progress=self.progress
+        )
+        about = {
+            "method": method,
+            "data": f"{len(hearts)} phantom hearts at ED, seed {SEEDS['training']}",
+            "seed": self.seed,
+            "final": history.last,
+        }
         network.scheme, network.metadata, network.task = BIVENTRICULAR, about, "seg"
         if here is not None:
             save_network(here, network, scheme=BIVENTRICULAR, metadata=about)
@@ -263,8 +282,9 @@ class Laboratory:
         elif start == "classes":
             affines = class_affines(thick, stack.spacing, atlases, stack.scheme)
             landmarks, atlases = started_from(affines, atlases, thick, stack.spacing)
-        return refine(thick, stack.image, landmarks, atlases, stack.spacing, n_atlases=self.config.n_atlases,
-                      align=align)  # fmt: skip
+        return refine(
+            thick, stack.image, landmarks, atlases, stack.spacing, n_atlases=self.config.n_atlases, align=align
+        )
 
     @staticmethod
     def on_truth(stack: LowResolution, result: Refinement | None) -> np.ndarray:
@@ -287,8 +307,9 @@ class Laboratory:
 
     def _held(self, method: str, cohort: str) -> tuple[pd.DataFrame, pd.DataFrame | None] | None:
         folder = self._folder(method)
-        about, cases, places = (folder / f"{n}_{cohort}.{e}" for n, e in
-                                (("about", "json"), ("cases", "csv"), ("landmarks", "csv")))  # fmt: skip
+        about, cases, places = (
+            folder / f"{n}_{cohort}.{e}" for n, e in (("about", "json"), ("cases", "csv"), ("landmarks", "csv"))
+        )
         if not (about.is_file() and cases.is_file()):
             return None
         key, found = self._key(method, cohort), json.loads(about.read_text())

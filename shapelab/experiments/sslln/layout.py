@@ -18,19 +18,35 @@ from shapelab.metrics.clinical import mass
 
 STRUCTURES = {"LV cavity": "LVC", "LV myocardium": "LVW", "RV cavity": "RVC", "RV wall": "RVW"}
 #: Clinical measures: short name -> (structure, unit).
-CLINICAL = {"LVV": ("LV cavity", "ml"), "LVM": ("LV myocardium", "g"), "RVV": ("RV cavity", "ml"),
-            "RVM": ("RV wall", "g")}  # fmt: skip
+CLINICAL = {
+    "LVV": ("LV cavity", "ml"),
+    "LVM": ("LV myocardium", "g"),
+    "RVV": ("RV cavity", "ml"),
+    "RVM": ("RV wall", "g"),
+}
 COLUMNS = ("method", "what", "measure", "mean", "sd", "n", "n_missed", "p", "paper_mean", "paper_sd")
 
 #: Table I: method -> structure -> Dice (mean, sd), Hausdorff distance in mm (mean, sd).
 PAPER_I: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
-    "2D FCN": {"LV cavity": ((0.950, 0.022), (2.584, 1.108)), "LV myocardium": ((0.836, 0.060), (3.927, 1.712)),
-               "RV cavity": ((0.887, 0.061), (6.614, 4.032)), "RV wall": ((0.633, 0.132), (8.252, 3.644))},
-    "3D FCN": {"LV cavity": ((0.963, 0.010), (2.037, 0.413)), "LV myocardium": ((0.888, 0.024), (3.028, 1.062)),
-               "RV cavity": ((0.917, 0.025), (4.748, 1.253)), "RV wall": ((0.732, 0.073), (6.184, 1.403))},
-    "SSLLN-HR": {"LV cavity": ((0.962, 0.015), (2.203, 0.922)), "LV myocardium": ((0.873, 0.034), (3.242, 0.992)),
-                 "RV cavity": ((0.929, 0.026), (4.171, 1.527)), "RV wall": ((0.755, 0.068), (5.996, 1.424))},
-}  # fmt: skip
+    "2D FCN": {
+        "LV cavity": ((0.950, 0.022), (2.584, 1.108)),
+        "LV myocardium": ((0.836, 0.060), (3.927, 1.712)),
+        "RV cavity": ((0.887, 0.061), (6.614, 4.032)),
+        "RV wall": ((0.633, 0.132), (8.252, 3.644)),
+    },
+    "3D FCN": {
+        "LV cavity": ((0.963, 0.010), (2.037, 0.413)),
+        "LV myocardium": ((0.888, 0.024), (3.028, 1.062)),
+        "RV cavity": ((0.917, 0.025), (4.748, 1.253)),
+        "RV wall": ((0.732, 0.073), (6.184, 1.403)),
+    },
+    "SSLLN-HR": {
+        "LV cavity": ((0.962, 0.015), (2.203, 0.922)),
+        "LV myocardium": ((0.873, 0.034), (3.242, 0.992)),
+        "RV cavity": ((0.929, 0.026), (4.171, 1.527)),
+        "RV wall": ((0.755, 0.068), (5.996, 1.424)),
+    },
+}
 #: Table II: landmark -> SSLLN-HR against the first observer, the second observer against the first, mm (mean, sd). The
 #: caption of Fig. 3 gives colours; which of I and III is the anterior insertion point is not told.
 PAPER_II: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
@@ -44,27 +60,51 @@ PAPER_II: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
 NEAR_MM = 20.0  # Fig. 10: "for all landmarks, about 92% of test volumes had point-to-point distance error of <20 mm"
 #: Table III, as Table I; the paper's SSLLN-HR has other Hausdorff distances here than in its Table I.
 PAPER_III: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
-    "SSLLN-HR": {"LV cavity": ((0.960, 0.015), (3.396, 0.505)), "LV myocardium": ((0.879, 0.030), (3.868, 1.306)),
-                 "RV cavity": ((0.929, 0.025), (4.560, 1.040)), "RV wall": ((0.662, 0.103), (5.664, 2.701))},
-    "SSLLN-LR+SR": {"LV cavity": ((0.940, 0.024), (4.045, 0.675)), "LV myocardium": ((0.863, 0.049), (4.394, 0.841)),
-                    "RV cavity": ((0.914, 0.033), (5.039, 1.218)), "RV wall": ((0.557, 0.121), (6.119, 2.956))},
-}  # fmt: skip
+    "SSLLN-HR": {
+        "LV cavity": ((0.960, 0.015), (3.396, 0.505)),
+        "LV myocardium": ((0.879, 0.030), (3.868, 1.306)),
+        "RV cavity": ((0.929, 0.025), (4.560, 1.040)),
+        "RV wall": ((0.662, 0.103), (5.664, 2.701)),
+    },
+    "SSLLN-LR+SR": {
+        "LV cavity": ((0.940, 0.024), (4.045, 0.675)),
+        "LV myocardium": ((0.863, 0.049), (4.394, 0.841)),
+        "RV cavity": ((0.914, 0.033), (5.039, 1.218)),
+        "RV wall": ((0.557, 0.121), (6.119, 2.956)),
+    },
+}
 #: Tables IV and VI: cohort -> method -> measure -> (mean, sd), and of the absolute difference to the truth.
 PAPER_CLINICAL: dict[str, dict[str, dict[str, tuple[float, ...]]]] = {
     "healthy": {
-        "SSLLN-HR": {"LVV": (148.392, 34.352, 4.623, 4.014), "LVM": (123.028, 24.123, 5.551, 4.308),
-                     "RVV": (168.638, 37.144, 8.547, 7.540), "RVM": (35.466, 8.121, 3.571, 2.803)},
-        "SSLLN-LR+SR": {"LVV": (151.048, 35.016, 6.066, 5.782), "LVM": (124.240, 24.383, 6.737, 5.244),
-                        "RVV": (174.383, 39.480, 9.299, 8.551), "RVM": (32.290, 7.381, 2.956, 2.899)},
+        "SSLLN-HR": {
+            "LVV": (148.392, 34.352, 4.623, 4.014),
+            "LVM": (123.028, 24.123, 5.551, 4.308),
+            "RVV": (168.638, 37.144, 8.547, 7.540),
+            "RVM": (35.466, 8.121, 3.571, 2.803),
+        },
+        "SSLLN-LR+SR": {
+            "LVV": (151.048, 35.016, 6.066, 5.782),
+            "LVM": (124.240, 24.383, 6.737, 5.244),
+            "RVV": (174.383, 39.480, 9.299, 8.551),
+            "RVM": (32.290, 7.381, 2.956, 2.899),
+        },
         "truth": {"LVV": (147.638, 34.711), "LVM": (119.278, 25.685), "RVV": (171.553, 38.622), "RVM": (33.704, 7.261)},
     },
     "PH": {
-        "SSLLN-LR+SR": {"LVV": (120.098, 20.822, 10.42, 9.378), "LVM": (125.989, 34.639, 8.032, 9.614),
-                        "RVV": (221.514, 64.534, 18.69, 13.55), "RVM": (51.621, 14.938, 3.857, 2.558)},
-        "truth": {"LVV": (114.815, 25.099), "LVM": (124.237, 25.271), "RVV": (204.293, 58.534),
-                  "RVM": (49.877, 14.166)},
+        "SSLLN-LR+SR": {
+            "LVV": (120.098, 20.822, 10.42, 9.378),
+            "LVM": (125.989, 34.639, 8.032, 9.614),
+            "RVV": (221.514, 64.534, 18.69, 13.55),
+            "RVM": (51.621, 14.938, 3.857, 2.558),
+        },
+        "truth": {
+            "LVV": (114.815, 25.099),
+            "LVM": (124.237, 25.271),
+            "RVV": (204.293, 58.534),
+            "RVM": (49.877, 14.166),
+        },
     },
-}  # fmt: skip
+}
 #: Table V, LV endocardium and myocardium, as Table I.
 PAPER_V: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
     "3D-Seg": {"LV cavity": ((0.923, 0.019), (10.28, 8.25)), "LV myocardium": ((0.773, 0.038), (10.15, 10.58))},
@@ -169,5 +209,20 @@ def _p(hearts: Mapping[str, pd.Series], pair: tuple[str, str]) -> float:
 def _row(method: str, what: str, measure: str, values: pd.Series, p: float, paper) -> dict:
     known = tuple(paper) if paper is not None and len(paper) == 2 else (np.nan, np.nan)
     finite = values[np.isfinite(values)]
-    return dict(zip(COLUMNS, (method, what, measure, finite.mean(), finite.std(ddof=1), len(values),
-                              int(np.isinf(values).sum()), p, *known), strict=True))  # fmt: skip
+    return dict(
+        zip(
+            COLUMNS,
+            (
+                method,
+                what,
+                measure,
+                finite.mean(),
+                finite.std(ddof=1),
+                len(values),
+                int(np.isinf(values).sum()),
+                p,
+                *known,
+            ),
+            strict=True,
+        )
+    )

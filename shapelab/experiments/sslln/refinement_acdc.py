@@ -45,18 +45,23 @@ from shapelab.show import render
 from shapelab.show.meshes import heart_meshes
 from shapelab.show.style import Picture
 
-ATLAS_SEED = 40_000     # hearts that no other experiment draws
+ATLAS_SEED = 40_000  # hearts that no other experiment draws
 ATLASES = 20
-SPACING = (1.25, 1.25, 2.0)                             # mm, the paper's
-HEARTS = {"quick": 20, "full": None, "paper": None}     # patients; None: all
+SPACING = (1.25, 1.25, 2.0)  # mm, the paper's
+HEARTS = {"quick": 20, "full": None, "paper": None}  # patients; None: all
 WAYS = ("nearest", "interpolated", "refined")
 #: Name -> the structures within a surface. The wall is measured by its two sides: it is too thin for a scale of 3 mm.
 SURFACES = {"RV cavity": ("RV cavity",), "LV cavity": ("LV cavity",), "LV": ("LV cavity", "LV myocardium")}
 
 
 def run(
-    root: str | Path | None = None, profile: str | None = None, output: str | Path | None = None, progress: bool = True,
-    hearts: int | Sequence[str] | None = None, atlases: Sequence[Atlas] | None = None, cohort: Cohort | None = None,
+    root: str | Path | None = None,
+    profile: str | None = None,
+    output: str | Path | None = None,
+    progress: bool = True,
+    hearts: int | Sequence[str] | None = None,
+    atlases: Sequence[Atlas] | None = None,
+    cohort: Cohort | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
     """Refine real hearts, measure them, write the tables; a row a heart comes back (see `measure`).
@@ -82,9 +87,16 @@ def run(
     atlases = phantom_atlases(ATLASES, ATLAS_SEED, scheme=CARDIAC, images=False) if atlases is None else atlases
     settings = {"out_spacing": SPACING} | settings
     table = refined_table(chosen, atlases, output / "labels", progress, **settings)
-    about = {"cohort": repr(chosen), "profile": profile, "atlases": [a.id for a in atlases], "atlas seed": ATLAS_SEED,
-             "settings": {k: v if isinstance(v, int | float | str | tuple) else repr(v) for k, v in settings.items()},
-             "shapelab": __version__, **describe(), "date": date.today().isoformat()}  # fmt: skip
+    about = {
+        "cohort": repr(chosen),
+        "profile": profile,
+        "atlases": [a.id for a in atlases],
+        "atlas seed": ATLAS_SEED,
+        "settings": {k: v if isinstance(v, int | float | str | tuple) else repr(v) for k, v in settings.items()},
+        "shapelab": __version__,
+        **describe(),
+        "date": date.today().isoformat(),
+    }
     for suffix, part in (("", table), ("_summary", summary(table))):
         write_csv(part, output / f"refinement_acdc{suffix}.csv")
     with atomic_write(output / "refinement_acdc.json") as temporary:
@@ -118,10 +130,15 @@ def refined_table(cohort: Cohort, atlases: Sequence[Atlas], folder: Path, progre
     rows = []
     for subject in tqdm(cohort, desc=f"refining {cohort.name}", disable=not progress, leave=False):
         subject = subject.load()
-        made = refine_cohort([subject], atlases, folder, 1, "skip", images=settings.get("fusion") == "non-local",
-                             **settings).iloc[0]  # fmt: skip
-        row = {"subject": subject.id, "patient": subject.patient, "group": subject.facts.get("group"),
-               "error": made["error"]}  # fmt: skip
+        made = refine_cohort(
+            [subject], atlases, folder, 1, "skip", images=settings.get("fusion") == "non-local", **settings
+        ).iloc[0]
+        row = {
+            "subject": subject.id,
+            "patient": subject.patient,
+            "group": subject.facts.get("group"),
+            "error": made["error"],
+        }
         if not made["error"]:
             label, frame = read_refinement(folder / made["file"], subject.affine)
             row |= measure(subject, label, frame)
@@ -174,9 +191,18 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         values = values.dropna()
         if len(values):
             worst = key(values).idxmax()
-            rows.append({"measure": measure, "way": way, "structure": structure, "n": len(values),
-                         "mean": values.mean(), "sd": values.std(), "worst": values[worst],
-                         "worst_subject": table.at[worst, "subject"]})  # fmt: skip
+            rows.append(
+                {
+                    "measure": measure,
+                    "way": way,
+                    "structure": structure,
+                    "n": len(values),
+                    "mean": values.mean(),
+                    "sd": values.std(),
+                    "worst": values[worst],
+                    "worst_subject": table.at[worst, "subject"],
+                }
+            )
 
     for column in table:
         measure, *rest = column.split(" ", 2)
@@ -207,5 +233,10 @@ def pictures(subjects: Sequence[Subject], folder: str | Path, title: str | None 
         given = subject.label
         three = ways(given, Frame(given.shape, tuple(subject.spacing)), label, frame)
         rows.append([heart_meshes(fine, frame.spacing, subject.scheme) for fine in three.values()])
-    return render.mesh_grid(rows, CARDIAC, row_names=[s.id for s in subjects],
-                            column_names=["the stack", "interpolated", "refined"], title=title)  # fmt: skip
+    return render.mesh_grid(
+        rows,
+        CARDIAC,
+        row_names=[s.id for s in subjects],
+        column_names=["the stack", "interpolated", "refined"],
+        title=title,
+    )

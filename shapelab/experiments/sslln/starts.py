@@ -30,8 +30,10 @@ def class_affines(label: np.ndarray, spacing, atlases: Sequence[Atlas], scheme: 
     """
     spacing = np.asarray(spacing, float)
     at = np.argwhere(label > 0) * spacing
-    places = [torch.arange(lo, hi + COARSE_MM, COARSE_MM) for lo, hi in
-              zip(at.min(0) - MARGIN_MM, at.max(0) + MARGIN_MM, strict=True)]  # fmt: skip
+    places = [
+        torch.arange(lo, hi + COARSE_MM, COARSE_MM)
+        for lo, hi in zip(at.min(0) - MARGIN_MM, at.max(0) + MARGIN_MM, strict=True)
+    ]
     x = torch.stack(torch.meshgrid(*places, indexing="ij"), -1).reshape(-1, 3).float()
     index = torch.round(x / torch.tensor(spacing, dtype=torch.float32)).long()
     inside = ((index >= 0) & (index < torch.tensor(label.shape))).all(1)

@@ -105,8 +105,16 @@ def run(
     if extra:
         figure = "gaps" if table == 1 else "initialisation"
         write_csv(pd.concat(extra, ignore_index=True), output / f"sslln_{figure}.csv")
-    about = {"data": data, "profile": profile, "config": asdict(config), "seeds": list(seeds), "phantom seeds": SEEDS,
-             "shapelab": __version__, **describe(), "date": date.today().isoformat()}  # fmt: skip
+    about = {
+        "data": data,
+        "profile": profile,
+        "config": asdict(config),
+        "seeds": list(seeds),
+        "phantom seeds": SEEDS,
+        "shapelab": __version__,
+        **describe(),
+        "date": date.today().isoformat(),
+    }
     with atomic_write(output / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n")
     print(f"\nTable {NUMERALS[table - 1]}: ours (the paper's)\n")
@@ -141,8 +149,10 @@ def gaps(laboratory: Laboratory, gaps_mm: Sequence[float] = GAPS_MM, hearts: int
         holed, where = missing_slices(whole, count)
         for method in METHODS_OF[1][0]:
             made, _ = predict(laboratory.network(method), holed.images)
-            inside = [(whole.scheme.integers(m[:, :, a:b]), whole.scheme.integers(t[:, :, a:b]))
-                      for m, t, (a, b) in zip(made, whole.labels, where, strict=True)]  # fmt: skip
+            inside = [
+                (whole.scheme.integers(m[:, :, a:b]), whole.scheme.integers(t[:, :, a:b]))
+                for m, t, (a, b) in zip(made, whole.labels, where, strict=True)
+            ]
             found = evaluate_cohort(*zip(*inside, strict=True), whole.spacing, list(whole.table.index), whole.scheme)
             found = found.assign(method=method, seed=laboratory.seed, gap_mm=gap, slices=count)
             parts.append(found[["method", "seed", "gap_mm", "slices", "id", "label", "dice", "missed"]])
@@ -161,10 +171,13 @@ def initialisations(laboratory: Laboratory, hearts: int | None = None) -> pd.Dat
     truth, stacks = laboratory.cohort("healthy")[slice(n)], laboratory.degraded("healthy")[1]
     parts = []
     for start in STARTS:
-        made = [laboratory.on_truth(s, r) for s, r in
-                zip(stacks, laboratory.refinements("healthy", slice(n), start), strict=False)]  # fmt: skip
-        found = evaluate_cohort(made, truth.scheme.integers(truth.labels), truth.spacing, list(truth.table.index),
-                                truth.scheme)  # fmt: skip
+        made = [
+            laboratory.on_truth(s, r)
+            for s, r in zip(stacks, laboratory.refinements("healthy", slice(n), start), strict=False)
+        ]
+        found = evaluate_cohort(
+            made, truth.scheme.integers(truth.labels), truth.spacing, list(truth.table.index), truth.scheme
+        )
         parts.append(found.assign(start=start, seed=laboratory.seed))
     table = pd.concat(parts, ignore_index=True)
     return table[["start", "seed", *[c for c in table if c not in ("start", "seed")]]]

@@ -56,13 +56,14 @@ from shapelab.tensor_files import checksum, read_tensors, write_tensors
 from shapelab.training import Batches, FitSettings, History, fit
 from shapelab.training.losses import cross_entropy, dice_scores, onehot
 
-STRIDE = (24, 24, 12)       # product of the encoder's strides: S1 (2,2,1), S2 and S3 (2,2,2), S4 (3,3,3)
+STRIDE = (24, 24, 12)  # product of the encoder's strides: S1 (2,2,1), S2 and S3 (2,2,2), S4 (3,3,3)
 
 
 @dataclass(frozen=True)
 class AEConfig:
     """Numbers of the autoencoder and of its training; the defaults are the quick profile's."""
 
+    # fmt: off
     shape: tuple[int, int, int] = (48, 48, 24)      # 1/16 of the paper's voxels: 13 ms a sample on two cores
     spacing: tuple[float, float, float] = (3.0, 3.0, 5.0)   # mm: a box of 144 x 144 x 120 (paper: 150 x 150 x 120)
     n_classes: int = 4                              # background, RV cavity, LV myocardium, LV cavity
@@ -75,7 +76,8 @@ class AEConfig:
     learning_rate: float = 1e-3                     # supplement; Adam
     schedule: str = "one-cycle"                     # warm-up and cosine
     epochs: int = 60
-    principal_axes: bool = True                     # codes uncorrelated and sorted by variance: see above
+    principal_axes: bool = True  # codes uncorrelated and sorted by variance: see above
+    # fmt: on
 
     def __post_init__(self):
         for name in ("shape", "spacing", "widths"):
@@ -95,8 +97,14 @@ class AEConfig:
             # 1.5 mm in plane, as fine as the scans; 4x4x3 cells x 8 = 384 numbers at S4
             "full": {"shape": (96, 96, 36), "spacing": (1.5, 1.5, 10 / 3), "bottleneck": 8, "epochs": 200},
             # Table V and the supplement; codes as they come
-            "paper": {"shape": (120, 120, 60), "spacing": (1.25, 1.25, 2.0), "bottleneck": 1, "epochs": 200,
-                      "schedule": "constant", "principal_axes": False},
+            "paper": {
+                "shape": (120, 120, 60),
+                "spacing": (1.25, 1.25, 2.0),
+                "bottleneck": 1,
+                "epochs": 200,
+                "schedule": "constant",
+                "principal_axes": False,
+            },
         }
         return cls(**{**numbers[current_profile(name)], "n_classes": n_classes, **changes})
 
@@ -112,6 +120,7 @@ class AEConfig:
 
 # ---------------------------------------------------------------------------------------------------------- the model
 
+
 def conv(n_in: int, n_out: int, stride: int | tuple[int, int, int] = 1) -> nn.Sequential:
     """A row "Conv" of Table V."""
     return nn.Sequential(nn.Conv3d(n_in, n_out, 3, stride, padding=1, bias=False), nn.BatchNorm3d(n_out), nn.ReLU())
@@ -119,8 +128,9 @@ def conv(n_in: int, n_out: int, stride: int | tuple[int, int, int] = 1) -> nn.Se
 
 def deconv(n_in: int, n_out: int, kernel, stride, padding) -> nn.Sequential:
     """A row "Deconv" of Table V; the padding makes the output exactly `stride` times the input."""
-    return nn.Sequential(nn.ConvTranspose3d(n_in, n_out, kernel, stride, padding, bias=False),
-                         nn.BatchNorm3d(n_out), nn.ReLU())
+    return nn.Sequential(
+        nn.ConvTranspose3d(n_in, n_out, kernel, stride, padding, bias=False), nn.BatchNorm3d(n_out), nn.ReLU()
+    )
 
 
 class Autoencoder(nn.Module):
@@ -142,9 +152,9 @@ class Autoencoder(nn.Module):
             conv(b, c, stride=2),                            # S3  -> (64, 15, 15, 15)
             conv(c, c),
             conv(c, d, stride=3),                            # S4  -> (1, 5, 5, 5)
-        )
-        self.to_code = nn.Linear(d * prod(config.cells), config.code)      # HC  125 -> 64, no non-linearity
-        self.from_code = nn.Linear(config.code, d * prod(config.cells))    #     64 -> 125, ReLU
+        )  # fmt: skip
+        self.to_code = nn.Linear(d * prod(config.cells), config.code)  # HC  125 -> 64, no non-linearity
+        self.from_code = nn.Linear(config.code, d * prod(config.cells))  #     64 -> 125, ReLU
         self.decoder = nn.Sequential(
             deconv(d, c, kernel=7, stride=3, padding=2),     # S4  (1, 5, 5, 5) -> (64, 15, 15, 15)
             conv(c, c),
@@ -154,16 +164,16 @@ class Autoencoder(nn.Module):
             conv(a, a),
             deconv(a, a, kernel=(4, 4, 1), stride=(2, 2, 1), padding=(1, 1, 0)),   # S1  -> (16, 120, 120, 60)
             nn.Conv3d(a, classes, 3, padding=1),             #     -> (C, 120, 120, 60), logits
-        )
+        )  # fmt: skip
         # channels last: a step takes .76 of the time on a CPU (benchmarks/bench_training.py), and GPUs like it in bf16
         self.to(memory_format=torch.channels_last_3d)
 
     def encode(self, maps: Tensor) -> Tensor:
-        features = self.encoder(maps)                        # (N, 1, 5, 5, 5)
-        return self.to_code(features.flatten(1))             # (N, 64)
+        features = self.encoder(maps)  # (N, 1, 5, 5, 5)
+        return self.to_code(features.flatten(1))  # (N, 64)
 
     def decode(self, codes: Tensor) -> Tensor:
-        features = torch.relu(self.from_code(codes))         # (N, 125)
+        features = torch.relu(self.from_code(codes))  # (N, 125)
         features = features.unflatten(1, (self.config.bottleneck, *self.config.cells))
         return self.decoder(features.contiguous(memory_format=torch.channels_last_3d))
 
@@ -172,6 +182,7 @@ class Autoencoder(nn.Module):
 
 
 # ---------------------------------------------------------------------------------------------------------- training
+
 
 def train_autoencoder(
     labels: np.ndarray,
@@ -219,9 +230,11 @@ def train_autoencoder(
     held_out = None if validation is None else space.check(validation)
 
     def step(batch: Tensor) -> dict[str, Tensor]:
+        # fmt: off
         moved = random_affine(batch, config.spacing, config.affine)                        # y
         swapped = swap_labels(moved, config.swap, config.n_classes)                        # y~
         logits = model(onehot(swapped, config.n_classes))                                  # g(f(y~))
+        # fmt: on
         with torch.no_grad():
             dice = dice_scores(logits.argmax(1), moved, config.n_classes).mean()
         return {"loss": cross_entropy(logits, moved), "dice": dice}
@@ -235,21 +248,44 @@ def train_autoencoder(
         model.load_state_dict(kept)
         return {"val dice": float(scores.mean())}
 
-    settings = FitSettings(learning_rate=config.learning_rate, schedule=config.schedule,
-                           validate_every=max(1, config.epochs // 10))
-    identity = {"config": asdict(config), "scheme": scheme.name, "labels": checksum({"labels": maps}),
-                "initial weights": checksum(model.state_dict())}
-    history = fit(step, model, Batches(maps, batch_size=config.batch, seed=seed), config.epochs, settings=settings,
-                  validate=validate if held_out is not None else None, checkpoint=checkpoint, resume=resume,
-                  identity=identity, seed=seed, device=device, progress=progress)
+    settings = FitSettings(
+        learning_rate=config.learning_rate, schedule=config.schedule, validate_every=max(1, config.epochs // 10)
+    )
+    identity = {
+        "config": asdict(config),
+        "scheme": scheme.name,
+        "labels": checksum({"labels": maps}),
+        "initial weights": checksum(model.state_dict()),
+    }
+    history = fit(
+        step,
+        model,
+        Batches(maps, batch_size=config.batch, seed=seed),
+        config.epochs,
+        settings=settings,
+        validate=validate if held_out is not None else None,
+        checkpoint=checkpoint,
+        resume=resume,
+        identity=identity,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
     measure_statistics(model, maps)
     space.set_training_codes(space.encode(labels))
     if config.principal_axes:
         rotate_to_principal_axes(model, space.training_codes)
         space.axes = shape_axes(space.encode(labels), maps.numpy(), config.n_classes)
         space.set_training_codes(space.encode(labels))
-    space.metadata = {"data": data, "n": len(maps), "labels": identity["labels"], "seed": seed,
-                      "final": history.last, "shapelab": __version__, **describe()}
+    space.metadata = {
+        "data": data,
+        "n": len(maps),
+        "labels": identity["labels"],
+        "seed": seed,
+        "final": history.last,
+        "shapelab": __version__,
+        **describe(),
+    }
     return space, history
 
 
@@ -273,7 +309,7 @@ def measure_statistics(model: Autoencoder, maps: Tensor, batch: int = 16, at_mos
     momenta = [m.momentum for m in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None                               # None: the plain average instead of a decaying one
+        norm.momentum = None  # None: the plain average instead of a decaying one
     model.train()
     device = next(model.parameters()).device
     chosen = maps[torch.linspace(0, len(maps) - 1, min(len(maps), at_most)).round().long()]
@@ -294,16 +330,19 @@ def rotate_to_principal_axes(model: Autoencoder, codes: np.ndarray) -> None:
     """
     centred = np.asarray(codes, np.float64) - np.mean(codes, axis=0, dtype=np.float64)
     _, axes = np.linalg.eigh(centred.T @ centred)
-    axes = axes[:, ::-1]                                                     # columns, largest variance first
+    axes = axes[:, ::-1]  # columns, largest variance first
     axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
     turn = torch.from_numpy(np.ascontiguousarray(axes)).to(model.to_code.weight.device)
-    for layer, weight in ((model.to_code, turn.T @ model.to_code.weight.double()),
-                          (model.from_code, model.from_code.weight.double() @ turn)):
+    for layer, weight in (
+        (model.to_code, turn.T @ model.to_code.weight.double()),
+        (model.from_code, model.from_code.weight.double() @ turn),
+    ):
         layer.weight.copy_(weight)
     model.to_code.bias.copy_(turn.T @ model.to_code.bias.double())
 
 
 # ---------------------------------------------------------------------------------------------------------- the space
+
 
 class AESpace:
     """The shape space of an autoencoder: label maps <-> 64 codes (a `shapelab.latent.ShapeSpace`).
@@ -318,15 +357,23 @@ class AESpace:
 
     FILE = "space.json"
 
-    def __init__(self, config: AEConfig | None = None, scheme: LabelScheme = CARDIAC, *, seed: int = 0,
-                 model: Autoencoder | None = None):
+    def __init__(
+        self,
+        config: AEConfig | None = None,
+        scheme: LabelScheme = CARDIAC,
+        *,
+        seed: int = 0,
+        model: Autoencoder | None = None,
+    ):
         self.config = config or AEConfig.profile(n_classes=scheme.n_classes)
         if self.config.n_classes != scheme.n_classes:
-            raise UsageError(f"AESpace: found {self.config.n_classes} classes in the config and {scheme.n_classes} in "
-                             f"the scheme {scheme.name!r}; expected the same number")
+            raise UsageError(
+                f"AESpace: found {self.config.n_classes} classes in the config and {scheme.n_classes} in "
+                f"the scheme {scheme.name!r}; expected the same number"
+            )
         self.scheme, self.seed, self.model = scheme, seed, model
         self.training_codes: np.ndarray | None = None
-        self.axes: np.ndarray | None = None          # (d, d): code = network's code @ axes; None: as it comes
+        self.axes: np.ndarray | None = None  # (d, d): code = network's code @ axes; None: as it comes
         self._mean = self._sigma = None
         self.metadata: dict[str, Any] = {}
         self.history = History()
@@ -369,9 +416,12 @@ class AESpace:
         """Label maps of the scheme's integers -> channel numbers (N, X, Y, Z) uint8; DataError on anything else."""
         labels = np.asarray(labels)
         if labels.ndim != 4 or labels.shape[1:] != self.config.shape:
-            raise DataError("labels", f"an array of shape {labels.shape}",
-                            f"(N, X, Y, Z) with (X, Y, Z) = {self.config.shape}, the space's grid",
-                            "Bring the label maps to the grid with shapelab.data.grid.stack_labels.")
+            raise DataError(
+                "labels",
+                f"an array of shape {labels.shape}",
+                f"(N, X, Y, Z) with (X, Y, Z) = {self.config.shape}, the space's grid",
+                "Bring the label maps to the grid with shapelab.data.grid.stack_labels.",
+            )
         if len(labels) == 0:
             raise DataError("labels", "no label map", "at least one")
         return np.ascontiguousarray(self.scheme.channels(labels))
@@ -408,16 +458,16 @@ class AESpace:
         device = next(model.parameters()).device
         out = np.empty((len(codes), self.config.n_classes, *self.config.shape), np.float32)
         for start in range(0, len(codes), batch):
-            part = torch.from_numpy(np.ascontiguousarray(codes[start:start + batch])).to(device)
+            part = torch.from_numpy(np.ascontiguousarray(codes[start : start + batch])).to(device)
             with autocast(device):
                 logits = model.decode(part)
-            out[start:start + batch] = logits.float().softmax(1).cpu().numpy()
+            out[start : start + batch] = logits.float().softmax(1).cpu().numpy()
         return out
 
     def reconstruct(self, labels: np.ndarray) -> np.ndarray:
         """Label maps -> the label maps that their codes give back, (N, X, Y, Z) integers of the scheme."""
         codes = self.encode(labels)
-        parts = [self.decode(codes[i:i + 16]).argmax(1) for i in range(0, len(codes), 16)]
+        parts = [self.decode(codes[i : i + 16]).argmax(1) for i in range(0, len(codes), 16)]
         return self.scheme.integers(np.concatenate(parts))
 
     def reconstruction_dice(self, labels: np.ndarray) -> np.ndarray:
@@ -433,14 +483,25 @@ class AESpace:
         The JSON names the weights file and is put in place last, so that the two always belong together.
         """
         folder = Path(folder)
-        tensors = {**self._fitted("model").state_dict(), "mean": torch.from_numpy(self.mean),
-                   "sigma": torch.from_numpy(self.sigma)}
+        tensors = {
+            **self._fitted("model").state_dict(),
+            "mean": torch.from_numpy(self.mean),
+            "sigma": torch.from_numpy(self.sigma),
+        }
         if self.axes is not None:
             tensors["axes"] = torch.from_numpy(np.ascontiguousarray(self.axes))
         weights = f"weights-{checksum(tensors)}.safetensors"
         write_tensors(folder / weights, tensors)
-        text = json.dumps({"kind": "autoencoder", "weights": weights, "config": asdict(self.config),
-                           "scheme": asdict(self.scheme), "metadata": self.metadata}, indent=1)
+        text = json.dumps(
+            {
+                "kind": "autoencoder",
+                "weights": weights,
+                "config": asdict(self.config),
+                "scheme": asdict(self.scheme),
+                "metadata": self.metadata,
+            },
+            indent=1,
+        )
         with atomic_write(folder / self.FILE) as temporary:
             temporary.write_text(text + "\n")
         for old in folder.glob("weights-*.safetensors"):
@@ -461,8 +522,12 @@ class AESpace:
             scheme = LabelScheme(text["scheme"]["name"], tuple(Structure(**s) for s in text["scheme"]["structures"]))
             weights = file.parent / text["weights"]
         except (ValueError, KeyError, TypeError, UsageError) as error:
-            raise DataError(file, f"a damaged description ({type(error).__name__}: {error})",
-                            "JSON with kind, weights, config, scheme", todo) from error
+            raise DataError(
+                file,
+                f"a damaged description ({type(error).__name__}: {error})",
+                "JSON with kind, weights, config, scheme",
+                todo,
+            ) from error
         tensors, _ = read_tensors(weights)
         space = cls(config, scheme, model=Autoencoder(config))
         try:

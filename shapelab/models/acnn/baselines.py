@@ -100,10 +100,12 @@ class FCN2D(nn.Module):
         self.config, self.widths = config, _widths(self.METHOD, config, widths)
         a, b, c, d = self.widths
         n_in, n_out = config.n_in, config.n_out
+        # fmt: off
         self.scale1 = nn.Sequential(conv2d(n_in, a), *(conv2d(a, a) for _ in range(2)))     # -> (a, 120, 120)
         self.scale2 = nn.Sequential(conv2d(a, b), *(conv2d(b, b) for _ in range(3)))        # -> (b, 60, 60)
         self.scale3 = nn.Sequential(conv2d(b, c), *(conv2d(c, c) for _ in range(3)))        # -> (c, 30, 30)
         self.scale4 = nn.Sequential(conv2d(c, d), *(conv2d(d, d) for _ in range(3)))        # -> (d, 15, 15)
+        # fmt: on
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         self.score4, self.score3, self.score2 = (nn.Conv2d(n, n_out, 1) for n in (d, c, b))
         self.up = nn.ModuleList(nn.ConvTranspose2d(n_out, n_out, 4, 2, 1, bias=False) for _ in range(3))
@@ -113,15 +115,17 @@ class FCN2D(nn.Module):
     def forward(self, stack: Tensor) -> Tensor:
         _check(stack, self.config)
         n, _, _, _, n_slices = stack.shape
-        images = stack.permute(0, 4, 1, 2, 3).flatten(0, 1)                    # every slice is an image of its own
+        images = stack.permute(0, 4, 1, 2, 3).flatten(0, 1)  # every slice is an image of its own
         s2 = self.scale2(self.pool(self.scale1(images)))
         s3 = self.scale3(self.pool(s2))
+        # fmt: off
         scores = self.score4(self.scale4(self.pool(s3)))                       # (n_out, 15, 15)
         scores = (self.up[0](scores) + self.score3(s3)) / 2                    # (n_out, 30, 30)
         scores = (self.up[1](scores) + self.score2(s2)) / 2                    # (n_out, 60, 60)
         scores = self.head(self.up[2](scores))                                 # (n_out, 120, 120)
+        # fmt: on
         logits = scores.unflatten(0, (n, n_slices)).permute(0, 2, 3, 4, 1)
-        return logits.repeat_interleave(self.config.factor, dim=-1)            # blocks: all a 2D network can say
+        return logits.repeat_interleave(self.config.factor, dim=-1)  # blocks: all a 2D network can say
 
 
 # ----------------------------------------------------------------------------------------------------------- 3D-UNet
@@ -129,8 +133,9 @@ class FCN2D(nn.Module):
 
 def conv3d(n_in: int, n_out: int, stride: int | tuple[int, int, int] = 1) -> nn.Sequential:
     """3 x 3 x 3 convolution, batch normalisation, ReLU."""
-    return nn.Sequential(nn.Conv3d(n_in, n_out, 3, stride, padding=1, bias=False), nn.BatchNorm3d(n_out),
-                         nn.ReLU(inplace=True))
+    return nn.Sequential(
+        nn.Conv3d(n_in, n_out, 3, stride, padding=1, bias=False), nn.BatchNorm3d(n_out), nn.ReLU(inplace=True)
+    )
 
 
 class UNet3D(nn.Module):
@@ -139,7 +144,7 @@ class UNet3D(nn.Module):
     (N, n_in, X, Y, Z) -> (N, n_out, X, Y, K Z), from the stack interpolated linearly through plane.
     """
 
-    POOLS = ((2, 2, 2), (2, 2, 2), (2, 2, 1))       # the last in plane alone: see above
+    POOLS = ((2, 2, 2), (2, 2, 2), (2, 2, 1))  # the last in plane alone: see above
 
     METHOD = "3D-UNet"
 
@@ -154,12 +159,10 @@ class UNet3D(nn.Module):
             nn.Sequential(conv3d(n_in, max(1, n // 2)), conv3d(max(1, n // 2), n)) for n_in, n in zip(ins, widths)
         )
         self.pools = nn.ModuleList(nn.MaxPool3d(p) for p in self.POOLS)
-        below = widths[:0:-1]                                                  # (512, 256, 128) in Cicek 2016
-        here = widths[-2::-1]                                                  # (256, 128, 64)
+        below = widths[:0:-1]  # (512, 256, 128) in Cicek 2016
+        here = widths[-2::-1]  # (256, 128, 64)
         self.up = nn.ModuleList(nn.ConvTranspose3d(n, n, p, p) for n, p in zip(below, self.POOLS[::-1]))
-        self.merge = nn.ModuleList(
-            nn.Sequential(conv3d(n + m, n), conv3d(n, n)) for m, n in zip(below, here)
-        )
+        self.merge = nn.ModuleList(nn.Sequential(conv3d(n + m, n), conv3d(n, n)) for m, n in zip(below, here))
         self.head = nn.Conv3d(widths[0], config.n_out, 1)
         self.to(memory_format=torch.channels_last_3d)
 
@@ -213,7 +216,7 @@ class AESeg(nn.Module):
             _deconv(b, a, 4, 2, 1),                          # -> (a, 60, 60, 60)
             _deconv(a, a, (4, 4, 1), (2, 2, 1), (1, 1, 0)),  # -> (a, 120, 120, 60)
             nn.Conv3d(a, config.n_out, 3, padding=1),        # -> (C, 120, 120, 60), logits
-        )
+        )  # fmt: skip
 
     def forward(self, stack: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         first = self.first(stack)
@@ -228,8 +231,11 @@ class AESegM(AESeg):
 
 
 def _deconv(n_in: int, n_out: int, kernel, stride, padding) -> nn.Sequential:
-    return nn.Sequential(nn.ConvTranspose3d(n_in, n_out, kernel, stride, padding, bias=False), nn.BatchNorm3d(n_out),
-                         nn.ReLU(inplace=True))
+    return nn.Sequential(
+        nn.ConvTranspose3d(n_in, n_out, kernel, stride, padding, bias=False),
+        nn.BatchNorm3d(n_out),
+        nn.ReLU(inplace=True),
+    )
 
 
 class CascadeLoss:
@@ -240,7 +246,7 @@ class CascadeLoss:
     target : channel numbers (N, X, Y, Z)
     """
 
-    scale = "none"          # as `ACNNLoss` has it: part of a training's identity
+    scale = "none"  # as `ACNNLoss` has it: part of a training's identity
 
     def __init__(self, weight: float = 1.0):
         self.weight = float(weight)
@@ -257,7 +263,7 @@ class CascadeLoss:
 # ---------------------------------------------------------------------------------------------------------- capacity
 
 NETWORKS: dict[str, type[nn.Module]] = {cls.METHOD: cls for cls in (FCN2D, UNet3D, AESeg, AESegM)}
-KINDS.update({cls.__name__.lower(): (SubPixelConfig, cls) for cls in NETWORKS.values()})      # for saving and loading
+KINDS.update({cls.__name__.lower(): (SubPixelConfig, cls) for cls in NETWORKS.values()})  # for saving and loading
 #: Widths of each architecture relative to its first: as published (AE: as Table V's), before scaling to a capacity.
 PROPORTIONS = {"2D-FCN": (1, 2, 4, 8), "3D-UNet": (1, 2, 4, 8), "AE-Seg": (1, 2, 4), "AE-Seg-M": (1, 2, 4)}
 
@@ -315,9 +321,23 @@ def _widths(method: str, config: SubPixelConfig, widths: Sequence[int] | None) -
 
 def _check(stack: Tensor, config: SubPixelConfig) -> None:
     if stack.ndim != 5 or stack.shape[1] != config.n_in or stack.shape[2] % IN_PLANE or stack.shape[3] % IN_PLANE:
-        raise UsageError(f"stack: found shape {tuple(stack.shape)}; expected (N, {config.n_in}, X, Y, Z) with X and Y "
-                         f"multiples of {IN_PLANE}")
+        raise UsageError(
+            f"stack: found shape {tuple(stack.shape)}; expected (N, {config.n_in}, X, Y, Z) with X and Y "
+            f"multiples of {IN_PLANE}"
+        )
 
 
-__all__ = ["NETWORKS", "PAPER_PARAMETERS", "AESeg", "AESegM", "CascadeLoss", "FCN2D", "UNet3D", "build",
-           "count_parameters", "matched_widths", "parameter_target", "upsample"]
+__all__ = [
+    "NETWORKS",
+    "PAPER_PARAMETERS",
+    "AESeg",
+    "AESegM",
+    "CascadeLoss",
+    "FCN2D",
+    "UNet3D",
+    "build",
+    "count_parameters",
+    "matched_widths",
+    "parameter_target",
+    "upsample",
+]

@@ -27,10 +27,12 @@ from shapelab.profiles import current_profile
 class ContrastRanges:
     """How far the look of an image may go; each number is drawn evenly from -range to +range. 0 leaves it out."""
 
+    # fmt: off
     gamma: float = 0.4      # log of the exponent: .67 to 1.5
     gain: float = 0.2       # factor 0.8 to 1.2
     offset: float = 0.08    # added, images being in [0, 1]
     bias: float = 0.3       # log of a smooth (log-linear) field's factor at the faces of the box, each axis
+    # fmt: on
 
     def __post_init__(self):
         if not all(math.isfinite(v) and v >= 0 for v in asdict(self).values()) or self.gain >= 1:
@@ -42,6 +44,7 @@ class PredictorConfig:
     """Numbers of the predictor and of stages 2 and 3; the defaults are the quick profile's."""
 
     shape: tuple[int, int, int] = (48, 48, 24)
+    # fmt: off
     spacing: tuple[float, float, float] = (3.0, 3.0, 5.0)   # mm; shape and spacing are the autoencoder's
     stem: tuple[int, int, int] = (2, 2, 1)          # stride of the first convolution; Table IV: 1
     widths: tuple[int, int, int, int] = (16, 32, 64, 128)   # kernels at S1 to S4; Table IV: 32, 64, 128, 256
@@ -50,14 +53,17 @@ class PredictorConfig:
     noise: float = 0.05                             # largest sd of the Gaussian noise; each image draws its own
     affine: AffineRanges = field(default_factory=AffineRanges)
     contrast: ContrastRanges = field(default_factory=ContrastRanges)
+    # fmt: on
+    # fmt: off
     thick: float = 0.5                              # share of images seen through slices `factor` times as thick
     factor: int = 2                                 # quick: 5 -> 10 mm
     batch: int = 8                                  # supplement
     learning_rate: float = 1e-3                     # supplement; Adam
     joint_learning_rate: float = 3e-4               # stage 3 starts from trained networks
     schedule: str = "one-cycle"
-    epochs: int = 24                                # stage 2
-    joint_epochs: int = 8                           # stage 3
+    epochs: int = 24  # stage 2
+    joint_epochs: int = 8  # stage 3
+    # fmt: on
 
     def __post_init__(self):
         for name in ("shape", "spacing", "stem", "widths"):
@@ -65,17 +71,30 @@ class PredictorConfig:
         for name, kind in (("affine", AffineRanges), ("contrast", ContrastRanges)):
             if isinstance(getattr(self, name), Mapping):
                 object.__setattr__(self, name, kind(**getattr(self, name)))
-        sizes = (*self.shape, *self.stem, *self.widths, self.last, self.code, self.batch, self.epochs,
-                 self.joint_epochs, self.factor)
+        sizes = (
+            *self.shape,
+            *self.stem,
+            *self.widths,
+            self.last,
+            self.code,
+            self.batch,
+            self.epochs,
+            self.joint_epochs,
+            self.factor,
+        )
         if len(self.shape) != 3 or len(self.stem) != 3 or len(self.widths) != 4 or min(sizes) < 1:
-            raise UsageError(f"PredictorConfig: found {self}; expected a shape of three, four widths and at least one "
-                             "of everything")
+            raise UsageError(
+                f"PredictorConfig: found {self}; expected a shape of three, four widths and at least one of everything"
+            )
         if not 0 <= self.thick <= 1 or not self.noise >= 0:
-            raise UsageError(f"PredictorConfig: found thick {self.thick}, noise {self.noise}; expected a share and a "
-                             "number from 0")
+            raise UsageError(
+                f"PredictorConfig: found thick {self.thick}, noise {self.noise}; expected a share and a number from 0"
+            )
         if self.thick > 0 and self.shape[2] % self.factor:
-            raise UsageError(f"PredictorConfig.factor: found {self.factor}; expected a divisor of {self.shape[2]} "
-                             "slices, or thick = 0")
+            raise UsageError(
+                f"PredictorConfig.factor: found {self.factor}; expected a divisor of {self.shape[2]} "
+                "slices, or thick = 0"
+            )
 
     @classmethod
     def profile(cls, name: str | None = None, **changes) -> PredictorConfig:
@@ -84,10 +103,24 @@ class PredictorConfig:
         numbers: dict[str, dict[str, Any]] = {
             "quick": {},
             # Table IV on the coarser grid: 12 x 12 x 5 cells of one channel at S4
-            "full": {**table_iv, "shape": (96, 96, 36), "spacing": (1.5, 1.5, 10 / 3), "factor": 3, "epochs": 100,
-                     "joint_epochs": 30},
-            "paper": {**table_iv, "shape": (120, 120, 60), "spacing": (1.25, 1.25, 2.0), "factor": 5, "epochs": 200,
-                      "joint_epochs": 50, "schedule": "constant", "joint_learning_rate": 1e-3},
+            "full": {
+                **table_iv,
+                "shape": (96, 96, 36),
+                "spacing": (1.5, 1.5, 10 / 3),
+                "factor": 3,
+                "epochs": 100,
+                "joint_epochs": 30,
+            },
+            "paper": {
+                **table_iv,
+                "shape": (120, 120, 60),
+                "spacing": (1.25, 1.25, 2.0),
+                "factor": 5,
+                "epochs": 200,
+                "joint_epochs": 50,
+                "schedule": "constant",
+                "joint_learning_rate": 1e-3,
+            },
         }
         return cls(**{**numbers[current_profile(name)], **changes})
 
@@ -102,6 +135,7 @@ class PredictorConfig:
 
 
 # ---------------------------------------------------------------------------------------------------------- the model
+
 
 class Predictor(nn.Module):
     """Table IV, p: images (N, X, Y, Z) or (N, 1, X, Y, Z) in [0, 1] -> codes (N, 64), as the encoder's network makes
@@ -119,19 +153,20 @@ class Predictor(nn.Module):
             conv(b, c, stride=2),                            # S3  -> (128, 30, 30, 15)
             conv(c, c),
             conv(c, d, stride=2),                            # S4  -> (256, 15, 15, 8)
-        )
+        )  # fmt: skip
         self.last = nn.Conv3d(d, config.last, 3, padding=1)  #     -> (1, 15, 15, 8), not normalised, ReLU
-        self.to_code = nn.Linear(config.last * prod(config.cells), config.code)      # FC  1800 -> 64
+        self.to_code = nn.Linear(config.last * prod(config.cells), config.code)  # FC  1800 -> 64
         self.to(memory_format=torch.channels_last_3d)
 
     def forward(self, images: Tensor) -> Tensor:
         images = images.unsqueeze(1) if images.ndim == 4 else images
         features = torch.relu(self.last(self.features(images)))
-        with without_autocast(images.device):                # a code is more than 8 bits
+        with without_autocast(images.device):  # a code is more than 8 bits
             return self.to_code(features.float().flatten(1))
 
 
 # ---------------------------------------------------------------------------------------------------------- the images
+
 
 def random_contrast(images: Tensor, ranges: ContrastRanges, generator: Generator | None = None) -> Tensor:
     """Give each image (N, X, Y, Z) in [0, 1] another gamma, gain, offset and bias field; what is 0 stays dark."""
@@ -147,7 +182,7 @@ def random_contrast(images: Tensor, ranges: ContrastRanges, generator: Generator
 
 def thick_slices(images: Tensor, spacing, factor: int) -> Tensor:
     """Images (N, X, Y, Z) as they come from slices `factor` times as thick, interpolated back to Z slices linearly."""
-    stack = acquire(images, spacing, factor)                                            # (N, X, Y, Z / factor)
+    stack = acquire(images, spacing, factor)  # (N, X, Y, Z / factor)
     return F.interpolate(stack[:, None], images.shape[1:], mode="trilinear", align_corners=False)[:, 0]
 
 

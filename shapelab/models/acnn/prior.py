@@ -92,8 +92,10 @@ class ACNNLoss:
         network = self.predictor if shapes.shape[1] == 1 else self.encoder
         if network is None:
             kind = "an image" if shapes.shape[1] == 1 else "a label map"
-            raise UsageError(f"prior: found one that does not read {kind}; expected a T-L network, or "
-                             f"{'a predictor' if shapes.shape[1] == 1 else 'an autoencoder'}")
+            raise UsageError(
+                f"prior: found one that does not read {kind}; expected a T-L network, or "
+                f"{'a predictor' if shapes.shape[1] == 1 else 'an autoencoder'}"
+            )
         network.to(shapes.device)
         self.metric = None if self.metric is None else self.metric.to(shapes.device)
         shapes = resample(shapes, self.shape)
@@ -121,10 +123,10 @@ def resample(shapes: Tensor, shape: tuple[int, int, int] | None) -> Tensor:
 
 def _part(prior, name: str) -> nn.Module | None:
     """The network of a prior that reads label maps ("encoder": it has `encode`) or images ("predictor")."""
-    prior = getattr(prior, "model", prior)                      # a space: its network
+    prior = getattr(prior, "model", prior)  # a space: its network
     if prior is None:
         return None
-    if hasattr(prior, "autoencoder") and hasattr(prior, "predictor"):       # a T-L network
+    if hasattr(prior, "autoencoder") and hasattr(prior, "predictor"):  # a T-L network
         return prior.autoencoder if name == "encoder" else prior.predictor
     reads_labels = hasattr(prior, "encode")
     return prior if isinstance(prior, nn.Module) and reads_labels == (name == "encoder") else None
@@ -151,5 +153,5 @@ def _metric(prior, scale: str) -> Tensor | None:
         raise UsageError(f"scale: found {scale!r} with {type(prior).__name__}; expected a trained space")
     axes = prior.axes if getattr(prior, "axes", None) is not None else np.eye(len(prior.sigma))
     if scale == "sigma":
-        axes = axes / np.maximum(prior.sigma, 1e-3 * prior.sigma.max())     # an unused code stays unused
+        axes = axes / np.maximum(prior.sigma, 1e-3 * prior.sigma.max())  # an unused code stays unused
     return torch.from_numpy(np.ascontiguousarray(axes, np.float32))

@@ -158,8 +158,10 @@ class SRCNNConfig:
             near = [w for w in range(best.widths[0] - 2, best.widths[0] + 3) if w > 0]
             best = min((cls(factor, (w,) * (layers - 1) + (m,)) for w in near for m in range(1, 4 * w)), key=miss)
         if miss(best) > tolerance:
-            raise UsageError(f"parameters: found {parameters}; expected a number that {layers} layers can meet "
-                             f"(nearest {best.parameters})")  # fmt: skip
+            raise UsageError(
+                f"parameters: found {parameters}; expected a number that {layers} layers can meet "
+                f"(nearest {best.parameters})"
+            )
         return best
 
 

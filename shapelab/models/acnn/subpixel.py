@@ -28,18 +28,21 @@ from shapelab.data.grid import Grid
 from shapelab.errors import UsageError
 from shapelab.profiles import current_profile
 
-IN_PLANE = 8                            # product of the in-plane strides
-PAPER_WIDTHS = (24, 48, 112, 128)       # 1.59 million parameters (Table I: 1.60)
+IN_PLANE = 8  # product of the in-plane strides
+PAPER_WIDTHS = (24, 48, 112, 128)  # 1.59 million parameters (Table I: 1.60)
 
 
 @dataclass(frozen=True)
 class SubPixelConfig:
     """Numbers of the backbone and of its training; the defaults are the quick profile's."""
 
+    # fmt: off
     shape: tuple[int, int, int] = (48, 48, 24)      # of the HR output: the quick autoencoder's grid
     spacing: tuple[float, float, float] = (3.0, 3.0, 5.0)   # mm, HR
     factor: int = 2                                 # K: LR slices are 10 mm in every profile
     n_in: int = 1
+    # fmt: on
+    # fmt: off
     n_out: int = 4                                  # classes; 1 for super-resolution
     widths: tuple[int, int, int, int] = (12, 24, 48, 64)    # kernels at the four in-plane scales
     batch: int = 8                                  # supplement
@@ -47,6 +50,7 @@ class SubPixelConfig:
     weight_decay: float = 5e-6                      # supplement: lambda_2
     schedule: str = "one-cycle"
     epochs: int = 30
+    # fmt: on
 
     def __post_init__(self):
         for name in ("shape", "spacing", "widths"):
@@ -55,18 +59,31 @@ class SubPixelConfig:
         if len(self.shape) != 3 or len(self.widths) != 4 or min(whole) < 1:
             raise UsageError(f"SubPixelConfig: found {self}; expected three sizes, four widths and numbers from 1")
         if self.shape[0] % IN_PLANE or self.shape[1] % IN_PLANE or self.shape[2] % self.factor:
-            raise UsageError(f"SubPixelConfig.shape: found {self.shape}; expected multiples of {IN_PLANE} in plane and "
-                             f"of factor={self.factor} through plane")
+            raise UsageError(
+                f"SubPixelConfig.shape: found {self.shape}; expected multiples of {IN_PLANE} in plane and "
+                f"of factor={self.factor} through plane"
+            )
 
     @classmethod
     def profile(cls, name: str | None = None, **changes) -> SubPixelConfig:
         """The numbers of a profile ("quick", "full", "paper"; None: the current one), some of them changed by name."""
         numbers: dict[str, dict[str, Any]] = {
             "quick": {},
-            "full": {"shape": (96, 96, 36), "spacing": (1.5, 1.5, 10 / 3), "factor": 3, "widths": PAPER_WIDTHS,
-                     "epochs": 100},
-            "paper": {"shape": (120, 120, 60), "spacing": (1.25, 1.25, 2.0), "factor": 5, "widths": PAPER_WIDTHS,
-                      "epochs": 100, "schedule": "constant"},
+            "full": {
+                "shape": (96, 96, 36),
+                "spacing": (1.5, 1.5, 10 / 3),
+                "factor": 3,
+                "widths": PAPER_WIDTHS,
+                "epochs": 100,
+            },
+            "paper": {
+                "shape": (120, 120, 60),
+                "spacing": (1.25, 1.25, 2.0),
+                "factor": 5,
+                "widths": PAPER_WIDTHS,
+                "epochs": 100,
+                "schedule": "constant",
+            },
         }
         return cls(**{**numbers[current_profile(name)], **changes})
 
@@ -84,14 +101,20 @@ class SubPixelConfig:
 def conv(n_in: int, n_out: int, kernel: tuple[int, int, int] = (3, 3, 3), stride: int = 1) -> nn.Sequential:
     """A box "Conv" of Fig. 2; the stride is in plane."""
     padding = tuple(k // 2 for k in kernel)
-    return nn.Sequential(nn.Conv3d(n_in, n_out, kernel, (stride, stride, 1), padding, bias=False),
-                         nn.BatchNorm3d(n_out), nn.ReLU(inplace=True))
+    return nn.Sequential(
+        nn.Conv3d(n_in, n_out, kernel, (stride, stride, 1), padding, bias=False),
+        nn.BatchNorm3d(n_out),
+        nn.ReLU(inplace=True),
+    )
 
 
 def deconv(n_in: int, n_out: int) -> nn.Sequential:
     """A box "Deconv (4x4x1 - s2)" of Fig. 2: twice as fine in plane."""
-    return nn.Sequential(nn.ConvTranspose3d(n_in, n_out, (4, 4, 1), (2, 2, 1), (1, 1, 0), bias=False),
-                         nn.BatchNorm3d(n_out), nn.ReLU(inplace=True))
+    return nn.Sequential(
+        nn.ConvTranspose3d(n_in, n_out, (4, 4, 1), (2, 2, 1), (1, 1, 0), bias=False),
+        nn.BatchNorm3d(n_out),
+        nn.ReLU(inplace=True),
+    )
 
 
 def through_plane(channels: int, factor: int) -> nn.Module:
@@ -100,9 +123,17 @@ def through_plane(channels: int, factor: int) -> nn.Module:
         return nn.Identity()
     padding = -(-factor // 2)
     return nn.Sequential(
-        nn.ConvTranspose3d(channels, channels, (1, 1, 2 * factor), (1, 1, factor), (0, 0, padding),
-                           output_padding=(0, 0, 2 * padding - factor), bias=False),
-        nn.BatchNorm3d(channels), nn.ReLU(inplace=True),
+        nn.ConvTranspose3d(
+            channels,
+            channels,
+            (1, 1, 2 * factor),
+            (1, 1, factor),
+            (0, 0, padding),
+            output_padding=(0, 0, 2 * padding - factor),
+            bias=False,
+        ),
+        nn.BatchNorm3d(channels),
+        nn.ReLU(inplace=True),
     )
 
 
@@ -117,6 +148,7 @@ class SubPixelNet(nn.Module):
         self.config = config
         a, b, c, d = config.widths
         flat = (3, 3, 1)
+        # fmt: off
         self.scale1 = nn.Sequential(conv(config.n_in, a), conv(a, a))           # (1, 120, 120, 12) -> (a, 120, 120, 12)
         self.scale2 = nn.Sequential(conv(a, b, stride=2), conv(b, b))           # -> (b, 60, 60, 12)
         self.scale3 = nn.Sequential(conv(b, c, stride=2), conv(c, c))           # -> (c, 30, 30, 12)
@@ -126,6 +158,7 @@ class SubPixelNet(nn.Module):
         self.up1, self.merge1 = deconv(b, a), conv(2 * a, a)                    # -> (a, 120, 120, 12)
         self.through_plane = through_plane(a, config.factor)                    # -> (a, 120, 120, 60)
         self.head = nn.Conv3d(a, config.n_out, 3, padding=1)                    # -> (n_out, 120, 120, 60)
+        # fmt: on
         # a bf16 step on a CPU is 1.4 (quick) and 1.25 (full) times as fast as contiguous, 2.4 and 2.8 times as plain
         # fp32 (benchmarks/bench_acnn.py)
         self.to(memory_format=torch.channels_last_3d)
@@ -133,8 +166,10 @@ class SubPixelNet(nn.Module):
     def forward(self, stack: Tensor) -> Tensor:
         x, y = stack.shape[2:4] if stack.ndim == 5 else (1, 1)
         if stack.ndim != 5 or stack.shape[1] != self.config.n_in or x % IN_PLANE or y % IN_PLANE:
-            raise UsageError(f"stack: found shape {tuple(stack.shape)}; expected (N, {self.config.n_in}, X, Y, Z) "
-                             f"with X and Y multiples of {IN_PLANE}")
+            raise UsageError(
+                f"stack: found shape {tuple(stack.shape)}; expected (N, {self.config.n_in}, X, Y, Z) "
+                f"with X and Y multiples of {IN_PLANE}"
+            )
         s1 = self.scale1(stack)
         s2 = self.scale2(s1)
         s3 = self.scale3(s2)

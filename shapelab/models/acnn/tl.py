@@ -75,6 +75,7 @@ from shapelab.training.losses import code_distance, cross_entropy, dice_scores, 
 
 # ---------------------------------------------------------------------------------------------------------- the model
 
+
 class TLNetwork(nn.Module):
     """Autoencoder and predictor with one code between them.
 
@@ -88,8 +89,10 @@ class TLNetwork(nn.Module):
         super().__init__()
         ours, theirs = predictor.config, autoencoder.config
         if (ours.shape, ours.spacing, ours.code) != (theirs.shape, theirs.spacing, theirs.code):
-            raise UsageError(f"TLNetwork: found a predictor for {ours.grid} and {ours.code} codes, an autoencoder for "
-                             f"{theirs.grid} and {theirs.code}; expected the same")
+            raise UsageError(
+                f"TLNetwork: found a predictor for {ours.grid} and {ours.code} codes, an autoencoder for "
+                f"{theirs.grid} and {theirs.code}; expected the same"
+            )
         self.autoencoder, self.predictor = autoencoder, predictor
 
     def encode(self, maps: Tensor) -> Tensor:
@@ -106,6 +109,7 @@ class TLNetwork(nn.Module):
 
 
 # ---------------------------------------------------------------------------------------------------------- training
+
 
 def principal_axes(codes: np.ndarray) -> np.ndarray:
     """Rotation (d, d) after which codes (N, d) @ rotation are uncorrelated, largest variance first."""
@@ -131,8 +135,8 @@ def joint_losses(network: TLNetwork, images: Tensor, labels: Tensor, swapped: Te
     images (N, X, Y, Z), labels and labels with some swapped (N, X, Y, Z) channel numbers
     """
     n = network.autoencoder.config.n_classes
-    logits = network.decode(network.encode(onehot(swapped, n)))                         # g(f(y~))
-    codes, predicted = network.encode(onehot(labels, n)), network.predict(images)       # f(y), p(x)
+    logits = network.decode(network.encode(onehot(swapped, n)))  # g(f(y~))
+    codes, predicted = network.encode(onehot(labels, n)), network.predict(images)  # f(y), p(x)
     return cross_entropy(logits, labels), distance(predicted, codes)
 
 
@@ -185,10 +189,18 @@ def train_tl_network(
     if isinstance(autoencoder, AESpace):
         shapes = copy.deepcopy(autoencoder)
     else:
-        numbers = autoencoder or AEConfig.profile(n_classes=scheme.n_classes, shape=config.shape,
-                                                  spacing=config.spacing, code=config.code)
-        shapes, first = train_autoencoder(labels, numbers, scheme=scheme, seed=seed, data=data,
-                                          checkpoint=folder and folder / "1-autoencoder", **options)
+        numbers = autoencoder or AEConfig.profile(
+            n_classes=scheme.n_classes, shape=config.shape, spacing=config.spacing, code=config.code
+        )
+        shapes, first = train_autoencoder(
+            labels,
+            numbers,
+            scheme=scheme,
+            seed=seed,
+            data=data,
+            checkpoint=folder and folder / "1-autoencoder",
+            **options,
+        )
         rows += [{"stage": 1, **row, "L_x": row["loss"]} for row in first.rows]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -201,9 +213,17 @@ def train_tl_network(
         rows += [{"stage": number, **row} for row in history.rows]
     stages.finish()
     history = History([{**row, "epoch": i} for i, row in enumerate(rows)], history.stopped)
-    space.metadata = {"data": data, "n": len(labels), "labels": stages.identity["labels"], "seed": seed,
-                      "weight of L_h": stages.weight, "final": history.last, "autoencoder": shapes.metadata,
-                      "shapelab": __version__, **describe()}
+    space.metadata = {
+        "data": data,
+        "n": len(labels),
+        "labels": stages.identity["labels"],
+        "seed": seed,
+        "weight of L_h": stages.weight,
+        "final": history.last,
+        "autoencoder": shapes.metadata,
+        "shapelab": __version__,
+        **describe(),
+    }
     return space, history
 
 
@@ -214,8 +234,10 @@ class _Stages:
         self.space, self.network, self.config, self.seed = space, space.model, space.predictor.config, seed
         self.images, self.labels = space.check_images(images), space.shapes.check(labels)
         if len(self.images) != len(self.labels):
-            raise UsageError(f"train_tl_network: found {len(self.images)} images and {len(self.labels)} label maps; "
-                             "expected as many of both")
+            raise UsageError(
+                f"train_tl_network: found {len(self.images)} images and {len(self.labels)} label maps; "
+                "expected as many of both"
+            )
         self.validation, self.options = validation, options
         self.device = options["device"]
         space.shapes.axes = None
@@ -223,17 +245,31 @@ class _Stages:
         self.variance = float(codes.var(0).sum())
         with torch.no_grad():
             space.predictor.to_code.bias.copy_(torch.from_numpy(codes.mean(0)))
-        self.identity = {"config": asdict(self.config), "autoencoder": asdict(space.shapes.config),
-                         "scheme": space.scheme.name, "images": checksum({"images": self.images}),
-                         "labels": checksum({"labels": self.labels})}
+        self.identity = {
+            "config": asdict(self.config),
+            "autoencoder": asdict(space.shapes.config),
+            "scheme": space.scheme.name,
+            "images": checksum({"images": self.images}),
+            "labels": checksum({"labels": self.labels}),
+        }
         self.weight = float("nan")
 
     def _fit(self, step, model: nn.Module, epochs: int, rate: float, checkpoint) -> History:
         settings = FitSettings(learning_rate=rate, schedule=self.config.schedule, validate_every=max(1, epochs // 5))
         identity = {**self.identity, "initial weights": checksum(self.network.state_dict())}
         batches = Batches(self.images, self.labels, batch_size=self.config.batch, seed=self.seed)
-        return fit(step, model, batches, epochs, settings=settings, seed=self.seed, checkpoint=checkpoint,
-                   validate=self._validate if self.validation is not None else None, identity=identity, **self.options)
+        return fit(
+            step,
+            model,
+            batches,
+            epochs,
+            settings=settings,
+            seed=self.seed,
+            checkpoint=checkpoint,
+            validate=self._validate if self.validation is not None else None,
+            identity=identity,
+            **self.options,
+        )
 
     def predictor(self, checkpoint) -> History:
         """Stage 2: p learns to read the codes of an encoder at rest."""
@@ -242,8 +278,8 @@ class _Stages:
         def step(batch) -> dict[str, Tensor]:
             x, y = augment_pairs(*batch, self.config)
             with torch.no_grad():
-                codes = encoder.encode(onehot(y, encoder.config.n_classes))              # h = f(y)
-            loss = distance(self.network.predict(x), codes)                 # L_h
+                codes = encoder.encode(onehot(y, encoder.config.n_classes))  # h = f(y)
+            loss = distance(self.network.predict(x), codes)  # L_h
             return {"loss": loss, "L_h": loss.detach(), "explained": 1 - loss.detach() / self.variance}
 
         history = self._fit(step, self.network.predictor, self.config.epochs, self.config.learning_rate, checkpoint)
@@ -258,8 +294,12 @@ class _Stages:
         def step(batch) -> dict[str, Tensor]:
             x, y = augment_pairs(*batch, self.config)
             lx, lh = joint_losses(self.network, x, y, swap_labels(y, swap, n))
-            return {"loss": lx + self.weight * lh, "L_x": lx.detach(), "L_h": lh.detach(),
-                    "explained": 1 - lh.detach() / self.variance}
+            return {
+                "loss": lx + self.weight * lh,
+                "L_x": lx.detach(),
+                "L_h": lh.detach(),
+                "explained": 1 - lh.detach() / self.variance,
+            }
 
         return self._fit(step, self.network, self.config.joint_epochs, self.config.joint_learning_rate, checkpoint)
 
@@ -272,7 +312,7 @@ class _Stages:
         sums = torch.zeros(2)
         with torch.random.fork_rng(devices=[]), autocast(self.device):
             torch.manual_seed(self.seed)
-            self.network.train()                             # swapped maps need the statistics of their own batch
+            self.network.train()  # swapped maps need the statistics of their own batch
             for part in np.array_split(rows, -(-len(rows) // self.config.batch)):
                 pair = torch.from_numpy(self.images[part]), torch.from_numpy(self.labels[part])
                 x, y = augment_pairs(*(t.to(self.device) for t in pair), self.config)
@@ -305,6 +345,7 @@ class _Stages:
 
 
 # ---------------------------------------------------------------------------------------------------------- the space
+
 
 class TLSpace:
     """The shape space of a T-L network: label maps <-> 64 codes, and images -> the same codes (a `ShapeSpace`).
@@ -362,15 +403,23 @@ class TLSpace:
         """Images as finite floats (N, X, Y, Z) on the grid, in about [0, 1]; DataError on anything else."""
         images = np.asarray(images)
         if images.ndim != 4 or images.shape[1:] != self.config.shape or len(images) == 0:
-            raise DataError("images", f"an array of shape {images.shape}",
-                            f"(N, X, Y, Z) with (X, Y, Z) = {self.config.shape}, the space's grid",
-                            "Bring the images to the grid with shapelab.data.grid.to_grid.")
+            raise DataError(
+                "images",
+                f"an array of shape {images.shape}",
+                f"(N, X, Y, Z) with (X, Y, Z) = {self.config.shape}, the space's grid",
+                "Bring the images to the grid with shapelab.data.grid.to_grid.",
+            )
         if images.dtype.kind != "f" or not np.isfinite(images).all():
-            raise DataError("images", f"numbers of type {images.dtype}, finite: {bool(np.isfinite(images).all())}",
-                            "finite floats")
+            raise DataError(
+                "images", f"numbers of type {images.dtype}, finite: {bool(np.isfinite(images).all())}", "finite floats"
+            )
         if not -1 <= float(images.min()) <= float(images.max()) <= 4:
-            raise DataError("images", f"intensities from {images.min():g} to {images.max():g}", "about 0 to 1",
-                            "Divide each image by its 99th percentile.")
+            raise DataError(
+                "images",
+                f"intensities from {images.min():g} to {images.max():g}",
+                "about 0 to 1",
+                "Divide each image by its 99th percentile.",
+            )
         return np.ascontiguousarray(images)
 
     @torch.inference_mode()
@@ -383,7 +432,7 @@ class TLSpace:
     def segment(self, images: np.ndarray) -> np.ndarray:
         """Images (N, X, Y, Z) -> label maps (N, X, Y, Z), integers of the scheme: predictor and decoder, g(p(x))."""
         codes = self.encode_images(images)
-        parts = [self.decode(codes[i:i + 16]).argmax(1) for i in range(0, len(codes), 16)]
+        parts = [self.decode(codes[i : i + 16]).argmax(1) for i in range(0, len(codes), 16)]
         return self.scheme.integers(np.concatenate(parts))
 
     def segmentation_dice(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -405,8 +454,14 @@ class TLSpace:
         tensors |= {"mean": torch.from_numpy(self.mean), "sigma": torch.from_numpy(self.sigma)}
         weights = f"weights-{checksum(tensors)}.safetensors"
         write_tensors(folder / weights, tensors)
-        text = {"kind": "tl", "weights": weights, "config": asdict(self.config), "autoencoder": asdict(shapes.config),
-                "scheme": asdict(self.scheme), "metadata": self.metadata}
+        text = {
+            "kind": "tl",
+            "weights": weights,
+            "config": asdict(self.config),
+            "autoencoder": asdict(shapes.config),
+            "scheme": asdict(self.scheme),
+            "metadata": self.metadata,
+        }
         with atomic_write(folder / self.FILE) as temporary:
             temporary.write_text(json.dumps(text, indent=1) + "\n")
         for old in folder.glob("weights-*.safetensors"):
@@ -427,8 +482,12 @@ class TLSpace:
             shapes = AESpace(numbers, scheme, model=Autoencoder(numbers))
             space, weights = cls(shapes, Predictor(config)), file.parent / text["weights"]
         except (ValueError, KeyError, TypeError, UsageError) as error:
-            raise DataError(file, f"a damaged description ({type(error).__name__}: {error})",
-                            "JSON with kind, weights, config, autoencoder, scheme", todo) from error
+            raise DataError(
+                file,
+                f"a damaged description ({type(error).__name__}: {error})",
+                "JSON with kind, weights, config, autoencoder, scheme",
+                todo,
+            ) from error
         tensors, _ = read_tensors(weights)
         try:
             shapes._mean, shapes._sigma = tensors.pop("mean").numpy(), tensors.pop("sigma").numpy()
@@ -439,5 +498,3 @@ class TLSpace:
         space.model.to(torch.device(device or best_device())).eval()
         space.metadata = text.get("metadata", {})
         return space
-
-

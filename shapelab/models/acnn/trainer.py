@@ -37,14 +37,21 @@ class InputSettings:
     """What is done to a pair before the network sees it."""
 
     affine: AffineRanges | None = field(default_factory=AffineRanges)
+    # fmt: off
     motion: MotionRanges | None = None      # beyond each slice's own breath-hold: 3D-Seg-MAug, and SR
     natural: bool = True                    # displace slices by the pair's own breath-holds
     noise: float = 0.02                     # sd of Gaussian noise at most; each stack draws its own from 0 to this
     sigma_mm: float = 4.0                   # supplement: the Gaussian through plane
+    # fmt: on
 
 
-def lr_stacks(pairs: HeartPairs, settings: InputSettings | None = None, seed: int = 0,
-              device: torch.device | str = "cpu", batch: int = 32) -> Tensor:
+def lr_stacks(
+    pairs: HeartPairs,
+    settings: InputSettings | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    batch: int = 32,
+) -> Tensor:
     """The LR stacks (N, X, Y, Z/K) float32 of pairs as a test set sees them: no affine map, else as in training.
 
     A function of (pairs, settings, seed): every method gets the same stacks.
@@ -60,8 +67,9 @@ def lr_stacks(pairs: HeartPairs, settings: InputSettings | None = None, seed: in
     return torch.cat(parts)
 
 
-def _acquired(images: Tensor, motion: Tensor, pairs: HeartPairs, settings: InputSettings,
-              generator: torch.Generator | None = None) -> Tensor:
+def _acquired(
+    images: Tensor, motion: Tensor, pairs: HeartPairs, settings: InputSettings, generator: torch.Generator | None = None
+) -> Tensor:
     """HR images (N, X, Y, Z) -> LR stacks (N, X, Y, Z/K): acquisition, breath-holds, noise."""
     stacks = acquire(images.float(), pairs.spacing, pairs.factor, settings.sigma_mm)
     moves = [motion] if settings.natural else []
@@ -140,16 +148,32 @@ def train_network(
         n_classes = int(pairs.n_classes)
         return {"val dice": float(dice_scores(made, torch.as_tensor(validation.labels), n_classes).mean())}
 
-    settings = FitSettings(learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule,
-                           validate_every=max(1, epochs // 5))
-    identity = {"network": f"{type(network).__name__} {_config_of(network)}", "task": task,
-                "inputs": asdict(inputs), "prior": [loss.weight, loss.scale],
-                "pairs": checksum({"images": pairs.images, "labels": pairs.labels, "motion": pairs.motion}),
-                "initial weights": checksum(network.state_dict())}
+    settings = FitSettings(
+        learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, validate_every=max(1, epochs // 5)
+    )
+    identity = {
+        "network": f"{type(network).__name__} {_config_of(network)}",
+        "task": task,
+        "inputs": asdict(inputs),
+        "prior": [loss.weight, loss.scale],
+        "pairs": checksum({"images": pairs.images, "labels": pairs.labels, "motion": pairs.motion}),
+        "initial weights": checksum(network.state_dict()),
+    }
     batches = Batches(pairs.images, pairs.labels, pairs.motion, batch_size=batch, seed=seed)
-    return fit(step, network, batches, epochs, settings=settings,
-               validate=validate if held_out is not None else None, checkpoint=checkpoint, resume=resume,
-               identity=identity, seed=seed, device=device, progress=progress)
+    return fit(
+        step,
+        network,
+        batches,
+        epochs,
+        settings=settings,
+        validate=validate if held_out is not None else None,
+        checkpoint=checkpoint,
+        resume=resume,
+        identity=identity,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
 
 
 @torch.inference_mode()
@@ -191,8 +215,15 @@ def _config_of(network: nn.Module) -> Any:
     return asdict(config) if is_dataclass(config) else None
 
 
-def save_network(folder: str | Path, network: nn.Module, *, task: str = "seg", scheme: LabelScheme = CARDIAC,
-                 metadata: dict[str, Any] | None = None, half: bool = False) -> Path:
+def save_network(
+    folder: str | Path,
+    network: nn.Module,
+    *,
+    task: str = "seg",
+    scheme: LabelScheme = CARDIAC,
+    metadata: dict[str, Any] | None = None,
+    half: bool = False,
+) -> Path:
     """Write `model.json` and the weights beside it (safetensors); the JSON is put in place last.
 
     half : store weights as fp16, half the size (they are used as fp32)
@@ -205,9 +236,17 @@ def save_network(folder: str | Path, network: nn.Module, *, task: str = "seg", s
     tensors = {k: v.half() if half and v.is_floating_point() else v for k, v in network.state_dict().items()}
     weights = f"weights-{checksum(tensors)}.safetensors"
     write_tensors(folder / weights, tensors)
-    text = json.dumps({"kind": kind, "task": task, "weights": weights, "config": _config_of(network),
-                       "scheme": asdict(scheme),
-                       "metadata": {**(metadata or {}), "shapelab": __version__, **describe()}}, indent=1)
+    text = json.dumps(
+        {
+            "kind": kind,
+            "task": task,
+            "weights": weights,
+            "config": _config_of(network),
+            "scheme": asdict(scheme),
+            "metadata": {**(metadata or {}), "shapelab": __version__, **describe()},
+        },
+        indent=1,
+    )
     with atomic_write(folder / FILE) as temporary:
         temporary.write_text(text + "\n")
     for old in folder.glob("weights-*.safetensors"):
@@ -232,8 +271,12 @@ def load_network(folder: str | Path, device: torch.device | str | None = None) -
         scheme = LabelScheme(text["scheme"]["name"], tuple(Structure(**s) for s in text["scheme"]["structures"]))
         weights, task = file.parent / text["weights"], text["task"]
     except (ValueError, KeyError, TypeError, UsageError) as error:
-        raise DataError(file, f"a damaged description ({type(error).__name__}: {error})",
-                        f"JSON with kind (one of {list(KINDS)}), task, weights, config, scheme", todo) from error
+        raise DataError(
+            file,
+            f"a damaged description ({type(error).__name__}: {error})",
+            f"JSON with kind (one of {list(KINDS)}), task, weights, config, scheme",
+            todo,
+        ) from error
     tensors, _ = read_tensors(weights)
     try:
         network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})

@@ -32,6 +32,7 @@ Meshes = dict[str, trimesh.Trimesh]
 
 # -------------------------------------------------------------------------------------------- functions that are shown
 
+
 def code_meshes(space, code: np.ndarray) -> Meshes:
     """A code (d,) of a ShapeSpace -> meshes of the shape that it decodes to, in mm on the space's grid."""
     code = np.asarray(code, dtype=np.float32)
@@ -63,13 +64,15 @@ def volumes_text(meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme) -> 
 
 # -------------------------------------------------------------------------------------------------------------- widgets
 
+
 class ShapeWidget(ipywidgets.VBox):
     """A mesh view, a line of volumes, and a line that shows what a handler raised."""
 
     STILL = "Runs in a live notebook; the picture beside it shows the same without a kernel."
 
-    def __init__(self, scheme: LabelScheme, controls: Sequence[ipywidgets.Widget],
-                 beside: Sequence[ipywidgets.Widget] = ()):
+    def __init__(
+        self, scheme: LabelScheme, controls: Sequence[ipywidgets.Widget], beside: Sequence[ipywidgets.Widget] = ()
+    ):
         self.scheme = scheme
         self.view = MeshView()
         self.view.layout.width = "440px"
@@ -85,14 +88,16 @@ class ShapeWidget(ipywidgets.VBox):
         """Call a handler; what it raises is written into the error line, which is emptied when all went well."""
         try:
             function(*args, **kwargs)
-        except Exception as error:      # every one of them: what is not shown here is seen nowhere
+        except Exception as error:  # every one of them: what is not shown here is seen nowhere
             if isinstance(error, ShapelabError):
                 message = str(error)
             else:
                 last = traceback.extract_tb(error.__traceback__)[-1]
                 message = f"{type(error).__name__}: {error} (line {last.lineno} of {last.name})"
-            self.error.value = ('<div role="alert" style="color:#B34700;font-weight:600;line-height:1.3;'
-                                f'white-space:normal">{html.escape(message)}</div>')
+            self.error.value = (
+                '<div role="alert" style="color:#B34700;font-weight:600;line-height:1.3;'
+                f'white-space:normal">{html.escape(message)}</div>'
+            )
             return False
         self.error.value = ""
         return True
@@ -104,8 +109,9 @@ class ShapeWidget(ipywidgets.VBox):
 
 
 def _slider(name: str, low: float, high: float, step: float, readout: str) -> ipywidgets.FloatSlider:
-    return ipywidgets.FloatSlider(0.0, min=low, max=high, step=step, description=name, readout_format=readout,
-                                  layout={"width": "440px"})
+    return ipywidgets.FloatSlider(
+        0.0, min=low, max=high, step=step, description=name, readout_format=readout, layout={"width": "440px"}
+    )
 
 
 class InterpolationWidget(ShapeWidget):
@@ -118,14 +124,15 @@ class InterpolationWidget(ShapeWidget):
     names : what the two ends are called
     """
 
-    def __init__(self, space, code_a: np.ndarray, code_b: np.ndarray, names: tuple[str, str] = ("A", "B"),
-                 steps: int = 20):
+    def __init__(
+        self, space, code_a: np.ndarray, code_b: np.ndarray, names: tuple[str, str] = ("A", "B"), steps: int = 20
+    ):
         self.space, self.codes, self.names = space, (np.asarray(code_a), np.asarray(code_b)), tuple(names)
         self.slider = _slider("t", 0.0, 1.0, 1.0 / steps, ".2f")
         ends = ipywidgets.HTML(f"t = 0: <b>{html.escape(names[0])}</b>, t = 1: <b>{html.escape(names[1])}</b>")
         super().__init__(space.scheme, [ends, self.slider])
         self.slider.observe(lambda change: self.attempt(self.show, change["new"]), "value")
-        self.attempt(self.show, 1.0) and self.attempt(self.show, 0.0)     # both ends: the camera fits all of the way
+        self.attempt(self.show, 1.0) and self.attempt(self.show, 0.0)  # both ends: the camera fits all of the way
 
     def show(self, t: float) -> None:
         """Show the shape at `t`, 0 = A, 1 = B."""
@@ -192,11 +199,12 @@ class StagesWidget(ShapeWidget):
             raise UsageError(f"StagesWidget: found label maps of shapes {shapes}; expected at least one, of one shape")
         self.meshes = {str(name): heart_meshes(label, spacing, scheme) for name, label in stages.items()}
         names = list(self.meshes)
-        self.slider = ipywidgets.SelectionSlider(options=names, value=names[0], description="step",
-                                                 layout={"width": "440px"})
+        self.slider = ipywidgets.SelectionSlider(
+            options=names, value=names[0], description="step", layout={"width": "440px"}
+        )
         super().__init__(scheme, [self.slider])
         self.slider.observe(lambda change: self.attempt(self.show, change["new"]), "value")
-        for name in (*names[1:], names[0]):                 # all of them once: the camera fits the largest
+        for name in (*names[1:], names[0]):  # all of them once: the camera fits the largest
             self.attempt(self.show, name)
 
     def show(self, name: str) -> None:
@@ -220,10 +228,20 @@ class EmbeddingWidget(ShapeWidget):
 
     CODE, LABEL = "what its code decodes to", "its label map"
 
-    def __init__(self, embedding: pd.DataFrame, codes: pd.DataFrame | None = None, space=None, cohort=None, *,
-                 colour: str = "group"):
-        self.sources = [name for name, given in ((self.CODE, codes is not None and space is not None),
-                                                 (self.LABEL, cohort is not None)) if given]
+    def __init__(
+        self,
+        embedding: pd.DataFrame,
+        codes: pd.DataFrame | None = None,
+        space=None,
+        cohort=None,
+        *,
+        colour: str = "group",
+    ):
+        self.sources = [
+            name
+            for name, given in ((self.CODE, codes is not None and space is not None), (self.LABEL, cohort is not None))
+            if given
+        ]
         if not self.sources:
             raise UsageError("EmbeddingWidget: found neither codes with a space nor a cohort; expected one of them")
         self.codes, self.space, self.cohort = codes, space, cohort
@@ -236,8 +254,11 @@ class EmbeddingWidget(ShapeWidget):
         self.source.style.button_width = "180px"
         self.picture = ipywidgets.Image(format="png")
         self.picture.layout.display = "none"
-        super().__init__(space.scheme if space is not None else cohort.scheme,
-                         [self.list] + ([self.source] if len(self.sources) > 1 else []), [self.points])
+        super().__init__(
+            space.scheme if space is not None else cohort.scheme,
+            [self.list] + ([self.source] if len(self.sources) > 1 else []),
+            [self.points],
+        )
         self.children = (*self.children, self.picture)
         self.points.observe(lambda change: self.attempt(self.choose, change["new"]), "selected")
         self.list.observe(lambda change: self.attempt(self.choose, change["new"]), "value")
@@ -245,20 +266,24 @@ class EmbeddingWidget(ShapeWidget):
         self.attempt(self.choose, self.ids[0])
 
     def _check_ids(self) -> None:
-        known = {"codes": None if self.codes is None else set(map(str, self.codes.index)),
-                 "cohort": None if self.cohort is None else set(self.cohort.ids)}
+        known = {
+            "codes": None if self.codes is None else set(map(str, self.codes.index)),
+            "cohort": None if self.cohort is None else set(self.cohort.ids),
+        }
         for name, ids in known.items():
             absent = [] if ids is None else [i for i in self.ids if i not in ids]
             if absent:
-                raise UsageError(f"EmbeddingWidget: found {len(absent)} subjects that the {name} lack, {absent[:3]}; "
-                                 "expected the same ids")
+                raise UsageError(
+                    f"EmbeddingWidget: found {len(absent)} subjects that the {name} lack, {absent[:3]}; "
+                    "expected the same ids"
+                )
 
     def choose(self, subject: str) -> None:
         """Choose a subject by its id: list, ring in the plot, and heart."""
         if subject not in self.ids:
             raise UsageError(f"EmbeddingWidget: found subject {subject!r}; expected one of {self.ids[:3]} ...")
         if subject == self._shown and self.error.value == "":
-            return      # the list and the plot tell each other
+            return  # the list and the plot tell each other
         self._shown = subject
         self.list.value = self.points.selected = subject
         self.show(subject)

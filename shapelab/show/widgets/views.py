@@ -23,7 +23,7 @@ from shapelab.show import scatter, style
 from shapelab.show.render import FRONT
 
 HERE = Path(__file__).parent
-UNIT = 0.02     # mm; vertices travel as 16-bit multiples of it, so a shape may be 1.3 m large
+UNIT = 0.02  # mm; vertices travel as 16-bit multiples of it, so a shape may be 1.3 m large
 
 
 class MeshView(anywidget.AnyWidget):
@@ -35,21 +35,22 @@ class MeshView(anywidget.AnyWidget):
     caption = traitlets.Unicode("").tag(sync=True)
     note = traitlets.Unicode("").tag(sync=True)
     centre = traitlets.List(traitlets.Float(), [0.0, 0.0, 0.0]).tag(sync=True)
-    radius = traitlets.Float(100.0).tag(sync=True)      # mm from the centre to the nearer edges of the picture
+    radius = traitlets.Float(100.0).tag(sync=True)  # mm from the centre to the nearer edges of the picture
     unit = traitlets.Float(UNIT).tag(sync=True)
     height = traitlets.Int(400).tag(sync=True)
     _aimed = False
     azimuth = traitlets.Float(FRONT.azimuth).tag(sync=True)
     elevation = traitlets.Float(FRONT.elevation).tag(sync=True)
 
-    def show(self, meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme, caption: str = "",
-             recentre: bool = False) -> None:
+    def show(
+        self, meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme, caption: str = "", recentre: bool = False
+    ) -> None:
         """Draw meshes (mm, in the frame of the array). A structure of the scheme without a mesh is named under them.
 
         The camera is aimed at the first ones shown, or at these with `recentre`; it steps back when a heart would not
         fit and never comes nearer, so that a large heart is seen to be large.
         """
-        with self.hold_sync():      # one message: a new heart never meets an old caption
+        with self.hold_sync():  # one message: a new heart never meets an old caption
             if meshes:
                 self._fit(meshes, scheme, recentre)
             self.caption, self.note = caption, _meshes.missing(meshes, scheme)
@@ -82,13 +83,22 @@ def mesh_parts(meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme) -> li
             continue
         vertices = np.round(_up(mesh.vertices, scheme) / UNIT)
         if np.abs(vertices).max() > 32767:
-            raise UsageError(f"mesh_parts: found a vertex {np.abs(mesh.vertices).max():.0f} mm from the origin; "
-                             f"expected at most {32767 * UNIT:.0f} mm")
+            raise UsageError(
+                f"mesh_parts: found a vertex {np.abs(mesh.vertices).max():.0f} mm from the origin; "
+                f"expected at most {32767 * UNIT:.0f} mm"
+            )
         wide = len(vertices) > 65535
-        faces = mesh.faces[:, ::-1] if style.is_heart(scheme) else mesh.faces      # turned over: wound the other way
-        parts.append({"name": structure.name, "colour": [round(float(c), 4) for c in style.rgb(structure.colour)],
-                      "opacity": alpha[structure.name], "wide": wide, "vertices": vertices.astype("<i2").tobytes(),
-                      "faces": np.ascontiguousarray(faces, dtype="<u4" if wide else "<u2").tobytes()})
+        faces = mesh.faces[:, ::-1] if style.is_heart(scheme) else mesh.faces  # turned over: wound the other way
+        parts.append(
+            {
+                "name": structure.name,
+                "colour": [round(float(c), 4) for c in style.rgb(structure.colour)],
+                "opacity": alpha[structure.name],
+                "wide": wide,
+                "vertices": vertices.astype("<i2").tobytes(),
+                "faces": np.ascontiguousarray(faces, dtype="<u4" if wide else "<u2").tobytes(),
+            }
+        )
     return parts
 
 
@@ -113,7 +123,9 @@ class ScatterView(anywidget.AnyWidget):
             look = {"colour": mark.colour, "marker": mark.symbol, "hollow": open_}
             legend.append({"name": name, **look})
             texts = [t.replace("<br>", "\n").replace("<b>", "").replace("</b>", "") for t in scatter.hover_text(rows)]
-            points += [{"id": str(i), "x": float(x), "y": float(y), "text": text, **look}
-                       for i, x, y, text in zip(rows.index, rows["x"], rows["y"], texts)]
+            points += [
+                {"id": str(i), "x": float(x), "y": float(y), "text": text, **look}
+                for i, x, y, text in zip(rows.index, rows["x"], rows["y"], texts)
+            ]
         with self.hold_sync():
             self.titles, self.legend, self.points = list(scatter.axis_titles(table)), legend, points

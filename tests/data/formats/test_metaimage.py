@@ -16,9 +16,19 @@ from shapelab.data.scheme import LV_CAVITY
 from shapelab.errors import DataError
 
 ARRAY = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
-HEADER = {"ObjectType": "Image", "NDims": "3", "BinaryData": "True", "BinaryDataByteOrderMSB": "False",
-          "CompressedData": "False", "TransformMatrix": "1 0 0 0 1 0 0 0 1", "Offset": "0 0 0",
-          "ElementSpacing": "1 1 2", "DimSize": "2 3 4", "ElementType": "MET_SHORT", "ElementDataFile": "a.raw"}
+HEADER = {
+    "ObjectType": "Image",
+    "NDims": "3",
+    "BinaryData": "True",
+    "BinaryDataByteOrderMSB": "False",
+    "CompressedData": "False",
+    "TransformMatrix": "1 0 0 0 1 0 0 0 1",
+    "Offset": "0 0 0",
+    "ElementSpacing": "1 1 2",
+    "DimSize": "2 3 4",
+    "ElementType": "MET_SHORT",
+    "ElementDataFile": "a.raw",
+}
 
 
 def write(folder, array=ARRAY, data=None, **changes):
@@ -106,32 +116,56 @@ def test_local_voxels_follow_the_header(tmp_path):
     assert "truncated" in failing(path).found
 
 
-@pytest.mark.parametrize(("changes", "found"), [
-    ({"ObjectType": "Mesh"}, "ObjectType 'Mesh'"), ({"NDims": "4"}, "NDims '4'"), ({"NDims": None}, "NDims 'absent'"),
-    ({"ElementDataFile": None}, "no key 'ElementDataFile'"),
-    ({"BinaryData": "False"}, "voxels as text"), ({"CompressedData": "perhaps"}, "CompressedData 'perhaps'"),
-    ({"DimSize": "2 3"}, "DimSize '2 3'"), ({"DimSize": "2 3 x"}, "DimSize '2 3 x'"), ({"DimSize": None}, "no key"),
-    ({"DimSize": "2 3 -4"}, "DimSize 2 3 -4"), ({"DimSize": "90000 90000 90000"}, "DimSize 90000"),
-    ({"DimSize": "2 3 4.5"}, "DimSize"), ({"ElementSpacing": "1 1 0"}, "ElementSpacing 1 1 0"),
-    ({"ElementSpacing": "1 1 nan"}, "ElementSpacing"), ({"ElementSpacing": None}, "no key 'ElementSpacing'"),
-    ({"ElementType": "MET_OTHER"}, "ElementType 'MET_OTHER'"), ({"ElementType": None}, "ElementType ''"),
-    ({"TransformMatrix": "1 0 0 0 1 0 0 0 0"}, "a TransformMatrix that is no rotation"),
-    ({"TransformMatrix": "1 0 0"}, "TransformMatrix '1 0 0'"), ({"Offset": "0 inf 0"}, "Offset"),
-    ({"ElementDataFile": "LIST"}, "ElementDataFile 'LIST'"), ({"ElementDataFile": "a%02d.raw"}, "ElementDataFile"),
-    ({"ElementDataFile": "../a.raw"}, "ElementDataFile '../a.raw'"), ({"ElementDataFile": "/etc/passwd"}, "Element"),
-    ({"ElementDataFile": "..\\a.raw"}, "ElementDataFile"), ({"ElementDataFile": ".."}, "ElementDataFile"),
-    ({"ElementDataFile": ""}, "ElementDataFile ''"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"ObjectType": "Mesh"}, "ObjectType 'Mesh'"),
+        ({"NDims": "4"}, "NDims '4'"),
+        ({"NDims": None}, "NDims 'absent'"),
+        ({"ElementDataFile": None}, "no key 'ElementDataFile'"),
+        ({"BinaryData": "False"}, "voxels as text"),
+        ({"CompressedData": "perhaps"}, "CompressedData 'perhaps'"),
+        ({"DimSize": "2 3"}, "DimSize '2 3'"),
+        ({"DimSize": "2 3 x"}, "DimSize '2 3 x'"),
+        ({"DimSize": None}, "no key"),
+        ({"DimSize": "2 3 -4"}, "DimSize 2 3 -4"),
+        ({"DimSize": "90000 90000 90000"}, "DimSize 90000"),
+        ({"DimSize": "2 3 4.5"}, "DimSize"),
+        ({"ElementSpacing": "1 1 0"}, "ElementSpacing 1 1 0"),
+        ({"ElementSpacing": "1 1 nan"}, "ElementSpacing"),
+        ({"ElementSpacing": None}, "no key 'ElementSpacing'"),
+        ({"ElementType": "MET_OTHER"}, "ElementType 'MET_OTHER'"),
+        ({"ElementType": None}, "ElementType ''"),
+        ({"TransformMatrix": "1 0 0 0 1 0 0 0 0"}, "a TransformMatrix that is no rotation"),
+        ({"TransformMatrix": "1 0 0"}, "TransformMatrix '1 0 0'"),
+        ({"Offset": "0 inf 0"}, "Offset"),
+        ({"ElementDataFile": "LIST"}, "ElementDataFile 'LIST'"),
+        ({"ElementDataFile": "a%02d.raw"}, "ElementDataFile"),
+        ({"ElementDataFile": "../a.raw"}, "ElementDataFile '../a.raw'"),
+        ({"ElementDataFile": "/etc/passwd"}, "Element"),
+        ({"ElementDataFile": "..\\a.raw"}, "ElementDataFile"),
+        ({"ElementDataFile": ".."}, "ElementDataFile"),
+        ({"ElementDataFile": ""}, "ElementDataFile ''"),
+    ],
+)
 def test_header_that_cannot_be_read(tmp_path, changes, found):
     path = write(tmp_path, **changes)
     error = failing(path)
     assert error.file == str(path) and error.found.startswith(found)
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"\n\n", b"\x89PNG\r\n", b"<html>not found</html>\n", b"NDims = 3\nNDims = 3\n", b"\n" * 99999,
-    b"ObjectType = Image\n\xff\xfe = 1\n",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n\n",
+        b"\x89PNG\r\n",
+        b"<html>not found</html>\n",
+        b"NDims = 3\nNDims = 3\n",
+        b"\n" * 99999,
+        b"ObjectType = Image\n\xff\xfe = 1\n",
+    ],
+)
 def test_no_header(tmp_path, content):
     (tmp_path / "a.mhd").write_bytes(content)
     assert failing(tmp_path / "a.mhd", read_header).file == str(tmp_path / "a.mhd")
@@ -148,7 +182,7 @@ def test_voxels_that_are_not_as_the_header_says(tmp_path):
     path = write(tmp_path)
     (tmp_path / "a.raw").unlink()
     assert failing(path).found == "no such file"
-    read_header(path)       # the header itself is in order
+    read_header(path)  # the header itself is in order
     assert failing(tmp_path, read_header).found == "a folder"
     assert failing(tmp_path / "b.mhd", read_header).found == "no such file"
     nan = np.full((2, 3, 4), np.nan, np.float32)
@@ -158,10 +192,15 @@ def test_voxels_that_are_not_as_the_header_says(tmp_path):
 def test_compressed_voxels_that_are_damaged(tmp_path):
     zipped = zlib.compress(ARRAY.tobytes(order="F"))
     assert (read_image(write(tmp_path, data=zipped, CompressedData="True")) == ARRAY).all()
-    for data, found in ((zipped[:-9], "a truncated"), (zipped[:-1], "a truncated zlib stream"), (b"no zlib", "damaged"),
-                        (zipped[:-4] + b"abcd", "damaged"), (zipped + b"more", "bytes after the compressed voxels"),
-                        (zlib.compress(ARRAY.tobytes() + b"\0"), "bytes after the last voxel"),
-                        (zlib.compress(bytes(10**7)), "bytes after the last voxel")):  # a bomb goes no further
+    for data, found in (
+        (zipped[:-9], "a truncated"),
+        (zipped[:-1], "a truncated zlib stream"),
+        (b"no zlib", "damaged"),
+        (zipped[:-4] + b"abcd", "damaged"),
+        (zipped + b"more", "bytes after the compressed voxels"),
+        (zlib.compress(ARRAY.tobytes() + b"\0"), "bytes after the last voxel"),
+        (zlib.compress(bytes(10**7)), "bytes after the last voxel"),
+    ):  # a bomb goes no further
         assert failing(write(tmp_path, data=data, CompressedData="True")).found.startswith(found)
 
 

@@ -41,7 +41,8 @@ def assert_bad(call, path, found, expected=""):
     assert expected in caught.value.expected, caught.value.expected
     assert caught.value.todo
     assert caught.value.__cause__ is None and caught.value.__suppress_context__ == (
-        caught.value.__context__ is not None)          # no traceback into nibabel or gzip
+        caught.value.__context__ is not None
+    )  # no traceback into nibabel or gzip
 
 
 # ----------------------------------------------------------------------------------------------- good files
@@ -65,7 +66,7 @@ def test_reads_what_nibabel_reads(tmp_path, kind, name, order):
 
 def test_slope_and_intercept_are_applied(tmp_path):
     image = nibabel.Nifti1Image(np.arange(24, dtype=np.float64).reshape(2, 3, 4) / 7, np.eye(4))
-    image.header.set_data_dtype(np.int16)               # nibabel then scales to fit
+    image.header.set_data_dtype(np.int16)  # nibabel then scales to fit
     nibabel.save(image, tmp_path / "a.nii.gz")
     assert np.allclose(read_image(tmp_path / "a.nii.gz"), nibabel.load(tmp_path / "a.nii.gz").get_fdata(), rtol=1e-6)
 
@@ -120,16 +121,19 @@ def test_a_file_with_wrong_bytes_reads_or_is_a_data_error(tmp_path_factory, writ
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("content, found", [
-    (b"", "an empty file"),
-    (b"<html>403 Forbidden</html>", "no gzip content"),
-    (b"version https://git-lfs.github.com/spec/v1\n", "no gzip content"),
-    (gzip.compress(b"hello", mtime=0), "no NIfTI header"),
-    (gzip.compress(b"", mtime=0), "no NIfTI header"),
-    (gzip.compress(b"\x00" * 1000, mtime=0), "no NIfTI header"),
-    (gzip.compress((348).to_bytes(4, "little") + b"\x00" * 1000, mtime=0), "no NIfTI header"),
-    (gzip.compress((348).to_bytes(4, "little") + b"\x00" * 90, mtime=0), "a truncated file: 94 bytes of header"),
-])
+@pytest.mark.parametrize(
+    "content, found",
+    [
+        (b"", "an empty file"),
+        (b"<html>403 Forbidden</html>", "no gzip content"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "no gzip content"),
+        (gzip.compress(b"hello", mtime=0), "no NIfTI header"),
+        (gzip.compress(b"", mtime=0), "no NIfTI header"),
+        (gzip.compress(b"\x00" * 1000, mtime=0), "no NIfTI header"),
+        (gzip.compress((348).to_bytes(4, "little") + b"\x00" * 1000, mtime=0), "no NIfTI header"),
+        (gzip.compress((348).to_bytes(4, "little") + b"\x00" * 90, mtime=0), "a truncated file: 94 bytes of header"),
+    ],
+)
 def test_not_nifti(tmp_path, content, found):
     path = tmp_path / "a.nii.gz"
     path.write_bytes(content)
@@ -153,7 +157,7 @@ def test_truncated_gzip_is_called_so(label_file):
 
 def test_checksum_is_verified(label_file):
     content = bytearray(label_file.read_bytes())
-    content[-6] ^= 1                                    # in the CRC
+    content[-6] ^= 1  # in the CRC
     label_file.write_bytes(content)
     assert_bad(lambda: read_label(label_file), label_file, "a damaged gzip file (CRC check failed")
 
@@ -173,46 +177,52 @@ def test_header_that_announces_too_much_needs_no_memory(label_file):
 
 
 # ------------------------------------------------------------------------------------------------- headers
-@pytest.mark.parametrize("shape, found", [
-    ((6, 5), "a 2D array, 6 x 5"),
-    ((6, 5, 1), "a 2D array, 6 x 5 x 1"),
-    ((6,), "a 1D array, 6"),
-    ((6, 5, 4, 3), "a 4D array, 6 x 5 x 4 x 3"),
-    ((6, 5, 4, 1), "a 4D array, 6 x 5 x 4 x 1"),
-    ((6, 5, 4, 1, 3), "a 5D array, 6 x 5 x 4 x 1 x 3"),
-])
+@pytest.mark.parametrize(
+    "shape, found",
+    [
+        ((6, 5), "a 2D array, 6 x 5"),
+        ((6, 5, 1), "a 2D array, 6 x 5 x 1"),
+        ((6,), "a 1D array, 6"),
+        ((6, 5, 4, 3), "a 4D array, 6 x 5 x 4 x 3"),
+        ((6, 5, 4, 1), "a 4D array, 6 x 5 x 4 x 1"),
+        ((6, 5, 4, 1, 3), "a 5D array, 6 x 5 x 4 x 1 x 3"),
+    ],
+)
 def test_other_than_three_axes(tmp_path, write_nifti, shape, found):
     path = write_nifti(tmp_path / "a.nii.gz", np.ones(shape, np.uint8))
     for read in (read_header, read_label, read_image):
         assert_bad(lambda read=read: read(path), path, found, "three axes")
 
 
-@pytest.mark.parametrize("fields, found", [
-    ({"pixdim": {1: 0}}, "voxel size 0 x 1.5 x 10"),
-    ({"pixdim": {3: -10}}, "voxel size 1.5 x 1.5 x -10"),
-    ({"pixdim": {2: np.nan}}, "voxel size 1.5 x nan x 10"),
-    ({"pixdim": {2: np.inf}}, "voxel size 1.5 x inf x 10"),
-    ({"pixdim": {3: 8}}, "an affine (sform) with voxels of 1.5 x 1.5 x 10 mm"),
-    ({"xyzt_units": 1}, "voxel sizes in metre"),
-    ({"xyzt_units": 3}, "voxel sizes in micrometre"),
-    ({"srow_x": [0, 0, 0, 0]}, "an affine (sform) that cannot be inverted"),
-    ({"srow_y": {1: np.nan}}, "an affine (sform) that cannot be inverted"),
-    ({"srow_y": [1.5, 0, 0, 0]}, "an affine (sform) that cannot be inverted"),
-    ({"sform_code": 0, "qform_code": 1, "quatern_b": 3}, "a qform that is not a rotation"),
-    ({"dim": {0: 0}}, "0 axes"),
-    ({"dim": {0: 9}}, "9 axes"),
-    ({"dim": {2: 0}}, "an array of 24 x 0 x 5 voxels"),
-    ({"dim": {2: -4}}, "an array of 24 x -4 x 5 voxels"),
-    ({"datatype": 32}, "voxels of type complex64"),
-    ({"datatype": 128}, "voxels of type"),
-    ({"datatype": 77}, "voxels of type code 77"),
-    ({"vox_offset": 0}, "voxels that start at byte 0"),
-    ({"vox_offset": np.nan}, "voxels that start at byte nan"),
-    ({"scl_slope": np.inf}, "scl_slope inf"),
-    ({"scl_slope": 2, "scl_inter": np.nan}, "scl_inter nan"),
-    ({"magic": b"ni1"}, "in a second file"),
-    ({"magic": b"xyz"}, "no NIfTI header"),
-])
+@pytest.mark.parametrize(
+    "fields, found",
+    [
+        ({"pixdim": {1: 0}}, "voxel size 0 x 1.5 x 10"),
+        ({"pixdim": {3: -10}}, "voxel size 1.5 x 1.5 x -10"),
+        ({"pixdim": {2: np.nan}}, "voxel size 1.5 x nan x 10"),
+        ({"pixdim": {2: np.inf}}, "voxel size 1.5 x inf x 10"),
+        ({"pixdim": {3: 8}}, "an affine (sform) with voxels of 1.5 x 1.5 x 10 mm"),
+        ({"xyzt_units": 1}, "voxel sizes in metre"),
+        ({"xyzt_units": 3}, "voxel sizes in micrometre"),
+        ({"srow_x": [0, 0, 0, 0]}, "an affine (sform) that cannot be inverted"),
+        ({"srow_y": {1: np.nan}}, "an affine (sform) that cannot be inverted"),
+        ({"srow_y": [1.5, 0, 0, 0]}, "an affine (sform) that cannot be inverted"),
+        ({"sform_code": 0, "qform_code": 1, "quatern_b": 3}, "a qform that is not a rotation"),
+        ({"dim": {0: 0}}, "0 axes"),
+        ({"dim": {0: 9}}, "9 axes"),
+        ({"dim": {2: 0}}, "an array of 24 x 0 x 5 voxels"),
+        ({"dim": {2: -4}}, "an array of 24 x -4 x 5 voxels"),
+        ({"datatype": 32}, "voxels of type complex64"),
+        ({"datatype": 128}, "voxels of type"),
+        ({"datatype": 77}, "voxels of type code 77"),
+        ({"vox_offset": 0}, "voxels that start at byte 0"),
+        ({"vox_offset": np.nan}, "voxels that start at byte nan"),
+        ({"scl_slope": np.inf}, "scl_slope inf"),
+        ({"scl_slope": 2, "scl_inter": np.nan}, "scl_inter nan"),
+        ({"magic": b"ni1"}, "in a second file"),
+        ({"magic": b"xyz"}, "no NIfTI header"),
+    ],
+)
 def test_header_out_of_order(label_file, fields, found):
     edit_header(label_file, **fields)
     for read in (read_header, read_label, read_image):
@@ -241,11 +251,19 @@ def test_image_beyond_float32_is_not_made_infinite_in_silence(tmp_path, write_ni
     assert_bad(lambda: read_image(path), path, "8 voxel(s) that are not finite")
 
 
-@pytest.mark.parametrize("value, found", [
-    (4, "label values [4]"), (9.0, "label values [9]"), (1.5, "label values that are not integers, such as 1.5 (1 "),
-    (-1, "label value -1"), (70000.0, "label value 70000"), (1e15, "label value 999999986991104"),     # as float32
-    (np.int32(70000), "label value 70000"), (np.int32(-3), "label value -3"),
-])
+@pytest.mark.parametrize(
+    "value, found",
+    [
+        (4, "label values [4]"),
+        (9.0, "label values [9]"),
+        (1.5, "label values that are not integers, such as 1.5 (1 "),
+        (-1, "label value -1"),
+        (70000.0, "label value 70000"),
+        (1e15, "label value 999999986991104"),  # as float32
+        (np.int32(70000), "label value 70000"),
+        (np.int32(-3), "label value -3"),
+    ],
+)
 def test_label_values(tmp_path, write_nifti, tiny_heart, value, found):
     label = tiny_heart().astype(np.int32 if isinstance(value, np.int32) else np.float32)
     label[0, 0, 0] = value
@@ -271,16 +289,19 @@ def pair(tmp_path, write_nifti, **image):
 
 def test_pair_of_one_grid_with_rounding(tmp_path, write_nifti):
     affine = np.diag([1.5, 1.5, 10, 1])
-    affine[:3, 3] = 0.02                                # 0.035 mm in all, 2.3 % of the smallest voxel side
+    affine[:3, 3] = 0.02  # 0.035 mm in all, 2.3 % of the smallest voxel side
     check_same_grid(*pair(tmp_path, write_nifti, affine=affine))
 
 
-@pytest.mark.parametrize("image, found, expected", [
-    ({"shape": (4, 5, 7)}, "a label map of 4 x 5 x 6 voxels", "4 x 5 x 7, as its image x.nii.gz has"),
-    ({"spacing": (1.6, 1.6, 10)}, "a label map whose affine puts a corner 0.5 mm from", "0.08 mm"),
-    ({"affine": np.diag([-1.5, 1.5, 10, 1])}, "a corner 9 mm from", "0.075 mm"),
-    ({"affine": np.diag([1.5, 1.5, 10, 1]) + np.eye(4, k=3)}, "a corner 1 mm", "one affine"),
-])
+@pytest.mark.parametrize(
+    "image, found, expected",
+    [
+        ({"shape": (4, 5, 7)}, "a label map of 4 x 5 x 6 voxels", "4 x 5 x 7, as its image x.nii.gz has"),
+        ({"spacing": (1.6, 1.6, 10)}, "a label map whose affine puts a corner 0.5 mm from", "0.08 mm"),
+        ({"affine": np.diag([-1.5, 1.5, 10, 1])}, "a corner 9 mm from", "0.075 mm"),
+        ({"affine": np.diag([1.5, 1.5, 10, 1]) + np.eye(4, k=3)}, "a corner 1 mm", "one affine"),
+    ],
+)
 def test_pair_of_two_grids(tmp_path, write_nifti, image, found, expected):
     label, other = pair(tmp_path, write_nifti, **image)
     assert_bad(lambda: check_same_grid(label, other), label.file, found, expected)

@@ -25,8 +25,16 @@ def test_ids_facts_and_arrays(root, tiny_heart):
     assert cohort.ids[:3] == ("patient001_ED", "patient001_ES", "patient002_ED") and len(cohort) == 10
     assert cohort.scheme is CARDIAC and cohort.name == "acdc" and len(cohort.patients) == 5
     assert dict(cohort["patient002_ES"].facts) == {
-        "patient": "patient002", "phase": "ES", "group": "DCM", "modality": "MR", "height": 171.0, "weight": 71.0,
-        "frame": 4, "n_frames": 8, "subset": "training"}
+        "patient": "patient002",
+        "phase": "ES",
+        "group": "DCM",
+        "modality": "MR",
+        "height": 171.0,
+        "weight": 71.0,
+        "frame": 4,
+        "n_frames": 8,
+        "subset": "training",
+    }
     assert list(cohort.filter(phase="ED").table.group) == ["NOR", "DCM", "HCM", "MINF", "RV"]
     assert np.array_equal(cohort[0].label, tiny_heart()) and np.array_equal(cohort[1].label, tiny_heart(scale=0.75))
     assert cohort[0].image.dtype == np.float32 and cohort[0].image.max() > 200
@@ -99,15 +107,26 @@ def test_info_key_missing(root, key):
     assert caught.value.file == str(file)
 
 
-@pytest.mark.parametrize("old, new, found", [
-    ("ED: 1", "ED: one", "ED 'one'"), ("ED: 1", "ED: 1.5", "ED '1.5'"), ("ED: 1", "ED: 0", "ED '0'"),
-    ("ES: 4", "ES: 9", "ES 9"), ("ES: 4", "ES: 1", "ED and ES both 1"), ("ES: 4", "ES:", "ES ''"),
-    ("Group: DCM", "Group: XYZ", "Group 'XYZ'"), ("Group: DCM", "Group:", "Group ''"),
-    ("Height: 171.0", "Height: nan", "Height 'nan'"), ("Height: 171.0", "Height: -3", "Height '-3'"),
-    ("Weight: 71.0", "Weight: inf", "Weight 'inf'"), ("Weight: 71.0", "Weight: 7l", "Weight '7l'"),
-    ("NbFrame: 8", "NbFrame: many", "NbFrame 'many'"), ("NbFrame: 8", "NbFrame 8", "the line 'NbFrame 8'"),
-    ("Weight: 71.0", "Weight: 71.0\nWeight: 80", "the line 'Weight: 80' after another of that key"),
-])
+@pytest.mark.parametrize(
+    "old, new, found",
+    [
+        ("ED: 1", "ED: one", "ED 'one'"),
+        ("ED: 1", "ED: 1.5", "ED '1.5'"),
+        ("ED: 1", "ED: 0", "ED '0'"),
+        ("ES: 4", "ES: 9", "ES 9"),
+        ("ES: 4", "ES: 1", "ED and ES both 1"),
+        ("ES: 4", "ES:", "ES ''"),
+        ("Group: DCM", "Group: XYZ", "Group 'XYZ'"),
+        ("Group: DCM", "Group:", "Group ''"),
+        ("Height: 171.0", "Height: nan", "Height 'nan'"),
+        ("Height: 171.0", "Height: -3", "Height '-3'"),
+        ("Weight: 71.0", "Weight: inf", "Weight 'inf'"),
+        ("Weight: 71.0", "Weight: 7l", "Weight '7l'"),
+        ("NbFrame: 8", "NbFrame: many", "NbFrame 'many'"),
+        ("NbFrame: 8", "NbFrame 8", "the line 'NbFrame 8'"),
+        ("Weight: 71.0", "Weight: 71.0\nWeight: 80", "the line 'Weight: 80' after another of that key"),
+    ],
+)
 def test_info_value_wrong(root, old, new, found):
     file = patient(root, 2) / "Info.cfg"
     file.write_text(file.read_text().replace(old, new))
@@ -130,7 +149,7 @@ def test_every_problem_of_an_info_is_told(tmp_path):
     file = tmp_path / "Info.cfg"
     file.write_text("\ufeffED: 1\nES: x\nGroup: ?\n\nHeight: 0\n", encoding="utf-8")
     info, errors = acdc.read_info(file)
-    assert info is None and len(errors) == 5          # NbFrame and Weight missing; ES, Group, Height wrong
+    assert info is None and len(errors) == 5  # NbFrame and Weight missing; ES, Group, Height wrong
     file.write_text("ED: 2\r\nES:7\r\nGroup : RV\r\nHeight: 160\r\nNbFrame: 30\r\nWeight: 55.5\r\nOther: 1\r\n")
     assert acdc.read_info(file) == (acdc.Info(2, 7, "RV", 160.0, 30, 55.5), [])
 
@@ -144,8 +163,16 @@ def test_real_patients(acdc_root):
     assert counts.nunique() == 1 and counts["NOR"] >= 16 and set(counts.index) == set(acdc.GROUPS)
     first = cohort["patient001_ED"]
     assert dict(first.facts) == {
-        "patient": "patient001", "phase": "ED", "group": "DCM", "modality": "MR", "height": 184.0, "weight": 95.0,
-        "frame": 1, "n_frames": 30, "subset": "training"}
+        "patient": "patient001",
+        "phase": "ED",
+        "group": "DCM",
+        "modality": "MR",
+        "height": 184.0,
+        "weight": 95.0,
+        "frame": 1,
+        "n_frames": 30,
+        "subset": "training",
+    }
     assert first.shape == (216, 256, 10) and np.allclose(first.spacing, (1.5625, 1.5625, 10))
 
 
@@ -157,7 +184,7 @@ def test_real_volumes_of_one_patient(acdc_root):
         assert tuple(np.bincount(cohort[f"patient001_{phase}"].label.ravel())[1:]) == voxels
     ml = 1.5625 * 1.5625 * 10 / 1000
     assert 12104 * ml == pytest.approx(295.5, abs=0.05)
-    assert 100 * (1 - 9241 / 12104) == pytest.approx(23.65, abs=0.01)           # EF of a dilated heart
+    assert 100 * (1 - 9241 / 12104) == pytest.approx(23.65, abs=0.01)  # EF of a dilated heart
 
 
 @pytest.mark.realdata

@@ -23,9 +23,11 @@ def ball(scale=1.0):
 def write_mhd(path, array, spacing=1.0):
     kind = {"uint8": "MET_UCHAR", "int16": "MET_SHORT"}[array.dtype.name]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
-                    f"ElementSpacing = {spacing} {spacing} {spacing}\nDimSize = {' '.join(map(str, array.shape))}\n"
-                    f"ElementType = {kind}\nElementDataFile = {path.stem}.raw\n")
+    path.write_text(
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
+        f"ElementSpacing = {spacing} {spacing} {spacing}\nDimSize = {' '.join(map(str, array.shape))}\n"
+        f"ElementType = {kind}\nElementDataFile = {path.stem}.raw\n"
+    )
     path.with_suffix(".raw").write_bytes(array.tobytes(order="F"))
 
 
@@ -62,7 +64,7 @@ def test_metaimage_layout(tmp_path, inside):
 def test_todays_archive_in_metres_with_255(tmp_path, write_nifti):
     cohort = open_cohort("cetus", make(tmp_path, "nifti", write_nifti=write_nifti))
     assert len(cohort) == 4 and (cohort[0].label == ball()).all()
-    assert np.allclose(cohort[0].spacing, 0.6, atol=1e-6)         # mm
+    assert np.allclose(cohort[0].spacing, 0.6, atol=1e-6)  # mm
     assert check_folder(tmp_path).empty and detect(tmp_path) == [("cetus", tmp_path)]
 
 
@@ -104,10 +106,15 @@ def test_testing_part_has_images_alone(tmp_path):
     assert len(open_cohort("cetus", tmp_path, subset="training")) == 2
 
 
-@pytest.mark.parametrize(("name", "found", "kind"), [
-    ("Patient1_ES.mhd", "no such file", "layout"), ("Patient1_ES_truth.mhd", "no such file", "layout"),
-    ("Patient1_ES.raw", "no such file", "image"), ("Patient1_ES_truth.raw", "no such file", "label"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "found", "kind"),
+    [
+        ("Patient1_ES.mhd", "no such file", "layout"),
+        ("Patient1_ES_truth.mhd", "no such file", "layout"),
+        ("Patient1_ES.raw", "no such file", "image"),
+        ("Patient1_ES_truth.raw", "no such file", "label"),
+    ],
+)
 def test_absent_file(tmp_path, name, found, kind):
     (make(tmp_path) / "Patient1" / name).unlink()
     table = check_folder(tmp_path, name="cetus")

@@ -48,22 +48,28 @@ def test_hippocampus_with_other_meanings_is_refused(root):
         open_cohort("hippocampus", root)
 
 
-@pytest.mark.parametrize("changes, found", [
-    ({"labels": None}, "no key 'labels'"),
-    ({"training": None}, "no key 'training'"),
-    ({"training": []}, "training = []"),
-    ({"training": {"a": 1}}, "training = {'a': 1}"),
-    ({"labels": ["background", "Anterior"]}, "labels = ['background', 'Anterior']"),
-    ({"labels": {"background": 0, "Anterior": 1}}, "labels {'background': 0"),
-    ({"labels": {"0": "background", "-1": "x"}}, "labels that make no scheme"),
-    ({"labels": {"0": "background"}}, "labels that make no scheme"),
-    ({"labels": {"1": "a", "2": "a"}}, "labels that make no scheme"),
-    ({"training": ["./imagesTr/hippocampus_001.nii.gz"]}, "the training entry ./imagesTr"),
-    ({"training": [{"image": "./imagesTr/hippocampus_001.nii.gz"}]}, "the training entry {'image'"),
-    ({"training": [{"image": "/etc/passwd", "label": "./labelsTr/hippocampus_001.nii.gz"}]}, "the path '/etc/passwd'"),
-    ({"training": [{"image": "a.nii.gz", "label": "../labelsTr/x.nii.gz"}]}, "the path '../labelsTr/x.nii.gz'"),
-    ({"training": [{"image": "a.png", "label": "b.png"}]}, "the label 'b.png'"),
-])
+@pytest.mark.parametrize(
+    "changes, found",
+    [
+        ({"labels": None}, "no key 'labels'"),
+        ({"training": None}, "no key 'training'"),
+        ({"training": []}, "training = []"),
+        ({"training": {"a": 1}}, "training = {'a': 1}"),
+        ({"labels": ["background", "Anterior"]}, "labels = ['background', 'Anterior']"),
+        ({"labels": {"background": 0, "Anterior": 1}}, "labels {'background': 0"),
+        ({"labels": {"0": "background", "-1": "x"}}, "labels that make no scheme"),
+        ({"labels": {"0": "background"}}, "labels that make no scheme"),
+        ({"labels": {"1": "a", "2": "a"}}, "labels that make no scheme"),
+        ({"training": ["./imagesTr/hippocampus_001.nii.gz"]}, "the training entry ./imagesTr"),
+        ({"training": [{"image": "./imagesTr/hippocampus_001.nii.gz"}]}, "the training entry {'image'"),
+        (
+            {"training": [{"image": "/etc/passwd", "label": "./labelsTr/hippocampus_001.nii.gz"}]},
+            "the path '/etc/passwd'",
+        ),
+        ({"training": [{"image": "a.nii.gz", "label": "../labelsTr/x.nii.gz"}]}, "the path '../labelsTr/x.nii.gz'"),
+        ({"training": [{"image": "a.png", "label": "b.png"}]}, "the label 'b.png'"),
+    ],
+)
 def test_json_out_of_order(root, changes, found):
     file = edit(root, **changes)
     with pytest.raises(DataError) as caught:
@@ -71,16 +77,22 @@ def test_json_out_of_order(root, changes, found):
     assert caught.value.file == str(file) and found in caught.value.found and caught.value.todo
 
 
-@pytest.mark.parametrize("content, found", [
-    (b"{", "no valid JSON"), (b"", "no valid JSON"), (b"[1, 2]", "a JSON list"),
-    (b"\xff\xfe\x01", "cannot be read as text"), (b"[" * 100000, "no valid JSON"),
-])
+@pytest.mark.parametrize(
+    "content, found",
+    [
+        (b"{", "no valid JSON"),
+        (b"", "no valid JSON"),
+        (b"[1, 2]", "a JSON list"),
+        (b"\xff\xfe\x01", "cannot be read as text"),
+        (b"[" * 100000, "no valid JSON"),
+    ],
+)
 def test_json_broken(root, content, found):
     (root / "dataset.json").write_bytes(content)
     for name in ("hippocampus", "decathlon"):
         with pytest.raises(DataError, match=found):
             open_cohort(name, root)
-    table = check_folder(root)                      # known by its folder's name; one row, no exception
+    table = check_folder(root)  # known by its folder's name; one row, no exception
     assert len(table) == 1 and found in table.found[0]
 
 
@@ -108,7 +120,7 @@ def test_notes_of_the_doctor(root, write_nifti):
     edit(root, numTraining=7)
     write_nifti(root / "labelsTr" / "extra.nii.gz", np.ones((4, 4, 4), np.uint8))
     (root / "labelsTr" / "._hippocampus_001.nii.gz").write_bytes(b"macOS")
-    assert len(open_cohort("hippocampus", root)) == 3             # nothing that hinders reading
+    assert len(open_cohort("hippocampus", root)) == 3  # nothing that hinders reading
     found = list(check_folder(root).found)
     assert found == ["numTraining 7 and 3 training entries", "a label map that dataset.json does not list"]
 

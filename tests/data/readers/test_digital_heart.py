@@ -45,7 +45,7 @@ def test_cohort_has_the_fine_side_and_knows_the_stack(root):
     folder, hearts = root
     cohort = open_cohort("digital_heart", folder)
     assert cohort.ids == ("phantom000_ED", "phantom001_ED") and cohort.scheme is CARDIAC
-    assert (cohort[0].label == hearts[0].label).all()       # integers of the project came to ours
+    assert (cohort[0].label == hearts[0].label).all()  # integers of the project came to ours
     facts = cohort[0].facts
     assert (facts["high_spacing_z"], facts["low_spacing_z"], facts["phase"]) == (2, 10, "ED")
     stack = read_stack(cohort[0])
@@ -92,9 +92,13 @@ def test_what_is_no_pair(tmp_path, write_nifti):
     (a / "sa_ED.nii.gz").unlink()
     (a / "sa_ES.nii.gz").rename(a / "swap.nii.gz")
     (a / "lvsa_ES.nii.gz").rename(a / "sa_ES.nii.gz")
-    (a / "swap.nii.gz").rename(a / "lvsa_ES.nii.gz")        # HR and LR taken for one another
-    write_nifti(b / "sa_ED.nii.gz", np.ones((20, 20, 8), np.int16), (3, 3, 10),
-                affine=np.array([[3, 0, 0, 900], [0, 3, 0, 0], [0, 0, 10, 0], [0, 0, 0, 1.0]]))
+    (a / "swap.nii.gz").rename(a / "lvsa_ES.nii.gz")  # HR and LR taken for one another
+    write_nifti(
+        b / "sa_ED.nii.gz",
+        np.ones((20, 20, 8), np.int16),
+        (3, 3, 10),
+        affine=np.array([[3, 0, 0, 900], [0, 3, 0, 0], [0, 0, 10, 0], [0, 0, 0, 1.0]]),
+    )
     table = check_folder(tmp_path, name="digital_heart")
     assert sorted(table.problem) == ["layout", "pair", "pair"]
     assert table.found.str.contains("slices 10 mm apart").sum() == 1

@@ -73,19 +73,22 @@ def test_values_outside_the_scheme_name_the_file(tmp_path, make_folder):
         open_cohort("folder", tmp_path, scheme=scheme, on_error="skip")
 
 
-@pytest.mark.parametrize("csv, found", [
-    ("id,age\ncase00,1\ncase01,2\n", "no row for: 'case02'"),
-    ("id,age\ncase00,1\ncase01,2\ncase02,3\ncase09,4\nnobody,5\n", "ids without a file: 'case09', 'nobody'"),
-    ("id,age\ncase00,1\ncase01,2\ncase01,2\ncase02,3\n", "the id 'case01' in 2 rows"),
-    ("name,age\ncase00,1\n", "the columns 'name', 'age'"),
-    ("id,age\ncase00,1\n,2\n", "no id in 1 row(s)"),
-    ("id,age\ncase00,1,9\n", "a table that cannot be read (row 2 has another number of cells)"),
-    ("id,age\ncase00\n", "a table that cannot be read (row 2 has another number of cells)"),
-    ("id,age,age\ncase00,1,2\n", "a table that cannot be read (a column name twice)"),
-    ('id,age\n"case00,1\n', "a table that cannot be read"),
-    ("", "a table that cannot be read"),
-    ("id;age\ncase00;1\n", "the columns 'id;age'"),
-])
+@pytest.mark.parametrize(
+    "csv, found",
+    [
+        ("id,age\ncase00,1\ncase01,2\n", "no row for: 'case02'"),
+        ("id,age\ncase00,1\ncase01,2\ncase02,3\ncase09,4\nnobody,5\n", "ids without a file: 'case09', 'nobody'"),
+        ("id,age\ncase00,1\ncase01,2\ncase01,2\ncase02,3\n", "the id 'case01' in 2 rows"),
+        ("name,age\ncase00,1\n", "the columns 'name', 'age'"),
+        ("id,age\ncase00,1\n,2\n", "no id in 1 row(s)"),
+        ("id,age\ncase00,1,9\n", "a table that cannot be read (row 2 has another number of cells)"),
+        ("id,age\ncase00\n", "a table that cannot be read (row 2 has another number of cells)"),
+        ("id,age,age\ncase00,1,2\n", "a table that cannot be read (a column name twice)"),
+        ('id,age\n"case00,1\n', "a table that cannot be read"),
+        ("", "a table that cannot be read"),
+        ("id;age\ncase00;1\n", "the columns 'id;age'"),
+    ],
+)
 def test_facts_out_of_order(tmp_path, make_folder, csv, found):
     make_folder(tmp_path, facts=False)
     file = tmp_path / "facts.csv"
@@ -99,7 +102,8 @@ def test_facts_types_blanks_and_patients(tmp_path, make_folder):
     make_folder(tmp_path, facts=False)
     (tmp_path / "facts.csv").write_text(
         "\ufeffsubject, patient ,age,sex,note\n case00,007,40.5,F,None\ncase01,007,,M,\ncase02,008,NA,F,x\n",
-        encoding="utf-8")
+        encoding="utf-8",
+    )
     table = open_cohort("folder", tmp_path).table
     assert table.patient.tolist() == ["007", "007", "008"] and table.sex.tolist() == ["F", "M", "F"]
     assert table.age.iloc[0] == 40.5 and table.age.isna().tolist() == [False, True, True]

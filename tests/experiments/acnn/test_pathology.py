@@ -43,9 +43,17 @@ def test_the_whole_experiment_on_phantoms(weights, tmp_path):
     options = {"data": "phantom", "profile": "quick", "progress": False, "config": FAST}
     result = pathology.run_whole(output=tmp_path / "out", **options)
     table = result.table
-    assert set(table["features"]) == {"AE codes", "PCA codes", "T-L codes, images alone", "T-L codes, from images",
-                                      "T-L codes, from labels", "AE codes, phantoms only", "volumes + EF",
-                                      "shuffled labels", "random codes"}
+    assert set(table["features"]) == {
+        "AE codes",
+        "PCA codes",
+        "T-L codes, images alone",
+        "T-L codes, from images",
+        "T-L codes, from labels",
+        "AE codes, phantoms only",
+        "volumes + EF",
+        "shuffled labels",
+        "random codes",
+    }
     assert set(table["groups"]) == {"NOR/DCM/HCM", "NOR/DCM/HCM/MINF/RV"}
     assert set(table["phases"]) == {"ED", "ED+ES"} and len(table) == 9 * 2 * 2
     assert not table["saw_test_shapes"].any()
@@ -65,7 +73,7 @@ def test_the_whole_experiment_on_phantoms(weights, tmp_path):
     written = pd.read_csv(tmp_path / "out" / "pathology_phantom.csv")
     assert np.allclose(written["accuracy"], table["accuracy"], atol=1e-5)
     about = json.loads((tmp_path / "out" / "pathology_phantom.json").read_text())
-    assert len(about["poses not found"]) <= 2           # of 40: the native network finds the phantom's hearts
+    assert len(about["poses not found"]) <= 2  # of 40: the native network finds the phantom's hearts
     assert about["profile"] == "quick" and about["config"]["n_splits"] == 4
 
     # an interrupted run goes on from the codes of the folds it had done: no space is fitted again
@@ -83,7 +91,7 @@ def test_agreement_of_codes_by_hand():
     read = pd.DataFrame({"z00": [1.0, 2.0, 3.0, 4.0], "z01": [1.0, -1.0, 1.0, -1.0]}, index=list("abcd"))
     table = pathology.code_agreement(read, true)
     assert table["r"].tolist() == pytest.approx([1.0, 0.0])
-    assert table["explained"].tolist() == pytest.approx([1 - 1 / 1.25, 1 - 2 / 1.0])       # off by one; half wrong by 2
+    assert table["explained"].tolist() == pytest.approx([1 - 1 / 1.25, 1 - 2 / 1.0])  # off by one; half wrong by 2
     assert table["share"].tolist() == pytest.approx([1.25 / 2.25, 1 / 2.25])
     assert table["sd labels"].tolist() == pytest.approx([np.sqrt(1.25), 1.0])
     with pytest.raises(UsageError, match=r"code_agreement: found codes \(4, 1\) and \(4, 2\)"):
@@ -98,7 +106,7 @@ def test_codes_from_images_alone_take_their_pose_from_another_label_map(weights,
     posed = pathology.run_whole(output=tmp_path / "a", refit=False, poses=own, **options).table
     assert "AE codes" not in set(posed["features"])
     accuracy = posed.set_index(["features", "phases"])["accuracy"].unstack(0)
-    assert accuracy["T-L codes, images alone"].equals(accuracy["T-L codes, from images"])   # the same poses
+    assert accuracy["T-L codes, images alone"].equals(accuracy["T-L codes, from images"])  # the same poses
 
 
 def test_bad_input_is_named(weights):

@@ -27,8 +27,14 @@ def subject(name="patient001_ED", angle=0.0, image=True, patient="patient001", p
     label = np.repeat(plane[:, :, None], 6, 2)
     label[:, :, 0] = 0
     pixels = np.array([0, 60, 30, 90], np.float32)[label] if image else None
-    return Subject(name, CARDIAC, label=label, image=pixels, affine=np.diag([2.0, 2.0, 10.0, 1.0]),
-                   facts={"patient": patient, "phase": phase, "group": "NOR"})
+    return Subject(
+        name,
+        CARDIAC,
+        label=label,
+        image=pixels,
+        affine=np.diag([2.0, 2.0, 10.0, 1.0]),
+        facts={"patient": patient, "phase": phase, "group": "NOR"},
+    )
 
 
 def two() -> Cohort:
@@ -152,7 +158,10 @@ def test_run_writes_its_tables(tmp_path, monkeypatch, make_acdc):
     table = reality.run(root=root, profile="quick", output=tmp_path / "out", progress=False)
     assert len(table) == 12 and table["dice"].between(0, 1).all()
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        "reality_acdc.csv", "reality_acdc_summary.csv", "reality_acdc.json"}
+        "reality_acdc.csv",
+        "reality_acdc_summary.csv",
+        "reality_acdc.json",
+    }
     assert len(pd.read_csv(tmp_path / "out" / "reality_acdc.csv")) == 12
     with pytest.raises(UsageError, match="'phantom' or 'acdc'"):
         reality.run(root=root, profile="quick", output=tmp_path / "out", progress=False, data="mr")

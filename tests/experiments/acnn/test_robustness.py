@@ -60,11 +60,11 @@ def test_corrupted_stacks_are_a_function_of_their_arguments(pairs):
         assert torch.equal(one, same) and one.shape == (4, 16, 16, 4)
         assert not torch.equal(one, robust.corrupted_stacks(pairs, kind, 2.0, seed=8))
     still = robust.corrupted_stacks(pairs, "motion", 0)
-    assert not torch.allclose(still, robust.corrupted_stacks(pairs, "noise", 0))       # that has the breath-holds
+    assert not torch.allclose(still, robust.corrupted_stacks(pairs, "noise", 0))  # that has the breath-holds
     missing = [robust.corrupted_stacks(pairs, "missing", n) for n in (1, 3)]
     empty = [(m == 0).flatten(1, 2).all(1) for m in missing]
     assert [e.sum(1).tolist() for e in empty] == [[1] * 4, [3] * 4]
-    assert bool((empty[1] | ~empty[0]).all())                            # what is missing at 1 is missing at 3
+    assert bool((empty[1] | ~empty[0]).all())  # what is missing at 1 is missing at 3
     with pytest.raises(UsageError, match="kind: found 'shadows'"):
         robust.corrupted_stacks(pairs, "shadows", 1)
 
@@ -111,8 +111,14 @@ def test_the_priors_terms_by_hand(pairs, prior):
 def test_real_stacks_are_laid_on_the_grid(tiny_heart):
     label = tiny_heart((48, 48, 10))
     image = label.astype(np.float32) * 50 + 3
-    subject = Subject("a", CARDIAC, label=label, image=image, affine=np.diag([3.0, 3.0, 10.0, 1]),
-                      facts={"patient": "a", "phase": "ED"})
+    subject = Subject(
+        "a",
+        CARDIAC,
+        label=label,
+        image=image,
+        affine=np.diag([3.0, 3.0, 10.0, 1]),
+        facts={"patient": "a", "phase": "ED"},
+    )
     cohort = Cohort([subject], "one", CARDIAC)
     config = SubPixelConfig.profile("quick")
     truth = to_grid(subject, config.grid, align="rigid").label
@@ -145,7 +151,7 @@ def test_a_sweep_trains_equally_long_and_goes_on(pairs, prior, monkeypatch, tmp_
     histories = {p.parent.name: pd.read_csv(p) for p in tmp_path.glob("*/history.csv")}
     assert "prior" in histories["hearts1-lambda1-seed0"] and "prior" not in histories["hearts1-lambda0-seed0"]
 
-    monkeypatch.setattr(table1, "train_network", None)                  # all is there
+    monkeypatch.setattr(table1, "train_network", None)  # all is there
     again = robust.sweep(both, config, tmp_path, **options)
     pd.testing.assert_frame_equal(again, table, check_exact=False, rtol=1e-3, check_dtype=False)
     figure = robust.sweep_figure(table)
@@ -181,7 +187,7 @@ def test_all_claims_from_trained_networks(pairs, prior, monkeypatch, tmp_path):
     assert list(asked) == [*(f"{m} @ 0" for m in methods), "cohort"]
     assert tables["acdc"]["method"].tolist() == methods and (tables["acdc"]["seed"] == "0").all()
     assert tables["acdc"]["mean"].tolist() == [0.5] * 4 and tables["acdc"]["n"].tolist() == [1] * 4
-    assert len(tables["robustness"]) == 2 * 2 * 3 and (tables["robustness"]["n"] == 2).all()     # ED alone
+    assert len(tables["robustness"]) == 2 * 2 * 3 and (tables["robustness"]["n"] == 2).all()  # ED alone
     assert tables["prior_terms"]["method"].tolist() == ["3D-Seg", "ACNN-Seg"]
     assert tables["lambda"]["weight"].tolist() == [0.0, 0.1]
     for name, table in tables.items():
@@ -198,9 +204,9 @@ def test_segmentations_beside_each_other(pairs):
     stack = robust.corrupted_stacks(pairs, "motion", 3.0)[0]
     made = {"3D-Seg": pairs.labels[1], "truth": pairs.labels[0]}
     figure = robust.segmentation_figure(stack, made, pairs.labels[0], pairs, slices=[2, 4])
-    assert len(figure.axes) == 3 * 3                                     # two short-axis rows and a long-axis one
+    assert len(figure.axes) == 3 * 3  # two short-axis rows and a long-axis one
     assert [ax.get_title() for ax in figure.axes[:3]] == ["LR input", "3D-Seg", "truth"]
-    shown = figure.axes[2].images[0].get_array()                         # (y, x, colour)
+    shown = figure.axes[2].images[0].get_array()  # (y, x, colour)
     background = np.asarray(pairs.labels[0, :, :, 2].T == 0)
     assert (shown[background] == 1).all() and (shown[~background] != 1).any(-1).all()
 

@@ -34,8 +34,14 @@ def make_pairs(tiny_heart):
         labels = np.stack(labels)
         images = np.clip(0.3 * labels + rng.normal(0, 0.03, labels.shape), 0, 1).astype(np.float16)
         index = [f"{r['patient']}_{r['phase']}" for r in rows]
-        return HeartPairs(images, labels, np.zeros((len(labels), 4, 3), np.float32), pd.DataFrame(rows, index=index),
-                          NETWORK.spacing, 2)
+        return HeartPairs(
+            images,
+            labels,
+            np.zeros((len(labels), 4, 3), np.float32),
+            pd.DataFrame(rows, index=index),
+            NETWORK.spacing,
+            2,
+        )
 
     return make
 
@@ -43,6 +49,7 @@ def make_pairs(tiny_heart):
 @pytest.fixture
 def phantoms(monkeypatch, make_pairs):
     """`heart_pairs` gives tiny hearts that are made at once."""
+
     def tiny(n, grid, factor, seed, phases=("ED", "ES"), cache=None, progress=False):
         assert (grid.shape, factor) == (NETWORK.shape, NETWORK.factor)
         return make_pairs(n, seed, phases)
@@ -52,16 +59,33 @@ def phantoms(monkeypatch, make_pairs):
 
 def hand_made_cases() -> pd.DataFrame:
     """Two methods, two seeds, three hearts; Dice of the LV cavity is chosen, all else constant."""
-    dice = {("3D-Seg", 0): (0.8, 0.9, 0.7), ("3D-Seg", 1): (0.9, 0.9, 0.9),
-            ("ACNN-Seg", 0): (0.9, 0.95, 0.9), ("ACNN-Seg", 1): (0.9, 0.95, 1.0)}  # fmt: skip
+    dice = {
+        ("3D-Seg", 0): (0.8, 0.9, 0.7),
+        ("3D-Seg", 1): (0.9, 0.9, 0.9),
+        ("ACNN-Seg", 0): (0.9, 0.95, 0.9),
+        ("ACNN-Seg", 1): (0.9, 0.95, 1.0),
+    }
     rows = []
     for (method, seed), values in dice.items():
         for case, value in zip("abc", values, strict=True):
             for structure in tables.STRUCTURES:
-                rows.append({"case": case, "patient": case, "group": "NOR", "phase": "ED", "structure": structure,
-                             "assd": 1.0, "hd": 5.0, "dice": value if structure == "LV cavity" else 0.5,
-                             "missed": False, "plausible": not (method == "3D-Seg" and case == "c"),
-                             "violations": 2 * (method == "3D-Seg" and case == "c"), "method": method, "seed": seed})
+                rows.append(
+                    {
+                        "case": case,
+                        "patient": case,
+                        "group": "NOR",
+                        "phase": "ED",
+                        "structure": structure,
+                        "assd": 1.0,
+                        "hd": 5.0,
+                        "dice": value if structure == "LV cavity" else 0.5,
+                        "missed": False,
+                        "plausible": not (method == "3D-Seg" and case == "c"),
+                        "violations": 2 * (method == "3D-Seg" and case == "c"),
+                        "method": method,
+                        "seed": seed,
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -109,7 +133,7 @@ def test_methods_that_differ_in_one_thing_are_compared_heart_by_heart():
     assert row["mean"] == pytest.approx(np.mean(with_prior)) and row["mean_other"] == pytest.approx(np.mean(without))
     assert row["difference"] == pytest.approx(np.mean(with_prior) - np.mean(without)) and row["better"]
     assert row["p"] == pytest.approx(stats.wilcoxon(with_prior, without).pvalue) and row["effect"] == 1
-    assert set(found.index.get_level_values("differs")) == {"prior"} and row["n"] == 3       # the others are not there
+    assert set(found.index.get_level_values("differs")) == {"prior"} and row["n"] == 3  # the others are not there
     assert set(found.index.get_level_values("measure")) == {"assd", "hd", "dice", "violations"}
     assert tables.contrasts(hand_made_cases().query("method == '3D-Seg'")).empty
 
@@ -138,13 +162,19 @@ def test_the_printed_table_has_the_papers_numbers_beside_ours():
 
 def test_the_papers_table_is_as_printed():
     assert set(tables.PAPER) == {"2D-FCN", "3D-Seg", "3D-UNet", "AE-Seg", "3D-Seg-MAug", "AE-Seg-M", "ACNN-Seg"}
-    best = {("LV cavity", 0): "ACNN-Seg", ("LV cavity", 1): "AE-Seg-M", ("LV cavity", 2): "ACNN-Seg",
-            ("LV myocardium", 0): "ACNN-Seg", ("LV myocardium", 1): "AE-Seg-M", ("LV myocardium", 2): "ACNN-Seg"}
+    best = {
+        ("LV cavity", 0): "ACNN-Seg",
+        ("LV cavity", 1): "AE-Seg-M",
+        ("LV cavity", 2): "ACNN-Seg",
+        ("LV myocardium", 0): "ACNN-Seg",
+        ("LV myocardium", 1): "AE-Seg-M",
+        ("LV myocardium", 2): "ACNN-Seg",
+    }
     for (structure, column), method in best.items():
         choose = max if column == 2 else min
         assert choose(tables.PAPER, key=lambda m: tables.PAPER[m][structure][column][0]) == method
     sums = {s: [sum(p[s][i][0] for p in tables.PAPER.values()) for i in range(3)] for s, _ in best}
-    assert sums["LV cavity"] == pytest.approx([11.80, 63.94, 6.474])        # columns added up by hand
+    assert sums["LV cavity"] == pytest.approx([11.80, 63.94, 6.474])  # columns added up by hand
     assert sums["LV myocardium"] == pytest.approx([9.85, 61.51, 5.430])
 
 
@@ -167,7 +197,7 @@ def test_a_hole_in_the_wall_is_implausible(make_pairs):
     assert table1.evaluate_cases(pairs.labels, pairs)["plausible"].all()
     broken = pairs.labels.copy()
     x, y, z = np.argwhere(broken[0] == 2)[0]
-    broken[0, :, :, z][broken[0, :, :, z] == 2] = 0                     # no wall in one slice: its cavity lies open
+    broken[0, :, :, z][broken[0, :, :, z] == 2] = 0  # no wall in one slice: its cavity lies open
     found = table1.evaluate_cases(broken, pairs)
     assert not found["plausible"].any() and (found["violations"] > 0).all()
 
@@ -200,10 +230,13 @@ def test_real_pairs_are_tested_on_the_stacks_that_were_scanned(make_pairs, monke
     parts = table1.load_pairs("digital_heart", CONFIG, root=tmp_path)
     names = everyone.table["patient"].tolist()
     assert parts["stacks"][:, 0, 0, 0].tolist() == [names.index(p) for p in parts["test"].table["patient"]]
-    assert parts["training"].motion.std() > 0.5                         # stacks to learn from are made
+    assert parts["training"].motion.std() > 0.5  # stacks to learn from are made
     seen = []
-    monkeypatch.setattr(table1, "_segment_with", lambda network: lambda stacks: seen.append(stacks) or np.zeros(
-        (len(stacks), 16, 16, 8), np.uint8))
+    monkeypatch.setattr(
+        table1,
+        "_segment_with",
+        lambda network: lambda stacks: seen.append(stacks) or np.zeros((len(stacks), 16, 16, 8), np.uint8),
+    )
     monkeypatch.setattr(table1, "_trained", lambda *a: torch.nn.Linear(1, 1))
     table1.run_method("3D-Seg", 0, parts, CONFIG, tmp_path / "x")
     assert torch.equal(seen[-1], parts["stacks"])
@@ -233,7 +266,7 @@ def test_a_run_its_files_and_going_on(phantoms, monkeypatch, tmp_path):
     def fail(*args, **kwargs):
         raise AssertionError("trained again")
 
-    with monkeypatch.context() as patch:                                # what is done is not done again
+    with monkeypatch.context() as patch:  # what is done is not done again
         patch.setattr(table1, "train_network", fail)
         again = table1.run(methods=["2D-FCN", "3D-Seg"], **options)
         pd.testing.assert_frame_equal(again, table, check_exact=False, rtol=1e-3, check_dtype=False)
@@ -257,10 +290,15 @@ def test_each_method_is_trained_as_its_name_says(phantoms, monkeypatch, tmp_path
     for method in table1.ORDER:
         table1.run_method(method, 5, pairs, CONFIG, tmp_path / method, progress=False)
     assert dict(zip(table1.ORDER, seen.values(), strict=True)) == {
-        "3D-Seg": ("SubPixelNet", 0.0, False, 5), "ACNN-Seg": ("SubPixelNet", 0.1, False, 5),
-        "3D-Seg-MAug": ("SubPixelNet", 0.0, True, 5), "ACNN-Seg-MAug": ("SubPixelNet", 0.1, True, 5),
-        "2D-FCN": ("FCN2D", 0.0, False, 5), "3D-UNet": ("UNet3D", 0.0, False, 5),
-        "AE-Seg": ("AESeg", 1.0, False, 5), "AE-Seg-M": ("AESegM", 1.0, False, 5)}  # the cascade's own weight
+        "3D-Seg": ("SubPixelNet", 0.0, False, 5),
+        "ACNN-Seg": ("SubPixelNet", 0.1, False, 5),
+        "3D-Seg-MAug": ("SubPixelNet", 0.0, True, 5),
+        "ACNN-Seg-MAug": ("SubPixelNet", 0.1, True, 5),
+        "2D-FCN": ("FCN2D", 0.0, False, 5),
+        "3D-UNet": ("UNet3D", 0.0, False, 5),
+        "AE-Seg": ("AESeg", 1.0, False, 5),
+        "AE-Seg-M": ("AESegM", 1.0, False, 5),
+    }  # the cascade's own weight
     about = json.loads((tmp_path / "ACNN-Seg" / "about.json").read_text())
     assert about["weight"] == CONFIG.weight and about["n_training"] == 8
 
@@ -271,12 +309,12 @@ def test_shipped_networks_are_read_or_trained(phantoms, monkeypatch, tmp_path):
     made = table1.phantom_network("2D-FCN", "quick", progress=False)
     assert (tmp_path / "acnn_fcn_quick" / "model.json").is_file()
 
-    monkeypatch.setattr(table1, "train_network", None)                  # now it is read
+    monkeypatch.setattr(table1, "train_network", None)  # now it is read
     again = table1.phantom_network("2D-FCN", "quick", progress=False)
     assert again.metadata["method"] == "2D-FCN" and again.metadata["weight"] == 0
     stack = torch.rand(1, 1, 16, 16, 4)
     with torch.no_grad():
-        assert torch.allclose(made(stack), again(stack), atol=0.05)     # kept in fp16
+        assert torch.allclose(made(stack), again(stack), atol=0.05)  # kept in fp16
     with pytest.raises(UsageError, match="method: found 'AE-Seg'"):
         table1.phantom_network("AE-Seg", "quick")
 

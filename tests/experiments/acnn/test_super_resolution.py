@@ -19,9 +19,17 @@ from shapelab.phantoms.pairs import heart_pairs
 SHAPE, SPACING = (24, 24, 12), (6.0, 6.0, 10.0)
 NETWORK = SubPixelConfig(shape=SHAPE, spacing=SPACING, factor=2, n_out=1, widths=(4, 8, 8, 8))
 TINY = sr.SuperResolutionConfig(
-    network=NETWORK, layers=3, patch=16, train=3, test=2, epochs=2, sweep=(0.1,), shifts=(0.0, 4.0), repeats=1,
+    network=NETWORK,
+    layers=3,
+    patch=16,
+    train=3,
+    test=2,
+    epochs=2,
+    sweep=(0.1,),
+    shifts=(0.0, 4.0),
+    repeats=1,
     paper_speed=False,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +52,14 @@ def test_the_whole_experiment(prior, tmp_path, monkeypatch):
     result = sr.run_whole(profile="quick", **options)
     table = result.table
     assert table.groupby("condition", sort=False)["method"].apply(list).to_dict() == {
-        "clean": list(sr.METHODS), "motion": list(sr.METHODS)}  # fmt: skip
+        "clean": list(sr.METHODS),
+        "motion": list(sr.METHODS),
+    }
     assert table["ssim"].between(-1, 1).all() and (table["sd"] >= 0).all() and (table["n_hearts"] == 4).all()
     assert table.set_index("method")["n_seeds"].to_dict() == dict(zip(sr.METHODS, (1, 1, 2, 2, 2, 2), strict=True))
     assert table["dice"].between(0, 1).all() and (table["seconds"] > 0).all()
     linear = table[table["method"] == "Linear"].set_index("condition")["ssim"]
-    assert linear["clean"] > linear["motion"]                        # slices that do not fit cost similarity
+    assert linear["clean"] > linear["motion"]  # slices that do not fit cost similarity
     assert table.loc[table["method"] == "ACNN-SR", "paper_ssim"].eq(0.796).all()
     assert table.groupby("condition")["p"].apply(lambda p: p.notna().sum()).eq(2).all()
     assert table.set_index("method")["parameters"].drop(["Linear", "B-spline"]).gt(0).all()
@@ -87,7 +97,7 @@ def test_parameters_are_matched():
             counts = {method: sr.count(sr.build(method, config)) for method in sr.METHODS[2:]}
         assert all(abs(n / counts["SR"] - 1) < 0.03 for n in counts.values()), counts
         if profile == "paper":
-            assert abs(counts["ACNN-SR"] / 1.6e6 - 1) < 0.03         # Fig. 2 and Table I
+            assert abs(counts["ACNN-SR"] / 1.6e6 - 1) < 0.03  # Fig. 2 and Table I
     assert sr.count(sr.build("B-spline", TINY)) == 0
 
 
@@ -131,7 +141,7 @@ def test_evaluation_by_hand(pairs):
 
     table = sr.evaluate(Truth(), lr_stacks(pairs), pairs)
     assert table["heart"].tolist() == list(pairs.table.index) and table["dice"].isna().all()
-    assert np.allclose(table["psnr"], 20.0, atol=1e-3)               # -10 log10(0.1^2)
+    assert np.allclose(table["psnr"], 20.0, atol=1e-3)  # -10 log10(0.1^2)
     assert np.allclose(table["error"], 0.1, atol=1e-4)
     assert (table["ssim"] < 1).all()
 
@@ -166,11 +176,11 @@ def test_weights_are_trained_once_and_kept(method, tmp_path, monkeypatch, prior)
     monkeypatch.setattr(sr.SuperResolutionConfig, "profile", classmethod(lambda cls, name=None: replace(TINY, train=2)))
     monkeypatch.setattr(sr, "tl_space", lambda profile, progress: prior)
     made = sr.phantom_sr(method, "quick", progress=False)
-    monkeypatch.setattr(sr, "train_network", None)                   # a second call trains nothing
+    monkeypatch.setattr(sr, "train_network", None)  # a second call trains nothing
     again = sr.phantom_sr(method, "quick", progress=False)
     stacks = torch.rand(1, 24, 24, 6)
     assert again.metadata["data"] == f"2 phantom patients, ED and ES, seed {sr.TRAINING_SEED}"
-    assert np.allclose(predict_images(again, stacks), predict_images(made, stacks), atol=0.02)   # kept in 16 bits
+    assert np.allclose(predict_images(again, stacks), predict_images(made, stacks), atol=0.02)  # kept in 16 bits
 
 
 def test_bad_arguments(tmp_path):

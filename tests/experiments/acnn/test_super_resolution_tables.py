@@ -13,9 +13,19 @@ def test_table_and_claims_by_hand():
     for method, base in zip(METHODS, (0.70, 0.72, 0.74, 0.75, 0.80, 0.81), strict=True):
         for seed in (0, 1):
             for i in range(12):
-                rows.append({"method": method, "seed": seed, "condition": "clean", "patient": f"p{i // 2}",
-                             "heart": f"h{i}", "ssim": base + 0.01 * seed + 0.001 * (i // 2), "psnr": 20.0,
-                             "error": 0.1, "dice": np.nan})  # fmt: skip
+                rows.append(
+                    {
+                        "method": method,
+                        "seed": seed,
+                        "condition": "clean",
+                        "patient": f"p{i // 2}",
+                        "heart": f"h{i}",
+                        "ssim": base + 0.01 * seed + 0.001 * (i // 2),
+                        "psnr": 20.0,
+                        "error": 0.1,
+                        "dice": np.nan,
+                    }
+                )
     seconds = dict(zip(METHODS, (0.01, 0.01, 0.30, 0.07, 0.05, 0.06), strict=True))
     speed = pd.DataFrame({"method": list(seconds), "seconds": list(seconds.values())})
     speed = speed.assign(size="this profile", parameters=100)
@@ -36,8 +46,10 @@ def test_table_and_claims_by_hand():
 
 def test_sweep_by_hand():
     hearts = pd.DataFrame({"condition": ["clean", "motion"], "ssim": [0.9, 0.8], "error": 0.1, "dice": 0.7})
-    runs = [(0.1, hearts, History([{"epoch": 0, "pixel": 0.002, "prior": 0.5}])),
-            (0.0, hearts, History([{"epoch": 0, "pixel": 0.004}]))]  # fmt: skip
+    runs = [
+        (0.1, hearts, History([{"epoch": 0, "pixel": 0.002, "prior": 0.5}])),
+        (0.0, hearts, History([{"epoch": 0, "pixel": 0.004}])),
+    ]
     sweep = sweep_table(runs)
     assert sweep["weight"].tolist() == [0.0, 0.0, 0.1, 0.1]
     assert sweep["share"].iloc[2] == pytest.approx(0.1 * 0.5 / 0.002)

@@ -23,8 +23,14 @@ def test_runs_the_tables_experiment_and_prints_it(monkeypatch, capsys, tmp_path)
     monkeypatch.setattr(acnn, "experiment_of", lambda table: fake)
     found = acnn.run(2, data="phantom", profile="quick", seeds=(3,), output=tmp_path, progress=False)
     assert found.columns.tolist() == ["method", "dice"]
-    assert asked == {"data": "phantom", "root": None, "profile": "quick", "seeds": (3,), "output": tmp_path,
-                     "progress": False}
+    assert asked == {
+        "data": "phantom",
+        "root": None,
+        "profile": "quick",
+        "seeds": (3,),
+        "output": tmp_path,
+        "progress": False,
+    }
     said = capsys.readouterr().out
     assert "Table II" in said and "ACNN-Seg" in said and "0.939" in said
 
@@ -52,8 +58,14 @@ def test_acdc_is_segmented_at_native_resolution(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("shapelab.experiments.acnn.reality.summary", fake.summary)
     found = acnn.run(1, data="acdc", root=tmp_path, profile="quick", seeds=(4,), output=tmp_path, progress=False)
     assert found["dice"].tolist() == [0.9]
-    assert asked == {"root": tmp_path, "profile": "quick", "output": tmp_path, "progress": False, "data": "acdc",
-                     "seed": 4}
+    assert asked == {
+        "root": tmp_path,
+        "profile": "quick",
+        "output": tmp_path,
+        "progress": False,
+        "data": "acdc",
+        "seed": 4,
+    }
     assert "ACDC + prior" in capsys.readouterr().out
 
 

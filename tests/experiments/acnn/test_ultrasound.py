@@ -22,9 +22,20 @@ from shapelab.experiments.acnn.ultrasound import (
 )
 
 TINY = UltrasoundConfig(
-    name="tiny", shape=(24, 24, 24), spacing=(6.0, 6.0, 6.0), widths=(4, 4, 8, 8), train=2, test=3, seeds=(0,),
-    epochs=1, prior_step=(1, 1, 1), prior_hearts=3, prior_epochs=1, bottleneck=4, curve=2,
-)  # fmt: skip
+    name="tiny",
+    shape=(24, 24, 24),
+    spacing=(6.0, 6.0, 6.0),
+    widths=(4, 4, 8, 8),
+    train=2,
+    test=3,
+    seeds=(0,),
+    epochs=1,
+    prior_step=(1, 1, 1),
+    prior_hearts=3,
+    prior_epochs=1,
+    bottleneck=4,
+    curve=2,
+)
 
 
 def cases(shift=0.0):
@@ -34,10 +45,21 @@ def cases(shift=0.0):
         for method, worse in (("FCN", shift), ("ACNN-Seg", 0.0)):
             for k, (patient, ed, es) in enumerate((("a", 100.0, 40.0), ("b", 200.0, 150.0), ("c", 160.0, 60.0))):
                 for phase, volume in (("ED", ed), ("ES", es)):
-                    rows.append({"case": f"{patient}_{phase}", "patient": patient, "phase": phase, "method": method,
-                                 "seed": seed, "dice": 0.9 - worse / 100, "hd": 5.0 + k + worse + seed,
-                                 "assd": 1.0 + worse, "volume": volume + worse, "volume_truth": volume,
-                                 "plausible": True})
+                    rows.append(
+                        {
+                            "case": f"{patient}_{phase}",
+                            "patient": patient,
+                            "phase": phase,
+                            "method": method,
+                            "seed": seed,
+                            "dice": 0.9 - worse / 100,
+                            "hd": 5.0 + k + worse + seed,
+                            "assd": 1.0 + worse,
+                            "volume": volume + worse,
+                            "volume_truth": volume,
+                            "plausible": True,
+                        }
+                    )
     return pd.DataFrame(rows)
 
 
@@ -59,7 +81,7 @@ def test_summary_by_hand():
     assert value(table, "hd", "ED", "FCN", "sd") == pytest.approx(1.0)
     assert value(table, "hd", "ED", "FCN", "sd_seeds") == pytest.approx(np.sqrt(0.5))
     assert value(table, "hd", "ED", "ACNN-Seg") == pytest.approx(6.5)
-    assert value(table, "hd", "ED", "ACNN-Seg", "p") == pytest.approx(0.25)           # three cases: the least there is
+    assert value(table, "hd", "ED", "ACNN-Seg", "p") == pytest.approx(0.25)  # three cases: the least there is
     assert value(table, "dice", "ES", "ACNN-Seg", "paper") == 0.873
     # EF: truth 60, 25, 62.5; FCN's volumes are 10 ml too large: 1 - 50/110, 1 - 160/210, 1 - 70/170
     gap = np.array([100 * (1 - 50 / 110) - 60, 100 * (1 - 160 / 210) - 25, 100 * (1 - 70 / 170) - 62.5])
@@ -76,11 +98,12 @@ def test_a_missed_case_is_counted_and_not_averaged():
     found.loc[lost, ["hd", "assd", "dice", "volume", "plausible"]] = [np.inf, np.inf, 0.0, 0.0, False]
     table = summarise(found)
     assert value(table, "hd", "ED", "FCN", "n_missed") == 1 and value(table, "hd", "ED", "FCN", "n") == 3
-    assert value(table, "hd", "ED", "FCN") == pytest.approx(7.0)                      # of b and c
+    assert value(table, "hd", "ED", "FCN") == pytest.approx(7.0)  # of b and c
     assert value(table, "dice", "ED", "FCN") == pytest.approx((0.45 + 0.9 + 0.9) / 3)  # a failure is not dropped
     assert value(table, "EF correlation", "", "FCN", "n_missed") == 1
-    assert np.isnan(ejection_fractions(found[lost | (found.case == "a_ES") & (found.seed == 0)
-                                             & (found.method == "FCN")]).EF).all()
+    assert np.isnan(
+        ejection_fractions(found[lost | (found.case == "a_ES") & (found.seed == 0) & (found.method == "FCN")]).EF
+    ).all()
 
 
 def test_layout_has_both_our_numbers_and_the_papers():
@@ -107,7 +130,7 @@ def test_labels_on_the_priors_grid():
     labels = np.zeros((1, 4, 4, 2), np.uint8)
     labels[0, :2, :3] = 1
     config = UltrasoundConfig(prior_step=(2, 2, 1))
-    assert on_prior_grid(labels, config)[0, :, :, 0].tolist() == [[1, 1], [0, 0]]      # half of a voxel is enough
+    assert on_prior_grid(labels, config)[0, :, :, 0].tolist() == [[1, 1], [0, 0]]  # half of a voxel is enough
     assert on_prior_grid(labels, UltrasoundConfig(prior_step=(1, 1, 1))) is labels
 
 
@@ -146,7 +169,7 @@ def test_a_whole_run_is_kept_and_taken_up_again(tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(first, again)
     curve = table2.robustness((0.0, 2.0), "shadow", output=tmp_path, progress=False, config=TINY)
     assert len(curve) == 4 and set(curve.shadow) == {0, 2} and (curve.n == 4).all()
-    with pytest.raises(AssertionError, match="trained again"):      # other numbers are another training
+    with pytest.raises(AssertionError, match="trained again"):  # other numbers are another training
         table2.run("phantom", output=tmp_path, progress=False, seeds=(1,), config=TINY)
 
 
@@ -162,6 +185,7 @@ def test_cetus_comes_back_to_its_own_voxels(tmp_path, write_nifti):
     train, test = table2.cetus_echoes(tmp_path, TINY)
     assert not set(train.table.patient) & set(test.table.patient) and len(train.images) + len(test.images) == 6
     assert test.truths[0][0].shape == (30, 32, 34) and test.labels[0].sum() * 216 == pytest.approx(
-        test.truths[0][0].sum() * 64, rel=0.05)
+        test.truths[0][0].sum() * 64, rel=0.05
+    )
     table = table2.run("cetus", root=tmp_path, output=tmp_path / "out", progress=False, config=TINY)
     assert (table[table.measure == "dice"].n == len(test.images) // 2).all()

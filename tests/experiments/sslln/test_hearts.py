@@ -31,7 +31,9 @@ def test_hearts_lie_whole_in_the_field_and_are_those_of_the_cohort(volumes):
     cohort = heart_cohort(3, 5, resolution=(4.0, 4.0, 4.0), phases=("ED",))
     for i, subject in enumerate(cohort):
         assert [volumes.table["group"].iloc[i], volumes.table["height"].iloc[i]] == [
-            subject.facts["group"], subject.facts["height"]]  # fmt: skip
+            subject.facts["group"],
+            subject.facts["height"],
+        ]
         for channel in range(1, 5):  # the same surfaces, another place: volumes agree to the voxels cut
             ours, theirs = (volumes.labels[i] == channel).sum(), (subject.label == channel).sum()
             assert ours == pytest.approx(theirs, rel=0.12)

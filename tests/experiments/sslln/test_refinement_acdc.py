@@ -15,10 +15,12 @@ from shapelab.experiments.sslln import refinement_acdc as refinement
 from shapelab.metrics import dice
 
 FAST = {
-    "n_atlases": 2, "out_spacing": (2.5, 2.5, 4.0),
-    "ffd": FreeFormDeformation(control_mm=20.0, levels=1, iterations=20, bending=(6,), blur_mm=(3,), sampling_mm=(5,),
-                               step_mm=(3,)),
-}  # fmt: skip
+    "n_atlases": 2,
+    "out_spacing": (2.5, 2.5, 4.0),
+    "ffd": FreeFormDeformation(
+        control_mm=20.0, levels=1, iterations=20, bending=(6,), blur_mm=(3,), sampling_mm=(5,), step_mm=(3,)
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +90,12 @@ def test_measure_of_a_stack_that_is_its_own_refinement(cohort):
     moved = np.roll(one.label, 2, 0)
     row = refinement.measure(one, moved, frame)
     assert row["dice refined LV cavity"] == dice(moved, one.label, CARDIAC)["LV cavity"] < 1
-    assert row["hd refined LV cavity"] == 5.0                                     # two pixels
+    assert row["hd refined LV cavity"] == 5.0  # two pixels
 
 
 def test_which_hearts(cohort):
     assert refinement.chosen_hearts(cohort, None) is cohort
-    assert refinement.chosen_hearts(cohort, 2).ids == ("patient0_ED", "patient1_ED")     # one of each group
+    assert refinement.chosen_hearts(cohort, 2).ids == ("patient0_ED", "patient1_ED")  # one of each group
     assert refinement.chosen_hearts(cohort, ["patient2"]).ids == ("patient2_ED",)
     with pytest.raises(UsageError, match="found 0"):
         refinement.chosen_hearts(cohort, 0)
@@ -105,8 +107,15 @@ def test_which_hearts(cohort):
 
 
 def test_summary_by_hand():
-    table = pd.DataFrame({"subject": ["a", "b"], "dice refined LV cavity": [0.9, 0.8], "hd refined LV cavity": [1, 5],
-                          "volume given LV cavity": [100, 50], "volume refined LV cavity": [110, 40]})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "subject": ["a", "b"],
+            "dice refined LV cavity": [0.9, 0.8],
+            "hd refined LV cavity": [1, 5],
+            "volume given LV cavity": [100, 50],
+            "volume refined LV cavity": [110, 40],
+        }
+    )
     found = refinement.summary(table).set_index("measure")
     assert found.loc["dice", ["mean", "worst", "worst_subject"]].tolist() == [pytest.approx(0.85), 0.8, "b"]
     assert found.loc["hd", ["mean", "worst"]].tolist() == [3, 5]

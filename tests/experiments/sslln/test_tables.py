@@ -24,11 +24,28 @@ from shapelab.models.acnn import SubPixelConfig
 from shapelab.models.sslln import SSLLNConfig
 from shapelab.phantoms import LANDMARKS
 
-NETWORK = SSLLNConfig(shape=(48, 48, 32), spacing=(4.0, 4.0, 4.0), widths=(4, 4, 8), convs=(1, 1, 1), merged=8,
-                      crop=(32, 32, 32), epochs=1, slices=4)  # fmt: skip
+NETWORK = SSLLNConfig(
+    shape=(48, 48, 32),
+    spacing=(4.0, 4.0, 4.0),
+    widths=(4, 4, 8),
+    convs=(1, 1, 1),
+    merged=8,
+    crop=(32, 32, 32),
+    epochs=1,
+    slices=4,
+)
 PAIRS = SubPixelConfig(shape=(16, 16, 8), spacing=(9.0, 9.0, 15.0), factor=2, widths=(8, 8, 8, 8), batch=4)
-CONFIG = SSLLNExperiment(training=4, healthy=2, PH=1, atlases=2, compared=1, n_atlases=2,
-                         degradation=Degradation(2, 2.0, 1), network=NETWORK, acnn=PAIRS)  # fmt: skip
+CONFIG = SSLLNExperiment(
+    training=4,
+    healthy=2,
+    PH=1,
+    atlases=2,
+    compared=1,
+    n_atlases=2,
+    degradation=Degradation(2, 2.0, 1),
+    network=NETWORK,
+    acnn=PAIRS,
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +69,31 @@ def oracle(monkeypatch):
         true = getattr(sslln_methods, name)
         monkeypatch.setattr(sslln_methods, name, lambda *a, true=true: remember(true(*a)))
     monkeypatch.setattr(Laboratory, "network", lambda self, method: None)
-    monkeypatch.setattr(sslln_methods, "predict", lambda network, images: tuple(
-        np.stack(v) for v in zip(*(known[i.tobytes()] for i in images), strict=True)))  # fmt: skip
+    monkeypatch.setattr(
+        sslln_methods,
+        "predict",
+        lambda network, images: tuple(np.stack(v) for v in zip(*(known[i.tobytes()] for i in images), strict=True)),
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- tables
 
 
 def hand_made(dice: dict[str, list[float]], label: str = "LV cavity") -> dict[str, pd.DataFrame]:
-    return {m: pd.DataFrame({"id": list("abcdef")[: len(v)], "label": label, "dice": v, "hd": [1 / d for d in v],
-                             "volume": [100 * d for d in v], "volume_truth": 100.0, "seed": 0})
-            for m, v in dice.items()}  # fmt: skip
+    return {
+        m: pd.DataFrame(
+            {
+                "id": list("abcdef")[: len(v)],
+                "label": label,
+                "dice": v,
+                "hd": [1 / d for d in v],
+                "volume": [100 * d for d in v],
+                "volume_truth": 100.0,
+                "seed": 0,
+            }
+        )
+        for m, v in dice.items()
+    }
 
 
 def test_overlap_table_by_hand():

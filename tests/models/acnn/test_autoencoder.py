@@ -112,9 +112,24 @@ def test_the_paper_profile_has_table_vs_shapes_at_each_scale():
     model = Autoencoder(AEConfig.profile("paper")).eval().to("meta")
     s1, s2, s3 = (60, 60, 60), (30, 30, 30), (15, 15, 15)
     assert shapes_of(model, torch.zeros(1, 4, 120, 120, 60, device="meta")) == [
-        (16, *s1), (16, *s1), (32, *s2), (32, *s2), (64, *s3), (64, *s3), (1, 5, 5, 5), (64,), (125,),
-        (64, *s3), (64, *s3), (32, *s2), (32, *s2), (16, *s1), (16, *s1), (16, 120, 120, 60), (4, 120, 120, 60),
-    ]  # fmt: skip
+        (16, *s1),
+        (16, *s1),
+        (32, *s2),
+        (32, *s2),
+        (64, *s3),
+        (64, *s3),
+        (1, 5, 5, 5),
+        (64,),
+        (125,),
+        (64, *s3),
+        (64, *s3),
+        (32, *s2),
+        (32, *s2),
+        (16, *s1),
+        (16, *s1),
+        (16, 120, 120, 60),
+        (4, 120, 120, 60),
+    ]
 
 
 @pytest.mark.parametrize("name", ["quick", "full", "paper"])
@@ -135,13 +150,16 @@ def test_config_comes_back_from_json_and_changes_by_name():
     assert AEConfig(**json.loads(json.dumps(asdict(config)))) == config and config.swap == 0.2
 
 
-@pytest.mark.parametrize("changes, words", [
-    ({"shape": (50, 48, 24)}, r"AEConfig.shape: found \(50, 48, 24\); expected multiples of the strides"),
-    ({"shape": (0, 48, 24)}, "AEConfig.shape"),
-    ({"shape": (48, 48)}, "AEConfig.shape"),
-    ({"n_classes": 1}, "at least two classes"),
-    ({"code": 0}, "AEConfig: found"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"shape": (50, 48, 24)}, r"AEConfig.shape: found \(50, 48, 24\); expected multiples of the strides"),
+        ({"shape": (0, 48, 24)}, "AEConfig.shape"),
+        ({"shape": (48, 48)}, "AEConfig.shape"),
+        ({"n_classes": 1}, "at least two classes"),
+        ({"code": 0}, "AEConfig: found"),
+    ],
+)
 def test_wrong_numbers_are_named(changes, words):
     with pytest.raises(UsageError, match=words):
         replace(TINY, **changes)
@@ -163,8 +181,9 @@ def test_training_lowers_the_loss_and_is_repeatable(trained):
 
 @pytest.mark.slow
 def test_it_learns_to_rebuild_shapes_it_has_not_seen():
-    config = replace(TINY, epochs=60, batch=4, learning_rate=5e-3,
-                     affine=AffineRanges((0, 0, 0), 0.05, 0, 0, (3, 3, 3)))  # fmt: skip
+    config = replace(
+        TINY, epochs=60, batch=4, learning_rate=5e-3, affine=AffineRanges((0, 0, 0), 0.05, 0, 0, (3, 3, 3))
+    )
     space, history = train_autoencoder(hearts(32), config, validation=hearts(8, seed=1), progress=False)
     dice = space.reconstruction_dice(hearts(8, seed=1)).mean(0)
     assert (dice > 0.8).all(), dice
@@ -241,7 +260,7 @@ def test_axes_leave_the_reconstruction_alone(trained, tmp_path):
     assert np.allclose(loaded.decode(loaded.encode(hearts(3))), made, atol=1e-5)
     with torch.no_grad():
         direct = space.model(onehot(torch.from_numpy(hearts(3)), 4)).softmax(1).numpy()
-    assert np.abs(made - direct).max() < 0.05          # bf16 in one of the two
+    assert np.abs(made - direct).max() < 0.05  # bf16 in one of the two
 
 
 # --------------------------------------------------------------------------------------------------------- the space
@@ -279,14 +298,17 @@ def test_fit_as_in_scikit_learn(trained):
     assert np.array_equal(space.encode(hearts()), trained[0].encode(hearts())) and len(space.history) == 3
 
 
-@pytest.mark.parametrize("labels, words", [
-    (hearts(2)[:, :20], r"found an array of shape \(2, 20, 24, 12\); expected .* \(24, 24, 12\)"),
-    (hearts(2)[0], r"shape \(24, 24, 12\)"),
-    (hearts(2)[:0], "no label map"),
-    (hearts(2) + 1, r"label values \[4\]; expected values of the scheme"),
-    (hearts(2).astype(float), "type float64"),
-    (hearts(2).astype(int) - 1, "label value -1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "labels, words",
+    [
+        (hearts(2)[:, :20], r"found an array of shape \(2, 20, 24, 12\); expected .* \(24, 24, 12\)"),
+        (hearts(2)[0], r"shape \(24, 24, 12\)"),
+        (hearts(2)[:0], "no label map"),
+        (hearts(2) + 1, r"label values \[4\]; expected values of the scheme"),
+        (hearts(2).astype(float), "type float64"),
+        (hearts(2).astype(int) - 1, "label value -1"),
+    ],
+)
 def test_wrong_labels_are_named(trained, labels, words):
     with pytest.raises(DataError, match=words):
         trained[0].encode(labels)
@@ -294,11 +316,14 @@ def test_wrong_labels_are_named(trained, labels, words):
         train_autoencoder(labels, TINY, progress=False)
 
 
-@pytest.mark.parametrize("codes, words", [
-    (np.zeros((2, 9)), r"found shape \(2, 9\); expected \(N, 8\) or \(8,\)"),
-    (np.zeros(7), r"shape \(1, 7\)"),
-    (np.full(8, np.nan), "NaN"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "codes, words",
+    [
+        (np.zeros((2, 9)), r"found shape \(2, 9\); expected \(N, 8\) or \(8,\)"),
+        (np.zeros(7), r"shape \(1, 7\)"),
+        (np.full(8, np.nan), "NaN"),
+    ],
+)
 def test_wrong_codes_are_named(trained, codes, words):
     with pytest.raises(UsageError, match=words):
         trained[0].decode(codes)

@@ -91,18 +91,19 @@ def test_other_widths_than_the_matched_ones():
 
 def test_hand_counted_parameters():
     config = replace(TINY, n_in=1, n_out=2)
+
     def conv(n, m, k):
-        return n * m * k + 2 * m                       # weights, and scale and shift of the normalisation
+        return n * m * k + 2 * m  # weights, and scale and shift of the normalisation
 
     a, b, c, d = 2, 4, 6, 8
     fcn = conv(1, a, 9) + 2 * conv(a, a, 9) + conv(a, b, 9) + 3 * conv(b, b, 9) + conv(b, c, 9) + 3 * conv(c, c, 9)
     fcn += conv(c, d, 9) + 3 * conv(d, d, 9)
-    fcn += (d + c + b) * 2 + 3 * 2 + 3 * 2 * 2 * 16 + (2 * 2 + 2)       # scores, upsampling, last convolution
+    fcn += (d + c + b) * 2 + 3 * 2 + 3 * 2 * 2 * 16 + (2 * 2 + 2)  # scores, upsampling, last convolution
     assert count_parameters(FCN2D(config, (a, b, c, d))) == fcn
 
     down = [(1, 1, a), (a, b // 2, b), (b, c // 2, c), (c, d // 2, d)]
     unet = sum(conv(n, half, 27) + conv(half, m, 27) for n, half, m in down)
-    unet += (d * d * 4 + d) + (c * c * 8 + c) + (b * b * 8 + b)         # the first way up is in plane alone
+    unet += (d * d * 4 + d) + (c * c * 8 + c) + (b * b * 8 + b)  # the first way up is in plane alone
     unet += sum(conv(n + m, m, 27) + conv(m, m, 27) for n, m in ((d, c), (c, b), (b, a))) + 2 * a + 2
     assert count_parameters(UNet3D(config, (a, b, c, d))) == unet
 
@@ -119,9 +120,9 @@ def test_2d_fcn_is_blocky_and_its_slices_know_nothing_of_each_other():
     changed[..., 2] = torch.rand(16, 16)
     with torch.no_grad():
         out, other = network(stack), network(changed)
-    assert torch.equal(out[..., 0::2], out[..., 1::2])                  # K = 2 slices alike
+    assert torch.equal(out[..., 0::2], out[..., 1::2])  # K = 2 slices alike
     same = [bool(torch.allclose(out[..., k], other[..., k], atol=1e-5)) for k in range(8)]
-    assert same == [True] * 4 + [False] * 2 + [True] * 2                # LR slice 2 is HR slices 4 and 5
+    assert same == [True] * 4 + [False] * 2 + [True] * 2  # LR slice 2 is HR slices 4 and 5
 
 
 @pytest.mark.parametrize("method", ["3D-Seg", "3D-UNet", "AE-Seg"])
@@ -129,12 +130,12 @@ def test_3d_networks_see_neighbouring_slices(method):
     stack = torch.rand(1, 1, *TINY.lr_shape, requires_grad=True)
     network = AESeg(TINY, (8, 16, 32)) if method == "AE-Seg" else build(method, TINY)
     network.eval()(stack)[..., 2].square().sum().backward()
-    assert float(stack.grad[..., 2].abs().sum()) > 0                    # HR slice 2 is LR slice 1's
+    assert float(stack.grad[..., 2].abs().sum()) > 0  # HR slice 2 is LR slice 1's
 
 
 def test_upsampling_puts_an_lr_slice_in_the_middle_of_its_hr_slices():
     stack = torch.tensor([0.0, 10.0, 20.0]).view(1, 1, 1, 1, 3)
-    twice = upsample(stack, 2).ravel().tolist()                         # LR centres at HR slices .5, 2.5, 4.5
+    twice = upsample(stack, 2).ravel().tolist()  # LR centres at HR slices .5, 2.5, 4.5
     assert twice == pytest.approx([0, 2.5, 7.5, 12.5, 17.5, 20], abs=1e-5)
     assert upsample(stack, 3).ravel().tolist() == pytest.approx(
         [0, 0, 10 / 3, 20 / 3, 10, 40 / 3, 50 / 3, 20, 20], abs=1e-5
@@ -155,7 +156,7 @@ def test_the_cascade_gives_both_outputs_in_training_and_one_in_use():
 def test_the_cascade_learns_at_both_ends():
     target = torch.zeros(1, 1, 1, 2, dtype=torch.uint8)
     sure, unsure = torch.zeros(1, 2, 1, 1, 2), torch.zeros(1, 2, 1, 1, 2)
-    sure[:, 0] = math.log(3)                                            # probability 3/4 of the right class
+    sure[:, 0] = math.log(3)  # probability 3/4 of the right class
     found = CascadeLoss()((unsure, sure), target)
     assert float(found["pixel"]) == pytest.approx(math.log(4 / 3))
     assert float(found["first"]) == pytest.approx(math.log(2))

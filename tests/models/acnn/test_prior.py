@@ -45,7 +45,7 @@ def labels_and_logits():
     labels[0, :2] = 1
     labels[1, :, :3] = 2
     logits = 40.0 * onehot(labels, 3)
-    logits[0, :, 0, 0, 0] = torch.tensor([40.0, 0.0, 0.0])       # one voxel of class 1 called background, for sure
+    logits[0, :, 0, 0, 0] = torch.tensor([40.0, 0.0, 0.0])  # one voxel of class 1 called background, for sure
     return labels, logits
 
 
@@ -54,15 +54,15 @@ def test_equation_1_by_hand():
     out = ACNNLoss(Sums(), weight=0.5)(logits, labels)
     # sample 0: one voxel too many of class 0, one too few of class 1, in hundreds: .01^2 + .01^2; sample 1: nothing
     assert float(out["prior"]) == pytest.approx((2 * 0.01**2 + 0) / 2, rel=1e-4)
-    assert float(out["pixel"]) == pytest.approx(40.0 / 200)      # -log softmax of that one voxel among 200
+    assert float(out["pixel"]) == pytest.approx(40.0 / 200)  # -log softmax of that one voxel among 200
     assert float(out["loss"]) == pytest.approx(40.0 / 200 + 0.5 * 0.01**2, rel=1e-4)
 
 
 def test_equation_2_by_hand():
     image = torch.zeros(2, 1, 4, 4, 4)
     made = image.clone()
-    made[0] += 0.5          # smooth l1: .5 * .25; code: 2 * .5 = 1
-    made[1] += 2.0          # smooth l1: 2 - .5;   code: 4
+    made[0] += 0.5  # smooth l1: .5 * .25; code: 2 * .5 = 1
+    made[1] += 2.0  # smooth l1: 2 - .5;   code: 4
     out = ACNNLoss(Mean(), weight=0.01)(made, image)
     assert float(out["pixel"]) == pytest.approx((0.125 + 1.5) / 2)
     assert float(out["prior"]) == pytest.approx((1 + 16) / 2)
@@ -96,10 +96,10 @@ def test_the_prior_is_frozen_and_the_gradient_goes_through_it():
     labels = torch.randint(0, 4, (2, *TINY.shape), dtype=torch.uint8)
     logits = torch.zeros(2, 4, *TINY.shape, requires_grad=True)
     out = loss(logits, labels)
-    (out["loss"] - F.cross_entropy(logits, labels.long())).backward()      # the prior's part alone
+    (out["loss"] - F.cross_entropy(logits, labels.long())).backward()  # the prior's part alone
     assert float(logits.grad.abs().sum()) > 0
     assert all(p.grad is None for p in [*loss.encoder.parameters(), *prior.parameters()])
-    assert prior.training and not loss.encoder.training                    # ours is a copy in evaluation mode
+    assert prior.training and not loss.encoder.training  # ours is a copy in evaluation mode
     assert all(torch.equal(v, before[k]) for k, v in prior.state_dict().items())
 
 
@@ -173,8 +173,11 @@ def test_any_network_that_maps_to_the_grid_learns_under_it(which):
     else:
         network = SubPixelNet(SubPixelConfig(shape=TINY.shape, spacing=TINY.spacing, factor=1, widths=(8, 8, 8, 8)))
     x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in TINY.shape], indexing="ij")
-    labels = torch.from_numpy(np.stack([np.digitize(-np.sqrt((x - d) ** 2 + y**2 + z**2), (-0.8, -0.6, -0.3))
-                                        for d in (-0.2, 0.1)]).astype(np.uint8))
+    labels = torch.from_numpy(
+        np.stack([np.digitize(-np.sqrt((x - d) ** 2 + y**2 + z**2), (-0.8, -0.6, -0.3)) for d in (-0.2, 0.1)]).astype(
+            np.uint8
+        )
+    )
     images = labels[:, None].float() / 3
     loss, optimiser = ACNNLoss(autoencoder(), weight=0.1), torch.optim.Adam(network.parameters(), lr=1e-2)
     seen = []

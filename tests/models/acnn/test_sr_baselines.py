@@ -37,14 +37,14 @@ def test_linear_by_hand():
 def test_bspline_by_hand():
     # far from the ends the cardinal cubic spline: weight 0.6 of the slice half way, -0.127 of the next ones
     row = interpolation_matrix(40, 2, "bspline")
-    quarter = row[40]                                                # a quarter slice before thick slice 20
-    z = np.sqrt(3) - 2                                               # pole of the cubic spline's inverse filter
+    quarter = row[40]  # a quarter slice before thick slice 20
+    z = np.sqrt(3) - 2  # pole of the cubic spline's inverse filter
     coefficients = -6 * z / (1 - z**2) * z ** np.abs(np.subtract.outer(np.arange(40), np.arange(40)))
     t = np.abs(19.75 - np.arange(40))
     basis = np.where(t < 1, 2 / 3 - t**2 + t**3 / 2, np.clip(2 - t, 0, None) ** 3 / 6)
     assert np.allclose(quarter, basis @ coefficients, atol=1e-9)
-    assert quarter.min() < -0.05                                     # it overshoots at edges, linear does not
-    assert np.allclose(interpolation_matrix(7, 5, "bspline")[2::5], np.eye(7), atol=1e-8)   # it goes through the slices
+    assert quarter.min() < -0.05  # it overshoots at edges, linear does not
+    assert np.allclose(interpolation_matrix(7, 5, "bspline")[2::5], np.eye(7), atol=1e-8)  # it goes through the slices
 
 
 @given(slices=st.integers(1, 14), factor=st.integers(1, 6), kind=st.sampled_from(INTERPOLATIONS))
@@ -75,7 +75,7 @@ def test_a_straight_line_stays_straight_between_the_outer_centres():
     where = (torch.arange(40) + 0.5) / 5 - 0.5
     linear = Interpolation(5, "linear")(stack)[0, 0, 0, 0]
     assert torch.allclose(linear, where.clamp(0, 7), atol=1e-5)
-    middle = slice(15, 25)                                           # the spline feels the bend at the ends
+    middle = slice(15, 25)  # the spline feels the bend at the ends
     assert torch.allclose(Interpolation(5, "bspline")(stack)[0, 0, 0, 0][middle], where[middle], atol=2e-2)
 
 
@@ -107,7 +107,7 @@ def test_bad_interpolation(arguments, word):
 def test_srcnn_shapes_and_size(factor):
     config = SRCNNConfig(factor, (6, 5, 4))
     network = SRCNN(config)
-    assert network(torch.rand(2, 1, 7, 9, 4)).shape == (2, 1, 7, 9, 4 * factor)      # any X, Y, Z
+    assert network(torch.rand(2, 1, 7, 9, 4)).shape == (2, 1, 7, 9, 4 * factor)  # any X, Y, Z
     by_hand = (9 * 2 * factor * 6 + 6) + (27 * 6 * 5 + 5) + (27 * 5 * 4 + 4) + (27 * 4 + 1)
     assert n_parameters(network) == config.parameters == by_hand
 
@@ -123,7 +123,7 @@ def test_srcnn_convolves_on_the_fine_grid():
     for layer in network.features:
         layer.register_forward_hook(lambda _, __, out: seen.append(out.shape[-1]))
     network(torch.rand(1, 1, 8, 8, 3))
-    assert set(seen) == {15}                                         # early upsampling: what ACNN-SR avoids
+    assert set(seen) == {15}  # early upsampling: what ACNN-SR avoids
 
 
 def test_srcnn_learns():
@@ -173,7 +173,7 @@ def test_srcnn_keeps_the_scale_of_its_features():
     torch.manual_seed(0)
     network = SRCNN(SRCNNConfig(2, (24,) * 6))
     features = network.features(network.upsample(torch.rand(2, 1, 12, 12, 6))).detach()
-    assert 0.1 < float(features.square().mean().sqrt()) < 10         # neither dead nor exploding after six layers
+    assert 0.1 < float(features.square().mean().sqrt()) < 10  # neither dead nor exploding after six layers
     assert 0.2 < float((features > 0).float().mean()) < 0.8
 
 

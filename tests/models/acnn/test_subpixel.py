@@ -10,8 +10,20 @@ from shapelab.models.acnn import AEConfig, SubPixelConfig, SubPixelNet
 
 def layers(network):
     """(kind, kernel, stride) of every convolution, in the order in which data pass them."""
-    order = ("scale1", "scale2", "scale3", "scale4", "up3", "merge3", "up2", "merge2", "up1", "merge1", "through_plane",
-             "head")
+    order = (
+        "scale1",
+        "scale2",
+        "scale3",
+        "scale4",
+        "up3",
+        "merge3",
+        "up2",
+        "merge2",
+        "up1",
+        "merge1",
+        "through_plane",
+        "head",
+    )
     out = []
     for name in order:
         for m in getattr(network, name).modules():
@@ -25,15 +37,23 @@ def test_the_paper_profile_is_fig_2():
     assert (config.shape, config.lr_shape, config.factor) == ((120, 120, 60), (120, 120, 12), 5)
     cube, flat, one, two = (3, 3, 3), (3, 3, 1), (1, 1, 1), (2, 2, 1)
     assert layers(SubPixelNet(config)) == [
-        ("conv", cube, one), ("conv", cube, one),
-        ("conv", cube, two), ("conv", cube, one),
-        ("conv", cube, two), ("conv", cube, one),
-        ("conv", flat, two), ("conv", flat, one),
-        ("deconv", (4, 4, 1), two), ("conv", flat, one),
-        ("deconv", (4, 4, 1), two), ("conv", cube, one),
-        ("deconv", (4, 4, 1), two), ("conv", cube, one),
-        ("deconv", (1, 1, 10), (1, 1, 5)), ("conv", cube, one),
-    ]  # fmt: skip
+        ("conv", cube, one),
+        ("conv", cube, one),
+        ("conv", cube, two),
+        ("conv", cube, one),
+        ("conv", cube, two),
+        ("conv", cube, one),
+        ("conv", flat, two),
+        ("conv", flat, one),
+        ("deconv", (4, 4, 1), two),
+        ("conv", flat, one),
+        ("deconv", (4, 4, 1), two),
+        ("conv", cube, one),
+        ("deconv", (4, 4, 1), two),
+        ("conv", cube, one),
+        ("deconv", (1, 1, 10), (1, 1, 5)),
+        ("conv", cube, one),
+    ]
 
 
 def test_parameters_counted_by_hand():
@@ -41,10 +61,10 @@ def test_parameters_counted_by_hand():
     weights = 27 * (a + a * a + a * b + b * b + b * c + c * c) + 9 * (c * d + d * d)
     weights += 16 * (d * c + c * b + b * a) + 9 * 2 * c * c + 27 * 2 * (b * b + a * a)
     weights += 2 * k * a * a + 27 * a * out + out
-    normalised = 2 * a + 2 * b + 2 * c + 2 * d + 2 * (c + b + a) + a       # outputs of all but the last convolution
+    normalised = 2 * a + 2 * b + 2 * c + 2 * d + 2 * (c + b + a) + a  # outputs of all but the last convolution
     network = SubPixelNet(SubPixelConfig.profile("paper"))
     assert sum(p.numel() for p in network.parameters()) == weights + 2 * normalised
-    assert abs(weights + 2 * normalised - 1.60e6) < 0.03 * 1.60e6          # Table I
+    assert abs(weights + 2 * normalised - 1.60e6) < 0.03 * 1.60e6  # Table I
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4, 5])
@@ -78,8 +98,17 @@ def test_grids_are_the_autoencoders(profile):
     assert ours.shape[2] // ours.factor == 12 and ours.spacing[2] * ours.factor == pytest.approx(10)
 
 
-@pytest.mark.parametrize("changes", [{"shape": (47, 48, 24)}, {"shape": (48, 48, 25)}, {"factor": 0},
-                                     {"widths": (8, 8, 8)}, {"n_out": 0}, {"epochs": 0}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shape": (47, 48, 24)},
+        {"shape": (48, 48, 25)},
+        {"factor": 0},
+        {"widths": (8, 8, 8)},
+        {"n_out": 0},
+        {"epochs": 0},
+    ],
+)
 def test_impossible_numbers_are_named(changes):
     with pytest.raises(UsageError, match="SubPixelConfig"):
         SubPixelConfig(**changes)

@@ -95,7 +95,7 @@ def test_the_paper_profile_is_table_iv():
     assert [(m.in_features, m.out_features) for m in model.modules() if isinstance(m, nn.Linear)] == [(1800, 64)]
     # "each convolution layer, except the last one, is followed by batch-normalisation"; each by a ReLU
     assert sum(isinstance(m, nn.BatchNorm3d) for m in model.modules()) == 7
-    assert sum(isinstance(m, nn.ReLU) for m in model.modules()) == 7       # the last one's is in forward
+    assert sum(isinstance(m, nn.ReLU) for m in model.modules()) == 7  # the last one's is in forward
     assert convolutions[-1].bias is not None and all(m.bias is None for m in convolutions[:-1])
 
 
@@ -139,14 +139,17 @@ def test_config_comes_back_from_json_and_changes_by_name():
     assert PredictorConfig(**json.loads(json.dumps(asdict(config)))) == config and config.noise == 0.1
 
 
-@pytest.mark.parametrize("changes, words", [
-    ({"shape": (24, 24)}, "a shape of three"),
-    ({"widths": (8, 8, 8)}, "four widths"),
-    ({"code": 0}, "at least one of everything"),
-    ({"thick": 1.5}, "found thick 1.5"),
-    ({"factor": 5}, r"PredictorConfig.factor: found 5; expected a divisor of 12"),
-    ({"contrast": {"gain": 1.0}}, "gain below 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"shape": (24, 24)}, "a shape of three"),
+        ({"widths": (8, 8, 8)}, "four widths"),
+        ({"code": 0}, "at least one of everything"),
+        ({"thick": 1.5}, "found thick 1.5"),
+        ({"factor": 5}, r"PredictorConfig.factor: found 5; expected a divisor of 12"),
+        ({"contrast": {"gain": 1.0}}, "gain below 1"),
+    ],
+)
 def test_wrong_numbers_are_named(changes, words):
     with pytest.raises(UsageError, match=words):
         replace(TINY, **changes)
@@ -190,7 +193,7 @@ def test_augmented_pairs_stay_pairs():
     torch.manual_seed(0)
     x, y = augment_pairs(images, labels, replace(TINY, **{**STILL, "affine": AffineRanges()}))
     assert not torch.equal(y, labels)
-    for value, intensity in enumerate((0.1, 0.7, 0.3, 0.9)):        # each tissue kept its intensity where it moved to
+    for value, intensity in enumerate((0.1, 0.7, 0.3, 0.9)):  # each tissue kept its intensity where it moved to
         assert float(x[y == value].median()) == pytest.approx(intensity, abs=0.05)
 
 
@@ -210,10 +213,15 @@ def test_the_joint_step_sends_both_gradients_to_the_encoder():
     def gradients(loss):
         network.zero_grad()
         loss.backward(retain_graph=True)
-        parts = {"encoder": network.autoencoder.encoder, "decoder": network.autoencoder.decoder,
-                 "predictor": network.predictor}  # fmt: skip
-        return {k: torch.cat([torch.zeros_like(p).ravel() if p.grad is None else p.grad.ravel()
-                              for p in part.parameters()]) for k, part in parts.items()}  # fmt: skip
+        parts = {
+            "encoder": network.autoencoder.encoder,
+            "decoder": network.autoencoder.decoder,
+            "predictor": network.predictor,
+        }
+        return {
+            k: torch.cat([torch.zeros_like(p).ravel() if p.grad is None else p.grad.ravel() for p in part.parameters()])
+            for k, part in parts.items()
+        }
 
     lx, lh = joint_losses(network, images.float(), labels, labels)
     by_x, by_h, both = gradients(lx), gradients(lh), gradients(lx + 0.5 * lh)
@@ -242,7 +250,7 @@ def test_the_space_given_for_stage_1_is_not_changed(shapes, trained):
     images, labels = hearts()
     again = train_autoencoder(labels, AE, seed=0, **QUIET)[0]
     assert np.array_equal(shapes.encode(labels), again.encode(labels))
-    assert not np.array_equal(trained[0].encode(labels), shapes.encode(labels))      # stage 3 has moved the encoder
+    assert not np.array_equal(trained[0].encode(labels), shapes.encode(labels))  # stage 3 has moved the encoder
     assert trained[1].table["stage"].tolist() == [2] * 5 + [3] * 3
     assert trained[0].metadata["data"] == "test hearts" and trained[0].metadata["n"] == 12
 
@@ -283,7 +291,7 @@ def test_a_killed_run_resumes_to_the_same_bits(shapes, tmp_path, monkeypatch, st
         real = getattr(tl, target)
 
         def dying(*args):
-            if next(calls) == at + (3 if stage == "joint" else 0):        # 3: those that find the weight of L_h
+            if next(calls) == at + (3 if stage == "joint" else 0):  # 3: those that find the weight of L_h
                 raise Killed
             return real(*args)
 
@@ -377,14 +385,17 @@ def test_codes_end_up_uncorrelated_and_sorted(trained):
     assert np.allclose(axes.T @ axes, np.eye(4)) and np.abs(axes).argmax(0).tolist() == [1, 2, 0, 3]
 
 
-@pytest.mark.parametrize("images, words", [
-    (hearts(2)[0][:, :20], r"found an array of shape \(2, 20, 24, 12\); expected .* \(24, 24, 12\)"),
-    (hearts(2)[0][0], r"shape \(24, 24, 12\)"),
-    (hearts(2)[0][:0], r"shape \(0, 24"),
-    (hearts(2)[1], "type uint8"),
-    (np.full((1, 24, 24, 12), np.nan), "finite: False"),
-    (hearts(2)[0] * 255, "intensities from .* to 243"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "images, words",
+    [
+        (hearts(2)[0][:, :20], r"found an array of shape \(2, 20, 24, 12\); expected .* \(24, 24, 12\)"),
+        (hearts(2)[0][0], r"shape \(24, 24, 12\)"),
+        (hearts(2)[0][:0], r"shape \(0, 24"),
+        (hearts(2)[1], "type uint8"),
+        (np.full((1, 24, 24, 12), np.nan), "finite: False"),
+        (hearts(2)[0] * 255, "intensities from .* to 243"),
+    ],
+)
 def test_wrong_images_are_named(trained, images, words):
     with pytest.raises(DataError, match=words):
         trained[0].encode_images(images)
@@ -407,7 +418,7 @@ def test_save_and_load_give_the_same_space(trained, tmp_path):
     assert np.array_equal(again.decode(space.mean), space.decode(space.mean))
     assert (again.config, again.shapes.config, again.scheme) == (space.config, space.shapes.config, space.scheme)
     assert again.metadata == json.loads(json.dumps(space.metadata)) and np.array_equal(again.sigma, space.sigma)
-    space.save(tmp_path / "a", half=True)                    # over the first: still one file of weights
+    space.save(tmp_path / "a", half=True)  # over the first: still one file of weights
     assert len(list((tmp_path / "a").iterdir())) == 2
     halved = TLSpace.load(tmp_path / "a")
     assert np.abs(halved.encode_images(images) - space.encode_images(images)).max() < 0.02 * space.sigma[0]
@@ -432,8 +443,13 @@ def test_damaged_files_are_named(trained, tmp_path, damage):
     else:
         text["config"]["widths"] = [4, 4, 4, 4]
         file.write_text(json.dumps(text))
-    expected = {"no folder": "tl.json: found no such file", "no weights": "safetensors: found no such file",
-                "cut weights": "damaged file", "no json": "damaged description", "no config": "KeyError: 'autoencoder'",
-                "wrong config": "weights that do not fit"}[damage]  # fmt: skip
+    expected = {
+        "no folder": "tl.json: found no such file",
+        "no weights": "safetensors: found no such file",
+        "cut weights": "damaged file",
+        "no json": "damaged description",
+        "no config": "KeyError: 'autoencoder'",
+        "wrong config": "weights that do not fit",
+    }[damage]
     with pytest.raises(DataError, match=expected):
         TLSpace.load(folder)

@@ -76,8 +76,16 @@ def test_extra_motion_and_noise_have_their_size(pairs):
 @pytest.mark.slow
 def test_segmentation_learns_and_validates(pairs):
     model, few = network(), pairs[:4]
-    history = train_network(model, few, epochs=15, batch=2, learning_rate=3e-3, validation=few, progress=False,
-                            inputs=InputSettings(affine=None, noise=0))
+    history = train_network(
+        model,
+        few,
+        epochs=15,
+        batch=2,
+        learning_rate=3e-3,
+        validation=few,
+        progress=False,
+        inputs=InputSettings(affine=None, noise=0),
+    )
     assert history["loss"][-1] < 0.4 * history["loss"][0]
     assert history.table["val dice"].notna().sum() == 5 and 0 <= history.last["val dice"] <= 1
     assert "prior" not in history.table
@@ -86,8 +94,17 @@ def test_segmentation_learns_and_validates(pairs):
 @pytest.mark.slow
 def test_super_resolution_learns(pairs):
     model, few = network(n_out=1), pairs[:4]
-    history = train_network(model, few, task="sr", epochs=15, batch=2, learning_rate=3e-3, validation=few,
-                            progress=False, inputs=InputSettings(affine=None, noise=0))
+    history = train_network(
+        model,
+        few,
+        task="sr",
+        epochs=15,
+        batch=2,
+        learning_rate=3e-3,
+        validation=few,
+        progress=False,
+        inputs=InputSettings(affine=None, noise=0),
+    )
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     assert 0 < history.last["val error"] < 0.5
     images = predict_images(model, lr_stacks(few))
@@ -196,8 +213,11 @@ def test_damaged_files_are_named(tmp_path, pairs):
     save_network(tmp_path, network())
     file = tmp_path / "model.json"
     text = json.loads(file.read_text())
-    for changes, word in (({"kind": "other"}, "damaged description"), ({"config": {"shape": [7, 7, 7]}}, "damaged"),
-                          ({"config": {**text["config"], "widths": [4, 4, 4, 4]}}, "do not fit")):
+    for changes, word in (
+        ({"kind": "other"}, "damaged description"),
+        ({"config": {"shape": [7, 7, 7]}}, "damaged"),
+        ({"config": {**text["config"], "widths": [4, 4, 4, 4]}}, "do not fit"),
+    ):
         file.write_text(json.dumps({**text, **changes}))
         with pytest.raises(DataError, match=word):
             load_network(tmp_path)

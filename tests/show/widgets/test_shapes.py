@@ -134,7 +134,7 @@ def test_traversal_moves_several_dimensions_at_once_and_comes_back(space):
     assert volume(widget) == pytest.approx(expected, rel=0.01) and volume(widget) > 1.2 * mean
     space.calls = 0
     widget.button.click()
-    assert space.calls == 1         # drawn once, not once a slider
+    assert space.calls == 1  # drawn once, not once a slider
     assert widget.sigmas == {0: 0.0, 2: 0.0} and volume(widget) == pytest.approx(mean)
     assert widget.view.caption == "mean"
 
@@ -150,12 +150,19 @@ def test_traversal_starts_from_another_base_and_names_a_wrong_dimension(space):
 @pytest.fixture
 def tables(shapes):
     ids = ["p1_ED", "p1_ES", "p2_ED"]
-    embedded = pd.DataFrame({"x": [0.0, 1, 2], "y": [1.0, 0, 2], "group": ["NOR", "NOR", "DCM"],
-                             "phase": ["ED", "ES", "ED"]}, index=ids)
+    embedded = pd.DataFrame(
+        {"x": [0.0, 1, 2], "y": [1.0, 0, 2], "group": ["NOR", "NOR", "DCM"], "phase": ["ED", "ES", "ED"]}, index=ids
+    )
     codes = embedded.drop(columns=["x", "y"]).assign(z00=[0.7, 0.85, 1.0], z01=0.0, z02=0.0, z03=0.0)
     affine = np.diag([*shapes.QUICK[1], 1])
-    cohort = Cohort([Subject(i, CARDIAC, label=shapes.heart_label(scale=s), affine=affine, facts={"group": g})
-                     for i, s, g in zip(ids, codes["z00"], codes["group"])], "test", CARDIAC)
+    cohort = Cohort(
+        [
+            Subject(i, CARDIAC, label=shapes.heart_label(scale=s), affine=affine, facts={"group": g})
+            for i, s, g in zip(ids, codes["z00"], codes["group"])
+        ],
+        "test",
+        CARDIAC,
+    )
     return embedded, codes, cohort
 
 
@@ -164,10 +171,10 @@ def test_embedding_click_and_list_show_the_same_heart(space, tables):
     widget = EmbeddingWidget(embedded, codes, space, cohort)
     assert widget.list.value == widget.points.selected == "p1_ED"
     first = volume(widget)
-    widget.points.selected = "p2_ED"            # what a click does
+    widget.points.selected = "p2_ED"  # what a click does
     assert widget.list.value == "p2_ED" and volume(widget) > 1.5 * first
     assert "p2_ED" in widget.view.caption
-    widget.list.value = "p1_ES"                 # what the keyboard does
+    widget.list.value = "p1_ES"  # what the keyboard does
     assert widget.points.selected == "p1_ES" and first < volume(widget)
     decoded = volume(widget)
     widget.source.value = EmbeddingWidget.LABEL
@@ -208,8 +215,11 @@ def state_size(widget: ipywidgets.Widget) -> int:
 
 def test_state_is_small(space, tables):
     embedded, codes, cohort = tables
-    for widget in (InterpolationWidget(space, SMALL, LARGE), TraversalWidget(space, [0, 1]),
-                   EmbeddingWidget(embedded, codes, space, cohort)):
+    for widget in (
+        InterpolationWidget(space, SMALL, LARGE),
+        TraversalWidget(space, [0, 1]),
+        EmbeddingWidget(embedded, codes, space, cohort),
+    ):
         assert 30_000 < state_size(widget) < 300_000
 
 
