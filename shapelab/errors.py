@@ -1,4 +1,4 @@
-"""The errors shapelab raises on purpose.
+"""The errors shapelab raises on purpose, and the checks of arguments that raise them.
 
 Anything that a user can cause (a broken file, a wrong argument) ends in one of these. The command line prints the
 message alone, without a traceback; in a notebook the last line says it all.
@@ -6,7 +6,14 @@ message alone, without a traceback; in a notebook the last line says it all.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from difflib import get_close_matches
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class ShapelabError(Exception):
@@ -36,3 +43,49 @@ class DataError(ShapelabError):
 
 class UsageError(ShapelabError):
     """A wrong argument; exit code 2 on the command line."""
+
+
+def one_of(what: str, value: T, known: Iterable[Any]) -> T:
+    """`value`, if it is among `known`; else UsageError, with the name that is nearest to it where one is near.
+
+    >>> one_of("surface", "voxel", ("voxel", "element"))
+    'voxel'
+    """
+    names = list(known)
+    if any(value is name or (isinstance(value, type(name)) and value == name) for name in names):
+        return value
+    near = get_close_matches(str(value), [str(name) for name in names], n=1)
+    hint = f". Did you mean {near[0]!r}?" if near else ""
+    raise UsageError(f"{what}: found {value!r}; expected one of {', '.join(map(str, names))}{hint}")
+
+
+def whole(what: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """`value` as an int, if it is a whole number from `least` (to `most`); else UsageError. True and 3.0 are none."""
+    if (
+        isinstance(value, Integral)
+        and not isinstance(value, bool)
+        and least <= value <= (value if most is None else most)
+    ):
+        return int(value)
+    to = "" if most is None else f" to {most}"
+    raise UsageError(f"{what}: found {value!r}; expected a whole number from {least}{to}")
+
+
+def in_range(what: str, value: Any, low: float = 0.0, high: float = math.inf, above: bool = False) -> float:
+    """`value` as a float, if it is a finite number from `low` to `high` (above: more than `low`); else UsageError."""
+    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if number and (value > low if above else value >= low) and value <= high:
+        return float(value)
+    limits = f"{'above' if above else 'from'} {low:g}" + ("" if high == math.inf else f" to {high:g}")
+    raise UsageError(f"{what}: found {value!r}; expected a number {limits}")
+
+
+def spacing3(what: str, spacing: Any) -> tuple[float, float, float]:
+    """Voxel size in mm as three floats; UsageError unless it is three finite numbers above 0."""
+    try:
+        sizes = tuple(float(s) for s in spacing)
+    except (TypeError, ValueError):
+        sizes = ()
+    if len(sizes) != 3 or not all(math.isfinite(s) and s > 0 for s in sizes):
+        raise UsageError(f"{what}: found {spacing!r}; expected three voxel sizes in mm, above 0")
+    return sizes
