@@ -1,9 +1,9 @@
-from .batches import Batch as Batch
-from .batches import Batches as Batches
-from .batches import derive_seed as derive_seed
-from .batches import seeded as seeded
-from .batches import to_device as to_device
+from .batches import (
+    Batch as Batch,
+    Batches as Batches,
+    derive_seed as derive_seed,
+    seeded as seeded,
+    to_device as to_device,
+)
 from .history import History as History
-from .loop import FitSettings as FitSettings
-from .loop import TrainingError as TrainingError
-from .loop import fit as fit
+from .loop import FitSettings as FitSettings, TrainingError as TrainingError, fit as fit
