@@ -16,6 +16,7 @@ from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet
 from shapelab.models.acnn.tl import TLNetwork, TLSpace, train_tl_network
 from shapelab.models.acnn.trainer import (
     InputSettings,
+    Training,
     load_network,
     lr_stacks,
     predict_images,
@@ -35,6 +36,7 @@ __all__ = [
     "SubPixelNet",
     "TLNetwork",
     "TLSpace",
+    "Training",
     "load_network",
     "lr_stacks",
     "predict_images",
