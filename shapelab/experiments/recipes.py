@@ -13,6 +13,7 @@ from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError
 from shapelab.experiments.shipped import TRAINING, TRAINING_SEED, phantom_shapes
 from shapelab.profiles import current_profile
+from shapelab.training import Run
 
 CHECKPOINTS = "training"  # in the output folder, while a training is under way
 
@@ -34,6 +35,10 @@ class Order:
     @property
     def checkpoint(self) -> Path:
         return self.output / CHECKPOINTS
+
+    @property
+    def run(self) -> Run:
+        return Run(self.checkpoint, seed=self.seed, progress=self.progress)
 
     @property
     def about(self) -> str:
@@ -74,12 +79,9 @@ def _autoencoder(order: Order) -> None:
         labels, _ = stack_labels(order.cohort(), config.grid, align=ALIGN, progress=order.progress)
     space, _ = train_autoencoder(
         labels,
-        config,
-        seed=order.seed,
-        checkpoint=order.checkpoint,
+        replace(config, epochs=order.epochs or TRAINING[order.profile][1]),
+        order.run,
         data=order.about,
-        epochs=order.epochs or TRAINING[order.profile][1],
-        progress=order.progress,
     )
     space.save(order.output)
 
@@ -101,11 +103,9 @@ def _tl(order: Order) -> None:
         images,
         labels,
         config,
+        order.run,
         autoencoder=phantom_autoencoder(order.profile, order.progress),
-        seed=order.seed,
-        checkpoint=order.checkpoint,
         data=order.about,
-        progress=order.progress,
     )
     space.save(order.output)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
 from shapelab.models.acnn.tl import PredictorConfig, TLSpace, train_tl_network
 from shapelab.profiles import current_profile
 from shapelab.spaces.pca import PCASpace
+from shapelab.training import Run
 
 T = TypeVar("T")
 #: Phantom patients that the shipped spaces are learned from: a seed that no other experiment draws from.
@@ -87,11 +89,8 @@ def train_phantom_autoencoder(
     labels, _ = phantom_shapes(hearts, config.grid, TRAINING_SEED, progress)
     space, _ = train_autoencoder(
         labels,
-        config,
-        seed=0,
-        checkpoint=checkpoint,
-        epochs=epochs,
-        progress=progress,
+        replace(config, epochs=epochs),
+        Run(checkpoint, progress=progress),
         data=f"{hearts} phantom hearts, ED and ES, seed {TRAINING_SEED}",
     )
     return space
@@ -190,10 +189,8 @@ def train_phantom_tl(
         images,
         labels,
         config,
+        Run(checkpoint, progress=progress),
         autoencoder=shapes,
-        seed=0,
-        checkpoint=checkpoint,
-        progress=progress,
         data=f"{patients} phantom hearts, ED and ES, HR and LR, seed {TRAINING_SEED}",
     )
     return space

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,15 @@ from shapelab.device import autocast, best_device
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
 from shapelab.phantoms.randomise import Randomisation, randomise
-from shapelab.profiles import current_profile
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
-from shapelab.training import Batches, FitSettings, History, fit
+from shapelab.training import Batches, Config, FitSettings, History, Run, fit, seeded
 from shapelab.training.losses import cross_entropy, soft_dice_loss
+
+LARGER = {"widths": (64, 128, 192, 256), "slices": 600_000, "hearts": 2000}  # than "quick"
 
 
 @dataclass(frozen=True)
-class NativeConfig:
+class NativeConfig(Config):
     """Numbers of the network and of its training."""
 
     # fmt: off
@@ -56,24 +57,14 @@ class NativeConfig:
     strength: Randomisation = field(default_factory=Randomisation)
     # fmt: on
 
+    PROFILES = {"full": LARGER, "paper": LARGER}
+
     def __post_init__(self):
-        if isinstance(self.strength, Mapping):
-            object.__setattr__(self, "strength", Randomisation(**self.strength))
-        object.__setattr__(self, "widths", tuple(int(w) for w in self.widths))
+        super().__post_init__()
         step = 2 ** len(self.widths)
         for name in ("size", "first", "second"):
             if getattr(self, name) % step or getattr(self, name) < 1:
                 raise UsageError(f"NativeConfig: found {name}={getattr(self, name)}; expected a multiple of {step}")
-
-    @classmethod
-    def profile(cls, name: str | None = None, **changes) -> NativeConfig:
-        """The numbers of a profile, some of them changed."""
-        numbers: dict[str, dict[str, Any]] = {
-            "quick": {},
-            "full": {"widths": (64, 128, 192, 256), "slices": 600_000, "hearts": 2000},
-            "paper": {"widths": (64, 128, 192, 256), "slices": 600_000, "hearts": 2000},
-        }
-        return replace(cls(**numbers[current_profile(name)]), **changes)
 
 
 class NativeNet(nn.Module):
@@ -111,14 +102,11 @@ def _block(n_in: int, n_out: int) -> nn.Sequential:
 
 def train_native(
     data: SliceData,
-    config: NativeConfig,
+    config: NativeConfig | None = None,
+    run: Run | None = None,
     *,
     stack_loss: Callable | None = None,
     whole_stacks: bool = False,
-    checkpoint: str | Path | None = None,
-    seed: int = 0,
-    progress: bool = True,
-    device=None,
     about: str = "",
 ) -> tuple[NativeSegmenter, History]:
     """Train the network on slices, each randomised anew (`shapelab.phantoms.randomise`), and return it.
@@ -126,27 +114,27 @@ def train_native(
     Parameters
     ----------
     data : slices with their labels
-    config : numbers; `config.slices` images are shown in all
+    config : numbers; `config.slices` images are shown in all; None takes the current profile's
+    run : where it is kept, seed (of weights, order, looks), device: see `shapelab.training.Run`
     stack_loss : (logits (Z, C, X, Y), labels (Z, X, Y), slice distance in mm) of one stack -> a further term, weighted;
         its mean over the batch's stacks is added. Needs `whole_stacks`
     whole_stacks : batches are stacks, about `config.batch` slices, each stack moved as one; else slices of many stacks
-    checkpoint : folder; a killed run goes on from there to the same weights
     about : where the data are from; kept beside the weights
 
     The loss is cross-entropy + soft Dice, the latter over the whole batch, since many slices lack a structure.
     """
-    torch.manual_seed(seed)
-    network = NativeNet(config).to(memory_format=torch.channels_last)
+    config, run = config or NativeConfig.profile(), run or Run()
+    network = seeded(lambda: NativeNet(config), run.seed).to(memory_format=torch.channels_last)
     epochs = max(1, round(config.slices / len(data)))
     stacks = len(data.distances)
     if stack_loss is not None and not whole_stacks:
         raise UsageError("train_native: found stack_loss without whole_stacks; expected both")
     batches = Batches(
         np.arange(stacks if whole_stacks else len(data)),
-        seed=seed,
+        seed=run.seed,
         batch_size=max(1, round(config.batch * stacks / len(data))) if whole_stacks else config.batch,
     )
-    target = torch.device(device or best_device())
+    target = run.target
 
     def step(chosen: Tensor) -> dict[str, Tensor]:
         rows = chosen.cpu().numpy()
@@ -177,19 +165,17 @@ def train_native(
         network,
         batches,
         epochs,
-        checkpoint=checkpoint,
-        seed=seed,
-        device=target,
-        progress=progress,
         settings=FitSettings(
             learning_rate=config.learning_rate, weight_decay=config.weight_decay, schedule="one-cycle", clip=5.0
         ),
-        identity={
-            "config": asdict(config),
-            "data": checksum({"i": data.images, "t": data.tissues}),
-            "stacks": whole_stacks,
-            "prior": stack_loss is not None,
-        },
+        run=run.about(
+            {
+                "config": asdict(config),
+                "data": checksum({"i": data.images, "t": data.tissues}),
+                "stacks": whole_stacks,
+                "prior": stack_loss is not None,
+            }
+        ),
     )
     return NativeSegmenter(network, config, metadata={"data": about, "epochs": epochs, "slices": len(data)}), history
 

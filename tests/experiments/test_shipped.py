@@ -8,6 +8,7 @@ from shapelab.experiments import shipped as spaces
 from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
 from shapelab.models.acnn.predictor import PredictorConfig
 from shapelab.models.acnn.tl import TLSpace
+from shapelab.training import Run
 
 GRID = Grid((24, 24, 12), (6.0, 6.0, 10.0))
 
@@ -76,7 +77,7 @@ def small_tl(tmp_path, monkeypatch):
     monkeypatch.setattr(PredictorConfig, "profile", classmethod(lambda cls, name=None, **kw: tl))
     monkeypatch.setitem(spaces.TL_PATIENTS, "quick", 2)
     labels, _ = spaces.phantom_shapes(2, GRID, seed=3)
-    train_autoencoder(labels, ae, seed=0, progress=False)[0].save(tmp_path / "acnn_ae_quick")
+    train_autoencoder(labels, ae, run=Run(seed=0, progress=False))[0].save(tmp_path / "acnn_ae_quick")
 
 
 def test_a_missing_tl_network_is_trained_and_kept_and_reads_cohorts(tmp_path, monkeypatch):

@@ -48,6 +48,7 @@ from shapelab.metrics import dice_table
 from shapelab.metrics.clinical import cardiac_indices
 from shapelab.models.acnn import AESpace, train_autoencoder
 from shapelab.profiles import current_profile
+from shapelab.training import Run
 
 THREE = ("NOR", "DCM", "HCM")
 #: What the paper reports for three groups, 60 patients: features -> phases -> accuracy. Its codes are those of a T-L
@@ -265,7 +266,7 @@ def _fine_tuning(space: AESpace, config: PathologyConfig, cache: Path, progress:
         checkpoint = cache / f"training-{seed:08x}"
         settings = replace(space.config, epochs=config.epochs)
         fitted, _ = train_autoencoder(
-            shapes, settings, scheme=space.scheme, seed=seed, init=space, checkpoint=checkpoint, progress=progress
+            shapes, settings, Run(checkpoint, seed=seed, progress=progress), scheme=space.scheme, init=space
         )
         shutil.rmtree(checkpoint, ignore_errors=True)  # the fold's codes are kept; its weights are 11 MB
         return fitted

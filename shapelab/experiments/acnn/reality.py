@@ -39,6 +39,7 @@ from shapelab.models.native import NativeConfig, NativeSegmenter, train_native
 from shapelab.phantoms.randomise import Randomisation
 from shapelab.profiles import current_profile
 from shapelab.show import style
+from shapelab.training import Run
 
 #: Phantom patients the network learns from.
 TRAINING_SEED = 30_000
@@ -118,7 +119,7 @@ def train_phantom_native(
     config = NativeConfig.profile(profile, **changes)
     data = phantom_slices(config.hearts, config, progress=progress)
     about = f"{config.hearts} phantom hearts, ED and ES, seed {TRAINING_SEED}"
-    return train_native(data, config, checkpoint=checkpoint, progress=progress, about=about)[0]
+    return train_native(data, config, Run(checkpoint, progress=progress), about=about)[0]
 
 
 def phantom_native(profile: str | None = None, progress: bool = True) -> NativeSegmenter:
@@ -336,11 +337,9 @@ def train_on_real(
     return train_native(
         real_slices(train, config, progress),
         config,
+        Run(checkpoint, seed=seed, progress=progress),
         stack_loss=loss,
         whole_stacks=True,
-        seed=seed,
-        checkpoint=checkpoint,
-        progress=progress,
         about=repr(train),
     )[0]
 

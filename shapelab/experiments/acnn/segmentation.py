@@ -62,6 +62,7 @@ from shapelab.models.acnn import (
     ACNNLoss,
     InputSettings,
     SubPixelConfig,
+    Training,
     load_network,
     lr_stacks,
     predict_labels,
@@ -72,7 +73,7 @@ from shapelab.models.acnn.baselines import CascadeLoss, build, count_parameters
 from shapelab.models.acnn.trainer import FILE
 from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, breath_holds, heart_pairs
 from shapelab.profiles import current_profile
-from shapelab.training import History
+from shapelab.training import History, Run
 
 __all__ = [
     "METHODS",
@@ -346,22 +347,15 @@ def train_method(
     network = build(how.network, numbers, seed)
     prior = phantom_autoencoder_for(numbers, progress) if weight else None
     loss = CascadeLoss() if how.network.startswith("AE-Seg") else ACNNLoss(prior, weight if prior is not None else 0.0)
-    history = train_network(
+    return train_network(
         network,
         pairs["training"],
         loss,
+        Run(checkpoint, seed=seed, progress=progress),
+        training=replace(Training.of(numbers), epochs=config.epochs),
         inputs=InputSettings(motion=config.motion if how.motion else None),
-        epochs=config.epochs,
-        batch=numbers.batch,
-        learning_rate=numbers.learning_rate,
-        weight_decay=numbers.weight_decay,
-        schedule=numbers.schedule,
-        seed=seed,
         validation=pairs.get("validation"),
-        checkpoint=checkpoint,
-        progress=progress,
     )
-    return network, history
 
 
 def phantom_autoencoder_for(network: SubPixelConfig, progress: bool = False):

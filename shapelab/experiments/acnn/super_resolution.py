@@ -50,6 +50,7 @@ from shapelab.models.acnn import (
     ACNNLoss,
     InputSettings,
     SubPixelConfig,
+    Training,
     baselines,
     load_network,
     lr_stacks,
@@ -70,7 +71,7 @@ from shapelab.models.acnn.trainer import FILE
 from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, heart_pairs
 from shapelab.profiles import current_profile
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
-from shapelab.training import History, seeded
+from shapelab.training import History, Run, seeded
 
 __all__ = [
     "SHIPPED",
@@ -315,7 +316,8 @@ class _Trainer:
         return network.eval(), history
 
     def _train(self, network: nn.Module, method: str, weight: float, seed: int, checkpoint: Path) -> History:
-        c, numbers = self.config, self.config.network
+        c = self.config
+        rate = c.srcnn_rate if method == "SR-CNN" else c.learning_rate
         loss = ACNNLoss(self.prior if weight else None, weight)
         if method == "SR-CNN":
             network = Patches(network, c.patch)
@@ -324,17 +326,11 @@ class _Trainer:
             network,
             self.pairs,
             loss,
+            Run(checkpoint, seed=seed, progress=self.progress),
+            training=replace(Training.of(c.network), epochs=c.epochs, learning_rate=rate),
             task="sr",
             inputs=training_inputs(c, self.pairs),
-            epochs=c.epochs,
-            batch=numbers.batch,
-            learning_rate=c.srcnn_rate if method == "SR-CNN" else c.learning_rate,
-            weight_decay=numbers.weight_decay,
-            schedule=numbers.schedule,
-            seed=seed,
-            checkpoint=checkpoint,
-            progress=self.progress,
-        )
+        )[1]
 
     def _key(self, method: str, weight: float, seed: int) -> str:
         c = self.config

@@ -37,7 +37,7 @@ from shapelab import __version__
 from shapelab.augment import AffineRanges, random_affine_pair
 from shapelab.data.grid import Grid, GridTransform, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import LV_CAVITY
-from shapelab.device import best_device, describe
+from shapelab.device import describe
 from shapelab.errors import UsageError
 from shapelab.experiments.shipped import weights_folder
 from shapelab.files import atomic_write
@@ -49,7 +49,7 @@ from shapelab.phantoms.ultrasound_geometry import Artefacts, make_box
 from shapelab.phantoms.ultrasound_imaging import more_shadows
 from shapelab.profiles import current_profile
 from shapelab.tensor_files import checksum
-from shapelab.training import Batches, FitSettings, fit, seeded
+from shapelab.training import Batches, FitSettings, Run, fit, seeded
 
 METHODS = ("FCN", "ACNN-Seg")
 PHASES = ("ED", "ES")
@@ -235,11 +235,9 @@ def shape_prior(
     space, _ = train_autoencoder(
         labels,
         config.autoencoder,
+        Run(cache / "training", progress=progress),
         scheme=LV_CAVITY,
-        seed=0,
-        checkpoint=cache / "training",
         data=data,
-        progress=progress,
     )
     space.metadata["taught"] = taught
     space.save(cache)
@@ -298,11 +296,7 @@ def train_method(
         Batches(train.images, train.labels, batch_size=config.batch, seed=seed),
         config.epochs,
         settings=settings,
-        checkpoint=folder / "training",
-        identity=about,
-        seed=seed,
-        device=best_device(),
-        progress=progress,
+        run=Run(folder / "training", seed=seed, progress=progress, identity=about),
     )
     save_network(folder, network, scheme=LV_CAVITY, metadata={"about": about, "final": history.last})
     return network

@@ -56,6 +56,7 @@ from shapelab.models.acnn.trainer import FILE
 from shapelab.models.sslln import SSLLNConfig, predict, train_sslln
 from shapelab.phantoms import LANDMARKS
 from shapelab.profiles import current_profile
+from shapelab.training import Run
 
 #: Method of the tables -> (network of `shapelab.models.sslln.NETWORKS`, trained on low resolution).
 TRAINED = {
@@ -173,9 +174,8 @@ class Laboratory:
         numbers = self.config.network
         numbers = numbers if name == "SSLLN" else replace(numbers, epochs=numbers.baseline_epochs)
         numbers = replace(numbers, gaps=GAPS.get(method, numbers.gaps))
-        network, history = train_sslln(
-            hearts, numbers, name, seed=self.seed, checkpoint=checkpoint, progress=self.progress
-        )
+        run = Run(checkpoint, seed=self.seed, progress=self.progress)
+        network, history = train_sslln(hearts, numbers, run, method=name)
         about = {
             "method": method,
             "data": f"{len(hearts)} phantom hearts at ED, seed {SEEDS['training']}",

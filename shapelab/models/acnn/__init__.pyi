@@ -13,6 +13,7 @@ from .subpixel import SubPixelConfig as SubPixelConfig, SubPixelNet as SubPixelN
 from .tl import TLNetwork as TLNetwork, TLSpace as TLSpace, train_tl_network as train_tl_network
 from .trainer import (
     InputSettings as InputSettings,
+    Training as Training,
     load_network as load_network,
     lr_stacks as lr_stacks,
     predict_images as predict_images,

@@ -33,8 +33,7 @@ After training: (1) the normalisation's statistics are measured anew on clean la
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -50,17 +49,16 @@ from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
 from shapelab.device import autocast, best_device, describe
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
-from shapelab.profiles import current_profile
 from shapelab.spaces.axes import shape_axes
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
-from shapelab.training import Batches, FitSettings, History, fit
+from shapelab.training import Batches, Config, FitSettings, History, Run, fit, seeded
 from shapelab.training.losses import cross_entropy, dice_scores, onehot
 
 STRIDE = (24, 24, 12)  # product of the encoder's strides: S1 (2,2,1), S2 and S3 (2,2,2), S4 (3,3,3)
 
 
 @dataclass(frozen=True)
-class AEConfig:
+class AEConfig(Config):
     """Numbers of the autoencoder and of its training; the defaults are the quick profile's."""
 
     # fmt: off
@@ -79,43 +77,31 @@ class AEConfig:
     principal_axes: bool = True  # codes uncorrelated and sorted by variance: see above
     # fmt: on
 
+    PROFILES = {
+        # 1.5 mm in plane, as fine as the scans; 4x4x3 cells x 8 = 384 numbers at S4
+        "full": {"shape": (96, 96, 36), "spacing": (1.5, 1.5, 10 / 3), "bottleneck": 8, "epochs": 200},
+        # Table V and the supplement; codes as they come
+        "paper": {
+            "shape": (120, 120, 60),
+            "spacing": (1.25, 1.25, 2.0),
+            "bottleneck": 1,
+            "epochs": 200,
+            "schedule": "constant",
+            "principal_axes": False,
+        },
+    }
+
     def __post_init__(self):
-        for name in ("shape", "spacing", "widths"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if isinstance(self.affine, Mapping):
-            object.__setattr__(self, "affine", AffineRanges(**self.affine))
+        super().__post_init__()
         if len(self.shape) != 3 or any(n < s or n % s for n, s in zip(self.shape, STRIDE)):
             raise UsageError(f"AEConfig.shape: found {self.shape}; expected multiples of the strides {STRIDE}")
         if min(self.n_classes - 1, self.bottleneck, self.code, self.batch, self.epochs, *self.widths) < 1:
             raise UsageError(f"AEConfig: found {self}; expected at least two classes and one of everything else")
 
-    @classmethod
-    def profile(cls, name: str | None = None, n_classes: int = 4, **changes) -> AEConfig:
-        """The numbers of a profile ("quick", "full", "paper"; None: the current one), some of them changed by name."""
-        numbers: dict[str, dict[str, Any]] = {
-            "quick": {},
-            # 1.5 mm in plane, as fine as the scans; 4x4x3 cells x 8 = 384 numbers at S4
-            "full": {"shape": (96, 96, 36), "spacing": (1.5, 1.5, 10 / 3), "bottleneck": 8, "epochs": 200},
-            # Table V and the supplement; codes as they come
-            "paper": {
-                "shape": (120, 120, 60),
-                "spacing": (1.25, 1.25, 2.0),
-                "bottleneck": 1,
-                "epochs": 200,
-                "schedule": "constant",
-                "principal_axes": False,
-            },
-        }
-        return cls(**{**numbers[current_profile(name)], "n_classes": n_classes, **changes})
-
     @property
     def cells(self) -> tuple[int, int, int]:
         """Grid of the coarsest scale S4; 5 x 5 x 5 in the paper."""
         return tuple(n // s for n, s in zip(self.shape, STRIDE))
-
-    @property
-    def grid(self) -> Grid:
-        return Grid(self.shape, self.spacing)
 
 
 # ---------------------------------------------------------------------------------------------------------- the model
@@ -187,17 +173,12 @@ class Autoencoder(nn.Module):
 def train_autoencoder(
     labels: np.ndarray,
     config: AEConfig | None = None,
+    run: Run | None = None,
     *,
     scheme: LabelScheme = CARDIAC,
-    seed: int = 0,
-    checkpoint: str | Path | None = None,
-    resume: bool = True,
     init: AESpace | str | Path | None = None,
-    epochs: int | None = None,
     validation: np.ndarray | None = None,
     data: str = "",
-    progress: bool = True,
-    device: torch.device | str | None = None,
 ) -> tuple[AESpace, History]:
     """Train the autoencoder on label maps; the space of their shapes comes back with the history.
 
@@ -205,10 +186,8 @@ def train_autoencoder(
     ----------
     labels : (N, X, Y, Z) integers of `scheme` on the config's grid (`shapelab.data.grid.stack_labels` makes them)
     config : numbers; None takes the current profile's
-    seed : of weights, order, augmentation
-    checkpoint, resume : see `shapelab.training.fit`
+    run : where it is kept, seed (of weights, order, augmentation), device: see `shapelab.training.Run`
     init : a space (or its folder) to start from instead of random weights: fine-tuning
-    epochs : instead of the config's
     validation : (M, X, Y, Z) label maps; their Dice after a tenth, two tenths, ... of the run goes into the history
     data : what the labels are, in words; kept in the space's metadata
 
@@ -217,15 +196,11 @@ def train_autoencoder(
     space : `AESpace`
     history : a row an epoch: loss, dice (mean over structures, augmented training maps, labels swapped), and `val dice`
     """
-    config = config or AEConfig.profile(n_classes=scheme.n_classes)
-    config = replace(config, epochs=epochs) if epochs is not None else config
-    device = torch.device(device or best_device())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Autoencoder(config)
+    config, run = config or AEConfig.profile(n_classes=scheme.n_classes), run or Run()
+    model = seeded(lambda: Autoencoder(config), run.seed)
     if init is not None:
         _start_from(model, init if isinstance(init, AESpace) else AESpace.load(init))
-    space = AESpace(config, scheme, model=model.to(device))
+    space = AESpace(config, scheme, model=model.to(run.target))
     maps = torch.from_numpy(space.check(labels))
     held_out = None if validation is None else space.check(validation)
 
@@ -240,8 +215,6 @@ def train_autoencoder(
         return {"loss": cross_entropy(logits, moved), "dice": dice}
 
     def validate(_: nn.Module) -> dict[str, float]:
-        if held_out is None:
-            return {}
         kept = {k: v.clone() for k, v in model.state_dict().items()}
         measure_statistics(model, maps)
         scores = space.reconstruction_dice(held_out)
@@ -260,16 +233,11 @@ def train_autoencoder(
     history = fit(
         step,
         model,
-        Batches(maps, batch_size=config.batch, seed=seed),
+        Batches(maps, batch_size=config.batch, seed=run.seed),
         config.epochs,
         settings=settings,
         validate=validate if held_out is not None else None,
-        checkpoint=checkpoint,
-        resume=resume,
-        identity=identity,
-        seed=seed,
-        device=device,
-        progress=progress,
+        run=run.about(identity),
     )
     measure_statistics(model, maps)
     space.set_training_codes(space.encode(labels))
@@ -281,7 +249,7 @@ def train_autoencoder(
         "data": data,
         "n": len(maps),
         "labels": identity["labels"],
-        "seed": seed,
+        "seed": run.seed,
         "final": history.last,
         "shapelab": __version__,
         **describe(),
@@ -401,9 +369,10 @@ class AESpace:
             raise UsageError("AESpace: found a space without training; expected one after fit() or load()")
         return getattr(self, name)
 
-    def fit(self, labels: np.ndarray, **options) -> AESpace:
-        """Train on label maps (N, X, Y, Z); options as `train_autoencoder`'s."""
-        space, history = train_autoencoder(labels, self.config, scheme=self.scheme, **{"seed": self.seed, **options})
+    def fit(self, labels: np.ndarray, run: Run | None = None, **options) -> AESpace:
+        """Train on label maps (N, X, Y, Z); run (None: with the space's seed) and options as `train_autoencoder`'s."""
+        run = run or Run(seed=self.seed)
+        space, history = train_autoencoder(labels, self.config, run, scheme=self.scheme, **options)
         self.__dict__.update(space.__dict__, seed=self.seed, history=history)
         return self
 

@@ -37,6 +37,7 @@ from shapelab.errors import UsageError
 from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet
 from shapelab.models.acnn.trainer import KINDS
+from shapelab.training import Config
 
 INTERPOLATIONS = ("linear", "bspline")
 _PADDING = 16  # slices repeated beyond each end before the spline is fitted: its memory falls by 3.7 a slice
@@ -113,7 +114,7 @@ def _check_stack(stack: Tensor) -> None:
 
 
 @dataclass(frozen=True)
-class SRCNNConfig:
+class SRCNNConfig(Config):
     """Numbers of SR-CNN.
 
     factor : K, fine slices a thick one
@@ -124,7 +125,7 @@ class SRCNNConfig:
     widths: tuple[int, ...] = (32, 32, 32, 32, 32, 32)
 
     def __post_init__(self):
-        object.__setattr__(self, "widths", tuple(int(w) for w in self.widths))
+        super().__post_init__()
         if self.factor < 2 or not self.widths or min(self.widths) < 1:
             raise UsageError(f"SRCNNConfig: found {self}; expected a factor from 2 and widths from 1")
 

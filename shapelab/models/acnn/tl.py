@@ -70,7 +70,7 @@ from shapelab.models.acnn.predictor import (
     measure_image_statistics,
 )
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
-from shapelab.training import Batches, FitSettings, History, fit
+from shapelab.training import Batches, FitSettings, History, Run, fit, seeded
 from shapelab.training.losses import code_distance, cross_entropy, dice_scores, onehot
 
 # ---------------------------------------------------------------------------------------------------------- the model
@@ -150,16 +150,12 @@ def train_tl_network(
     images: np.ndarray,
     labels: np.ndarray,
     config: PredictorConfig | None = None,
+    run: Run | None = None,
     *,
     autoencoder: AESpace | AEConfig | None = None,
     scheme: LabelScheme = CARDIAC,
-    seed: int = 0,
-    checkpoint: str | Path | None = None,
-    resume: bool = True,
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     data: str = "",
-    progress: bool = True,
-    device: torch.device | str | None = None,
 ) -> tuple[TLSpace, History]:
     """Train autoencoder and predictor in the paper's three stages.
 
@@ -168,10 +164,10 @@ def train_tl_network(
     images : (N, X, Y, Z) floats in [0, 1] on the config's grid
     labels : (N, X, Y, Z) integers of `scheme`, the label maps of the images
     config : numbers of predictor and stages; None takes the current profile's
+    run : where it is kept (each stage has a folder of its own in there), seed (of weights, order, augmentation),
+        device: see `shapelab.training.Run`
     autoencoder : a trained space, which stands for stage 1 (it is copied, not changed); or the numbers of one, or None
         for the profile's, to train it here on the same label maps
-    seed : of weights, order, augmentation
-    checkpoint, resume : see `shapelab.training.fit`; each stage has a folder of its own in there
     validation : (images, labels) of others; how well their codes and label maps are read goes into the history
     data : what the pairs are, in words; kept in the space's metadata
 
@@ -181,10 +177,7 @@ def train_tl_network(
     history : a row an epoch of all stages: stage (1, 2, 3), loss, L_x and L_h where the stage has them, explained
         (share of the codes' variance that the predictor tells), and val explained, val dice
     """
-    config = config or PredictorConfig.profile()
-    device = torch.device(device or best_device())
-    folder = None if checkpoint is None else Path(checkpoint)
-    options = {"resume": resume, "progress": progress, "device": device}
+    config, run = config or PredictorConfig.profile(), run or Run()
     rows: list[dict[str, float]] = []
     if isinstance(autoencoder, AESpace):
         shapes = copy.deepcopy(autoencoder)
@@ -192,24 +185,13 @@ def train_tl_network(
         numbers = autoencoder or AEConfig.profile(
             n_classes=scheme.n_classes, shape=config.shape, spacing=config.spacing, code=config.code
         )
-        shapes, first = train_autoencoder(
-            labels,
-            numbers,
-            scheme=scheme,
-            seed=seed,
-            data=data,
-            checkpoint=folder and folder / "1-autoencoder",
-            **options,
-        )
+        shapes, first = train_autoencoder(labels, numbers, run.within("1-autoencoder"), scheme=scheme, data=data)
         rows += [{"stage": 1, **row, "L_x": row["loss"]} for row in first.rows]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        space = TLSpace(shapes, Predictor(config))
-    space.model.to(device)
-    stages = _Stages(space, images, labels, seed, validation, options)
+    space = TLSpace(shapes, seeded(lambda: Predictor(config), run.seed))
+    space.model.to(run.target)
+    stages = _Stages(space, images, labels, validation, run)
     for number, stage in ((2, stages.predictor), (3, stages.joint)):
-        name = f"{number}-{stage.__name__}"
-        history = stage(folder and folder / name)
+        history = stage(run.within(f"{number}-{stage.__name__}"))
         rows += [{"stage": number, **row} for row in history.rows]
     stages.finish()
     history = History([{**row, "epoch": i} for i, row in enumerate(rows)], history.stopped)
@@ -217,7 +199,7 @@ def train_tl_network(
         "data": data,
         "n": len(labels),
         "labels": stages.identity["labels"],
-        "seed": seed,
+        "seed": run.seed,
         "weight of L_h": stages.weight,
         "final": history.last,
         "autoencoder": shapes.metadata,
@@ -230,16 +212,15 @@ def train_tl_network(
 class _Stages:
     """Stages 2 and 3: what they share."""
 
-    def __init__(self, space: TLSpace, images, labels, seed: int, validation, options: dict):
-        self.space, self.network, self.config, self.seed = space, space.model, space.predictor.config, seed
+    def __init__(self, space: TLSpace, images, labels, validation, run: Run):
+        self.space, self.network, self.config, self.seed = space, space.model, space.predictor.config, run.seed
         self.images, self.labels = space.check_images(images), space.shapes.check(labels)
         if len(self.images) != len(self.labels):
             raise UsageError(
                 f"train_tl_network: found {len(self.images)} images and {len(self.labels)} label maps; "
                 "expected as many of both"
             )
-        self.validation, self.options = validation, options
-        self.device = options["device"]
+        self.validation, self.device = validation, run.target
         space.shapes.axes = None
         codes = space.shapes.encode(labels)
         self.variance = float(codes.var(0).sum())
@@ -254,7 +235,7 @@ class _Stages:
         }
         self.weight = float("nan")
 
-    def _fit(self, step, model: nn.Module, epochs: int, rate: float, checkpoint) -> History:
+    def _fit(self, step, model: nn.Module, epochs: int, rate: float, run: Run) -> History:
         settings = FitSettings(learning_rate=rate, schedule=self.config.schedule, validate_every=max(1, epochs // 5))
         identity = {**self.identity, "initial weights": checksum(self.network.state_dict())}
         batches = Batches(self.images, self.labels, batch_size=self.config.batch, seed=self.seed)
@@ -264,14 +245,11 @@ class _Stages:
             batches,
             epochs,
             settings=settings,
-            seed=self.seed,
-            checkpoint=checkpoint,
             validate=self._validate if self.validation is not None else None,
-            identity=identity,
-            **self.options,
+            run=run.about(identity),
         )
 
-    def predictor(self, checkpoint) -> History:
+    def predictor(self, run: Run) -> History:
         """Stage 2: p learns to read the codes of an encoder at rest."""
         encoder = self.network.autoencoder.eval().requires_grad_(False)
 
@@ -282,11 +260,11 @@ class _Stages:
             loss = distance(self.network.predict(x), codes)  # L_h
             return {"loss": loss, "L_h": loss.detach(), "explained": 1 - loss.detach() / self.variance}
 
-        history = self._fit(step, self.network.predictor, self.config.epochs, self.config.learning_rate, checkpoint)
+        history = self._fit(step, self.network.predictor, self.config.epochs, self.config.learning_rate, run)
         encoder.requires_grad_(True)
         return history
 
-    def joint(self, checkpoint) -> History:
+    def joint(self, run: Run) -> History:
         """Stage 3: L_x + w L_h in one update of all."""
         swap, n = self.space.shapes.config.swap, self.space.shapes.config.n_classes
         self.weight = self._weight()
@@ -301,7 +279,7 @@ class _Stages:
                 "explained": 1 - lh.detach() / self.variance,
             }
 
-        return self._fit(step, self.network, self.config.joint_epochs, self.config.joint_learning_rate, checkpoint)
+        return self._fit(step, self.network, self.config.joint_epochs, self.config.joint_learning_rate, run)
 
     @torch.no_grad()
     def _weight(self, at_most: int = 128) -> float:

@@ -8,7 +8,7 @@ displaced by its breath-hold; noise is added. The target is not displaced, so th
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ from shapelab.augment import AffineRanges, MotionRanges, acquire, random_affine_
 from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
 from shapelab.data.volumes import HeartPairs
 from shapelab.device import autocast, best_device, describe
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, UsageError, one_of
 from shapelab.files import atomic_write
 from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
-from shapelab.training import Batches, FitSettings, History, fit
+from shapelab.training import Batches, FitSettings, History, Run, fit
 from shapelab.training.losses import dice_scores
 
 FILE = "model.json"
@@ -43,6 +43,23 @@ class InputSettings:
     noise: float = 0.02                     # sd of Gaussian noise at most; each stack draws its own from 0 to this
     sigma_mm: float = 4.0                   # supplement: the Gaussian through plane
     # fmt: on
+
+
+@dataclass(frozen=True)
+class Training:
+    """Numbers of a training on pairs; from the paper's supplement where it tells them."""
+
+    epochs: int = 30
+    batch: int = 8
+    learning_rate: float = 1e-3
+    weight_decay: float = 5e-6  # lambda_2
+    schedule: str = "one-cycle"
+
+    @classmethod
+    def of(cls, config: Any) -> Training:
+        """Those that a network's configuration holds, such as `SubPixelConfig`; the defaults for what it lacks."""
+        names = (f.name for f in fields(cls))
+        return cls(**{name: getattr(config, name) for name in names if hasattr(config, name)})
 
 
 def lr_stacks(
@@ -90,21 +107,13 @@ def train_network(
     network: nn.Module,
     pairs: HeartPairs,
     loss: ACNNLoss | None = None,
+    run: Run | None = None,
     *,
+    training: Training | None = None,
     task: str = "seg",
     inputs: InputSettings | None = None,
-    epochs: int = 30,
-    batch: int = 8,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 5e-6,
-    schedule: str = "one-cycle",
-    seed: int = 0,
     validation: HeartPairs | None = None,
-    checkpoint: str | Path | None = None,
-    resume: bool = True,
-    progress: bool = True,
-    device: torch.device | str | None = None,
-) -> History:
+) -> tuple[nn.Module, History]:
     """Train any network that maps LR stacks (N, 1, X, Y, Z/K) to the HR grid (N, C, X, Y, Z); in place.
 
     Parameters
@@ -112,23 +121,23 @@ def train_network(
     network : `SubPixelNet`, a baseline, or another's
     pairs : `HeartPairs`
     loss : `ACNNLoss`; None: the pixel term alone
+    run : where it is kept, seed (of order, augmentation, noise: the weights are the network's), device: see
+        `shapelab.training.Run`
+    training : `Training`; None: the numbers of the network's config
     task : "seg" (target: label maps, eq. 1) or "sr" (target: the HR image, eq. 2)
     inputs : `InputSettings`
-    epochs, batch, learning_rate, weight_decay, schedule : supplement of the paper where it says so
-    seed : of order, augmentation, noise (the weights are the network's)
     validation : pairs whose Dice (seg) or mean absolute error (sr) goes into the history five times in the run
-    checkpoint, resume, progress, device : see `shapelab.training.fit`
 
     Returns
     -------
+    network : the one given
     history : loss, pixel, prior (where used), and val columns
     """
-    if task not in ("seg", "sr"):
-        raise UsageError(f"task: found {task!r}; expected 'seg' or 'sr'")
-    loss, inputs = loss or ACNNLoss(), inputs or InputSettings()
-    device = torch.device(device or best_device())
-    network.to(device)
-    held_out = None if validation is None else lr_stacks(validation, inputs, seed=seed)
+    one_of("task", task, ("seg", "sr"))
+    loss, inputs, run = loss or ACNNLoss(), inputs or InputSettings(), run or Run()
+    training = training or Training.of(getattr(network, "config", None))
+    network.to(run.target)
+    held_out = None if validation is None else lr_stacks(validation, inputs, seed=run.seed)
 
     def step(rows: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
         images, labels, motion = rows
@@ -139,8 +148,6 @@ def train_network(
         return loss(output, labels if task == "seg" else images.float()[:, None])
 
     def validate(_: nn.Module) -> dict[str, float]:
-        if held_out is None:
-            return {}
         if task == "sr":
             made = predict_images(network, held_out)
             return {"val error": float(np.abs(made - validation.images.astype(np.float32)).mean())}
@@ -149,7 +156,10 @@ def train_network(
         return {"val dice": float(dice_scores(made, torch.as_tensor(validation.labels), n_classes).mean())}
 
     settings = FitSettings(
-        learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, validate_every=max(1, epochs // 5)
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        schedule=training.schedule,
+        validate_every=max(1, training.epochs // 5),
     )
     identity = {
         "network": f"{type(network).__name__} {_config_of(network)}",
@@ -159,21 +169,16 @@ def train_network(
         "pairs": checksum({"images": pairs.images, "labels": pairs.labels, "motion": pairs.motion}),
         "initial weights": checksum(network.state_dict()),
     }
-    batches = Batches(pairs.images, pairs.labels, pairs.motion, batch_size=batch, seed=seed)
-    return fit(
+    history = fit(
         step,
         network,
-        batches,
-        epochs,
+        Batches(pairs.images, pairs.labels, pairs.motion, batch_size=training.batch, seed=run.seed),
+        training.epochs,
         settings=settings,
         validate=validate if held_out is not None else None,
-        checkpoint=checkpoint,
-        resume=resume,
-        identity=identity,
-        seed=seed,
-        device=device,
-        progress=progress,
+        run=run.about(identity),
     )
+    return network, history
 
 
 @torch.inference_mode()

@@ -279,9 +279,9 @@ def test_a_run_its_files_and_going_on(phantoms, monkeypatch, tmp_path):
 def test_each_method_is_trained_as_its_name_says(phantoms, monkeypatch, tmp_path):
     seen = {}
 
-    def record(network, pairs, loss, *, inputs, seed, **options):
-        seen[len(seen)] = (type(network).__name__, loss.weight, inputs.motion is not None, seed)
-        return type("History", (), {"last": {}})()
+    def record(network, pairs, loss, run, *, inputs, **options):
+        seen[len(seen)] = (type(network).__name__, loss.weight, inputs.motion is not None, run.seed)
+        return network, type("History", (), {"last": {}})()
 
     monkeypatch.setattr(table1, "train_network", record)
     monkeypatch.setattr(table1, "phantom_autoencoder_for", lambda *a, **k: torch.nn.Identity())

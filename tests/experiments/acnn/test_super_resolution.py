@@ -15,6 +15,7 @@ from shapelab.models.acnn import AEConfig, SubPixelConfig, load_network, lr_stac
 from shapelab.models.acnn.sr_baselines import Interpolation, Patches, PatchLoss
 from shapelab.models.acnn.tl import PredictorConfig, train_tl_network
 from shapelab.phantoms.pairs import heart_pairs
+from shapelab.training import Run
 
 SHAPE, SPACING = (24, 24, 12), (6.0, 6.0, 10.0)
 NETWORK = SubPixelConfig(shape=SHAPE, spacing=SPACING, factor=2, n_out=1, widths=(4, 8, 8, 8))
@@ -42,7 +43,7 @@ def prior(pairs):
     autoencoder = AEConfig(shape=SHAPE, spacing=SPACING, widths=(4, 4, 4), bottleneck=16, code=8, epochs=1)
     config = PredictorConfig(shape=SHAPE, spacing=SPACING, widths=(4, 4, 8, 8), code=8, epochs=1, joint_epochs=1)
     labels = pairs.scheme.integers(pairs.labels)
-    space, _ = train_tl_network(pairs.images, labels, config, autoencoder=autoencoder, progress=False)
+    space, _ = train_tl_network(pairs.images, labels, config, run=Run(progress=False), autoencoder=autoencoder)
     return space
 
 
