@@ -15,16 +15,10 @@ import numpy as np
 import torch
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
+from shapelab.data.facts import HEART_LANDMARKS
 from shapelab.phantoms.heart import ANGLES, MIN_WALL, N_ANGLES, N_LEVELS, NODES, POLE, HeartSurfaces
 
-LANDMARKS = (
-    "LV lateral wall mid-point",
-    "RV insertion anterior",
-    "RV insertion inferior",
-    "RV lateral wall turning point",
-    "apex",
-    "mitral valve centre",
-)
+LANDMARKS = HEART_LANDMARKS
 MODES = np.arange(2, 8)  # angular frequencies of the smooth deformations; 1 would only move the centre
 N_WAVES = 5  # cosine modes base to apex
 # Standard deviation of a deformation, as a share of the radius, per angular frequency: the part of the variation
