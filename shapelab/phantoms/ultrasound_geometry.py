@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from shapelab.data.grid import Grid
 from shapelab.errors import in_range
 from shapelab.phantoms.anatomy import centre_line
 from shapelab.phantoms.heart import HeartSurfaces, slice_curves
@@ -125,12 +126,8 @@ class Levels:
         heights = self.low + NODE_MM * np.arange(self.n)
         out, poles = [], None
         for k in which:
-            base, length = (
-                (hearts.lv_base, hearts.endo_length),
-                (hearts.lv_base, hearts.epi_length),
-                (hearts.rv_base, hearts.rv_length),
-                (hearts.rv_base, hearts.rv_length),
-            )[k]
+            base = hearts.rv_base if k > 1 else hearts.lv_base
+            length = (hearts.endo_length, hearts.epi_length, hearts.rv_length, hearts.rv_length)[k]
             first, last = float(base[0]), float(base[0] + length[0])
             inside = np.clip(heights, first + 1e-4, last - 1e-3)
             curves = slice_curves(hearts, torch.from_numpy(inside.astype(np.float32)))
@@ -187,11 +184,8 @@ def closed(endo: torch.Tensor, z: torch.Tensor, base: float) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Box:
-    """The voxels of one grid in the probe's frame; shared by all subjects on it."""
-
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
+class Box(Grid):
+    """A grid whose voxels lie in the probe's frame; shared by all subjects on it."""
 
     @cached_property
     def affine(self) -> np.ndarray:
@@ -212,9 +206,6 @@ class Box:
             for n, s, o in zip(self.shape, self.spacing, self.affine[:3, 3])
         ]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"))
-
-    def __hash__(self):
-        return hash((self.shape, self.spacing))
 
 
 @lru_cache(maxsize=4)
