@@ -147,8 +147,8 @@ class Levels:
         table = np.concatenate([table, table[..., :1]], -1)
         return torch.from_numpy(table.astype(np.float32))[None]
 
-    def _ask(self, table: torch.Tensor, x, y, z) -> tuple[torch.Tensor, ...]:
-        """(level of the two surfaces, their outward normals' heights and radial directions)."""
+    def _ask(self, table: torch.Tensor, x, y, z) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Level of the two surfaces (2, P), outward normal of the first (3, P), angle about the pole (P,)."""
         row = (z - self.low) / NODE_MM * (2 / (self.n - 1)) - 1
         cy = self.line[1, 0] + self.line[1, 1] * z + self.line[1, 2] * z * z
         pole = F.grid_sample(
@@ -164,18 +164,15 @@ class Levels:
         q = F.grid_sample(table[:, :4], where, padding_mode="border", align_corners=True)[0, :, 0]
         d2 = dx * dx + dy * dy
         size = 2 * torch.sqrt(d2 + (q[2:] / 2) ** 2).clamp(min=1e-3)
-        return (d2 - q[:2]) / size, dx, dy, q[2:], size, turn
+        return (d2 - q[:2]) / size, torch.stack([dx, dy, -q[2] / 2]) * (2 / size[0]), turn
 
-    def lv(self, x, y, z):
-        """endo, epi (2, P), and the epicardial normal (3, P) and angle (P,) about the LV's centre."""
-        level, dx, dy, slope, size, turn = self._ask(self._lv, x, y, z)
-        normal = torch.stack([dx, dy, -slope[0] / 2]) * (2 / size[0])
-        return level, normal, turn
+    def lv(self, x, y, z) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """endo, epi (2, P), and the normal (3, P) of the first and angle (P,) about the LV's centre."""
+        return self._ask(self._lv, x, y, z)
 
-    def rv(self, x, y, z):
+    def rv(self, x, y, z) -> tuple[torch.Tensor, torch.Tensor]:
         """rv, rv_outer (2, P), and the normal (3, P) of the first."""
-        level, dx, dy, slope, size, _ = self._ask(self._rv, x, y, z)
-        return level, torch.stack([dx, dy, -slope[0] / 2]) * (2 / size[0])
+        return self._ask(self._rv, x, y, z)[:2]
 
 
 def closed(endo: torch.Tensor, z: torch.Tensor, base: float) -> torch.Tensor:
