@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from shapelab.data.cohort import Cohort
+from shapelab.data.facts import PHASES
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError, UsageError
 
 MYOCARDIAL_DENSITY = 1.05  # g/ml, the value of cardiac MR practice (design, "Metrics")
-PHASES = ("ED", "ES")
 
 
 def structure_volumes(label: np.ndarray, spacing, scheme: LabelScheme) -> pd.Series:

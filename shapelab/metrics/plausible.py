@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from shapelab.data.scheme import CARDIAC, LabelScheme
+from shapelab.data.scheme import CARDIAC, VENTRICLES, LabelScheme
 from shapelab.errors import DataError, UsageError
 from shapelab.metrics.evaluation import MM3_PER_ML, check_spacing, label_map
 
@@ -70,7 +70,7 @@ def plausibility(
     """
     array = label_map(label, "plausibility")
     scheme.check(array, "plausibility")
-    names = ("LV cavity", "LV myocardium", "RV cavity")
+    names = VENTRICLES
     values = [scheme.structure(name).value for name in names]
     _check_thresholds(crumb=crumb, slack=slack, leak=leak)
     unit = np.prod(check_spacing(spacing)) / MM3_PER_ML if spacing is not None else 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from shapelab.data.facts import PHASES
 from shapelab.errors import UsageError
 from shapelab.phantoms.anatomy import Heart
 from shapelab.phantoms.heart import ANGLES, HeartSurfaces, slice_curves
@@ -170,7 +171,7 @@ def contour_noise(seed: int, index: int, phase: str, stack: Stack) -> np.ndarray
     """The observer's hand: (3, 1, Z, T) mm added to endocardium, epicardium and RV; None where the strength is 0."""
     if stack.hand == 0:
         return None
-    rng = np.random.default_rng([int(seed), int(index), 3, ("ED", "ES").index(phase)])
+    rng = np.random.default_rng([int(seed), int(index), 3, PHASES.index(phase)])
     n = stack.shape[2]
     strength = stack.hand * HAND[:, None]
     strength[0] *= 1.25 if phase == "ES" else 1.0  # between the papillary muscles of a contracted LV

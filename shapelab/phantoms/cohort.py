@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import ndimage
 
 from shapelab.data.cohort import Cohort
+from shapelab.data.facts import PHASES
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.errors import UsageError
@@ -26,7 +27,6 @@ from shapelab.phantoms.anatomy import Heart, build_heart
 from shapelab.phantoms.heart import HeartSurfaces, check_grid, label_batch
 from shapelab.phantoms.population import GROUPS, draw_factors
 
-PHASES = ("ED", "ES")
 Patient = tuple[int, int, str, int]  # seed, number, group, number within the group
 LR_SHIFT_MM = 1.5  # sd of a slice's breath-hold displacement; ACDC's slice centres leave a smooth line by 1 to 2 mm
 

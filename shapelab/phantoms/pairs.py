@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from shapelab.data.facts import RV_SIDE_MM
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.volumes import HeartPairs
 from shapelab.errors import UsageError
@@ -26,7 +27,6 @@ from shapelab.phantoms.heart import HeartSurfaces, check_grid, label_batch
 from shapelab.phantoms.mr_imaging import mr_image
 from shapelab.phantoms.population import GROUPS
 
-RV_SIDE_MM = 18.0  # as shapelab.data.grid (a room below this one)
 SHIFT_MM, TURN_DEG = 2.0, 1.5  # sd of a slice's breath-hold: ACDC's slice centres leave a smooth line by 1 to 2 mm
 
 

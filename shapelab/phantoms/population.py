@@ -14,9 +14,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
+from shapelab.data.facts import GROUPS
 from shapelab.errors import UsageError
-
-GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
 
 
 @dataclass(frozen=True)

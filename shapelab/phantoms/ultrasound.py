@@ -32,6 +32,7 @@ import pandas as pd
 import torch
 
 from shapelab.data.cohort import Cohort
+from shapelab.data.facts import PHASES
 from shapelab.data.scheme import LV_CAVITY
 from shapelab.data.subject import Subject
 from shapelab.errors import UsageError
@@ -41,7 +42,6 @@ from shapelab.phantoms.population import GROUPS, draw_factors
 from shapelab.phantoms.ultrasound_geometry import Artefacts, Box, Levels, closed, make_box, make_probe
 
 US_GROUPS = ("NOR", "DCM", "MINF")  # whom CETUS has: healthy, dilated, after an infarction
-PHASES = ("ED", "ES")
 SPACING, SHAPE = 3.0, (48, 48, 48)  # a box of 144 mm: the depth an apical view of a dilated heart needs
 
 

@@ -24,10 +24,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from shapelab.data.facts import PHASES
+
 if TYPE_CHECKING:
     from shapelab.phantoms.ultrasound_geometry import Artefacts, Box, Levels, Probe
 
-PHASES = ("ED", "ES")
 LATTICE_DEG = 1.9  # one grain of speckle across the beam: 3.3 mm at 100 mm
 WIDEST_DEG = 46.0
 BEAM_RAD = 0.020  # width of a ramp per mm of depth
