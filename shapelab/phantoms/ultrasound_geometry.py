@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shapelab.errors import UsageError
+from shapelab.errors import in_range
 from shapelab.phantoms.anatomy import centre_line
 from shapelab.phantoms.heart import HeartSurfaces, slice_curves
 
@@ -36,8 +36,7 @@ class Artefacts:
 
     def __post_init__(self):
         for name, value in asdict(self).items():
-            if not (isinstance(value, (int, float, np.number)) and np.isfinite(value) and 0 <= value <= 5):
-                raise UsageError(f"Artefacts.{name}: found {value!r}; expected a number from 0 to 5")
+            in_range(f"Artefacts.{name}", value, 0, 5)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from shapelab.data.landmarks import HEART_LANDMARKS, landmarks_from_label, read_
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS
 from shapelab.errors import DataError, UsageError
 from shapelab.phantoms import LANDMARKS, heart_cohort
+from shapelab.phantoms.acquisition import StackFlaws
 
 
 def test_reads_by_column_name(tmp_path):
@@ -89,7 +90,7 @@ def test_landmarks_of_phantoms_are_near_the_known_ones():
 
 
 def test_an_apex_that_was_not_scanned_is_guessed():
-    thick = errors((1.5, 1.5, 10.0), missing_slices=1).mean(0)
+    thick = errors((1.5, 1.5, 10.0), flaws=StackFlaws(missing_slices=1)).mean(0)
     assert thick[4] < 8 and thick[5] < 6  # less than the slice that is missing
 
 

@@ -72,6 +72,7 @@ from shapelab.models.acnn import (
 from shapelab.models.acnn.baselines import CascadeLoss, build, count_parameters
 from shapelab.models.acnn.trainer import FILE
 from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, breath_holds, heart_pairs
+from shapelab.phantoms.patients import Mix
 from shapelab.profiles import current_profile
 from shapelab.training import History
 
@@ -210,7 +211,7 @@ def load_pairs(
                 grid,
                 factor,
                 SEEDS[name],
-                phases=config.phases,
+                mix=Mix(phases=config.phases),
                 progress=progress,
                 cache=None if folder is None else Path(folder) / f"pairs_{name}.npz",
             )

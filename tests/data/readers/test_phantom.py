@@ -24,7 +24,7 @@ def test_phantom_forwards(monkeypatch):
 def test_ultrasound_phantom_forwards():
     from shapelab.data.scheme import LV_CAVITY
 
-    cohort = open_cohort("phantom-us", n=1, seed=3, shape=(16, 16, 16), spacing=9.0)
+    cohort = open_cohort("phantom-us", n=1, seed=3, grid=((16, 16, 16), (9.0, 9.0, 9.0)))
     assert cohort.scheme is LV_CAVITY and cohort.ids == ("us000_ED", "us000_ES")
     with pytest.raises(UsageError, match=r"open_cohort\('phantom-us'\): found the options \['resolution'\]"):
         open_cohort("phantom-us", resolution="LR")
