@@ -43,6 +43,7 @@ from torch import Tensor, nn
 
 from shapelab import __version__
 from shapelab.augment import MotionRanges
+from shapelab.data.facts import PHASES
 from shapelab.data.volumes import HeartPairs
 from shapelab.device import describe
 from shapelab.errors import DataError, UsageError
@@ -112,7 +113,7 @@ class SegmentationConfig:
     training: int = 160  # patients
     validation: int = 12
     test: int = 60
-    phases: tuple[str, ...] = ("ED", "ES")
+    phases: tuple[str, ...] = PHASES
     epochs: int = 24
     seeds: tuple[int, ...] = (0, 1)  # of weights, order, augmentation
     weight: float = 0.1  # lambda_1: see above

@@ -35,6 +35,7 @@ from torch import Tensor
 
 from shapelab import __version__
 from shapelab.augment import AffineRanges, random_affine_pair
+from shapelab.data.facts import PHASES
 from shapelab.data.grid import Grid, GridTransform, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import LV_CAVITY
 from shapelab.device import describe
@@ -52,7 +53,6 @@ from shapelab.tensor_files import checksum
 from shapelab.training import Batches, FitSettings, Run, fit, seeded
 
 METHODS = ("FCN", "ACNN-Seg")
-PHASES = ("ED", "ES")
 MEASURES = {"assd": "mean distance (mm)", "hd": "Hausdorff (mm)", "dice": "Dice"}
 #: The paper's Table II: (measure, phase) -> method -> (mean, sd); EF rows have no phase.
 PAPER = {
