@@ -13,6 +13,7 @@ from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError
 from shapelab.experiments.shipped import TRAINING, TRAINING_SEED, phantom_shapes
 from shapelab.profiles import current_profile
+from shapelab.spaces.kept import is_kept
 from shapelab.training import Run
 
 CHECKPOINTS = "training"  # in the output folder, while a training is under way
@@ -239,7 +240,7 @@ def train(
     if data not in recipe.data:
         raise UsageError(f"data: found {data!r}; {model} learns from {' or '.join(recipe.data)}")
     output = Path(output)
-    if any((output / name).exists() for name in ("model.json", "space.json")):
+    if is_kept(output):
         raise UsageError(f"output: found a trained network in {output}; expected an empty folder")
     if (output / CHECKPOINTS).exists() and not resume:
         raise UsageError(

@@ -70,9 +70,9 @@ from shapelab.models.acnn import (
     train_network,
 )
 from shapelab.models.acnn.baselines import CascadeLoss, build, count_parameters
-from shapelab.models.acnn.trainer import FILE
 from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, breath_holds, heart_pairs
 from shapelab.profiles import current_profile
+from shapelab.spaces.kept import NETWORK as FILE
 from shapelab.training import History, Run
 
 __all__ = [

@@ -17,14 +17,13 @@ from shapelab.models.acnn.tl import TLNetwork, TLSpace, train_tl_network
 from shapelab.models.acnn.trainer import (
     InputSettings,
     Training,
-    load_network,
     lr_stacks,
     predict_images,
     predict_labels,
     predict_probabilities,
-    save_network,
     train_network,
 )
+from shapelab.spaces.kept import load_network, save_network
 
 __all__ = [
     "STRIDE",
