@@ -371,7 +371,7 @@ fig = style.figure(9.0, 3.0)
 for ax, (structure, part) in zip(fig.subplots(1, 2), dice.groupby("structure", sort=False)):
     part = part.dropna(subset="paper_mean")
     for i, (_, row) in enumerate(part.iterrows()):
-        mark = style._SPARE[i]
+        mark = style.spare(i)
         ax.plot(row["paper_mean"], row["mean"], mark.marker, color=mark.colour, ms=7, label=row["method"])
     ax.set(title=structure, xlabel="Dice in the paper", ylabel="Dice here" if ax is fig.axes[0] else "")
     ax.grid(True)

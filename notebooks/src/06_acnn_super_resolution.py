@@ -152,7 +152,7 @@ z = np.arange(numbers.shape[2])
 for ax, kind in zip((left, right), INTERPOLATIONS):
     matrix = interpolation_matrix(slices, K, kind)
     for k in range(4, 8):
-        mark = style._SPARE[k - 4]
+        mark = style.spare(k - 4)
         ax.plot(z * fine[2], matrix[:, k], mark.marker + "-", color=mark.colour, ms=3, label=f"thick slice {k}")
     ax.set(title="linear" if kind == "linear" else "cubic B-spline", xlabel="z of the fine slice (mm)", xlim=(20, 100))
     ax.grid(True)
@@ -395,7 +395,7 @@ curve = table_3.motion_curve(methods, some, replace(config, shifts=(0.0, 1.5, 3.
 fig = style.figure(6.0, 3.0)
 ax = fig.subplots()
 for i, (name, one) in enumerate(curve.groupby("method", sort=False)):
-    mark = style._SPARE[i]
+    mark = style.spare(i)
     ax.plot(
         one["shift_mm"], one["ssim"], marker=mark.marker, color=mark.colour, ms=4, label=name, ls="--" if i < 2 else "-"
     )

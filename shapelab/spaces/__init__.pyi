@@ -1,3 +1,2 @@
-from .contract import ShapeSpace as ShapeSpace
-from .contract import code_size as code_size
+from .contract import ShapeSpace as ShapeSpace, code_size as code_size
 from .pca import PCASpace as PCASpace

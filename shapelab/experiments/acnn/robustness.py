@@ -230,7 +230,7 @@ def robustness_figure(
     if part.empty:
         raise UsageError(f"structure: found {structure!r}; expected one of {sorted(set(table['structure']))}")
     means = part.groupby(["method", "strength"], sort=False)[["dice", "hd", "violations"]].mean().reset_index()
-    marks = {m: style._SPARE[i % len(style._SPARE)] for i, m in enumerate(dict.fromkeys(means["method"]))}
+    marks = {m: style.spare(i) for i, m in enumerate(dict.fromkeys(means["method"]))}
     fig = style.figure(9.0, 2.9)
     name = structure or "mean of the structures"
     panels = (
@@ -436,7 +436,7 @@ def sweep_figure(table: pd.DataFrame, title: str | None = None) -> style.Picture
     )
     for ax, (column, name, unit) in zip(fig.subplots(1, 4), panels, strict=True):
         for i, (n, line) in enumerate(means.groupby("hearts")):
-            mark = style._SPARE[i % len(style._SPARE)]
+            mark = style.spare(i)
             ax.plot(
                 line["weight"].replace(0.0, zero),
                 unit * line[column],
