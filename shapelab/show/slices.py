@@ -16,12 +16,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy import ndimage
 
+from shapelab.data.geometry import bounding_box
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import UsageError, one_of, spacing3, whole
 from shapelab.show import style
 from shapelab.show.style import Picture
 
-MARGIN = 15.0  # mm round the labelled structures; half of it where many hearts are side by side
+MARGIN, NARROW = 15.0, 8.0  # mm round the labelled structures; and where many hearts stand side by side
 HALO = [patheffects.withStroke(linewidth=2.2, foreground="white")]
 
 
@@ -204,7 +205,8 @@ def slices(
     rows = -(-len(chosen) // columns)
     window = _window(volume, 2, MARGIN)
     width = min(style.WIDTH, 2.6 * columns + 0.6)
-    fig = style.figure(width, rows * (width / columns * np.ptp(window[1]) / np.ptp(window[0]) + 0.25) + 0.9)
+    ratio = np.ptp(window[1]) / np.ptp(window[0])
+    fig = style.figure(width, rows * (width / columns * ratio + 0.25) + 0.9)
     named = max(chosen, key=lambda k: len(np.unique(volume.label[:, :, k]))) if volume.label is not None else None
     labels = ("x (mm), RV → LV", "y (mm), anterior up") if volume.heart else ("x (mm)", "y (mm)")
     ends = {chosen[-1]: "\n(apical)", chosen[0]: "\n(basal)"}
@@ -307,7 +309,7 @@ def compare_slices(
     window: for label maps on one grid (a heart and its reconstruction). Other arguments as in `slices`.
     """
     volumes = _volumes("compare_slices", items, spacing, scheme)
-    windows = [_window(v, 2, MARGIN / 2 + 0.5) for v in volumes]
+    windows = [_window(v, 2, NARROW) for v in volumes]
     if indices is not None:
         _check_same_grid("compare_slices", volumes)
         n, windows = len(indices), [_union(windows)] * len(volumes)
