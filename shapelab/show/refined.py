@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.transforms import Affine2D
 
 from shapelab.atlas.frame import Frame
 from shapelab.atlas.pipeline import Refinement
@@ -143,7 +144,10 @@ def _fill(fig, views, pair, result: Refinement, image, names) -> list:
                 None if behind is None else behind[:, None], cut[:, None], np.array([STEP, 1.0, STEP]), result.scheme
             )
             ax = axes[row, column]
-            _draw(ax, volume, window)
+            slices.draw(ax, volume, 1, 0)
+            move = Affine2D().translate(window[0][0], window[1][0])  # to millimetres of the window
+            for artist in (*ax.images, *ax.collections):
+                artist.set_transform(move + ax.transData)
             if image is not None:  # one window of grey for all panels
                 ax.images[0].set_clim(*grey)
             slices.frame(
@@ -156,13 +160,3 @@ def _fill(fig, views, pair, result: Refinement, image, names) -> list:
             ax.set_title(f"{names[row]}: {name}", fontsize=8.5)
             drawn.append(volume)
     return drawn
-
-
-def _draw(ax, volume, window) -> None:
-    """The plane, then everything in it moved to millimetres of the window."""
-    from matplotlib.transforms import Affine2D
-
-    slices.draw(ax, volume, 1, 0)
-    move = Affine2D().translate(window[0][0], window[1][0])
-    for artist in (*ax.images, *ax.collections):
-        artist.set_transform(move + ax.transData)
