@@ -19,16 +19,16 @@ from shapelab import __version__
 from shapelab.atlas import (
     Atlas,
     Refinement,
+    RefinementSettings,
     landmark_affine,
     move_slices,
     phantom_atlases,
     refine,
-    select_atlases,
 )
 from shapelab.atlas.atlas import arrays_of
 from shapelab.atlas.cohort import refinement_image
 from shapelab.atlas.frame import Frame
-from shapelab.atlas.warp import warp_label
+from shapelab.atlas.pipeline import most_like
 from shapelab.commands.predict import check_outputs
 from shapelab.data import open_cohort
 from shapelab.data.formats.nifti import check_same_grid, read_header, read_image, read_label, stem
@@ -45,7 +45,6 @@ SCHEMES = {"cardiac": CARDIAC, "biventricular": BIVENTRICULAR}
 PHANTOMS = 20  # hearts, each at ED and at ES; made in two seconds, so nothing is kept on disk
 THICK = 1.2  # times as thick as the next: the slice axis
 LEAST_SLICES = 3
-SELECTION_MARGIN_MM = 10.0  # round the labels, as in `refine`
 FAR_MM = 60.0  # landmarks lie no further than this outside the box of the labels
 
 Progress = Callable[[str], None]
@@ -130,10 +129,7 @@ def refine_file(
         points,
         [offered[i] for i in chosen],
         size,
-        n_atlases=n_atlases,
-        fusion=fusion,
-        align=align,
-        out_spacing=spacing,
+        settings=RefinementSettings(n_atlases=n_atlases, fusion=fusion, align=align, out_spacing=spacing),
     )
     say("drawing")
     found = _facts(case, result, seconds)
@@ -252,19 +248,14 @@ def _most_like(subject: Subject, atlases, n: int, file) -> tuple[list[int], floa
     label, _, spacing, points = arrays_of(subject)
     source = "label" if points is None else "given"
     points = landmarks_from_label(label, spacing, subject.scheme, subject.where) if points is None else points
-    used = np.argwhere(label)
-    part, place = Frame(label.shape, spacing).part(
-        used.min(0) * spacing - SELECTION_MARGIN_MM, used.max(0) * spacing + SELECTION_MARGIN_MM
-    )
-    still, warped = np.zeros((3, *part.shape), np.float32), []
+    affines = []
     for atlas in atlases:
         try:
-            matrix = np.linalg.inv(atlas.frame.matrix) @ landmark_affine(points, atlas.landmarks_of(source))
+            affines.append(landmark_affine(points, atlas.landmarks_of(source)))
         except DataError as error:
             where = f"{file or subject.where}, atlas {atlas.id}, {error.file}"
             raise DataError(where, error.found, error.expected, error.todo) from None
-        warped.append(warp_label(atlas.label, matrix[:3], part.origin, part.spacing, still))
-    chosen, scores = select_atlases(label[place], warped, n)
+    chosen, scores = most_like(label, Frame(label.shape, spacing), atlases, affines, n)
     return chosen, float(scores[chosen].mean())
 
 
