@@ -176,27 +176,21 @@ def refine(
     DataError : an empty label map, values outside the scheme, shapes that differ, degenerate landmarks
     UsageError : no atlas, atlases of another scheme, wrong settings
     """
-    settings, seconds, clock = settings or RefinementSettings(), {}, time.perf_counter()
+    settings, seconds = settings or RefinementSettings(), _Laps()
     there = _there(settings.ffd.torch_device(label))
-    label, image = (a.cpu().numpy() if isinstance(a, Tensor) else a for a in (label, image))
     label, image, frame, scheme = _checked(label, image, spacing, atlases, scheme)
-
-    def lap(name: str) -> None:
-        nonlocal clock
-        seconds[name], clock = time.perf_counter() - clock, time.perf_counter()
-
     source, shift = "given" if landmarks is not None else "label", np.zeros((label.shape[2], 2))
     if settings.align:
         shift = slice_shifts(label, frame.spacing, scheme)
         label = move_slices(label, -shift, frame.spacing)
         image = None if image is None else move_slices(image, -shift, frame.spacing)
-        lap("alignment")
+        seconds.lap("alignment")
     if landmarks is None:
         landmarks = landmarks_from_label(label, frame.spacing, scheme, "target")
     affines = tuple(landmark_affine(landmarks, atlas.landmarks_of(source)) for atlas in atlases)
-    lap("affine")
+    seconds.lap("affine")
     chosen, scores = most_like(label, frame, atlases, affines, settings.n_atlases)
-    lap("selection")
+    seconds.lap("selection")
     threads = min(len(chosen), threads or len(os.sched_getaffinity(0)))
     # BLAS with threads of its own would fight with these
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
@@ -204,7 +198,7 @@ def refine(
         deformations = tuple(
             pool.map(lambda i: fit(target, atlases[i].label, frame, atlases[i].frame, affines[i]), chosen)
         )
-        lap("deformation")
+        seconds.lap("deformation")
         best = [atlases[i] for i in chosen]
         out = _frame(frame, settings.out_spacing or atlases[0].spacing, deformations)
         labels = list(pool.map(lambda d, a: d.warp_label(there(a.label), out), deformations, best))
@@ -212,9 +206,9 @@ def refine(
         if settings.fusion == "non-local" and image is not None and all(a.image is not None for a in best):
             images = list(pool.map(lambda d, a: d.warp_image(there(to_unit_range(a.image)), out), deformations, best))
         image = None if images is None else there(frame.linear(to_unit_range(image), out))
-        lap("warp")
+        seconds.lap("warp")
         fused = fuse_labels(labels, images, image, settings.patch, settings.window, settings.h, threads)
-    lap("fusion")
+    seconds.lap("fusion")
     fused = fused.cpu().numpy() if isinstance(fused, Tensor) else fused
     return Refinement(
         label=fused.astype(np.uint8 if max(scheme.values) < 256 else np.uint16, copy=False),
@@ -229,9 +223,19 @@ def refine(
         chosen=tuple(chosen),
         landmarks=source,
         fusion="majority" if images is None else settings.fusion,
-        seconds=seconds,
+        seconds=dict(seconds),
         shift=shift,
     )
+
+
+class _Laps(dict):
+    """Name -> seconds since the lap before."""
+
+    def __init__(self):
+        self.last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        self[name], self.last = time.perf_counter() - self.last, time.perf_counter()
 
 
 def _there(device: torch.device | None) -> Callable:
@@ -252,6 +256,7 @@ def _checked(label, image, spacing, atlases, scheme):
             f"refine: found atlases of another scheme than {scheme.name!r}: {others[:5]}; expected one "
             "scheme (phantom_atlases has scheme=CARDIAC for labels without an RV wall)"
         )
+    label, image = (a.cpu().numpy() if isinstance(a, Tensor) else a for a in (label, image))
     label = np.asarray(label)
     frame = as_frame(spacing, label, "target")
     scheme.check(label, "target")
