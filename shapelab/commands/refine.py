@@ -54,6 +54,7 @@ def read_mapping(context: click.Context, option: click.Parameter, text: str | No
 @click.option("--align", is_flag=True, help="Bring slices out of line into line first, by the centres of the LV.")
 @click.option(
     "--spacing",
+    "out_spacing",
     type=float,
     nargs=3,
     metavar="X Y Z",

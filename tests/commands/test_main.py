@@ -353,7 +353,7 @@ def test_refine_prints_the_indices_and_says_what_it_does(monkeypatch, capsys):
             n_atlases=3,
             fusion="majority",
             align=True,
-            spacing=(1.0, 1.0, 1.5),
+            out_spacing=(1.0, 1.0, 1.5),
             seed=4,
         ),
         "force": True,
@@ -364,9 +364,9 @@ def test_refine_prints_the_indices_and_says_what_it_does(monkeypatch, capsys):
     ("option", "message"),
     [
         (["--scheme", "brain"], "scheme: found 'brain'; expected one of cardiac, biventricular"),
-        (["--fusion", "minority"], "fusion: found 'minority'; expected one of non-local, majority. Did you mean"),
+        (["--fusion", "minority"], "fusion: found 'minority'; expected one of majority, non-local. Did you mean"),
         (["--seed", "-1"], "seed: found -1; expected a whole number from 0"),
-        (["--spacing", "1", "1", "30"], "spacing: found 30.0; expected a number from 0.5 to 20"),
+        (["--spacing", "1", "1", "30"], "out_spacing: found 30.0; expected a number from 0.5 to 20"),
     ],
 )
 def test_refine_names_what_the_library_refuses(option, message, capsys):

@@ -18,24 +18,23 @@ from shapelab import __version__
 from shapelab.atlas import (
     Atlas,
     Refinement,
+    RefinementSettings,
     landmark_affine,
     move_slices,
     phantom_atlases,
     refine,
-    select_atlases,
 )
 from shapelab.atlas.atlas import arrays_of
 from shapelab.atlas.cohort import refinement_image
 from shapelab.atlas.frame import Frame
-from shapelab.atlas.pipeline import FUSIONS
-from shapelab.atlas.warp import warp_label
+from shapelab.atlas.pipeline import most_like
 from shapelab.commands.files.outputs import beside, check_outputs, save_nifti
 from shapelab.data import open_cohort
 from shapelab.data.formats.nifti import check_same_grid, read_header, read_image, read_label, stem
 from shapelab.data.landmarks import landmarks_from_label, read_landmarks
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme, present_values
 from shapelab.data.subject import Subject
-from shapelab.errors import DataError, in_range, one_of, spacing3, whole
+from shapelab.errors import DataError, in_range, one_of, whole
 from shapelab.files import atomic_write, write_json
 from shapelab.metrics.clinical import volumes_and_masses
 from shapelab.show.refined import before_after, turned_over
@@ -45,44 +44,36 @@ SCHEMES = {"cardiac": CARDIAC, "biventricular": BIVENTRICULAR}
 PHANTOMS = 20  # hearts, each at ED and at ES; made in two seconds, so nothing is kept on disk
 THICK = 1.2  # times as thick as the next: the slice axis
 LEAST_SLICES = 3
-SELECTION_MARGIN_MM = 10.0  # round the labels, as in `refine`
 FAR_MM = 60.0  # landmarks lie no further than this outside the box of the labels
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Refining:
-    """How `refine_file` refines.
+class Refining(RefinementSettings):
+    """How `refine_file` refines: as `shapelab.atlas.refine` does, and:
 
     scheme : "cardiac" (1 RV cavity, 2 LV myocardium, 3 LV cavity: ACDC) or "biventricular" (4 RV wall besides). None:
         told from the values
     mapping : the file's integers -> the scheme's, see `LabelScheme.remap`
-    n_atlases : how many are deformed and fused
-    fusion : "majority", or "non-local" (eq. 5) where image and atlases have intensities; see `shapelab.atlas.refine`
-    align : bring slices into line first (`shapelab.atlas.slice_shifts`); the result then lies where the heart is most
-        likely to be, and "dice_on_slices" is that on the slices as they were moved
-        ("slices_moved_mm", along the first two axes of the array whose slices lie along the third)
-    spacing : (3,) mm of the result, the last one along the slice axis; default: that of the atlases, 1.25 x 1.25 x 2
     seed : of the phantoms
+
+    The voxels of the result, `out_spacing`, go with the slice axis last; by default they are those of the atlases, 1.25
+    x 1.25 x 2 mm. With `align`, "dice_on_slices" is that on the slices as they were moved ("slices_moved_mm", along the
+    first two axes of the array whose slices lie along the third).
     """
 
     scheme: str | None = None
     mapping: Mapping[int, int] | None = None
-    n_atlases: int = 5
-    fusion: str = "majority"
-    align: bool = False
-    spacing: Sequence[float] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.scheme is not None:
             one_of("scheme", self.scheme, SCHEMES)
-        whole("n_atlases", self.n_atlases)
         whole("seed", self.seed, 0)
-        one_of("fusion", self.fusion, FUSIONS)
-        for size in () if self.spacing is None else spacing3("spacing", self.spacing):
-            in_range("spacing", size, 0.5, 20)
+        for size in self.out_spacing or ():
+            in_range("out_spacing", size, 0.5, 20)
 
 
 def refine_file(
@@ -141,7 +132,8 @@ def refine_file(
     seconds = {"atlases": time.perf_counter() - started}
     case, chosen = choose(case, offered, how.n_atlases, landmarks)
     say(f"deforming {len(chosen)} of {len(offered)} atlases: " + ", ".join(offered[i].id for i in chosen))
-    result = _deform(case, [offered[i] for i in chosen], how)
+    array, grey, size, points = arrays_of(case.subject)
+    result = refine(array, grey, points, [offered[i] for i in chosen], size, settings=how)
     found = {
         "shapelab": __version__,
         "label": label.name,
@@ -161,22 +153,6 @@ def refine_file(
         temporary.write_bytes(drawn)
     write_json(found, report)
     return found
-
-
-def _deform(case: Case, atlases: Sequence[Atlas], how: Refining) -> Refinement:
-    """The chosen atlases, deformed onto the case and fused."""
-    array, grey, size, points = arrays_of(case.subject)
-    return refine(
-        array,
-        grey,
-        points,
-        atlases,
-        size,
-        n_atlases=how.n_atlases,
-        fusion=how.fusion,
-        align=how.align,
-        out_spacing=how.spacing,
-    )
 
 
 def _picture(case: Case, result: Refinement, title: str) -> bytes:
@@ -279,19 +255,14 @@ def _most_like(subject: Subject, atlases, n: int, file) -> tuple[list[int], floa
     label, _, spacing, points = arrays_of(subject)
     source = "label" if points is None else "given"
     points = landmarks_from_label(label, spacing, subject.scheme, subject.where) if points is None else points
-    used = np.argwhere(label)
-    part, place = Frame(label.shape, spacing).part(
-        used.min(0) * spacing - SELECTION_MARGIN_MM, used.max(0) * spacing + SELECTION_MARGIN_MM
-    )
-    still, warped = np.zeros((3, *part.shape), np.float32), []
+    affines = []
     for atlas in atlases:
         try:
-            matrix = np.linalg.inv(atlas.frame.matrix) @ landmark_affine(points, atlas.landmarks_of(source))
+            affines.append(landmark_affine(points, atlas.landmarks_of(source)))
         except DataError as error:
             where = f"{file or subject.where}, atlas {atlas.id}, {error.file}"
             raise DataError(where, error.found, error.expected, error.todo) from None
-        warped.append(warp_label(atlas.label, matrix[:3], part.origin, part.spacing, still))
-    chosen, scores = select_atlases(label[place], warped, n)
+    chosen, scores = most_like(label, Frame(label.shape, spacing), atlases, affines, n)
     return chosen, float(scores[chosen].mean())
 
 

@@ -113,7 +113,7 @@ def test_a_mirrored_file_gives_the_same_heart(few, write_nifti, stack, tmp_path)
 def test_report_by_hand(few, file, stack, tmp_path):
     said = []
     found = r.refine_file(
-        file, tmp_path / "new" / "o.nii", how=r.Refining(n_atlases=2, spacing=(3, 3, 3)), progress=said.append
+        file, tmp_path / "new" / "o.nii", how=r.Refining(n_atlases=2, out_spacing=(3, 3, 3)), progress=said.append
     )
     assert json.loads((tmp_path / "new" / "o.json").read_text()) == found
     assert (tmp_path / "new" / "o.png").read_bytes().startswith(b"\x89PNG") and len(said) == 3
@@ -233,9 +233,9 @@ def test_wrong_arguments(few, file, tmp_path):
         ({"fusion": "sum"}, "fusion: found 'sum'"),
         ({"n_atlases": 0}, "n_atlases"),
         ({"seed": -1}, "seed"),
-        ({"spacing": (1, 1)}, "three voxel sizes"),
-        ({"spacing": (0, 1, 1)}, "three voxel sizes"),
-        ({"spacing": (1, 1, 30)}, "from 0.5 to 20"),
+        ({"out_spacing": (1, 1)}, "three voxel sizes"),
+        ({"out_spacing": (0, 1, 1)}, "three voxel sizes"),
+        ({"out_spacing": (1, 1, 30)}, "from 0.5 to 20"),
     ):
         with pytest.raises(UsageError, match=match):
             r.Refining(**arguments)
