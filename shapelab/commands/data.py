@@ -32,7 +32,7 @@ def list_() -> int:
 def _where(card, root: Path | None) -> str:
     """Whether a data set is on this machine, in a few words."""
     if not card.folder:
-        return "built in" if card.name == "phantom" else "give its folder"
+        return "built in" if card.make else "give its folder"
     if root is not None and (root / card.folder).is_dir():
         return "yes"
     return "no (can be fetched)" if card.fetchable else "no"

@@ -10,14 +10,13 @@ from typing import Any
 import click
 
 from shapelab.commands.terminal import OK, output_option, profile_option, root_option, seed_option
+from shapelab.data.facts import GROUPS
 
 
 def read_groups(context: click.Context, option: click.Parameter, text: str | None) -> list[str] | None:
     """``nor,DCM`` -> ["NOR", "DCM"]: two groups at least, each known."""
     if text is None:
         return None
-    from shapelab.phantoms import GROUPS
-
     groups = list(dict.fromkeys(g.strip().upper() for g in text.split(",") if g.strip()))
     if len(groups) < 2 or set(groups) - set(GROUPS):
         raise click.BadParameter(f"{text!r}: name two or more of {', '.join(GROUPS)}, separated by commas")

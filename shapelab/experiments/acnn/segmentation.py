@@ -43,6 +43,7 @@ from torch import Tensor, nn
 
 from shapelab import __version__
 from shapelab.augment import MotionRanges
+from shapelab.data.facts import PHASES
 from shapelab.data.volumes import HeartPairs
 from shapelab.device import describe
 from shapelab.errors import DataError, UsageError
@@ -72,6 +73,7 @@ from shapelab.models.acnn import (
 from shapelab.models.acnn.baselines import CascadeLoss, build, count_parameters
 from shapelab.models.acnn.trainer import FILE
 from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, breath_holds, heart_pairs
+from shapelab.phantoms.patients import Mix
 from shapelab.profiles import current_profile
 from shapelab.training import History, Run
 
@@ -111,7 +113,7 @@ class SegmentationConfig:
     training: int = 160  # patients
     validation: int = 12
     test: int = 60
-    phases: tuple[str, ...] = ("ED", "ES")
+    phases: tuple[str, ...] = PHASES
     epochs: int = 24
     seeds: tuple[int, ...] = (0, 1)  # of weights, order, augmentation
     weight: float = 0.1  # lambda_1: see above
@@ -210,7 +212,7 @@ def load_pairs(
                 grid,
                 factor,
                 SEEDS[name],
-                phases=config.phases,
+                mix=Mix(phases=config.phases),
                 progress=progress,
                 cache=None if folder is None else Path(folder) / f"pairs_{name}.npz",
             )

@@ -35,6 +35,7 @@ from torch import Tensor
 
 from shapelab import __version__
 from shapelab.augment import AffineRanges, random_affine_pair
+from shapelab.data.facts import PHASES
 from shapelab.data.grid import Grid, GridTransform, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import LV_CAVITY
 from shapelab.device import describe
@@ -52,7 +53,6 @@ from shapelab.tensor_files import checksum
 from shapelab.training import Batches, FitSettings, Run, fit, seeded
 
 METHODS = ("FCN", "ACNN-Seg")
-PHASES = ("ED", "ES")
 MEASURES = {"assd": "mean distance (mm)", "hd": "Hausdorff (mm)", "dice": "Dice"}
 #: The paper's Table II: (measure, phase) -> method -> (mean, sd); EF rows have no phase.
 PAPER = {
@@ -173,7 +173,7 @@ def phantom_echoes(
     n: int, config: UltrasoundConfig, seed: int, artefacts: Artefacts | None = None, progress: bool = False
 ) -> Echoes:
     """Phantom patients on the experiment's grid; artefacts: of usual strength if not given."""
-    cohort = us_cohort(n, seed=seed, spacing=config.spacing, shape=config.shape, artefacts=artefacts or Artefacts())
+    cohort = us_cohort(n, seed=seed, grid=config.grid, artefacts=artefacts or Artefacts())
     return Echoes(*us_arrays(cohort, progress))
 
 
@@ -229,7 +229,7 @@ def shape_prior(
     taught = None if labels is None else checksum({"l": labels})
     if labels is None:
         grid = config.prior_grid
-        cohort = us_cohort(config.prior_hearts, PRIOR_SEED, spacing=grid.spacing, shape=grid.shape, images=False)
+        cohort = us_cohort(config.prior_hearts, PRIOR_SEED, grid=grid, images=False)
         labels = np.stack([s.label for s in cohort])
         data = f"{config.prior_hearts} phantom hearts in 3D ultrasound's frame, ED and ES, seed {PRIOR_SEED}"
     space, _ = train_autoencoder(

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from shapelab.augment import MotionRanges
 from shapelab.data.scheme import LabelScheme
 from shapelab.data.volumes import HeartPairs
 from shapelab.experiments.acnn.segmentation import METHODS, SegmentationConfig, train_method
 from shapelab.experiments.sslln.hearts import COHORTS, PHASE, SEEDS
 from shapelab.models.acnn import load_network, lr_stacks, predict_labels, save_network
 from shapelab.phantoms.pairs import heart_pairs
+from shapelab.phantoms.patients import Mix
 
 
 def acnn_pairs(config, cohort: str, n: int, folder: Path | None, progress: bool = False) -> HeartPairs:
@@ -27,10 +29,8 @@ def acnn_pairs(config, cohort: str, n: int, folder: Path | None, progress: bool 
         numbers.grid,
         numbers.factor,
         SEEDS[cohort],
-        COHORTS[cohort],
-        (PHASE,),
-        config.degradation.shift_mm,
-        0.0,
+        Mix(COHORTS[cohort], (PHASE,)),
+        MotionRanges(config.degradation.shift_mm, 0.0),
         cache,
         progress,
     )
