@@ -174,6 +174,7 @@ def swap_labels(labels: Tensor, p: float, n_classes: int, generator: Generator |
 
 
 def _rotations(angles: Tensor, axis: int) -> Tensor:
+    """Rotations (n, 3, 3) about one axis by angles (n,) in radians."""
     cos, sin = torch.cos(angles), torch.sin(angles)
     i, j = [(1, 2), (2, 0), (0, 1)][axis]
     out = torch.eye(3, dtype=torch.float64).repeat(len(angles), 1, 1)
@@ -189,6 +190,7 @@ def _unit_upper_lower(shears: Tensor) -> Tensor:
 
 
 def _checked_maps(labels: Tensor, matrices: Tensor, spacing: Sequence[float]) -> Tensor:
+    """What `_voxel_matrices` makes of the maps; UsageError for a wrong shape or type."""
     if labels.ndim != 4 or labels.dtype != torch.uint8:
         raise UsageError(f"labels: found shape {tuple(labels.shape)} of {labels.dtype}; expected (N, X, Y, Z) of uint8")
     if matrices.shape != (len(labels), 4, 4):

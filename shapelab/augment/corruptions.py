@@ -260,22 +260,26 @@ def _each(seeds: Sequence[int], stream: int, draw: Callable[[Generator], Tensor]
 
 
 def _check_batch(name: str, batch: Tensor) -> None:
+    """UsageError unless the batch is (N, X, Y, Z) of floats."""
     if batch.ndim != 4 or not batch.is_floating_point():
         raise UsageError(f"{name}: found shape {tuple(batch.shape)} of {batch.dtype}; expected (N, X, Y, Z) of floats")
 
 
 def _check_numbers(parameters: object, names: Sequence[str]) -> None:
+    """UsageError for one of these attributes that is not a number from 0."""
     for name in names:
         in_range(f"{type(parameters).__name__}.{name}", getattr(parameters, name))
 
 
 def _checked_acquisition(n_hr: int, spacing_z: float, factor: int, sigma_mm: float) -> tuple[int, float, int, float]:
+    """The arguments of an acquisition; UsageError for one out of range."""
     spacing_z, factor = in_range("spacing_z", spacing_z, above=True), whole("factor", factor, 1, n_hr)
     return int(n_hr), spacing_z, factor, in_range("sigma_mm", sigma_mm)
 
 
 @lru_cache(maxsize=32)
 def _acquisition_matrix(n_hr: int, spacing_z: float, factor: int, sigma_mm: float, device: str) -> Tensor:
+    """`acquisition_matrix` on a device, kept: not to be written into."""
     centres = np.arange(n_hr // factor)[:, None] * factor + (factor - 1) / 2
     squared = (np.arange(n_hr) - centres) ** 2
     squared -= squared.min(axis=1, keepdims=True)  # a narrow Gaussian between two planes must not vanish
@@ -286,6 +290,7 @@ def _acquisition_matrix(n_hr: int, spacing_z: float, factor: int, sigma_mm: floa
 
 
 def _fine(images: Tensor) -> Tensor:
+    """In float32 at least."""
     return images.to(torch.promote_types(images.dtype, torch.float32))
 
 

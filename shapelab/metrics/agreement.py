@@ -149,6 +149,7 @@ def ssim(a, b, data_range: float = 1.0) -> float:
 
 
 def _array(values) -> np.ndarray:
+    """As a numpy array, from torch on any device too."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
 
@@ -166,6 +167,7 @@ def _numbers(values, name: str) -> np.ndarray:
 
 
 def _pairs(a, b, where: str, least: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two series of as many finite numbers, at least `least`; an error that names `where` otherwise."""
     a, b = _numbers(a, f"{where} a"), _numbers(b, f"{where} b")
     if len(a) != len(b) or len(a) < least:
         raise UsageError(f"{where}: found {len(a)} and {len(b)} numbers; expected as many of both, at least {least}")
@@ -182,5 +184,6 @@ def _median(values: np.ndarray) -> float:
 
 
 def _finite_mean(values: np.ndarray) -> float:
+    """Mean of the finite ones; NaN if there is none."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else math.nan

@@ -92,6 +92,7 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
 
 
 def _same(a, b) -> bool:
+    """Whether a fact is the same at both phases."""
     try:
         return bool(a == b)
     except ValueError:  # arrays have no truth value: not a fact of the patient for a table

@@ -143,6 +143,7 @@ def summary(
 
 
 def _describe(values: np.ndarray, n_bootstrap: int, seed: int) -> dict[str, float]:
+    """n_mean, mean, sd, low, high and median of one measure in one group."""
     finite = values[np.isfinite(values)]
     mean = float(finite.mean()) if len(finite) else math.nan
     low, high = bootstrap_mean(finite, n_bootstrap, seed) if len(finite) else (math.nan, math.nan)

@@ -62,6 +62,7 @@ def shape_features(subject: Subject) -> dict[str, float]:
 
 
 def _areas(lv, cavity, rv, slices, spacing) -> dict[str, float]:
+    """Areas of LV cavity, wall and RV along the LV, and the largest of each in cm2."""
     pixel = spacing[0] * spacing[1] / 100
     at = (np.arange(len(slices)) + 0.5) / len(slices)
     out = {}
@@ -110,6 +111,7 @@ def _step(radius: np.ndarray) -> float:
 
 
 def _outline_features(o: dict[str, np.ndarray], spacing: np.ndarray) -> dict[str, float]:
+    """Form, steps and wall of the outlines that `_outlines` gives."""
     if not len(o["k"]):
         return {}
     middle = slice(len(o["k"]) // 6, max(len(o["k"]) // 6 + 1, -(-4 * len(o["k"]) // 5)))
@@ -139,6 +141,7 @@ def _outline_features(o: dict[str, np.ndarray], spacing: np.ndarray) -> dict[str
 
 
 def _wrapped(angle: np.ndarray) -> np.ndarray:
+    """Angles from -pi to pi."""
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
@@ -150,6 +153,7 @@ def _hull_area(mask: np.ndarray) -> float:
 
 
 def _rv_features(rv, slices, spacing, o) -> dict[str, float]:
+    """Form and place of the RV in the slices in which it has 40 pixels and more."""
     from skimage.measure import perimeter_crofton
 
     solid, compact, where = [], [], []
