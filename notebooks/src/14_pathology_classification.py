@@ -243,7 +243,7 @@ def given_back_picture(table, title):
     fig = style.figure(7.5, 2.8)
     ax = fig.subplots()
     for i, column in enumerate(table):
-        mark = style._SPARE[i]
+        mark = style.spare(i)
         ax.plot(
             table[column],
             np.arange(len(table)) + 0.15 * (1 - i),

@@ -15,10 +15,9 @@ from pathlib import Path
 
 from shapelab import __version__
 from shapelab.commands.files import add_predict, add_refine, positive
+from shapelab.data.facts import GROUPS
 from shapelab.errors import ShapelabError, UsageError
 from shapelab.profiles import PROFILES
-
-GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
 
 OK, BAD, USAGE = 0, 1, 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -102,7 +101,7 @@ def _data_list(_arguments) -> int:
 def _where(card, root: Path | None) -> str:
     """Whether a data set is on this machine, in a few words."""
     if not card.folder:
-        return "built in" if card.name == "phantom" else "give its folder"
+        return "built in" if card.make else "give its folder"
     if root is not None and (root / card.folder).is_dir():
         return "yes"
     return "no (can be fetched)" if card.fetchable else "no"

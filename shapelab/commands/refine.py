@@ -31,6 +31,7 @@ from shapelab.atlas.frame import Frame
 from shapelab.atlas.warp import warp_label
 from shapelab.commands.predict import check_outputs
 from shapelab.data import open_cohort
+from shapelab.data.facts import PHASES
 from shapelab.data.formats.nifti import check_same_grid, read_header, read_image, read_label, stem
 from shapelab.data.landmarks import landmarks_from_label, read_landmarks
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme, present_values
@@ -232,7 +233,7 @@ def read_atlases(folder: str | Path, scheme: LabelScheme) -> list[Atlas]:
 
 def phantoms(scheme: LabelScheme, seed: int = 0, n: int = PHANTOMS) -> list[Atlas]:
     """n phantom hearts at ED and the same at ES as atlases without images: which phase fits is for the selection."""
-    made = [phantom_atlases(n, seed, scheme=scheme, images=False, phase=phase) for phase in ("ED", "ES")]
+    made = [phantom_atlases(n, seed, scheme=scheme, images=False, phase=phase) for phase in PHASES]
     return [atlas for phase in made for atlas in phase]
 
 

@@ -6,10 +6,6 @@ from __future__ import annotations
 PHASES = ("ED", "ES")
 #: ACDC's: normal, dilated and hypertrophic cardiomyopathy, previous infarction, abnormal right ventricle.
 GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
-#: Names of structures, as the label schemes give them.
-VENTRICLES = ("LV cavity", "LV myocardium", "RV cavity")
-LV = VENTRICLES[:2]
-RV = VENTRICLES[2:]
 #: The six of SSLLN (its Fig. 3), as the phantoms have them.
 HEART_LANDMARKS = (
     "LV lateral wall mid-point",

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import ndimage
 
 from shapelab.data.geometry import TOUCHING, bounding_box
-from shapelab.data.scheme import CARDIAC, LabelScheme
+from shapelab.data.scheme import CARDIAC, VENTRICLES, LabelScheme
 from shapelab.errors import in_range, spacing3
 from shapelab.metrics.evaluation import MM3_PER_ML, label_map
 
@@ -67,7 +67,7 @@ def plausibility(
     """
     array = label_map(label, "plausibility")
     scheme.check(array, "plausibility")
-    names = ("LV cavity", "LV myocardium", "RV cavity")
+    names = VENTRICLES
     values = [scheme.structure(name).value for name in names]
     for name, threshold in (("crumb", crumb), ("slack", slack), ("leak", leak)):
         in_range(name, threshold)

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
-from shapelab.data.facts import HEART_LANDMARKS
+from shapelab.data.facts import HEART_LANDMARKS as LANDMARKS
+from shapelab.data.facts import PHASES
 from shapelab.phantoms.heart import ANGLES, MIN_WALL, N_ANGLES, N_LEVELS, NODES, POLE, HeartSurfaces
 
-LANDMARKS = HEART_LANDMARKS
 MODES = np.arange(2, 8)  # angular frequencies of the smooth deformations; 1 would only move the centre
 N_WAVES = 5  # cosine modes base to apex
 # Standard deviation of a deformation, as a share of the radius, per angular frequency: the part of the variation
@@ -173,7 +173,7 @@ class _Anatomy:
         self.rv = deformation(rng, spread * f["irregularity"], np.arange(1, 8))
 
 
-def build_heart(f: Mapping[str, float], phases: tuple[str, ...] = ("ED", "ES")) -> dict[str, Heart]:
+def build_heart(f: Mapping[str, float], phases: tuple[str, ...] = PHASES) -> dict[str, Heart]:
     """Surfaces and landmarks of one heart.
 
     f : the factors, as `shapelab.phantoms.population.draw_factors` draws them (one float each)

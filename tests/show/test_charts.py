@@ -108,7 +108,7 @@ def test_ridgeline_takes_arrays_and_chosen_dimensions():
         charts.ridgeline(array, [25])
     with pytest.raises(UsageError, match="z77"):
         charts.ridgeline(pd.DataFrame({"z00": [1.0, 2.0]}), ["z77"])
-    with pytest.raises(UsageError, match="no code"):
+    with pytest.raises(UsageError, match="expected code columns"):
         charts.ridgeline(pd.DataFrame({"group": ["NOR"]}))
 
 
