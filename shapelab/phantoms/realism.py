@@ -11,7 +11,7 @@ from scipy.spatial import ConvexHull
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.subject import Subject
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, must, need
 
 _ANGLES = np.linspace(0, 2 * np.pi, 72, endpoint=False)
 _HEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)  # relative heights, base to apex, at which areas are compared
@@ -44,8 +44,7 @@ def shape_features(subject: Subject) -> dict[str, float]:
     box = ndimage.find_objects((label > 0).astype(np.uint8))  # a crop makes all that follows several times faster
     label = np.pad(label[box[0]], ((1, 1), (1, 1), (0, 0))) if box else label
     lv, cavity, rv = (label == 2) | (label == 3), label == 3, label == 1
-    if not lv.any() or not cavity.any() or not rv.any():
-        raise DataError(subject.where, "no LV or no RV", "RV cavity 1, LV myocardium 2 and LV cavity 3")
+    need(cavity.any() and rv.any(), subject.where, "no LV or no RV", "RV cavity 1, LV myocardium 2 and LV cavity 3")
     slices = np.flatnonzero(lv.any((0, 1)))
     first, n, dz = slices[0], slices[-1] - slices[0] + 1, spacing[2]
     rv_slices, cavity_slices = np.flatnonzero(rv.any((0, 1))), np.flatnonzero(cavity.any((0, 1)))
@@ -194,8 +193,7 @@ def realism_report(real: Cohort, phantom: Cohort, by_phase: bool = True) -> pd.D
     tables = {"real": feature_table(real), "phantom": feature_table(phantom)}
     features = [c for c in tables["real"].columns if c not in ("phase", "group")]
     phases = sorted(set(tables["real"]["phase"]) & set(tables["phantom"]["phase"])) if by_phase else [None]
-    if not phases:
-        raise UsageError("realism_report: found no phase that both cohorts have; expected ED or ES in both")
+    must(phases, "realism_report", "no phase that both cohorts have", "ED or ES in both")
     rows = []
     for phase in phases:
         a, b = (t if phase is None else t[t["phase"] == phase] for t in tables.values())
