@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from shapelab.commands import predict as p
+from shapelab.commands.files import predict as p
 from shapelab.data.grid import RV_SIDE_MM
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
