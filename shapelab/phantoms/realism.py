@@ -10,6 +10,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from shapelab.data.cohort import Cohort
+from shapelab.data.geometry import bounding_box
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, must, need
 
@@ -41,8 +42,8 @@ def shape_features(subject: Subject) -> dict[str, float]:
     label, spacing = subject.label, subject.spacing
     if label is None:
         raise DataError(subject.where, "no label map", "a label map")
-    box = ndimage.find_objects((label > 0).astype(np.uint8))  # a crop makes all that follows several times faster
-    label = np.pad(label[box[0]], ((1, 1), (1, 1), (0, 0))) if box else label
+    # a crop makes all that follows several times faster
+    label = np.pad(label[bounding_box(label > 0) or ()], ((1, 1), (1, 1), (0, 0)))
     lv, cavity, rv = (label == 2) | (label == 3), label == 3, label == 1
     need(cavity.any() and rv.any(), subject.where, "no LV or no RV", "RV cavity 1, LV myocardium 2 and LV cavity 3")
     slices = np.flatnonzero(lv.any((0, 1)))
