@@ -13,6 +13,7 @@ from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError
 from shapelab.experiments.shipped import TRAINING, TRAINING_SEED, phantom_shapes
 from shapelab.profiles import current_profile
+from shapelab.spaces.kept import is_kept
 from shapelab.training import Run
 
 CHECKPOINTS = "training"  # in the output folder, while a training is under way
@@ -113,7 +114,7 @@ def _tl(order: Order) -> None:
 def _segmentation(method: str) -> Callable[[Order], None]:
     def make(order: Order) -> None:
         from shapelab.experiments.acnn import segmentation as experiment
-        from shapelab.models.acnn import save_network
+        from shapelab.spaces import save_network
 
         config = experiment.SegmentationConfig.profile(order.profile)
         config = replace(config, training=order.hearts or config.training, epochs=order.epochs or config.epochs)
@@ -129,7 +130,7 @@ def _segmentation(method: str) -> Callable[[Order], None]:
 def _super_resolution(method: str) -> Callable[[Order], None]:
     def make(order: Order) -> None:
         from shapelab.experiments.acnn import super_resolution as experiment
-        from shapelab.models.acnn import save_network
+        from shapelab.spaces import save_network
 
         config = experiment.SuperResolutionConfig.profile(order.profile)
         config = replace(config, train=order.hearts or config.train, epochs=order.epochs or config.epochs)
@@ -161,7 +162,7 @@ def _native(prior: bool) -> Callable[[Order], None]:
 def _sslln(method: str) -> Callable[[Order], None]:
     def make(order: Order) -> None:
         from shapelab.experiments.sslln.laboratory import Laboratory, SSLLNExperiment
-        from shapelab.models.acnn import save_network
+        from shapelab.spaces import save_network
 
         numbers = SSLLNExperiment.profile(order.profile)
         network = replace(numbers.network, epochs=order.epochs or numbers.network.epochs)
@@ -239,7 +240,7 @@ def train(
     if data not in recipe.data:
         raise UsageError(f"data: found {data!r}; {model} learns from {' or '.join(recipe.data)}")
     output = Path(output)
-    if any((output / name).exists() for name in ("model.json", "space.json")):
+    if is_kept(output):
         raise UsageError(f"output: found a trained network in {output}; expected an empty folder")
     if (output / CHECKPOINTS).exists() and not resume:
         raise UsageError(

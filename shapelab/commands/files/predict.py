@@ -7,7 +7,6 @@ network then finds the heart first. Either way the label map has the scan's own 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,9 @@ from shapelab.experiments.shipped import weights_folder
 from shapelab.files import write_json
 from shapelab.metrics.clinical import ejection_fraction, volumes_and_masses
 from shapelab.models.native import NativeSegmenter, keep_largest
+from shapelab.spaces.kept import NETWORK as DESCRIPTION
+from shapelab.spaces.kept import load_network
 
-DESCRIPTION = "model.json"
 FINDER = "acnn_seg_native_quick"  # finds the heart for models that want it laid on a grid
 LEAST_FIELD_MM = 100.0  # in plane; the smallest adult heart with its surroundings
 IN_PLANE_MM, THROUGH_MM = (0.3, 4.0), (2.0, 20.0)  # what a short-axis stack can have
@@ -88,17 +88,10 @@ def load_segmenter(model: str | Path):
     Raises UsageError for an unknown name, DataError where the folder's files are damaged or of an unknown kind.
     """
     folder = find_model(model)
-    file = folder / DESCRIPTION
-    try:
-        kind = json.loads(file.read_text())["kind"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise DataError(file, f"a damaged description ({type(error).__name__}: {error})", "JSON with kind") from error
-    if kind == NativeSegmenter.KIND:
-        return NativeSegmenter.load(folder)
-    from shapelab.models.acnn import sr_baselines  # noqa: F401 - they make their kinds known
-    from shapelab.models.acnn.trainer import load_network
-
-    return GridSegmenter(load_network(folder), NativeSegmenter.load(weights_folder() / FINDER))
+    network = load_network(folder)
+    if isinstance(network, NativeSegmenter):
+        return network
+    return GridSegmenter(network, NativeSegmenter.load(weights_folder() / FINDER))
 
 
 def read_short_axis(path: str | Path) -> tuple[np.ndarray, np.ndarray]:

@@ -64,17 +64,16 @@ from shapelab.models.acnn import (
     InputSettings,
     SubPixelConfig,
     Training,
-    load_network,
     lr_stacks,
     predict_labels,
-    save_network,
     train_network,
 )
 from shapelab.models.acnn.baselines import CascadeLoss, build, count_parameters
-from shapelab.models.acnn.trainer import FILE
 from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, breath_holds, heart_pairs
 from shapelab.phantoms.patients import Mix
 from shapelab.profiles import current_profile
+from shapelab.spaces import load_network, save_network
+from shapelab.spaces.kept import NETWORK as FILE
 from shapelab.training import History, Run
 
 __all__ = [

@@ -52,10 +52,8 @@ from shapelab.models.acnn import (
     SubPixelConfig,
     Training,
     baselines,
-    load_network,
     lr_stacks,
     predict_images,
-    save_network,
     train_network,
 )
 from shapelab.models.acnn.sr_baselines import (
@@ -67,9 +65,10 @@ from shapelab.models.acnn.sr_baselines import (
     SRCNNConfig,
     SubPixelSR,
 )
-from shapelab.models.acnn.trainer import FILE
 from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, heart_pairs
 from shapelab.profiles import current_profile
+from shapelab.spaces import load_network, save_network
+from shapelab.spaces.kept import NETWORK as FILE
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
 from shapelab.training import History, Run, seeded
 

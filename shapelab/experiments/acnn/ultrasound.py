@@ -44,11 +44,12 @@ from shapelab.experiments.shipped import weights_folder
 from shapelab.files import atomic_write
 from shapelab.metrics import bland_altman, compare, correlation, evaluate
 from shapelab.models.acnn import ACNNLoss, AEConfig, AESpace, SubPixelConfig, SubPixelNet, train_autoencoder
-from shapelab.models.acnn.trainer import load_network, predict_labels, save_network
+from shapelab.models.acnn.trainer import predict_labels
 from shapelab.phantoms.ultrasound import us_arrays, us_cohort
 from shapelab.phantoms.ultrasound_geometry import Artefacts, make_box
 from shapelab.phantoms.ultrasound_imaging import more_shadows
 from shapelab.profiles import current_profile
+from shapelab.spaces.kept import is_kept, load_network, save_network
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, FitSettings, Run, fit, seeded
 
@@ -221,7 +222,7 @@ def shape_prior(
     shipped = weights_folder() / f"acnn_ae_us_{config.name}"
     wanted = _plain(asdict(config.autoencoder))
     for folder in (shipped, cache) if labels is None else (cache,):
-        if (folder / AESpace.FILE).is_file():
+        if is_kept(folder):
             space = AESpace.load(folder)
             if _plain(asdict(space.config)) == wanted and (labels is None or _seen(space) == checksum({"l": labels})):
                 return space
@@ -276,7 +277,7 @@ def train_method(
             "prior": checksum(prior.model.state_dict()) if weight else None,
         }
     )
-    if (folder / "model.json").is_file():
+    if is_kept(folder):
         network = load_network(folder)
         if network.metadata.get("about") == about:
             return network

@@ -12,9 +12,10 @@ from shapelab.data.scheme import LabelScheme
 from shapelab.data.volumes import HeartPairs
 from shapelab.experiments.acnn.segmentation import METHODS, SegmentationConfig, train_method
 from shapelab.experiments.sslln.hearts import COHORTS, PHASE, SEEDS
-from shapelab.models.acnn import load_network, lr_stacks, predict_labels, save_network
+from shapelab.models.acnn import lr_stacks, predict_labels
 from shapelab.phantoms.pairs import heart_pairs
 from shapelab.phantoms.patients import Mix
+from shapelab.spaces import load_network, save_network
 
 
 def acnn_pairs(config, cohort: str, n: int, folder: Path | None, progress: bool = False) -> HeartPairs:

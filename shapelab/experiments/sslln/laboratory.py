@@ -61,11 +61,12 @@ from shapelab.experiments.sslln.hearts import COHORTS, SEEDS, Degradation, atlas
 from shapelab.experiments.sslln.starts import class_affines, started_from
 from shapelab.files import atomic_write, write_csv
 from shapelab.metrics import evaluate_cohort
-from shapelab.models.acnn import SubPixelConfig, load_network, save_network
-from shapelab.models.acnn.trainer import FILE
+from shapelab.models.acnn import SubPixelConfig
 from shapelab.models.sslln import SSLLNConfig, predict, train_sslln
 from shapelab.phantoms import LANDMARKS
 from shapelab.profiles import current_profile
+from shapelab.spaces import load_network, save_network
+from shapelab.spaces.kept import NETWORK as FILE
 from shapelab.training import Run
 
 #: Method of the tables -> (network of `shapelab.models.sslln.NETWORKS`, trained on low resolution).
