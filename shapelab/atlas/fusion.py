@@ -57,19 +57,12 @@ def majority_vote(labels):
     labels : N label maps (D0, D1, D2) of one shape, numpy or torch (a sequence, or stacked) -> (D0, D1, D2)
     """
     maps = _stacked(labels, "majority_vote")
-    if isinstance(maps, Tensor):
-        best = torch.zeros(maps.shape[1:], dtype=torch.int16, device=maps.device)
-        winner = torch.zeros(maps.shape[1:], dtype=maps.dtype, device=maps.device)
-        for value in torch.unique(maps).tolist():
-            votes = (maps == value).sum(0, dtype=torch.int16)
-            winner = torch.where(votes > best, value, winner)
-            best = torch.maximum(best, votes)
-        return winner
-    best, winner = np.zeros(maps.shape[1:], np.int16), np.zeros(maps.shape[1:], maps.dtype)
-    for value in present_values(maps):
-        votes = (maps == value).sum(0, dtype=np.int16)
-        winner[votes > best] = value
-        np.maximum(best, votes, out=best)
+    xp = torch if isinstance(maps, Tensor) else np
+    best = winner = 0 * maps[0]
+    for value in torch.unique(maps).tolist() if xp is torch else present_values(maps):
+        votes = (maps == value).sum(0, dtype=xp.int16)
+        winner = xp.where(votes > best, value, winner)
+        best = xp.maximum(best, votes)
     return winner
 
 
@@ -122,15 +115,12 @@ def fuse_labels(
         )
     patch, window = _odd("patch", patch), _odd("window", window)
     in_range("h", h, above=True)
-    if isinstance(maps, Tensor):
-        images, image = images.float(), torch.as_tensor(image, device=maps.device).float()
-        finite = bool(torch.isfinite(images).all()) and bool(torch.isfinite(image).all())
-    else:
-        images, image = np.asarray(images, np.float32), np.asarray(image, np.float32)
-        finite = bool(np.isfinite(images).all() and np.isfinite(image).all())
-    if not finite:
+    xp = torch if isinstance(maps, Tensor) else np
+    where = {"device": maps.device} if xp is torch else {}
+    images, image = (xp.asarray(a, dtype=xp.float32, **where) for a in (images, image))
+    if not (xp.isfinite(images).all() and xp.isfinite(image).all()):
         raise DataError("fuse_labels", "intensities that are not finite", "finite ones", "Remove NaN and infinity.")
-    if isinstance(maps, Tensor):
+    if xp is torch:
         return _fuse_torch(maps, images, image, patch, window, float(h))
     return _fuse_numba(maps, images, image, patch, window, float(h), threads)
 
