@@ -67,13 +67,12 @@ def test_python_m_shapelab_is_the_same():
         ["data", "fetch"],
         ["data", "check"],
         ["experiment"],
-        ["experiment", "pathology", "--data", "mnist"],
         ["experiment", "pathology", "--profile", "fast"],
         ["experiment", "pathology", "--groups", "NOR"],
         ["experiment", "pathology", "--groups", "NOR,NOR"],
         ["experiment", "pathology", "--groups", "NOR,COLD"],
         ["experiment", "acnn"],
-        ["experiment", "acnn", "--table", "4"],
+        ["experiment", "acnn", "--table", "four"],
         ["experiment", "acnn", "--table", "1", "--seeds", "1,1"],
         ["experiment", "acnn", "--table", "1", "--seeds", "one"],
         ["train"],
@@ -271,6 +270,31 @@ def test_experiment_acnn_hands_its_arguments_on(stand_in, capsys, tmp_path):
     asked = {"data": "cetus", "root": Path("r"), "profile": "quick", "seeds": [0, 3], "output": tmp_path}
     assert calls[1] == {"table": 2, **asked}
     assert f"Tables: {tmp_path}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["acnn", "--table", "4"], "table: found 4; expected one of 1, 2, 3"),
+        (["sslln", "--table", "7"], "table: found 7; expected one of 1, 2, 3, 4, 5, 6"),
+        (["pathology", "--data", "mnist"], "data: found 'mnist'; expected one of acdc, phantom"),
+    ],
+)
+def test_experiments_name_what_the_library_refuses(arguments, message, capsys):
+    assert cli.main(["experiment", *arguments]) == 2
+    assert capsys.readouterr().err == f"shapelab: {message}\n"
+
+
+def test_every_paper_with_a_folder_is_an_experiment(capsys):
+    assert cli.main(["experiment", "--help"]) == 0
+    said = capsys.readouterr().out
+    from shapelab import experiments
+
+    folder = Path(experiments.__file__).parent
+    papers = [p.parent.name for p in folder.glob("*/__init__.py")]
+    assert papers and all(f"The {name.upper()} paper's tables." in said for name in papers)
+    assert cli.main(["experiment", "sslln", "--help"]) == 0
+    assert "6: volumes and masses in pulmonary hypertension" in " ".join(capsys.readouterr().out.split())
 
 
 def test_experiment_reality_prints_the_summary(stand_in, capsys, tmp_path):
