@@ -412,18 +412,3 @@ def test_schemes_fusions_and_landmarks_that_the_help_names_are_those_of_the_libr
     )
     words = " ".join(done.stdout.split())
     assert [name for name in (*HEART_LANDMARKS, *SCHEMES, *FUSIONS) if name not in words] == []
-
-
-# ------------------------------------------------------------------------------------------------ tables
-
-
-def test_a_table_in_a_terminal_is_ruled_and_takes_no_markup():
-    pty = pytest.importorskip("pty")
-    ours, theirs = pty.openpty()
-    code = "from shapelab.commands.terminal import print_table\nprint_table(['file', 'n'], [['[red]x', 1]])"
-    environment = os.environ | {"COLUMNS": "80", "TERM": "dumb"}
-    subprocess.run([sys.executable, "-c", code], stdout=theirs, env=environment, check=True)
-    os.close(theirs)
-    text = os.read(ours, 10_000).decode()
-    os.close(ours)
-    assert "[red]x" in text and "──" in text
