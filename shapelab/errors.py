@@ -41,6 +41,12 @@ class DataError(ShapelabError):
         return type(self), (self.file, self.found, self.expected, self.todo)
 
 
+def need(holds: Any, file: str | Path | None, found: str, expected: str, todo: str = "") -> None:
+    """DataError with these words unless the condition holds."""
+    if not holds:
+        raise DataError(file, found, expected, todo)
+
+
 class UsageError(ShapelabError):
     """A wrong argument; exit code 2 on the command line."""
 

@@ -190,8 +190,9 @@ def locate(name: str, root: str | Path | None = None) -> Path:
         if card.recognise(candidate):
             return candidate
     where = candidates[0]
-    found = "a folder without it" if where.is_dir() else "a file" if where.exists() else "no such folder"
-    raise card.missing(where, found)
+    raise card.missing(
+        where, ("a folder without it" if where.is_dir() else "a file" if where.exists() else "no such folder")
+    )
 
 
 def _called(card: Card, function: Callable, options: dict):

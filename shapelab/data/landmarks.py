@@ -42,11 +42,19 @@ def read_landmarks(file: str | Path) -> dict[str, np.ndarray]:
         except ValueError:
             position = np.array([np.nan])
         if not np.isfinite(position).all():
-            found = f"in line {line} x, y, z = {[cells[c] for c in 'xyz']}"
-            raise DataError(file, found, "three finite numbers in mm, with a decimal point", todo)
+            raise DataError(
+                file,
+                f"in line {line} x, y, z = {[cells[c] for c in 'xyz']}",
+                "three finite numbers in mm, with a decimal point",
+                todo,
+            )
         if not name or name in landmarks:
-            found = f"in line {line} {f'the name {name!r} again' if name else 'no name'}"
-            raise DataError(file, found, "a name of its own for each landmark", todo)
+            raise DataError(
+                file,
+                f"in line {line} {f'the name {name!r} again' if name else 'no name'}",
+                "a name of its own for each landmark",
+                todo,
+            )
         landmarks[name] = position
     if not landmarks:
         raise DataError(file, "no landmark under the header", "one a line", todo)

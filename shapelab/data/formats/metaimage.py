@@ -24,9 +24,17 @@ from pathlib import Path
 
 import numpy as np
 
-from shapelab.data.formats.nifti import MOST_COMPRESSION, Header, checked_image, checked_label
+from shapelab.data.formats.nifti import (
+    DAMAGED,
+    MOST_COMPRESSION,
+    Header,
+    cannot_be_read,
+    checked_image,
+    checked_label,
+    need_file,
+)
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import DataError
+from shapelab.errors import DataError, need
 
 #: ITK's readers by a file's ending, so that it does not guess from the content.
 READERS = {".mhd": "MetaImageIO", ".mha": "MetaImageIO", ".nrrd": "NrrdImageIO", ".hdr": "NiftiImageIO"}
@@ -34,7 +42,6 @@ READERS = {".mhd": "MetaImageIO", ".mha": "MetaImageIO", ".nrrd": "NrrdImageIO",
 TYPES = ("CHAR", "UCHAR", "SHORT", "USHORT", "INT", "UINT", "LONG_LONG", "ULONG_LONG", "FLOAT", "DOUBLE")
 MOST_HEADER = 64 * 1024  # bytes; a header has some twenty lines
 MOST_VOXELS = 2**31  # 1290 x 1290 x 1290
-_DAMAGED = "Copy or download the file again."
 
 
 def _numbers(n: int, above: float = -math.inf, kind: type = float) -> Callable[[str], bool]:
@@ -115,20 +122,17 @@ def read_label(
 
 def _open(path: Path):
     """(checked header, ITK's reader, a MetaImage's keys, the byte after the header)."""
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
-        raise DataError(path, found, "an image", "Check the path; was the archive unpacked completely?")
+    need_file(path, "an image")
     try:
         with open(path, "rb") as file:
             head = file.read(MOST_HEADER)
     except OSError as error:
-        found = f"a file that cannot be opened ({error.strerror})"
-        raise DataError(path, found, "a readable file", "Check the permissions and the disk.") from None
+        raise cannot_be_read(path, error) from None
     keys, end = {}, 0
     if READERS[path.suffix.lower()] == "MetaImageIO":
         keys, end = _checked_keys(path, head)
-    if path.suffix.lower() == ".nrrd" and re.search(rb"^\s*data ?file\s*:", head, re.IGNORECASE | re.MULTILINE):
-        raise DataError(path, "a header whose voxels are in another file", "both in one file", "Write it as one file.")
+    elsewhere = path.suffix.lower() == ".nrrd" and re.search(rb"(?im)^\s*data ?file\s*:", head)
+    need(not elsewhere, path, "a header whose voxels are in another file", "both in one file", "Write it as one file.")
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()
@@ -137,7 +141,7 @@ def _open(path: Path):
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise DataError(path, f"what ITK cannot read ({_reason(error)})", "a header in order", _DAMAGED) from None
+        raise DataError(path, f"what ITK cannot read ({_reason(error)})", "a header in order", DAMAGED) from None
     return _checked_header(path, reader, SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())), reader, keys, end
 
 
@@ -148,46 +152,51 @@ def _reason(error: RuntimeError) -> str:
 def _checked_keys(path: Path, head: bytes) -> tuple[dict[str, str], int]:
     """Key -> value of a MetaImage's header, in order by `RULES`, and the byte after ElementDataFile, its last line."""
     last = re.search(rb"^[ \t]*ElementDataFile[ \t]*=[^\n]*\n?", head, re.MULTILINE)
-    if last is None:
-        raise DataError(path, "no key 'ElementDataFile'", "a MetaImage header, this key last", _DAMAGED)
+    need(last, path, "no key 'ElementDataFile'", "a MetaImage header, this key last", DAMAGED)
     keys: dict[str, str] = {}
     for line in map(str.strip, head[: last.end()].decode("latin-1").split("\n")):
         key, equals, value = (part.strip() for part in line.expandtabs().partition("="))
         # what ITK might understand in another way is no header: it parts keys at a colon, too, and cuts long lines
         plain = equals and key.isidentifier() and key not in keys and value.isprintable() and len(line) < 500
-        if line and not plain:
-            raise DataError(path, f"the line {line[:40]!r}", "lines `Key = value`, each key once", _DAMAGED)
+        need(plain or not line, path, f"the line {line[:40]!r}", "lines `Key = value`, each key once", DAMAGED)
         keys |= {key: value} if line else {}
     spaced = "ElementSpacing" in keys or "ElementSize" in keys  # ITK would take 1 mm
     for key in _NEEDED:
-        if key not in keys and not (key == "ElementSpacing" and spaced):
-            raise DataError(path, f"no key {key!r}", f"the keys {', '.join(_NEEDED)}", _DAMAGED)
+        there = key in keys or (key == "ElementSpacing" and spaced)
+        need(there, path, f"no key {key!r}", f"the keys {', '.join(_NEEDED)}", DAMAGED)
     for key, (good, expected) in RULES.items():
-        if key in keys and not good(keys[key]):
-            raise DataError(path, f"{key} {keys[key][:80]!r}", expected, "Write the file again with ITK.")
-    if keys["ElementDataFile"].casefold() == "local" and keys.get("HeaderSize", "0") != "0":
-        raise DataError(path, f"HeaderSize {keys['HeaderSize']} with LOCAL voxels", "no HeaderSize", _DAMAGED)
+        value = keys.get(key, "")
+        need(key not in keys or good(value), path, f"{key} {value[:80]!r}", expected, "Write the file again with ITK.")
+    skip = keys.get("HeaderSize", "0") if keys["ElementDataFile"].casefold() == "local" else "0"
+    need(skip == "0", path, f"HeaderSize {skip} with LOCAL voxels", "no HeaderSize", DAMAGED)
     return keys, last.end()
 
 
 def _checked_header(path: Path, reader, kind: str) -> Header:
     """The header that ITK read, in RAS; kind: ITK's words for the type of a voxel."""
     number = re.fullmatch(r"(\d+)-bit (unsigned|signed|float).*", kind)
-    if number is None or reader.GetNumberOfComponents() != 1:
-        todo = "Convert the file; colour and complex images are not read."
-        raise DataError(path, f"voxels of type {kind}", "one channel of real numbers", todo)
+    real = number is not None and reader.GetNumberOfComponents() == 1
+    need(
+        real,
+        path,
+        f"voxels of type {kind}",
+        "one channel of real numbers",
+        "Convert the file; colour and complex images are not read.",
+    )
     shape, spacing = tuple(reader.GetSize()), tuple(reader.GetSpacing())
-    if len(shape) != 3 or min(shape) < 2 or math.prod(shape) > MOST_VOXELS:
-        sizes = " ".join(map(str, shape))
-        raise DataError(path, f"DimSize {sizes}", f"three sizes from 2, at most {MOST_VOXELS} voxels in all", _DAMAGED)
+    good = len(shape) == 3 and min(shape) >= 2 and math.prod(shape) <= MOST_VOXELS
+    need(
+        good,
+        path,
+        f"DimSize {' '.join(map(str, shape))}",
+        f"three sizes from 2, at most {MOST_VOXELS} voxels in all",
+        DAMAGED,
+    )
     direction = np.array(reader.GetDirection()).reshape(3, 3)
-    if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3) or not all(0 < s < math.inf for s in spacing):
-        raise DataError(
-            path,
-            f"voxels of {spacing} mm along axes that are no rotation: {direction.round(4).tolist()}",
-            "three sizes above zero, three unit vectors at right angles",
-            "Write the file again with the scan's orientation.",
-        )
+    found = f"voxels of {spacing} mm along axes that are no rotation: {direction.round(4).tolist()}"
+    expected = "three sizes above zero, three unit vectors at right angles"
+    good = np.allclose(direction.T @ direction, np.eye(3), atol=1e-3) and all(0 < s < math.inf for s in spacing)
+    need(good, path, found, expected, "Write the file again with the scan's orientation.")
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = direction * spacing, reader.GetOrigin()
     dtype = np.dtype({"unsigned": "u", "signed": "i", "float": "f"}[number[2]] + str(int(number[1]) // 8))
@@ -204,16 +213,20 @@ def _voxels(path: Path) -> np.ndarray:
         local = keys["ElementDataFile"].casefold() == "local"
         data = path if local else path.with_name(keys["ElementDataFile"])
         _check_stored(header, data, end if local else int(keys.get("HeaderSize", 0)), _true(keys, "CompressedData"))
-    elif header.n_bytes > MOST_COMPRESSION * sum(p.stat().st_size for p in path.parent.glob(f"{path.stem}.*")):
-        raise DataError(
-            path, f"a header that announces {header.n_bytes} bytes", "no more than the file holds", _DAMAGED
-        )
+    most = MOST_COMPRESSION * sum(p.stat().st_size for p in path.parent.glob(f"{path.stem}.*"))
+    need(
+        keys or header.n_bytes <= most,
+        path,
+        f"a header that announces {header.n_bytes} bytes",
+        "no more than the file holds",
+        DAMAGED,
+    )
     import SimpleITK
 
     try:
         return np.ascontiguousarray(SimpleITK.GetArrayFromImage(reader.Execute()).T)
     except RuntimeError as error:
-        raise DataError(path, f"voxels that ITK cannot read ({_reason(error)})", "intact ones", _DAMAGED) from None
+        raise DataError(path, f"voxels that ITK cannot read ({_reason(error)})", "intact ones", DAMAGED) from None
 
 
 def _true(keys: Mapping[str, str], key: str) -> bool:
@@ -231,23 +244,24 @@ def _check_stored(header: Header, data: Path, offset: int, compressed: bool) -> 
             # compressed voxels cannot be longer than this; one byte more than needed shows a header that lies
             content = file.read(wanted + wanted // 1000 + 1024) if compressed else b""
     except FileNotFoundError:
-        found, todo = "no such file", "Copy both files of the pair."
-        raise DataError(data, found, f"the voxels that {header.file.name} names", todo) from None
+        raise DataError(
+            data, "no such file", f"the voxels that {header.file.name} names", "Copy both files of the pair."
+        ) from None
     except OSError as error:
-        found = f"a file that cannot be read ({error.strerror})"
-        raise DataError(data, found, "a readable file", "Check the permissions and the disk.") from None
+        raise cannot_be_read(data, error) from None
     stream = zlib.decompressobj()
     if compressed:
         try:
             n = len(stream.decompress(content, wanted + 1))  # so that no bomb goes off
         except zlib.error as error:
-            raise DataError(data, f"damaged compressed voxels ({error})", "a zlib stream", _DAMAGED) from None
-    if n < wanted:
-        raise DataError(data, f"a truncated file: {max(n, 0)} bytes of voxels", expected, _DAMAGED)
-    if n > wanted and offset != -1:
-        todo = f"DimSize or ElementType in {header.file.name} is not that of the voxels."
-        raise DataError(data, "bytes after the last voxel", expected, todo)
-    if compressed and not stream.eof:
-        raise DataError(data, "a truncated zlib stream", "a complete one", _DAMAGED)
-    if stream.unused_data:
-        raise DataError(data, "bytes after the compressed voxels", "the voxels and nothing more", _DAMAGED)
+            raise DataError(data, f"damaged compressed voxels ({error})", "a zlib stream", DAMAGED) from None
+    need(n >= wanted, data, f"a truncated file: {max(n, 0)} bytes of voxels", expected, DAMAGED)
+    need(
+        n == wanted or offset == -1,
+        data,
+        "bytes after the last voxel",
+        expected,
+        f"DimSize or ElementType in {header.file.name} is not that of the voxels.",
+    )
+    need(stream.eof or not compressed, data, "a truncated zlib stream", "a complete one", DAMAGED)
+    need(not stream.unused_data, data, "bytes after the compressed voxels", "the voxels and nothing more", DAMAGED)

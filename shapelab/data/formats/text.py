@@ -58,8 +58,12 @@ def read_rows(
     (first, header), *rows = rows
     wrong = [c for c in dict.fromkeys([*columns, *header]) if header.count(c) != 1]
     if wrong:
-        found = f"in line {first} the columns {', '.join(map(repr, header))}; {', '.join(wrong)} missing or twice"
-        raise DataError(file, found, f"the columns {', '.join(columns or header)}, each once", todo)
+        raise DataError(
+            file,
+            f"in line {first} the columns {', '.join(map(repr, header))}; {', '.join(wrong)} missing or twice",
+            f"the columns {', '.join(columns or header)}, each once",
+            todo,
+        )
     for line, row in rows:
         if len(row) != len(header):
             raise DataError(file, f"in line {line} {len(row)} cells", f"{len(header)}, as in line {first}", todo)

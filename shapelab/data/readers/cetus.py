@@ -127,8 +127,12 @@ def _frames(folder: Path) -> dict[str, int]:
     lines = [line for line in text.splitlines() if line.strip()][:2]
     numbers = [_FRAME.search(line) for line in lines]
     if len(numbers) < 2 or not all(numbers):
-        found = f"the lines {[line[:40] for line in lines]}"
-        raise DataError(file, found, "two lines that end in `frame N`, first ED, then ES", _TODO)
+        raise DataError(
+            file,
+            f"the lines {[line[:40] for line in lines]}",
+            "two lines that end in `frame N`, first ED, then ES",
+            _TODO,
+        )
     return {phase: int(number[1]) for phase, number in zip(PHASES, numbers, strict=True)}
 
 

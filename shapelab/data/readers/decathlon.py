@@ -73,12 +73,20 @@ def scan(root: str | Path) -> Scan:
         found.add(case, f"of {case.id!r}, listed in dataset.json")
     n = len(content["training"])
     if content.get("numTraining", n) != n:
-        odd = f"numTraining {content['numTraining']} and {n} training entries"
-        found.note(file, odd, "one number", "Has somebody removed cases? Correct numTraining.")
+        found.note(
+            file,
+            f"numTraining {content['numTraining']} and {n} training entries",
+            "one number",
+            "Has somebody removed cases? Correct numTraining.",
+        )
     for path in sorted(root.glob("labelsTr/*")):
         if is_nifti(path) and stem(path) not in seen:
-            odd = "a label map that dataset.json does not list"
-            found.note(path, odd, "one entry each", "Add it to dataset.json, or remove it.")
+            found.note(
+                path,
+                "a label map that dataset.json does not list",
+                "one entry each",
+                "Add it to dataset.json, or remove it.",
+            )
     return found
 
 
@@ -118,14 +126,16 @@ def _scheme(file: Path, content: dict) -> LabelScheme:
     try:
         return scheme_of(str(content.get("name", file.parent.name)), names)
     except UsageError as error:
-        found = f"labels that make no scheme ({error})"
-        raise DataError(file, found, "distinct names and integers above 0", _TODO) from None
+        raise DataError(
+            file, f"labels that make no scheme ({error})", "distinct names and integers above 0", _TODO
+        ) from None
 
 
 def _case(file: Path, entry: object, modality: object) -> Case:
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("image", "label")):
-        found = f"the training entry {str(entry)[:80]}"
-        raise DataError(file, found, "'image' and 'label', each a relative path", _TODO)
+        raise DataError(
+            file, f"the training entry {str(entry)[:80]}", "'image' and 'label', each a relative path", _TODO
+        )
     for key in ("image", "label"):
         inside = PurePosixPath(entry[key])
         if inside.is_absolute() or ".." in inside.parts:
