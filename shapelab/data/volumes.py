@@ -72,7 +72,7 @@ class LandmarkedVolumes:
 
     images : (N, X, Y, S) floating, in [0, 1]
     labels : (N, X, Y, S) uint8, channel numbers of `scheme`
-    landmarks : (N, L, 3) in voxels of the grid, in the order of `shapelab.phantoms.LANDMARKS`; NaN: not known
+    landmarks : (N, L, 3) in voxels of the grid, in the order of `data.facts.HEART_LANDMARKS`; NaN: not known
     table : one row a heart; spacing : mm
     """
 
