@@ -22,7 +22,8 @@ from shapelab.errors import DataError, UsageError, one_of
 
 #: Environment variable that names the folder of data sets.
 VARIABLE = "SHAPELAB_DATA"
-_REGISTERED: dict[str, Card] = {}
+#: Name -> card, in the order of registration; `catalogue` sorts them.
+REGISTERED: dict[str, Card] = {}
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,10 @@ def register(card: Card) -> Card:
     """Add a data set to the catalogue; the card comes back. UsageError: no way to open it, or a name that is taken."""
     if (card.make is None) == (card.scan is None or card.recognise is None):
         raise UsageError(f"register: found {card.name!r} with neither or both; expected scan and recognise, or make")
-    held = _REGISTERED.setdefault(card.name, card)
+    held = REGISTERED.setdefault(card.name, card)
     if (held.scan or held.make).__module__ != (card.scan or card.make).__module__:
         raise UsageError(f"register: found the name {card.name!r} again; expected a new one")
-    _REGISTERED[card.name] = card
+    REGISTERED[card.name] = card
     return card
 
 
@@ -115,7 +116,7 @@ def catalogue() -> dict[str, Card]:
     """
     for module in pkgutil.iter_modules(readers.__path__, f"{readers.__name__}."):
         importlib.import_module(module.name)
-    cards = sorted(_REGISTERED.values(), key=lambda c: (c.make is not None, c.general, not c.folder, c.name))
+    cards = sorted(REGISTERED.values(), key=lambda c: (c.make is not None, c.general, not c.folder, c.name))
     return {card.name: card for card in cards}
 
 

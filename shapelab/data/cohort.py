@@ -30,8 +30,12 @@ class Cohort(Sequence):
         twice = sorted({s.id for i, s in enumerate(self._subjects) if self._position[s.id] != i})
         need(not twice, name, f"the ids {twice[:5]} more than once", "a distinct id for each subject")
         for s in self._subjects:
-            found, expected = f"label scheme {s.scheme.name!r}", f"{scheme.name!r}, as the cohort {name!r}"
-            need(s.scheme == scheme, s.where, found, expected)
+            need(
+                s.scheme == scheme,
+                s.where,
+                f"label scheme {s.scheme.name!r}",
+                f"{scheme.name!r}, as the cohort {name!r}",
+            )
 
     def __len__(self) -> int:
         return len(self._subjects)
@@ -126,15 +130,23 @@ class Cohort(Sequence):
         if stratify is not None:
             strata = units[stratify]
             several = table.groupby(by)[stratify].nunique().loc[lambda n: n > 1].index
-            found = f"{by} {next(iter(several), None)!r} with several values of {stratify!r}"
-            need(several.empty, self.name, found, f"one {stratify} for each {by}")
+            need(
+                several.empty,
+                self.name,
+                f"{by} {next(iter(several), None)!r} with several values of {stratify!r}",
+                f"one {stratify} for each {by}",
+            )
         generator = np.random.default_rng(seed)
         chosen: set = set()
         for value in sorted(strata.unique(), key=str):
             members = strata.index[strata == value].to_numpy()
             n = int(round(test * len(members)))
-            found = f"{len(members)} {by}(s) with {stratify}={value!r}"
-            need(0 < n < len(members), self.name, found, f"enough for both parts at test={test}")
+            need(
+                0 < n < len(members),
+                self.name,
+                f"{len(members)} {by}(s) with {stratify}={value!r}",
+                f"enough for both parts at test={test}",
+            )
             chosen.update(generator.permutation(members)[:n])
         first, second = (
             self._with(s for s, unit in zip(self, table[by], strict=True) if (unit in chosen) == part)

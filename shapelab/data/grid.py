@@ -194,8 +194,13 @@ def _centroid(subject: Subject, label: np.ndarray, values: Iterable[int], what: 
     """Centroid in mm (voxel index * spacing) of the voxels that hold one of `values`; DataError if there is none."""
     mask = np.isin(label, list(values))
     total = mask.sum()
-    todo = f"Leave this subject out, or use {instead}."
-    need(total, subject.where, f"no voxel of {what}", "a label map that holds it", todo)
+    need(
+        total,
+        subject.where,
+        f"no voxel of {what}",
+        "a label map that holds it",
+        f"Leave this subject out, or use {instead}.",
+    )
     sums = [
         np.dot(np.arange(n), mask.sum(axis=tuple(a for a in range(3) if a != axis)))
         for axis, n in enumerate(label.shape)

@@ -90,8 +90,7 @@ class Subject:
         """Voxel index -> mm, (4, 4) float64."""
         affine = np.asarray(_read(self.affine_source), dtype=np.float64)
         good = affine.shape == (4, 4) and np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) >= 1e-9
-        found = f"an affine that cannot be inverted: {affine.tolist()}"
-        need(good, self.where, found, "4x4, invertible, in mm")
+        need(good, self.where, f"an affine that cannot be inverted: {affine.tolist()}", "4x4, invertible, in mm")
         return affine
 
     @property
@@ -113,8 +112,12 @@ class Subject:
         """The same subject with its arrays in memory, for those who read them often."""
         label, image = self.label, self.image
         if image is not None and label is not None:
-            found = f"image {image.shape} and label {label.shape}"
-            need(image.shape == label.shape, self.where, found, "one shape for both")
+            need(
+                image.shape == label.shape,
+                self.where,
+                f"image {image.shape} and label {label.shape}",
+                "one shape for both",
+            )
         return self.with_(label=label, image=image, affine=self.affine)
 
     def with_(self, **changes) -> Subject:

@@ -137,7 +137,7 @@ def make_toy(root, write_nifti, heart):
 @pytest.fixture
 def forgotten(monkeypatch):
     """What a test registers is gone after it."""
-    monkeypatch.setattr(cards, "_REGISTERED", dict(catalogue() and cards._REGISTERED))
+    monkeypatch.setattr(cards, "REGISTERED", dict(catalogue() and cards.REGISTERED))
 
 
 def use_toy(root):

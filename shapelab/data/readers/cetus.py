@@ -32,7 +32,7 @@ from shapelab.data.formats.nifti import Header
 from shapelab.data.formats.text import read_text
 from shapelab.data.reading import Problem, Scan, number_in, patient_folders, volumes
 from shapelab.data.scheme import LV_CAVITY
-from shapelab.errors import DataError
+from shapelab.errors import DataError, need
 
 ENDINGS = ("_gt", "_truth")
 METRES_BELOW = 0.05
@@ -126,13 +126,13 @@ def _frames(folder: Path) -> dict[str, int]:
     text = read_text(file, "two lines with a frame", _TODO)
     lines = [line for line in text.splitlines() if line.strip()][:2]
     numbers = [_FRAME.search(line) for line in lines]
-    if len(numbers) < 2 or not all(numbers):
-        raise DataError(
-            file,
-            f"the lines {[line[:40] for line in lines]}",
-            "two lines that end in `frame N`, first ED, then ES",
-            _TODO,
-        )
+    need(
+        len(numbers) >= 2 and all(numbers),
+        file,
+        f"the lines {[line[:40] for line in lines]}",
+        "two lines that end in `frame N`, first ED, then ES",
+        _TODO,
+    )
     return {phase: int(number[1]) for phase, number in zip(PHASES, numbers, strict=True)}
 
 

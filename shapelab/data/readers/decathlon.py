@@ -20,7 +20,7 @@ from shapelab.data.formats.nifti import is_nifti, stem
 from shapelab.data.formats.text import read_json
 from shapelab.data.reading import Case, Problem, Scan, scheme_of
 from shapelab.data.scheme import HIPPOCAMPUS, LabelScheme
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, UsageError, need
 
 _TODO = "Restore dataset.json from the publisher's archive."
 #: Names as the other readers give them.
@@ -53,10 +53,14 @@ def scan(root: str | Path) -> Scan:
     root = Path(root)
     file, content = root / "dataset.json", _description(root)
     for key, kind in (("labels", dict), ("training", list)):
-        if key not in content:
-            raise DataError(file, f"no key {key!r}", "the keys 'labels' and 'training'", _TODO)
-        if not isinstance(content[key], kind) or not content[key]:
-            raise DataError(file, f"{key} = {str(content[key])[:60]}", f"a {kind.__name__} that is not empty", _TODO)
+        need(key in content, file, f"no key {key!r}", "the keys 'labels' and 'training'", _TODO)
+        need(
+            isinstance(content[key], kind) and content[key],
+            file,
+            f"{key} = {str(content[key])[:60]}",
+            f"a {kind.__name__} that is not empty",
+            _TODO,
+        )
     found = Scan("decathlon", root, _scheme(file, content))
     channels = content.get("modality") or {}
     modality = next(iter(channels.values()), None) if isinstance(channels, dict) else None
@@ -64,8 +68,7 @@ def scan(root: str | Path) -> Scan:
     for entry in content["training"]:
         try:
             case = _case(file, entry, modality)
-            if case.id in seen:
-                raise DataError(file, f"the case {case.id!r} more than once", "each case once", _TODO)
+            need(case.id not in seen, file, f"the case {case.id!r} more than once", "each case once", _TODO)
         except DataError as error:
             found.problems.append(Problem("layout", error))
             continue
@@ -132,17 +135,24 @@ def _scheme(file: Path, content: dict) -> LabelScheme:
 
 
 def _case(file: Path, entry: object, modality: object) -> Case:
-    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("image", "label")):
-        raise DataError(
-            file, f"the training entry {str(entry)[:80]}", "'image' and 'label', each a relative path", _TODO
-        )
+    need(
+        isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("image", "label")),
+        file,
+        f"the training entry {str(entry)[:80]}",
+        "'image' and 'label', each a relative path",
+        _TODO,
+    )
     for key in ("image", "label"):
         inside = PurePosixPath(entry[key])
-        if inside.is_absolute() or ".." in inside.parts:
-            raise DataError(file, f"the path {entry[key]!r}", "a path inside the data set's folder", _TODO)
+        need(
+            not inside.is_absolute() and ".." not in inside.parts,
+            file,
+            f"the path {entry[key]!r}",
+            "a path inside the data set's folder",
+            _TODO,
+        )
     label = file.parent / entry["label"]
-    if not is_nifti(label):
-        raise DataError(file, f"the label {entry['label']!r}", "a .nii.gz or .nii file", _TODO)
+    need(is_nifti(label), file, f"the label {entry['label']!r}", "a .nii.gz or .nii file", _TODO)
     facts = {"patient": stem(label)} | ({"modality": _MODALITIES.get(str(modality), str(modality))} if modality else {})
     return Case(stem(label), label, file.parent / entry["image"], facts)
 
