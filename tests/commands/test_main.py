@@ -34,7 +34,7 @@ def stand_in(monkeypatch):
 
 def card(**facts) -> types.SimpleNamespace:
     known = {"name": "acdc", "title": "Hearts", "licence": "CC", "home": "acdc.example", "folder": "acdc"}
-    return types.SimpleNamespace(**known | {"fetchable": False} | facts)
+    return types.SimpleNamespace(**known | {"fetchable": False, "make": None} | facts)
 
 
 # ------------------------------------------------------------------------------------------------ as a whole
@@ -152,7 +152,7 @@ def test_data_list(stand_in, tmp_path, monkeypatch, capsys):
         card(),
         card(name="hippocampus", folder="Task04", fetchable=True),
         card(name="elsewhere", folder="Elsewhere"),
-        card(name="phantom", folder="", home=""),
+        card(name="phantom", folder="", home="", make=print),
         card(name="folder", folder=""),
     ]
     stand_in("shapelab.data", catalogue=lambda: {c.name: c for c in cards})

@@ -100,7 +100,7 @@ def _scan_patient(found: Scan, folder: Path, subset: str | None) -> None:
     for phase in PHASES:
         facts: dict[str, Any] = {"patient": patient, "phase": phase, "modality": "3D US"}
         facts |= {"subset": subset} if subset else {}
-        image, label = [f"{stem}_{phase}"], [f"{stem}_{phase}{ending}" for ending in reversed(ENDINGS)]
+        image, label = [f"{stem}_{phase}"], [f"{stem}_{phase}{ending}" for ending in ENDINGS]
         here = volumes(folder)
         if image[0].casefold() not in here and phase in frames:
             facts["frame"] = frames[phase]
