@@ -212,10 +212,11 @@ def _voxels(path: Path) -> np.ndarray:
     if keys:
         local = keys["ElementDataFile"].casefold() == "local"
         data = path if local else path.with_name(keys["ElementDataFile"])
-        _check_stored(header, data, end if local else int(keys.get("HeaderSize", 0)), _true(keys, "CompressedData"))
-    most = MOST_COMPRESSION * sum(p.stat().st_size for p in path.parent.glob(f"{path.stem}.*"))
+        compressed = keys.get("CompressedData", "false").casefold() in ("true", "1")
+        _check_stored(header, data, end if local else int(keys.get("HeaderSize", 0)), compressed)
+    files = (file for file in {path, path.with_suffix(".img"), path.with_suffix(".img.gz")} if file.is_file())
     need(
-        keys or header.n_bytes <= most,
+        keys or header.n_bytes <= MOST_COMPRESSION * sum(file.stat().st_size for file in files),
         path,
         f"a header that announces {header.n_bytes} bytes",
         "no more than the file holds",
@@ -229,24 +230,18 @@ def _voxels(path: Path) -> np.ndarray:
         raise DataError(path, f"voxels that ITK cannot read ({_reason(error)})", "intact ones", DAMAGED) from None
 
 
-def _true(keys: Mapping[str, str], key: str) -> bool:
-    return keys.get(key, "false").casefold() in ("true", "1")
-
-
 def _check_stored(header: Header, data: Path, offset: int, compressed: bool) -> None:
     """DataError unless a file holds, from byte `offset` on, exactly the voxels that the header announces."""
     wanted = header.n_bytes
     expected = f"{wanted}, for {' x '.join(map(str, header.shape))} voxels of {header.dtype.name}"
+    todo = "Copy both files of the pair."
+    need(data.is_file(), data, "no such file", f"the voxels that {header.file.name} names", todo)
     try:
         with open(data, "rb") as file:
             n = file.seek(0, 2) - max(offset, 0)
             file.seek(max(offset, 0))
             # compressed voxels cannot be longer than this; one byte more than needed shows a header that lies
             content = file.read(wanted + wanted // 1000 + 1024) if compressed else b""
-    except FileNotFoundError:
-        raise DataError(
-            data, "no such file", f"the voxels that {header.file.name} names", "Copy both files of the pair."
-        ) from None
     except OSError as error:
         raise cannot_be_read(data, error) from None
     stream = zlib.decompressobj()
@@ -257,7 +252,7 @@ def _check_stored(header: Header, data: Path, offset: int, compressed: bool) -> 
             raise DataError(data, f"damaged compressed voxels ({error})", "a zlib stream", DAMAGED) from None
     need(n >= wanted, data, f"a truncated file: {max(n, 0)} bytes of voxels", expected, DAMAGED)
     need(
-        n == wanted or offset == -1,
+        n == wanted or (offset == -1 and not compressed),
         data,
         "bytes after the last voxel",
         expected,
