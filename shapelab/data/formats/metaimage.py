@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,45 +44,28 @@ MOST_HEADER = 64 * 1024  # bytes; a header has some twenty lines
 MOST_VOXELS = 2**31  # 1290 x 1290 x 1290
 
 
-def _numbers(n: int, above: float = -math.inf, kind: type = float) -> Callable[[str], bool]:
-    """Whether a text holds n finite numbers above a limit."""
-
-    def good(text: str) -> bool:
-        try:
-            values = [kind(v) for v in text.split()]
-        except ValueError:
-            return False
-        return len(values) == n and all(above < v < math.inf for v in values)
-
-    return good
-
-
-def _matches(pattern: str) -> Callable[[str], bool]:
-    return lambda text: re.fullmatch(pattern, text) is not None
-
-
-_TRUTH = (_matches("(?i:true|false|0|1)"), "True or False")
-_PLACE = (_numbers(3), "three numbers in mm")
-_TURN = (_numbers(9), "nine numbers, a rotation")
-_SIZE = (_numbers(3, above=0), "three sizes above zero")
-#: Key of a MetaImage header -> whether its value is in order, and what it should be.
+_POSITIVE = r"(?=\S*[1-9])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,2})?"
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,2})?"
+_TRUTH = ("(?i:true|false|0|1)", "True or False")
+_SIZE = (rf"{_POSITIVE}(\s+{_POSITIVE}){{2}}", "three sizes above zero")
+#: Key of a MetaImage header -> pattern of its value, and in words what it should be.
 RULES = {
-    "ObjectType": (_matches("(?i:image)"), "Image"),
-    "NDims": (_matches("3"), "3: one volume; a sequence is read frame by frame"),
-    "ElementNumberOfChannels": (_matches("1"), "one channel"),
-    "BinaryData": (_matches("(?i:true|1)"), "True: voxels as text are not read"),
+    "ObjectType": ("(?i:image)", "Image"),
+    "NDims": ("3", "3: one volume; a sequence is read frame by frame"),
+    "ElementNumberOfChannels": ("1", "one channel"),
+    "BinaryData": ("(?i:true|1)", "True: voxels as text are not read"),
     "BinaryDataByteOrderMSB": _TRUTH,
-    "ElementByteOrderMSB": (_matches("(?i:false|0)"), "False; ITK goes by BinaryDataByteOrderMSB alone"),
+    "ElementByteOrderMSB": ("(?i:false|0)", "False; ITK goes by BinaryDataByteOrderMSB alone"),
     "CompressedData": _TRUTH,
-    "DimSize": (_numbers(3, above=0, kind=int), "three whole numbers"),
+    "DimSize": (r"[1-9]\d*(\s+[1-9]\d*){2}", "three whole numbers"),
     "ElementSpacing": _SIZE,
     "ElementSize": _SIZE,
-    "ElementType": (_matches(f"MET_({'|'.join(TYPES)})"), f"one of MET_ and {', '.join(TYPES)}"),
-    **dict.fromkeys(("TransformMatrix", "Orientation", "Rotation"), _TURN),
-    **dict.fromkeys(("Offset", "Position", "Origin"), _PLACE),
-    "HeaderSize": (_matches(r"-1|\d{1,9}"), "a number of bytes from 0, or -1"),
+    "ElementType": (f"MET_({'|'.join(TYPES)})", f"one of MET_ and {', '.join(TYPES)}"),
+    **dict.fromkeys(("TransformMatrix", "Orientation", "Rotation"), (rf"{_NUMBER}(\s+{_NUMBER}){{8}}", "nine numbers")),
+    **dict.fromkeys(("Offset", "Position", "Origin"), (rf"{_NUMBER}(\s+{_NUMBER}){{2}}", "three numbers in mm")),
+    "HeaderSize": (r"-1|\d{1,9}", "a number of bytes from 0, or -1"),
     "ElementDataFile": (
-        _matches(r"(?!(?i:list))(?!\.\.?$)[^%/\\]+"),
+        r"(?!(?i:list))(?!\.\.?$)[^%/\\]+",
         "LOCAL or the name of one file in the same folder, without a path",
     ),
 }
@@ -164,9 +147,10 @@ def _checked_keys(path: Path, head: bytes) -> tuple[dict[str, str], int]:
     for key in _NEEDED:
         there = key in keys or (key == "ElementSpacing" and spaced)
         need(there, path, f"no key {key!r}", f"the keys {', '.join(_NEEDED)}", DAMAGED)
-    for key, (good, expected) in RULES.items():
-        value = keys.get(key, "")
-        need(key not in keys or good(value), path, f"{key} {value[:80]!r}", expected, "Write the file again with ITK.")
+    for key in filter(keys.__contains__, RULES):
+        pattern, expected = RULES[key]
+        good = re.fullmatch(pattern, keys[key], re.ASCII)
+        need(good, path, f"{key} {keys[key][:80]!r}", expected, "Write the file again with ITK.")
     skip = keys.get("HeaderSize", "0") if keys["ElementDataFile"].casefold() == "local" else "0"
     need(skip == "0", path, f"HeaderSize {skip} with LOCAL voxels", "no HeaderSize", DAMAGED)
     return keys, last.end()
