@@ -18,6 +18,7 @@ from pathlib import Path
 from shapelab.data import readers
 from shapelab.data.cohort import Cohort
 from shapelab.data.reading import ON_ERROR, OnError, Scan, to_cohort
+from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError, UsageError, one_of
 
 #: Environment variable that names the folder of data sets.
@@ -48,6 +49,7 @@ class Card:
     title, home, licence, citation : as its publisher gives them
     layout : how the files must lie
     folder : its folder under SHAPELAB_DATA; "" if it has no fixed one
+    scheme : what its label maps hold; None: differs from one to the next
     source : the archive that `shapelab data fetch` downloads, if its publisher allows that
     phantom : what to open instead where it is not at hand
     recognise : whether a folder holds it; looks at names and small text files only
@@ -63,6 +65,7 @@ class Card:
     home: str = ""
     citation: str = ""
     folder: str = ""
+    scheme: LabelScheme | None = None
     source: Source | None = None
     phantom: str = 'open_cohort("phantom")'
     recognise: Callable[[Path], bool] | None = None
@@ -124,6 +127,15 @@ def get_card(name: str) -> Card:
     """The card of that name; UsageError listing the names if there is none."""
     cards = catalogue()
     return cards[one_of("data set", name, cards)]
+
+
+def data_sets(scheme: LabelScheme) -> tuple[str, ...]:
+    """Names of the data sets whose label maps are of this scheme, and of those of a general layout, which may be.
+
+    >>> data_sets(CARDIAC)       # doctest: +SKIP
+    ('acdc', 'folder', 'phantom')
+    """
+    return tuple(name for name, card in catalogue().items() if card.general or card.scheme == scheme)
 
 
 def recognise(path: Path) -> str | None:

@@ -146,6 +146,7 @@ register(
         "Echocardiography, IEEE TMI 35(4):967-977, 2016, doi:10.1109/TMI.2015.2503890",
         layout="patientNN/patientNN_ED.nii.gz and patientNN_ED_gt.nii.gz, and so for ES (or .mhd with _truth)",
         folder="CETUS",
+        scheme=LV_CAVITY,
         phantom='open_cohort("phantom-us")',
         recognise=recognise,
         scan=scan,

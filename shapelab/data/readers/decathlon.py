@@ -172,6 +172,7 @@ register(
         citation=f"{_PAPER}; Simpson et al., arXiv:1902.09063",
         layout="dataset.json, imagesTr/hippocampus_NNN.nii.gz and labelsTr/hippocampus_NNN.nii.gz",
         folder="Task04_Hippocampus",
+        scheme=HIPPOCAMPUS,
         source=Source(
             "https://msd-for-monai.s3-us-west-2.amazonaws.com/Task04_Hippocampus.tar",
             "sha256:282d808a3e84e5a52f090d9dd4c0b0057b94a6bd51ad41569aef5ff303287771",
