@@ -130,12 +130,7 @@ def add_noise(images: Tensor, sigma: float | Tensor, generator: Generator | int 
 
     generator : on the device of the images, or a seed, or None for torch's default one
     """
-    _check_batch("images", images)
-    sigma = _per_image(images, sigma)
-    if sigma is None:
-        return images
-    fine = _fine(images)
-    return (fine + sigma * _normal(fine, generator)).to(images.dtype)
+    return _noisy(images, sigma, generator, lambda fine, noise: fine + noise())
 
 
 def rician_noise(images: Tensor, sigma: float | Tensor, generator: Generator | int | None = None) -> Tensor:
@@ -144,15 +139,7 @@ def rician_noise(images: Tensor, sigma: float | Tensor, generator: Generator | i
     Where the image is dark the mean rises (to 1.25 sigma at 0): what sets MR noise apart from `add_noise`, whose
     arguments these are.
     """
-    _check_batch("images", images)
-    sigma = _per_image(images, sigma)
-    if sigma is None:
-        return images
-    fine = _fine(images)
-    if isinstance(generator, int):
-        generator = Generator(images.device).manual_seed(generator)
-    real = fine + sigma * _normal(fine, generator)
-    return torch.hypot(real, sigma * _normal(fine, generator)).to(images.dtype)
+    return _noisy(images, sigma, generator, lambda fine, noise: torch.hypot(fine + noise(), noise()))
 
 
 def random_missing(n: int, slices: int, count: float, generator: Generator | None = None) -> Tensor:
@@ -312,8 +299,18 @@ def _per_image(images: Tensor, sigma: float | Tensor) -> Tensor | None:
     return values.to(images.device).view(-1, 1, 1, 1)
 
 
-def _normal(like: Tensor, generator: Generator | int | None) -> Tensor:
+def _noisy(images: Tensor, sigma: float | Tensor, generator: Generator | int | None, put: Callable) -> Tensor:
+    """What `put(images, noise)` makes of images in fp32 at least, `noise()` being drawn anew at each call."""
+    _check_batch("images", images)
+    sigma = _per_image(images, sigma)
+    if sigma is None:
+        return images
+    fine = _fine(images)
     if isinstance(generator, int):
-        generator = Generator(like.device).manual_seed(generator)
-    check_generator(generator, like.device.type)
-    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+        generator = Generator(images.device).manual_seed(generator)
+    check_generator(generator, images.device.type)
+
+    def noise() -> Tensor:
+        return sigma * torch.randn(fine.shape, generator=generator, device=fine.device, dtype=fine.dtype)
+
+    return put(fine, noise).to(images.dtype)

@@ -244,13 +244,15 @@ def _solve(function, low: float, high: float, target: float) -> float:
     return (low + high) / 2
 
 
+def _integral(squares: np.ndarray, length: float) -> float:
+    """Volume (ml) of squared radii (U, T) in mm2 at heights NODES * length."""
+    return np.trapezoid(np.mean(squares, -1), NODES) * np.pi * length / 1000
+
+
 def _scale(shape: np.ndarray, fixed: np.ndarray | float, length: float, target: float) -> float:
     """a so that volume(a * shape + fixed) = target: a quadratic equation."""
-
-    def integral(f):
-        return np.trapezoid(np.mean(f, -1), NODES) * np.pi * length / 1000
-
-    a, b, c = integral(shape**2), 2 * integral(shape * fixed), integral(np.square(fixed) + 0 * shape) - target
+    squares, mixed, rest = shape**2, shape * fixed, np.square(fixed) + 0 * shape
+    a, b, c = _integral(squares, length), 2 * _integral(mixed, length), _integral(rest, length) - target
     return float((-b + np.sqrt(max(b * b - 4 * a * c, 0.0))) / (2 * a))
 
 
@@ -381,11 +383,7 @@ def _right(a: _Anatomy, solved: tuple[_Chamber, float], phase: str) -> Heart:
     depth = np.where(depth > 0, depth * np.clip(1 + a.rv * (1.15 if end else 1), 0.3, None), depth)
     target = f["RVV_ED"] * (1 - f["RVEF"] / 100 if end else 1.0)
     positive = np.clip(depth, 0, None)
-
-    def integral(values):
-        return np.trapezoid(values.mean(-1), NODES) * np.pi * length / 1000
-
-    qa, qb = integral(positive**2), 2 * integral(septum * positive)
+    qa, qb = _integral(positive**2, length), 2 * _integral(septum * positive, length)
     size = float((-qb + np.sqrt(qb * qb + 4 * qa * target)) / (2 * qa))
     inner = np.clip(septum + size * depth, 0.3 * septum, None)
     slope = np.gradient(np.concatenate([inner[:, -1:], inner, inner[:, :1]], 1), 2 * np.pi / N_ANGLES, axis=1)[:, 1:-1]

@@ -25,7 +25,7 @@ return volumes do not depend on the tilt, and the base is cut along a slice, as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -96,12 +96,9 @@ class HeartSurfaces:
 
     def moved(self, origin: torch.Tensor | np.ndarray | None = None, angle=None) -> HeartSurfaces:
         """The same hearts elsewhere: `origin` (N, 3) mm and `angle` (N,) radians, where given."""
-        now = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name, value in (("origin", origin), ("angle", angle)):
-            if value is not None:
-                value = torch.as_tensor(value, dtype=torch.float32, device=self.endo.device)
-                now[name] = value.reshape(now[name].shape)
-        return HeartSurfaces(**now)
+        given = {name: value for name, value in (("origin", origin), ("angle", angle)) if value is not None}
+        new = {k: torch.as_tensor(v, dtype=torch.float32, device=self.endo.device) for k, v in given.items()}
+        return replace(self, **{name: value.reshape(getattr(self, name).shape) for name, value in new.items()})
 
 
 @dataclass(frozen=True, eq=False)

@@ -146,8 +146,6 @@ def us_arrays(cohort: Cohort, progress: bool = False) -> tuple[np.ndarray, np.nd
     """All of a cohort in memory: images (N, X, Y, Z) float16, labels (N, X, Y, Z) uint8, and its table."""
     from tqdm.auto import tqdm
 
-    images, labels = [], []
-    for s in tqdm(cohort, desc=cohort.name, unit="image", disable=not progress, leave=False):
-        images.append(s.image.astype(np.float16))
-        labels.append(s.label)
+    subjects = tqdm(cohort, desc=cohort.name, unit="image", disable=not progress, leave=False)
+    images, labels = zip(*[(s.image.astype(np.float16), s.label) for s in subjects], strict=True)
     return np.stack(images), np.stack(labels), cohort.table

@@ -163,7 +163,11 @@ def test_landmarks_are_inside_their_structures(fine):
 
 def test_low_and_high_resolution_agree_in_volume():
     """The same hearts at 2 x 2 x 3 mm, as a 10 mm stack without an observer, and with one."""
-    settings = {"resolution": (2, 2, 3)}, {"resolution": "LR", "contour_noise": 0}, {"resolution": "LR"}
+    settings = (
+        {"resolution": (2, 2, 3)},
+        {"resolution": "LR", "flaws": StackFlaws(contour_noise=0)},
+        {"resolution": "LR"},
+    )
     names = ["LV cavity", "LV myocardium", "RV cavity"]
     fine, plain, drawn = (
         np.array([structure_volumes(s.label, s.spacing, s.scheme)[names] for s in heart_cohort(20, seed=4, **k)])

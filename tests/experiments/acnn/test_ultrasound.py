@@ -144,7 +144,7 @@ def test_profiles_fit_the_networks(name):
 
 
 def test_wrong_arguments(tmp_path):
-    with pytest.raises(UsageError, match="found 'acdc'; expected 'phantom' or 'cetus'"):
+    with pytest.raises(UsageError, match="found 'acdc'; expected one of phantom, cetus"):
         table2.run("acdc", output=tmp_path)
     with pytest.raises(UsageError, match="artefact: found 'rain'"):
         table2.robustness(artefact="rain", output=tmp_path)
