@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from shapelab.errors import DataError, UsageError, in_range, one_of, spacing3, whole
+from shapelab.errors import DataError, UsageError, in_range, need, one_of, spacing3, whole
 
 
 def refused(check, *arguments, **options):
@@ -64,3 +64,9 @@ def test_an_error_about_a_file_survives_another_process():
     error = DataError("a.nii", "text", "voxels", "Copy it again.")
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error) == "a.nii: found text; expected voxels. Copy it again."
+
+
+def test_need():
+    need(True, "a.nii", "x", "y")
+    with pytest.raises(DataError, match=r"a\.nii: found x; expected y\. Do z\."):
+        need([], "a.nii", "x", "y", "Do z.")

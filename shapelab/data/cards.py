@@ -18,11 +18,13 @@ from pathlib import Path
 from shapelab.data import readers
 from shapelab.data.cohort import Cohort
 from shapelab.data.reading import ON_ERROR, OnError, Scan, to_cohort
+from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError, UsageError, one_of
 
 #: Environment variable that names the folder of data sets.
 VARIABLE = "SHAPELAB_DATA"
-_REGISTERED: dict[str, Card] = {}
+#: Name -> card, in the order of registration; `catalogue` sorts them.
+REGISTERED: dict[str, Card] = {}
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Card:
     title, home, licence, citation : as its publisher gives them
     layout : how the files must lie
     folder : its folder under SHAPELAB_DATA; "" if it has no fixed one
+    scheme : what its label maps hold; None: differs from one to the next
     source : the archive that `shapelab data fetch` downloads, if its publisher allows that
     phantom : what to open instead where it is not at hand
     recognise : whether a folder holds it; looks at names and small text files only
@@ -62,6 +65,7 @@ class Card:
     home: str = ""
     citation: str = ""
     folder: str = ""
+    scheme: LabelScheme | None = None
     source: Source | None = None
     phantom: str = 'open_cohort("phantom")'
     recognise: Callable[[Path], bool] | None = None
@@ -101,10 +105,10 @@ def register(card: Card) -> Card:
     """Add a data set to the catalogue; the card comes back. UsageError: no way to open it, or a name that is taken."""
     if (card.make is None) == (card.scan is None or card.recognise is None):
         raise UsageError(f"register: found {card.name!r} with neither or both; expected scan and recognise, or make")
-    held = _REGISTERED.setdefault(card.name, card)
+    held = REGISTERED.setdefault(card.name, card)
     if (held.scan or held.make).__module__ != (card.scan or card.make).__module__:
         raise UsageError(f"register: found the name {card.name!r} again; expected a new one")
-    _REGISTERED[card.name] = card
+    REGISTERED[card.name] = card
     return card
 
 
@@ -115,7 +119,7 @@ def catalogue() -> dict[str, Card]:
     """
     for module in pkgutil.iter_modules(readers.__path__, f"{readers.__name__}."):
         importlib.import_module(module.name)
-    cards = sorted(_REGISTERED.values(), key=lambda c: (c.make is not None, c.general, not c.folder, c.name))
+    cards = sorted(REGISTERED.values(), key=lambda c: (c.make is not None, c.general, not c.folder, c.name))
     return {card.name: card for card in cards}
 
 
@@ -123,6 +127,15 @@ def get_card(name: str) -> Card:
     """The card of that name; UsageError listing the names if there is none."""
     cards = catalogue()
     return cards[one_of("data set", name, cards)]
+
+
+def data_sets(scheme: LabelScheme) -> tuple[str, ...]:
+    """Names of the data sets whose label maps are of this scheme, and of those of a general layout, which may be.
+
+    >>> data_sets(CARDIAC)       # doctest: +SKIP
+    ('acdc', 'folder', 'phantom')
+    """
+    return tuple(name for name, card in catalogue().items() if card.general or card.scheme == scheme)
 
 
 def recognise(path: Path) -> str | None:
@@ -190,8 +203,9 @@ def locate(name: str, root: str | Path | None = None) -> Path:
         if card.recognise(candidate):
             return candidate
     where = candidates[0]
-    found = "a folder without it" if where.is_dir() else "a file" if where.exists() else "no such folder"
-    raise card.missing(where, found)
+    raise card.missing(
+        where, ("a folder without it" if where.is_dir() else "a file" if where.exists() else "no such folder")
+    )
 
 
 def _called(card: Card, function: Callable, options: dict):

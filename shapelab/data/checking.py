@@ -8,7 +8,7 @@ import pandas as pd
 
 from shapelab.data.cards import catalogue, get_card, locate, recognise, scan
 from shapelab.data.reading import Problem, all_problems
-from shapelab.errors import DataError
+from shapelab.errors import DataError, need
 
 COLUMNS = ("file", "problem", "found", "expected", "todo")
 
@@ -19,10 +19,13 @@ def detect(path: str | Path) -> list[tuple[str, Path]]:
     Raises DataError: no such folder, or nothing in it that a reader knows.
     """
     path = Path(path).expanduser()
-    if not path.is_dir():
-        raise DataError(
-            path, "a file" if path.exists() else "no such folder", "the folder of a data set", "Check the path."
-        )
+    need(
+        path.is_dir(),
+        path,
+        "a file" if path.exists() else "no such folder",
+        "the folder of a data set",
+        "Check the path.",
+    )
     if name := recognise(path):
         return [(name, path)]
     inside = [sub for sub in sorted(path.iterdir()) if sub.is_dir() and not sub.name.startswith(".")]

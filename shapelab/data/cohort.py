@@ -9,7 +9,7 @@ import pandas as pd
 
 from shapelab.data.scheme import LabelScheme
 from shapelab.data.subject import Subject
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, UsageError, need, one_of
 
 
 class Cohort(Sequence):
@@ -27,13 +27,15 @@ class Cohort(Sequence):
         self._subjects = tuple(subjects)
         self.name, self.scheme, self.skipped = name, scheme, tuple(skipped)
         self._position = {s.id: i for i, s in enumerate(self._subjects)}
-        if len(self._position) != len(self._subjects):
-            seen: set[str] = set()
-            twice = sorted({s.id for s in self._subjects if s.id in seen or seen.add(s.id)})
-            raise DataError(name, f"the ids {twice[:5]} more than once", "a distinct id for each subject")
+        twice = sorted({s.id for i, s in enumerate(self._subjects) if self._position[s.id] != i})
+        need(not twice, name, f"the ids {twice[:5]} more than once", "a distinct id for each subject")
         for s in self._subjects:
-            if s.scheme != scheme:
-                raise DataError(s.where, f"label scheme {s.scheme.name!r}", f"{scheme.name!r}, as the cohort {name!r}")
+            need(
+                s.scheme == scheme,
+                s.where,
+                f"label scheme {s.scheme.name!r}",
+                f"{scheme.name!r}, as the cohort {name!r}",
+            )
 
     def __len__(self) -> int:
         return len(self._subjects)
@@ -90,17 +92,19 @@ class Cohort(Sequence):
 
         >>> cohort.filter(phase="ED", group=["NOR", "DCM"])       # doctest: +SKIP
         """
-        known = set().union(*(s.facts for s in self), {"patient"}) if len(self) else set()
+        known = sorted(set().union(*(s.facts for s in self), {"patient"})) if len(self) else []
         for fact in facts:
-            if fact not in known:
-                raise UsageError(f"cohort {self.name!r}: found no fact {fact!r}; expected one of {sorted(known)}")
+            one_of(f"cohort {self.name!r}: fact", fact, known)
 
         def keep(s: Subject) -> bool:
-            for fact, wanted in facts.items():
-                value = s.patient if fact == "patient" else s.facts.get(fact)
-                if not (value in wanted if isinstance(wanted, (list, tuple, set, frozenset)) else value == wanted):
-                    return False
-            return condition is None or bool(condition(s))
+            here = {**s.facts, "patient": s.patient}
+            right = all(
+                here.get(fact) in wanted
+                if isinstance(wanted, (list, tuple, set, frozenset))
+                else here.get(fact) == wanted
+                for fact, wanted in facts.items()
+            )
+            return right and (condition is None or bool(condition(s)))
 
         return self._with(s for s in self if keep(s))
 
@@ -119,35 +123,33 @@ class Cohort(Sequence):
         if not 0 < test < 1:
             raise UsageError(f"Cohort.split: found test={test}; expected a share between 0 and 1")
         table = self.table
-        for name, column in (("by", by), ("stratify", stratify)):
-            if column is not None and column not in table:
-                raise UsageError(
-                    f"Cohort.split: found {name}={column!r}; expected a fact among {sorted(table.columns)}"
-                )
+        one_of("Cohort.split: by", by, table.columns)
+        one_of("Cohort.split: stratify", stratify, [None, *table.columns])
         units = table.drop_duplicates(by).set_index(by)
+        strata = pd.Series("all", index=units.index)
         if stratify is not None:
-            torn = table.groupby(by)[stratify].nunique()
-            if (torn > 1).any():
-                raise DataError(
-                    self.name,
-                    f"{by} {torn.index[torn > 1][0]!r} with several values of {stratify!r}",
-                    f"one {stratify} for each {by}",
-                )
-        strata = units[stratify] if stratify is not None else pd.Series("all", index=units.index)
+            strata = units[stratify]
+            several = table.groupby(by)[stratify].nunique().loc[lambda n: n > 1].index
+            need(
+                several.empty,
+                self.name,
+                f"{by} {next(iter(several), None)!r} with several values of {stratify!r}",
+                f"one {stratify} for each {by}",
+            )
         generator = np.random.default_rng(seed)
         chosen: set = set()
         for value in sorted(strata.unique(), key=str):
             members = strata.index[strata == value].to_numpy()
             n = int(round(test * len(members)))
-            if not 0 < n < len(members):
-                raise DataError(
-                    self.name,
-                    f"{len(members)} {by}(s) with {stratify}={value!r}",
-                    f"enough for both parts at test={test}",
-                )
+            need(
+                0 < n < len(members),
+                self.name,
+                f"{len(members)} {by}(s) with {stratify}={value!r}",
+                f"enough for both parts at test={test}",
+            )
             chosen.update(generator.permutation(members)[:n])
-        here = table[by]
-        return (
-            self._with(s for s, u in zip(self, here, strict=True) if u not in chosen),
-            self._with(s for s, u in zip(self, here, strict=True) if u in chosen),
+        first, second = (
+            self._with(s for s, unit in zip(self, table[by], strict=True) if (unit in chosen) == part)
+            for part in (False, True)
         )
+        return first, second

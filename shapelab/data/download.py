@@ -86,17 +86,22 @@ def _download(card: Card, root: Path, progress: bool) -> Path:
             pooch.retrieve(source.url, source.known_hash, fname=source.archive, path=root, progressbar=progress)
         )
     except requests.HTTPError as error:
-        found = f"that the server refuses it (HTTP {error.response.status_code})"
-        raise DataError(source.url, found, "the archive", todo) from None
+        raise DataError(
+            source.url, f"that the server refuses it (HTTP {error.response.status_code})", "the archive", todo
+        ) from None
     except requests.RequestException as error:
-        found = f"no connection, or one that breaks off ({type(error).__name__})"
-        raise DataError(source.url, found, "the archive", todo) from None
+        raise DataError(
+            source.url, f"no connection, or one that breaks off ({type(error).__name__})", "the archive", todo
+        ) from None
     except ValueError as error:  # pooch's way to say that the hash differs
         if "hash" not in str(error).lower():
             raise
-        found = "an archive with another hash, which was thrown away"
-        todo = f"The publisher may have changed it, or something on the way has. {todo}"
-        raise DataError(source.url, found, source.known_hash, todo) from None
+        raise DataError(
+            source.url,
+            "an archive with another hash, which was thrown away",
+            source.known_hash,
+            f"The publisher may have changed it, or something on the way has. {todo}",
+        ) from None
 
 
 def unpack(archive: Path, root: Path, card: Card) -> Path:
@@ -115,9 +120,12 @@ def unpack(archive: Path, root: Path, card: Card) -> Path:
                 members = tar.getmembers()
                 for member in members:
                     if wrong := _wrong_with(member, card.folder):
-                        inside = f"files and folders inside {card.folder!r}"
-                        todo = "Nothing was unpacked. Do not trust this archive."
-                        raise DataError(archive, f"the member {member.name!r}: {wrong}", inside, todo)
+                        raise DataError(
+                            archive,
+                            f"the member {member.name!r}: {wrong}",
+                            f"files and folders inside {card.folder!r}",
+                            "Nothing was unpacked. Do not trust this archive.",
+                        )
                     member.mode = 0o755 if member.isdir() else 0o644
                 wanted = [m for m in members if not PurePosixPath(m.name).name.startswith(("._", ".DS_Store"))]
                 # the standard library's own judgement too, where Python has it

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.facts import RV_SIDE_MM
-from shapelab.data.scheme import LabelScheme
+from shapelab.data.geometry import bounding_box
+from shapelab.data.scheme import LV, VENTRICLES, LabelScheme
 from shapelab.data.subject import Subject
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import UsageError, need, one_of, spacing3, whole
 
 CENTRES = ("auto", "lv", "heart", "volume")
 ALIGNMENTS = ("none", "rigid")
@@ -32,12 +33,10 @@ class Grid:
     spacing: tuple[float, float, float]
 
     def __post_init__(self):
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        object.__setattr__(self, "spacing", tuple(float(s) for s in self.spacing))
-        if len(self.shape) != 3 or min(self.shape) < 1:
+        object.__setattr__(self, "shape", tuple(whole("Grid: shape", int(n)) for n in self.shape))
+        object.__setattr__(self, "spacing", spacing3("Grid: spacing", self.spacing))
+        if len(self.shape) != 3:
             raise UsageError(f"Grid: found shape {self.shape}; expected three positive integers")
-        if len(self.spacing) != 3 or not np.isfinite(self.spacing).all() or min(self.spacing) <= 0:
-            raise UsageError(f"Grid: found spacing {self.spacing}; expected three positive numbers in mm")
 
     @property
     def extent(self) -> tuple[float, float, float]:
@@ -97,7 +96,7 @@ def to_grid(subject: Subject, grid: Grid, centre: str | Iterable[float] = "auto"
     label = subject.label
     spacing = subject.spacing
     middle = _centre(subject, label, spacing, centre)
-    rotation = _rotation(subject, label, spacing, align)
+    rotation = _rotation(subject, label, align)
     if align == "rigid":
         middle = middle + rotation @ (-RV_SIDE_MM, 0, 0)
     # grid index -> mm from the middle -> (turned) -> mm in the scan -> scan index
@@ -108,19 +107,21 @@ def to_grid(subject: Subject, grid: Grid, centre: str | Iterable[float] = "auto"
     image = subject.image
     shape = label.shape if label is not None else image.shape
     transform = GridTransform(grid, matrix, shape, subject.scheme)
+    # a coarse grid averages the scan instead of skipping
+    oversampling = tuple(int(max(1, round(g / s))) for g, s in zip(grid.spacing, spacing, strict=True))
     new_label, outside = None, 0.0
     if label is not None:
-        channels = _crop_to_content(subject.scheme.channels(label), matrix)
-        onehot = _onehot_tensor(channels[0], subject.scheme.n_classes)
-        soft = _resample(onehot, channels[1], grid.shape, _oversampling(spacing, grid.spacing))
+        channels = subject.scheme.channels(label)
+        box = bounding_box(channels, margin=1) or np.s_[:1, :1, :1]  # 3-10x less to interpolate
+        cropped = matrix.copy()
+        cropped[:3, 3] -= [side.start for side in box]
+        soft = _resample(_onehot_tensor(channels[box], subject.scheme.n_classes), cropped, grid.shape, oversampling)
         new_label = subject.scheme.integers(_argmax_with_background(soft))
         inside = float(soft.sum()) * np.prod(grid.spacing)
         outside = max(0.0, 1 - inside / (float((label > 0).sum()) * np.prod(spacing)))
     new_image = None
     if image is not None:
-        new_image = _resample(torch.from_numpy(image)[None], matrix, grid.shape, _oversampling(spacing, grid.spacing))[
-            0
-        ].numpy()
+        new_image = _resample(torch.from_numpy(image)[None], matrix, grid.shape, oversampling)[0].numpy()
     return GridSample(new_label, new_image, transform, subject, outside)
 
 
@@ -137,14 +138,18 @@ def from_grid(array: np.ndarray, transform: GridTransform) -> np.ndarray:
     label map (X, Y, Z) of the subject's shape, integers of its scheme; background outside the grid
     """
     array, scheme = np.asarray(array), transform.scheme
-    if array.shape[-3:] != transform.grid.shape or array.ndim not in (3, 4):
-        raise DataError(
-            None,
-            f"an array of shape {array.shape}",
-            f"(X, Y, Z) or (C, X, Y, Z) on the grid {transform.grid.shape}",
-        )
-    if array.ndim == 4 and array.shape[0] != scheme.n_classes:
-        raise DataError(None, f"{array.shape[0]} channels", f"{scheme.n_classes}: background and {scheme.names}")
+    need(
+        array.shape[-3:] == transform.grid.shape and array.ndim in (3, 4),
+        None,
+        f"an array of shape {array.shape}",
+        f"(X, Y, Z) or (C, X, Y, Z) on the grid {transform.grid.shape}",
+    )
+    need(
+        array.ndim == 3 or len(array) == scheme.n_classes,
+        None,
+        f"{len(array)} channels",
+        f"{scheme.n_classes}: background and {scheme.names}",
+    )
     soft = (
         torch.from_numpy(np.ascontiguousarray(array[1:], dtype=np.float32))
         if array.ndim == 4
@@ -165,8 +170,7 @@ def stack_labels(
     -------
     labels (N, X, Y, Z) uint8, and the cohort's table with a column `outside` (share of labelled volume cut off)
     """
-    if len(cohort) == 0:
-        raise DataError(cohort.name, "no subject", "at least one")
+    need(len(cohort), cohort.name, "no subject", "at least one")
     from tqdm.auto import tqdm
 
     samples = [
@@ -186,88 +190,55 @@ def to_unit_range(image: np.ndarray, percentiles: tuple[float, float] = (1, 99))
     return ((np.clip(image, low, high) - low) / (high - low)).astype(np.float32)
 
 
-def _names_present(scheme: LabelScheme, *names: str) -> list[int]:
-    return [s.value for s in scheme.structures if s.name in names]
-
-
-def _centroid(label: np.ndarray, values: Iterable[int], spacing: np.ndarray) -> np.ndarray | None:
-    """Centroid in mm (voxel index * spacing) of the voxels that hold one of `values`; None if there is none."""
+def _centroid(subject: Subject, label: np.ndarray, values: Iterable[int], what: str, instead: str) -> np.ndarray:
+    """Centroid in mm (voxel index * spacing) of the voxels that hold one of `values`; DataError if there is none."""
     mask = np.isin(label, list(values))
     total = mask.sum()
-    if total == 0:
-        return None
+    need(
+        total,
+        subject.where,
+        f"no voxel of {what}",
+        "a label map that holds it",
+        f"Leave this subject out, or use {instead}.",
+    )
     sums = [
         np.dot(np.arange(n), mask.sum(axis=tuple(a for a in range(3) if a != axis)))
         for axis, n in enumerate(label.shape)
     ]
-    return np.array(sums) / total * spacing
+    return np.array(sums) / total * subject.spacing
 
 
 def _centre(subject: Subject, label: np.ndarray | None, spacing: np.ndarray, centre) -> np.ndarray:
+    """Middle of the box in mm (voxel index * spacing), see `to_grid`."""
     if not isinstance(centre, str):
         position = np.asarray(list(centre), dtype=float)
         if position.shape != (3,) or not np.isfinite(position).all():
             raise UsageError(f"to_grid: found centre={centre}; expected three numbers in mm or one of {CENTRES}")
         return position
-    if centre not in CENTRES:
-        raise UsageError(f"to_grid: found centre={centre!r}; expected one of {CENTRES} or three numbers in mm")
-    lv = _names_present(subject.scheme, "LV cavity", "LV myocardium")
-    if centre == "auto":
+    lv = subject.scheme.labels_of(*LV)
+    if one_of("to_grid: found centre", centre, CENTRES) == "auto":
         centre = "volume" if label is None else "lv" if lv else "heart"
     if centre == "volume":
         return (np.array(subject.shape) - 1) / 2 * spacing
-    if label is None:
-        raise DataError(subject.where, f"no label, and centre={centre!r}", "a label map, or centre='volume'")
+    need(label is not None, subject.where, f"no label, and centre={centre!r}", "a label map, or centre='volume'")
     if centre == "lv" and not lv:
         raise UsageError(f"to_grid: found centre='lv' with scheme {subject.scheme.name!r}; expected one with an LV")
-    middle = _centroid(label, lv if centre == "lv" else subject.scheme.values, spacing)
-    if middle is None:
-        raise DataError(
-            subject.where,
-            f"no voxel of {'the LV' if centre == 'lv' else 'any structure'}",
-            "a label map that holds it",
-            "Leave this subject out, or use centre='volume'.",
-        )
-    return middle
+    if centre == "lv":
+        return _centroid(subject, label, lv, "the LV", "centre='volume'")
+    return _centroid(subject, label, subject.scheme.values, "any structure", "centre='volume'")
 
 
-def _rotation(subject: Subject, label: np.ndarray | None, spacing: np.ndarray, align: str) -> np.ndarray:
+def _rotation(subject: Subject, label: np.ndarray | None, align: str) -> np.ndarray:
     """In-plane rotation (3x3) that takes -x on the grid to the direction LV -> RV in the scan."""
-    if align not in ALIGNMENTS:
-        raise UsageError(f"to_grid: found align={align!r}; expected one of {ALIGNMENTS}")
-    if align == "none":
+    if one_of("to_grid: found align", align, ALIGNMENTS) == "none":
         return np.eye(3)
-    scheme = subject.scheme
-    if label is None or not _names_present(scheme, "RV cavity") or not _names_present(scheme, "LV cavity"):
+    rv, cavity = (subject.scheme.labels_of(name) for name in (VENTRICLES[2], VENTRICLES[0]))
+    if label is None or not rv or not cavity:
         raise UsageError(f"to_grid: found align='rigid' for {subject.where}; expected a label map with LV and RV")
-    lv = _centroid(label, _names_present(scheme, "LV cavity", "LV myocardium"), spacing)
-    rv = _centroid(label, _names_present(scheme, "RV cavity"), spacing)
-    if lv is None or rv is None:
-        raise DataError(
-            subject.where,
-            f"no voxel of the {'LV' if lv is None else 'RV cavity'}",
-            "both, to turn the heart by",
-            "Leave this subject out, or use align='none'.",
-        )
-    direction = (rv - lv)[:2]
+    middle = _centroid(subject, label, subject.scheme.labels_of(*LV), "the LV", "align='none'")
+    direction = (_centroid(subject, label, rv, f"the {VENTRICLES[2]}", "align='none'") - middle)[:2]
     cos, sin = -direction / max(np.linalg.norm(direction), 1e-9)
     return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
-
-
-def _oversampling(spacing: np.ndarray, grid_spacing: Iterable[float]) -> tuple[int, int, int]:
-    """How many samples to average along each grid axis, so that a coarse grid averages the scan instead of skipping."""
-    return tuple(int(max(1, round(g / s))) for g, s in zip(grid_spacing, spacing, strict=True))
-
-
-def _crop_to_content(channels: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a label map to the box of its structures plus one voxel (3-10x less to interpolate); matrix to match."""
-    corners = []
-    for axis in range(3):
-        used = np.flatnonzero(channels.any(axis=tuple(a for a in range(3) if a != axis)))
-        corners.append((max(used[0] - 1, 0), used[-1] + 2) if len(used) else (0, 1))
-    matrix = matrix.copy()
-    matrix[:3, 3] -= [low for low, _ in corners]
-    return channels[tuple(slice(*c) for c in corners)], matrix
 
 
 def _onehot_tensor(channels: np.ndarray, n_classes: int) -> torch.Tensor:
@@ -343,11 +314,9 @@ def images_on_grid(
 
     images, labels, rows = [], [], cohort.table
     for subject in tqdm(cohort, desc=f"{cohort.name} on {grid}", disable=not progress, leave=False):
-        if subject.image is None:
-            raise DataError(subject.where, "no image", "one, to read codes from")
+        need(subject.image_source is not None, subject.where, "no image", "one, to read codes from")
         if poses is not None:
-            if subject.id not in poses:
-                raise DataError(subject.where, "no pose of this subject", "a label map for each in `poses`")
+            need(subject.id in poses, subject.where, "no pose of this subject", "a label map for each in `poses`")
             subject = subject.with_(label=poses[subject.id])
         sample = to_grid(subject, grid, align=ALIGN)
         images.append(unit_image(sample.image))

@@ -14,8 +14,8 @@ import numpy as np
 
 from shapelab.data.facts import HEART_LANDMARKS
 from shapelab.data.formats.text import read_rows
-from shapelab.data.scheme import LabelScheme
-from shapelab.errors import DataError, UsageError
+from shapelab.data.scheme import VENTRICLES, LabelScheme
+from shapelab.errors import UsageError, need, spacing3
 from shapelab.files import atomic_write
 
 COLUMNS = ("name", "x", "y", "z")
@@ -36,20 +36,27 @@ def read_landmarks(file: str | Path) -> dict[str, np.ndarray]:
     landmarks: dict[str, np.ndarray] = {}
     for line, row in rows:
         cells = dict(zip(header, row, strict=True))
-        name = cells["name"]
+        name, texts = cells["name"], [cells[c] for c in "xyz"]
         try:
-            position = np.array([float(cells[c]) for c in "xyz"])
+            position = np.array([float(text) for text in texts])
         except ValueError:
             position = np.array([np.nan])
-        if not np.isfinite(position).all():
-            found = f"in line {line} x, y, z = {[cells[c] for c in 'xyz']}"
-            raise DataError(file, found, "three finite numbers in mm, with a decimal point", todo)
-        if not name or name in landmarks:
-            found = f"in line {line} {f'the name {name!r} again' if name else 'no name'}"
-            raise DataError(file, found, "a name of its own for each landmark", todo)
+        need(
+            np.isfinite(position).all(),
+            file,
+            f"in line {line} x, y, z = {texts}",
+            "three finite numbers in mm, with a decimal point",
+            todo,
+        )
+        need(
+            name and name not in landmarks,
+            file,
+            f"in line {line} {f'the name {name!r} again' if name else 'no name'}",
+            "a name of its own for each landmark",
+            todo,
+        )
         landmarks[name] = position
-    if not landmarks:
-        raise DataError(file, "no landmark under the header", "one a line", todo)
+    need(landmarks, file, "no landmark under the header", "one a line", todo)
     return landmarks
 
 
@@ -92,17 +99,17 @@ def landmarks_from_label(label: np.ndarray, spacing, scheme: LabelScheme, file=N
     UsageError : a scheme without LV cavity, LV myocardium and RV cavity
     DataError : an LV of fewer than three slices, or no slice with a septum
     """
-    label, spacing = np.asarray(label), np.asarray(spacing, np.float64)
-    missing = [n for n in ("LV cavity", "LV myocardium", "RV cavity") if n not in scheme.names]
+    label, spacing = np.asarray(label), np.array(spacing3("landmarks_from_label: spacing", spacing))
+    missing = [n for n in VENTRICLES if n not in scheme.names]
     if missing:
         raise UsageError(f"landmarks_from_label: found scheme {scheme.name!r} without {missing}; expected a heart's")
-    if label.ndim != 3 or spacing.shape != (3,) or not (np.isfinite(spacing).all() and (spacing > 0).all()):
-        raise UsageError(f"landmarks_from_label: found shape {label.shape}, spacing {spacing}; expected (X, Y, Z), mm")
-    cavity, wall, rv = (label == scheme.structure(n).value for n in ("LV cavity", "LV myocardium", "RV cavity"))
+    if label.ndim != 3:
+        raise UsageError(f"landmarks_from_label: found a label of shape {label.shape}; expected (X, Y, Z)")
+    cavity, wall, rv = (label == scheme.structure(n).value for n in VENTRICLES)
     area = (cavity | wall).sum((0, 1)).astype(float)
     slices = np.flatnonzero(area)
-    if len(slices) < 3 or not cavity.any():
-        raise DataError(file, f"an LV in {len(slices)} slices", "at least three, with a cavity", "Give landmarks.")
+    enough = len(slices) >= 3 and cavity.any()
+    need(enough, file, f"an LV in {len(slices)} slices", "at least three, with a cavity", "Give landmarks.")
     third = max(1, len(slices) // 3)
     if area[slices[-third:]].mean() > area[slices[:third]].mean():
         slices = slices[::-1]  # from base to apex
@@ -113,21 +120,15 @@ def landmarks_from_label(label: np.ndarray, spacing, scheme: LabelScheme, file=N
     apex = _apex(slices, area, centres, step, spacing[2])
     at = (valve[2] + apex[2]) / 2
     below = int(np.clip(np.floor(at), 0, label.shape[2] - 2))
-    found = []
-    for k, weight in ((below, below + 1 - at), (below + 1, at - below)):
-        points = _in_slice(cavity[:, :, k], wall[:, :, k], rv[:, :, k], spacing)
-        if points is not None and weight > 1e-9:
-            found.append((weight, points))
+    beside = ((below, below + 1 - at), (below + 1, at - below))
+    found = [(w, p) for k, w in beside if w > 1e-9 and (p := _in_slice(cavity, wall, rv, k, spacing)) is not None]
     if not found:  # an RV that ends above
-        for k in sorted(slices, key=lambda k: abs(k - at)):
-            points = _in_slice(cavity[:, :, k], wall[:, :, k], rv[:, :, k], spacing)
-            if points is not None:
-                found, at = [(1.0, points)], float(k)
-                break
-        else:
-            raise DataError(
-                file, "no slice with a septum between RV cavity and LV myocardium", "both ventricles", "Give landmarks."
-            )
+        nearest = sorted(slices, key=lambda k: abs(k - at))
+        points = ((k, _in_slice(cavity, wall, rv, k, spacing)) for k in nearest)
+        other = next(((k, p) for k, p in points if p is not None), None)
+        missing = "no slice with a septum between RV cavity and LV myocardium"
+        need(other is not None, file, missing, "both ventricles", "Give landmarks.")
+        at, found = float(other[0]), [(1.0, other[1])]
     total = sum(w for w, _ in found)
     middle = sum(w * p for w, p in found) / total
     places = np.column_stack([middle, np.full(4, at)])
@@ -151,16 +152,14 @@ def _apex(slices, area, centres, step: float, thickness: float) -> np.ndarray:
     return np.array([*xy, end + step * beyond])
 
 
-def _in_slice(cavity, wall, rv, spacing) -> np.ndarray | None:
-    """Lateral mid-wall, both insertion points, RV turning point (4, 2) in voxel indices; None without a septum."""
+def _in_slice(cavity, wall, rv, k: int, spacing) -> np.ndarray | None:
+    """Of slice k: lateral mid-wall, both insertion points, RV turning point (4, 2), voxel indices; None: no septum."""
+    cavity, wall, rv = (mask[:, :, k] for mask in (cavity, wall, rv))
     if not (wall.any() and rv.any()):
         return None
     size = spacing[:2]
     centre = _centroid(cavity | wall) * size
-    beside = np.zeros_like(rv)
-    for axis in (0, 1):
-        for shift in (-1, 1):
-            beside |= np.roll(rv, shift, axis)
+    beside = np.logical_or.reduce([np.roll(rv, shift, axis) for axis in (0, 1) for shift in (-1, 1)])
     septum, outline = np.argwhere(wall & beside) * size, np.argwhere(rv) * size
     if len(septum) < 2:
         return None

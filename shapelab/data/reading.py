@@ -104,7 +104,7 @@ class Scan:
         """
         here = volumes(folder)
         paths = [
-            next((here[n.casefold()] for n in names if n.casefold() in here), folder / f"{names[-1]}.nii.gz")
+            next((here[n.casefold()] for n in names if n.casefold() in here), folder / f"{names[0]}.nii.gz")
             if names
             else None
             for names in (label, image)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import UsageError, need, one_of
 
 
 @dataclass(frozen=True)
@@ -59,35 +59,40 @@ class LabelScheme:
         """Number of channels of a one-hot map: the structures and the background."""
         return len(self.structures) + 1
 
+    @property
+    def dtype(self) -> type:
+        """Of label maps: the smallest that holds the scheme's integers."""
+        return np.uint8 if max(self.values) < 256 else np.uint16
+
     def structure(self, name: str) -> Structure:
         """The structure of that name; UsageError listing the names if there is none."""
-        for s in self.structures:
-            if s.name == name:
-                return s
-        raise UsageError(f"label scheme {self.name!r}: found no structure {name!r}; expected one of {list(self.names)}")
+        return self.structures[self.names.index(one_of(f"label scheme {self.name!r}: structure", name, self.names))]
+
+    def labels_of(self, *names: str) -> list[int]:
+        """Integers of the structures of those names; a name that the scheme lacks gives none."""
+        return [s.value for s in self.structures if s.name in names]
 
     def channel_of(self, value: int) -> int:
         """Channel of an integer of the label map (background 0 -> 0)."""
-        if value == 0:
-            return 0
-        if value not in self.values:
-            raise UsageError(f"label scheme {self.name!r}: found integer {value}; expected one of {[0, *self.values]}")
-        return self.values.index(value) + 1
+        integers = (0, *self.values)
+        return integers.index(one_of(f"label scheme {self.name!r}: integer", value, integers))
 
     def check(self, labels: np.ndarray, file=None) -> None:
         """Raise DataError naming `file` if `labels` holds an integer outside the scheme."""
-        found = present_values(labels)
-        extra = sorted(set(found) - {0, *self.values})
-        if extra:
-            raise DataError(
-                file,
-                f"label values {extra[:8]}",
-                f"values of the scheme {self.name!r}, {[0, *self.values]}",
-                "Give the scheme that belongs to these label maps, or remap them with LabelScheme.remap.",
-            )
+        extra = sorted(set(present_values(labels)) - {0, *self.values})
+        need(
+            not extra,
+            file,
+            f"label values {extra[:8]}",
+            f"values of the scheme {self.name!r}, {[0, *self.values]}",
+            "Give the scheme that belongs to these label maps, or remap them with LabelScheme.remap.",
+        )
 
     def channels(self, labels: np.ndarray) -> np.ndarray:
-        """Integers of a label map -> channel numbers, uint8, same shape. DataError on values outside the scheme."""
+        """Integers of a label map -> channel numbers, uint8, same shape. DataError on values outside the scheme.
+
+        Where a scheme's integers are not 1, 2, ..., channel numbers given by mistake are outside it and refused.
+        """
         self.check(labels)
         if self.values == tuple(range(1, self.n_classes)):
             return np.asarray(labels, dtype=np.uint8)
@@ -96,9 +101,19 @@ class LabelScheme:
         return table[np.asarray(labels)]
 
     def integers(self, channels: np.ndarray) -> np.ndarray:
-        """Channel numbers -> integers of the label map; the inverse of `channels`."""
-        table = np.array([0, *self.values], dtype=np.uint8 if max(self.values) < 256 else np.uint16)
-        return table[np.asarray(channels)]
+        """Channel numbers -> integers of the label map; the inverse of `channels`.
+
+        DataError on what is no channel number: integers of a label map whose scheme counts otherwise, among them.
+        """
+        extra = [c for c in present_values(channels) if c >= self.n_classes]
+        need(
+            not extra,
+            None,
+            f"channel numbers {extra[:8]}",
+            f"0 to {self.n_classes - 1}, those of the scheme {self.name!r}",
+            "A label map's integers become channel numbers by LabelScheme.channels.",
+        )
+        return np.array([0, *self.values], self.dtype)[np.asarray(channels)]
 
     def onehot(self, labels: np.ndarray) -> np.ndarray:
         """Label map (...) -> one-hot (C, ...) float32, channel 0 the background."""
@@ -118,18 +133,16 @@ class LabelScheme:
                 f"label scheme {self.name!r}: found mapping to {sorted(targets)}; expected targets among "
                 f"{[0, *self.values]}"
             )
-        found = present_values(labels)
-        extra = sorted(set(found) - set(mapping))
-        if extra:
-            raise DataError(
-                file,
-                f"label values {extra[:8]}",
-                f"values named in the mapping, {sorted(mapping)}",
-                "Add them to the mapping (to 0, if they are to be dropped).",
-            )
-        table = np.zeros(max(max(mapping), 0) + 1, dtype=np.uint8 if max(self.values) < 256 else np.uint16)
-        for source, target in mapping.items():
-            table[source] = target
+        extra = sorted(set(present_values(labels)) - set(mapping))
+        need(
+            not extra,
+            file,
+            f"label values {extra[:8]}",
+            f"values named in the mapping, {sorted(mapping)}",
+            "Add them to the mapping (to 0, if they are to be dropped).",
+        )
+        table = np.zeros(max(mapping) + 1, self.dtype)
+        table[list(mapping)] = list(mapping.values())
         return table[np.asarray(labels)]
 
 
@@ -138,13 +151,11 @@ def present_values(labels: np.ndarray) -> list[int]:
     labels = np.asarray(labels)
     if labels.dtype == bool:
         labels = labels.astype(np.uint8)
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(None, f"a label map of type {labels.dtype}", "an integer type")
+    need(np.issubdtype(labels.dtype, np.integer), None, f"a label map of type {labels.dtype}", "an integer type")
     if labels.size == 0:
         return []
     low, high = int(labels.min()), int(labels.max())
-    if low < 0:
-        raise DataError(None, f"label value {low}", "values from 0")
+    need(low >= 0, None, f"label value {low}", "values from 0")
     if high > 65535:
         return [int(v) for v in np.unique(labels)]
     return np.flatnonzero(np.bincount(labels.ravel(), minlength=1)).tolist()  # bincount: 20x faster than unique

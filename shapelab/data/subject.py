@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import DataError
+from shapelab.errors import need
 
 Lazy = np.ndarray | Callable[[], np.ndarray] | None
 
@@ -45,23 +45,21 @@ class Subject:
     file: str | Path | None = None
 
     def __init__(self, id, scheme, label=None, image=None, affine=None, landmarks=None, facts=None, file=None):
-        put = object.__setattr__
-        put(self, "id", str(id))
-        put(self, "scheme", scheme)
-        put(self, "label_source", label)
-        put(self, "image_source", image)
-        put(self, "affine_source", np.eye(4) if affine is None else affine)
-        put(
-            self,
-            "landmarks",
-            None
-            if landmarks is None
-            else MappingProxyType({k: np.asarray(v, dtype=np.float64) for k, v in landmarks.items()}),
-        )
-        put(self, "facts", MappingProxyType(dict(facts or {})))
-        put(self, "file", file)
-        if label is None and image is None:
-            raise DataError(self.where, "neither image nor label", "at least one of them")
+        if landmarks is not None:
+            landmarks = MappingProxyType({k: np.asarray(v, dtype=np.float64) for k, v in landmarks.items()})
+        values = {
+            "id": str(id),
+            "scheme": scheme,
+            "label_source": label,
+            "image_source": image,
+            "affine_source": np.eye(4) if affine is None else affine,
+            "landmarks": landmarks,
+            "facts": MappingProxyType(dict(facts or {})),
+            "file": file,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        need(label is not None or image is not None, self.where, "neither image nor label", "at least one of them")
 
     @property
     def where(self) -> str:
@@ -73,33 +71,26 @@ class Subject:
         """Label map (X, Y, Z), uint8 (uint16 where the scheme needs it); read now. None if there is none."""
         if self.label_source is None:
             return None
-        label = self.label_source() if callable(self.label_source) else self.label_source
-        label = np.asarray(label)
-        if label.ndim != 3:
-            raise DataError(self.where, f"a label map of shape {label.shape}", "three axes (X, Y, Z)")
+        label = np.asarray(_read(self.label_source))
+        need(label.ndim == 3, self.where, f"a label map of shape {label.shape}", "three axes (X, Y, Z)")
         self.scheme.check(label, self.where)
-        return label.astype(np.uint8 if max(self.scheme.values) < 256 else np.uint16, copy=False)
+        return label.astype(self.scheme.dtype, copy=False)
 
     @property
     def image(self) -> np.ndarray | None:
         """Image (X, Y, Z) float32; read now. None if there is none."""
         if self.image_source is None:
             return None
-        image = self.image_source() if callable(self.image_source) else self.image_source
-        image = np.asarray(image, dtype=np.float32)
-        if image.ndim != 3:
-            raise DataError(self.where, f"an image of shape {image.shape}", "three axes (X, Y, Z)")
+        image = np.asarray(_read(self.image_source), dtype=np.float32)
+        need(image.ndim == 3, self.where, f"an image of shape {image.shape}", "three axes (X, Y, Z)")
         return image
 
     @property
     def affine(self) -> np.ndarray:
         """Voxel index -> mm, (4, 4) float64."""
-        affine = self.affine_source() if callable(self.affine_source) else self.affine_source
-        affine = np.asarray(affine, dtype=np.float64)
-        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-            raise DataError(
-                self.where, f"an affine that cannot be inverted: {affine.tolist()}", "4x4, invertible, in mm"
-            )
+        affine = np.asarray(_read(self.affine_source), dtype=np.float64)
+        good = affine.shape == (4, 4) and np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) >= 1e-9
+        need(good, self.where, f"an affine that cannot be inverted: {affine.tolist()}", "4x4, invertible, in mm")
         return affine
 
     @property
@@ -110,8 +101,7 @@ class Subject:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of the label, else of the image (reads it)."""
-        array = self.label if self.label_source is not None else self.image
-        return array.shape
+        return (self.label if self.label_source is not None else self.image).shape
 
     @property
     def patient(self) -> str:
@@ -120,28 +110,27 @@ class Subject:
 
     def load(self) -> Subject:
         """The same subject with its arrays in memory, for those who read them often."""
-        image = self.image
-        if image is not None and self.label_source is not None and image.shape != self.label.shape:
-            raise DataError(self.where, f"image {image.shape} and label {self.label.shape}", "one shape for both")
-        return self.with_(label=self.label, image=image, affine=self.affine)
+        label, image = self.label, self.image
+        if image is not None and label is not None:
+            need(
+                image.shape == label.shape,
+                self.where,
+                f"image {image.shape} and label {label.shape}",
+                "one shape for both",
+            )
+        return self.with_(label=label, image=image, affine=self.affine)
 
     def with_(self, **changes) -> Subject:
         """A copy with some of (id, scheme, label, image, affine, landmarks, facts, file) changed."""
-        now = {
-            "id": self.id,
-            "scheme": self.scheme,
-            "label": self.label_source,
-            "image": self.image_source,
-            "affine": self.affine_source,
-            "landmarks": self.landmarks,
-            "facts": self.facts,
-            "file": self.file,
-        }
-        unknown = set(changes) - set(now)
-        if unknown:
-            raise TypeError(f"Subject.with_: found {sorted(unknown)}; expected some of {sorted(now)}")
-        return Subject(**{**now, **changes})
+        now = {f.name.removesuffix("_source"): getattr(self, f.name) for f in fields(self)}
+        if unknown := sorted(set(changes) - set(now)):
+            raise TypeError(f"Subject.with_: found {unknown}; expected some of {sorted(now)}")
+        return Subject(**now | changes)
 
     def __repr__(self) -> str:
         has = "+".join(n for n, s in (("image", self.image_source), ("label", self.label_source)) if s is not None)
         return f"Subject({self.id!r}, {has}, {dict(self.facts)})"
+
+
+def _read(source: Lazy) -> np.ndarray:
+    return source() if callable(source) else source

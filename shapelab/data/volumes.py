@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
-from shapelab.errors import DataError
+from shapelab.errors import DataError, need
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +37,12 @@ class HeartPairs:
         n, *shape = self.images.shape
         wanted = {"labels": (n, *shape), "motion": (n, shape[2] // self.factor, 3)}
         for name, expected in wanted.items():
-            if getattr(self, name).shape != expected:
-                raise DataError(f"HeartPairs.{name}", f"shape {getattr(self, name).shape}", f"{expected}")
+            need(
+                getattr(self, name).shape == expected,
+                f"HeartPairs.{name}",
+                f"shape {getattr(self, name).shape}",
+                f"{expected}",
+            )
         if len(self.table) != n or shape[2] % self.factor:
             raise DataError(
                 "HeartPairs",
@@ -72,7 +76,7 @@ class LandmarkedVolumes:
 
     images : (N, X, Y, S) floating, in [0, 1]
     labels : (N, X, Y, S) uint8, channel numbers of `scheme`
-    landmarks : (N, L, 3) in voxels of the grid, in the order of `shapelab.phantoms.LANDMARKS`; NaN: not known
+    landmarks : (N, L, 3) in voxels of the grid, in the order of `data.facts.HEART_LANDMARKS`; NaN: not known
     table : one row a heart; spacing : mm
     """
 
@@ -87,12 +91,12 @@ class LandmarkedVolumes:
         n = len(self.images)
         found = {"labels": self.labels.shape, "landmarks": (len(self.landmarks), *self.landmarks.shape[2:])}
         for name, expected in {"labels": self.images.shape, "landmarks": (n, 3)}.items():
-            if found[name] != expected or self.images.ndim != 4 or len(self.table) != n:
-                raise DataError(
-                    f"LandmarkedVolumes.{name}",
-                    f"shape {getattr(self, name).shape}, {len(self.table)} rows",
-                    f"those of {n} images (N, X, Y, S): {self.images.shape}",
-                )
+            need(
+                found[name] == expected and self.images.ndim == 4 and len(self.table) == n,
+                f"LandmarkedVolumes.{name}",
+                f"shape {getattr(self, name).shape}, {len(self.table)} rows",
+                f"those of {n} images (N, X, Y, S): {self.images.shape}",
+            )
 
     def __len__(self) -> int:
         return len(self.images)

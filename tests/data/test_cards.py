@@ -8,8 +8,9 @@ import pytest
 
 import shapelab
 from shapelab.data import cards, catalogue, check_folder, open_cohort, readers
-from shapelab.data.cards import Card, register
+from shapelab.data.cards import Card, data_sets, register
 from shapelab.data.checking import detect
+from shapelab.data.scheme import CARDIAC, LV_CAVITY
 from shapelab.errors import DataError, UsageError
 
 CARDS = Path(shapelab.__file__).parents[1] / "data"
@@ -36,6 +37,10 @@ def test_the_written_cards_agree_with_the_catalogue():
     for name, card in known.items():
         row = next(line for line in readme.splitlines() if line.startswith(f"| `{name}` |"))
         assert card.folder in row and card.licence.partition(" (")[0] in row
+
+
+def test_data_sets_of_a_scheme():
+    assert data_sets(CARDIAC) == ("acdc", "folder", "phantom") and data_sets(LV_CAVITY)[0] == "cetus"
 
 
 def test_unknown_name_and_option(tmp_path, make_acdc):
@@ -119,7 +124,8 @@ def scan(root):
 
 register(
     Card(
-        "toy", "toy hearts", licence="CC0", layout="toyNN/ED_image.nii.gz and ED_label.nii.gz", folder="Toy",
+        "toy", "toy hearts", licence="CC0", layout="toyNN/ED_image.nii.gz and ED_label.nii.gz",
+        folder="Toy", scheme=CARDIAC,
         recognise=recognise, scan=scan,
     )
 )
@@ -137,7 +143,7 @@ def make_toy(root, write_nifti, heart):
 @pytest.fixture
 def forgotten(monkeypatch):
     """What a test registers is gone after it."""
-    monkeypatch.setattr(cards, "_REGISTERED", dict(catalogue() and cards._REGISTERED))
+    monkeypatch.setattr(cards, "REGISTERED", dict(catalogue() and cards.REGISTERED))
 
 
 def use_toy(root):
@@ -148,6 +154,7 @@ def use_toy(root):
     cohort = open_cohort("toy", root.parent)
     assert cohort.ids == tuple(f"toy{n}_{phase}" for n in (1, 2, 10) for phase in ("ED", "ES"))
     assert cohort[0].label.max() == 3 and cohort[0].image.shape == cohort[0].label.shape
+    assert "toy" in data_sets(CARDIAC)
     assert detect(root.parent) == [("toy", root)] and check_folder(root).empty
     assert main(["data", "check", str(root)]) == 0
     (root / "toy2" / "ES_label.nii.gz").unlink()

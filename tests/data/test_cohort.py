@@ -49,7 +49,7 @@ def test_filter():
     assert len(c.filter(phase="ED", group=["NOR", "DCM"])) == 8
     assert c.filter(lambda s: s.patient == "p5").ids == ("p5_ED", "p5_ES")
     assert c.filter(patient="p5").ids == ("p5_ED", "p5_ES")
-    with pytest.raises(UsageError, match="found no fact 'sex'; expected one of"):
+    with pytest.raises(UsageError, match="fact: found 'sex'; expected one of"):
         c.filter(sex="F")
 
 
@@ -73,8 +73,8 @@ def test_split_differs_by_seed():
     ("arguments", "error", "message"),
     [
         ({"test": 1.5}, UsageError, "test=1.5"),
-        ({"stratify": "sex"}, UsageError, "stratify='sex'"),
-        ({"by": "family"}, UsageError, "by='family'"),
+        ({"stratify": "sex"}, UsageError, "stratify: found 'sex'"),
+        ({"by": "family"}, UsageError, "by: found 'family'"),
         ({"test": 0.01}, DataError, "enough for both parts"),
         ({"stratify": "phase"}, DataError, "several values of 'phase'"),
     ],

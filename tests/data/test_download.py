@@ -79,7 +79,7 @@ def change_source(monkeypatch, **changes):
     """Another address or hash for the rest of the test."""
     card = get_card("hippocampus")
     changed = replace(card, source=replace(card.source, **changes))
-    monkeypatch.setitem(cards._REGISTERED, "hippocampus", changed)
+    monkeypatch.setitem(cards.REGISTERED, "hippocampus", changed)
 
 
 @pytest.fixture

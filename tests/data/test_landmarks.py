@@ -130,7 +130,7 @@ def test_label_maps_without_landmarks():
     label = cylinder()
     with pytest.raises(UsageError, match="hippocampus"):
         landmarks_from_label(label, (1, 1, 5), HIPPOCAMPUS)
-    with pytest.raises(UsageError, match="expected .X, Y, Z., mm"):
+    with pytest.raises(UsageError, match="spacing: found .1, 5.; expected three voxel sizes in mm"):
         landmarks_from_label(label, (1, 5), CARDIAC)
     with pytest.raises(DataError, match="case7: found an LV in 2 slices"):
         landmarks_from_label(label[:, :, :4], (1, 1, 5), BIVENTRICULAR, "case7")

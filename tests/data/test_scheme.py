@@ -42,6 +42,21 @@ def test_sparse_integers_become_channels_and_back():
     assert SPARSE.channel_of(205) == 2 and SPARSE.channel_of(0) == 0
 
 
+def test_channels_and_integers_that_are_mixed_up_fail_loudly():
+    integers, channels = np.array([0, 500, 205], np.uint16), np.array([0, 1, 2], np.uint8)
+    with pytest.raises(DataError, match=r"label values \[1, 2\]"):
+        SPARSE.channels(channels)
+    with pytest.raises(DataError, match=r"channel numbers \[205, 500\]; expected 0 to 2, those of the scheme 'whole"):
+        SPARSE.integers(integers)
+    with pytest.raises(DataError, match="value -1"):
+        SPARSE.integers(np.array([-1]))
+
+
+def test_labels_of_some_structures():
+    assert SPARSE.labels_of("LV myocardium", "RV cavity") == [205] and SPARSE.labels_of() == []
+    assert SPARSE.dtype is np.uint16 and CARDIAC.dtype is np.uint8
+
+
 def test_remap_mmwhs_integers():
     out = CARDIAC.remap(np.array([0, 500, 205, 600], dtype=np.int16), {500: 3, 205: 2, 600: 1})
     assert out.tolist() == [0, 3, 2, 1] and out.dtype == np.uint8
@@ -93,5 +108,5 @@ def test_bad_schemes(structures):
 def test_unknown_structure_lists_those_there_are():
     with pytest.raises(UsageError, match="RV cavity"):
         CARDIAC.structure("aorta")
-    with pytest.raises(UsageError, match="integer 9"):
+    with pytest.raises(UsageError, match="integer: found 9"):
         CARDIAC.channel_of(9)

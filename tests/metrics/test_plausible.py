@@ -179,7 +179,7 @@ def test_wrong_thresholds(name, value):
 
 
 def test_bad_input():
-    with pytest.raises(UsageError, match="no structure 'LV cavity'"):
+    with pytest.raises(UsageError, match="structure: found 'LV cavity'"):
         plausibility(np.zeros((3, 3, 3), np.uint8), HIPPOCAMPUS)
     with pytest.raises(DataError, match=r"label values \[4\]"):
         plausibility(np.full((3, 3, 3), 4, np.uint8))

@@ -19,14 +19,22 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from shapelab.data.formats.nifti import MOST_COMPRESSION, Header, checked_image, checked_label
+from shapelab.data.formats.nifti import (
+    DAMAGED,
+    MOST_COMPRESSION,
+    Header,
+    cannot_be_read,
+    checked_image,
+    checked_label,
+    need_file,
+)
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import DataError
+from shapelab.errors import DataError, need
 
 #: ITK's readers by a file's ending, so that it does not guess from the content.
 READERS = {".mhd": "MetaImageIO", ".mha": "MetaImageIO", ".nrrd": "NrrdImageIO", ".hdr": "NiftiImageIO"}
@@ -34,48 +42,30 @@ READERS = {".mhd": "MetaImageIO", ".mha": "MetaImageIO", ".nrrd": "NrrdImageIO",
 TYPES = ("CHAR", "UCHAR", "SHORT", "USHORT", "INT", "UINT", "LONG_LONG", "ULONG_LONG", "FLOAT", "DOUBLE")
 MOST_HEADER = 64 * 1024  # bytes; a header has some twenty lines
 MOST_VOXELS = 2**31  # 1290 x 1290 x 1290
-_DAMAGED = "Copy or download the file again."
 
 
-def _numbers(n: int, above: float = -math.inf, kind: type = float) -> Callable[[str], bool]:
-    """Whether a text holds n finite numbers above a limit."""
-
-    def good(text: str) -> bool:
-        try:
-            values = [kind(v) for v in text.split()]
-        except ValueError:
-            return False
-        return len(values) == n and all(above < v < math.inf for v in values)
-
-    return good
-
-
-def _matches(pattern: str) -> Callable[[str], bool]:
-    return lambda text: re.fullmatch(pattern, text) is not None
-
-
-_TRUTH = (_matches("(?i:true|false|0|1)"), "True or False")
-_PLACE = (_numbers(3), "three numbers in mm")
-_TURN = (_numbers(9), "nine numbers, a rotation")
-_SIZE = (_numbers(3, above=0), "three sizes above zero")
-#: Key of a MetaImage header -> whether its value is in order, and what it should be.
+_POSITIVE = r"(?=\S*[1-9])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,2})?"
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,2})?"
+_TRUTH = ("(?i:true|false|0|1)", "True or False")
+_SIZE = (rf"{_POSITIVE}(\s+{_POSITIVE}){{2}}", "three sizes above zero")
+#: Key of a MetaImage header -> pattern of its value, and in words what it should be.
 RULES = {
-    "ObjectType": (_matches("(?i:image)"), "Image"),
-    "NDims": (_matches("3"), "3: one volume; a sequence is read frame by frame"),
-    "ElementNumberOfChannels": (_matches("1"), "one channel"),
-    "BinaryData": (_matches("(?i:true|1)"), "True: voxels as text are not read"),
+    "ObjectType": ("(?i:image)", "Image"),
+    "NDims": ("3", "3: one volume; a sequence is read frame by frame"),
+    "ElementNumberOfChannels": ("1", "one channel"),
+    "BinaryData": ("(?i:true|1)", "True: voxels as text are not read"),
     "BinaryDataByteOrderMSB": _TRUTH,
-    "ElementByteOrderMSB": (_matches("(?i:false|0)"), "False; ITK goes by BinaryDataByteOrderMSB alone"),
+    "ElementByteOrderMSB": ("(?i:false|0)", "False; ITK goes by BinaryDataByteOrderMSB alone"),
     "CompressedData": _TRUTH,
-    "DimSize": (_numbers(3, above=0, kind=int), "three whole numbers"),
+    "DimSize": (r"[1-9]\d*(\s+[1-9]\d*){2}", "three whole numbers"),
     "ElementSpacing": _SIZE,
     "ElementSize": _SIZE,
-    "ElementType": (_matches(f"MET_({'|'.join(TYPES)})"), f"one of MET_ and {', '.join(TYPES)}"),
-    **dict.fromkeys(("TransformMatrix", "Orientation", "Rotation"), _TURN),
-    **dict.fromkeys(("Offset", "Position", "Origin"), _PLACE),
-    "HeaderSize": (_matches(r"-1|\d{1,9}"), "a number of bytes from 0, or -1"),
+    "ElementType": (f"MET_({'|'.join(TYPES)})", f"one of MET_ and {', '.join(TYPES)}"),
+    **dict.fromkeys(("TransformMatrix", "Orientation", "Rotation"), (rf"{_NUMBER}(\s+{_NUMBER}){{8}}", "nine numbers")),
+    **dict.fromkeys(("Offset", "Position", "Origin"), (rf"{_NUMBER}(\s+{_NUMBER}){{2}}", "three numbers in mm")),
+    "HeaderSize": (r"-1|\d{1,9}", "a number of bytes from 0, or -1"),
     "ElementDataFile": (
-        _matches(r"(?!(?i:list))(?!\.\.?$)[^%/\\]+"),
+        r"(?!(?i:list))(?!\.\.?$)[^%/\\]+",
         "LOCAL or the name of one file in the same folder, without a path",
     ),
 }
@@ -115,20 +105,17 @@ def read_label(
 
 def _open(path: Path):
     """(checked header, ITK's reader, a MetaImage's keys, the byte after the header)."""
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
-        raise DataError(path, found, "an image", "Check the path; was the archive unpacked completely?")
+    need_file(path, "an image")
     try:
         with open(path, "rb") as file:
             head = file.read(MOST_HEADER)
     except OSError as error:
-        found = f"a file that cannot be opened ({error.strerror})"
-        raise DataError(path, found, "a readable file", "Check the permissions and the disk.") from None
+        raise cannot_be_read(path, error) from None
     keys, end = {}, 0
     if READERS[path.suffix.lower()] == "MetaImageIO":
         keys, end = _checked_keys(path, head)
-    if path.suffix.lower() == ".nrrd" and re.search(rb"^\s*data ?file\s*:", head, re.IGNORECASE | re.MULTILINE):
-        raise DataError(path, "a header whose voxels are in another file", "both in one file", "Write it as one file.")
+    elsewhere = path.suffix.lower() == ".nrrd" and re.search(rb"(?im)^\s*data ?file\s*:", head)
+    need(not elsewhere, path, "a header whose voxels are in another file", "both in one file", "Write it as one file.")
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()
@@ -137,7 +124,7 @@ def _open(path: Path):
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise DataError(path, f"what ITK cannot read ({_reason(error)})", "a header in order", _DAMAGED) from None
+        raise DataError(path, f"what ITK cannot read ({_reason(error)})", "a header in order", DAMAGED) from None
     return _checked_header(path, reader, SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())), reader, keys, end
 
 
@@ -148,46 +135,52 @@ def _reason(error: RuntimeError) -> str:
 def _checked_keys(path: Path, head: bytes) -> tuple[dict[str, str], int]:
     """Key -> value of a MetaImage's header, in order by `RULES`, and the byte after ElementDataFile, its last line."""
     last = re.search(rb"^[ \t]*ElementDataFile[ \t]*=[^\n]*\n?", head, re.MULTILINE)
-    if last is None:
-        raise DataError(path, "no key 'ElementDataFile'", "a MetaImage header, this key last", _DAMAGED)
+    need(last, path, "no key 'ElementDataFile'", "a MetaImage header, this key last", DAMAGED)
     keys: dict[str, str] = {}
     for line in map(str.strip, head[: last.end()].decode("latin-1").split("\n")):
         key, equals, value = (part.strip() for part in line.expandtabs().partition("="))
         # what ITK might understand in another way is no header: it parts keys at a colon, too, and cuts long lines
         plain = equals and key.isidentifier() and key not in keys and value.isprintable() and len(line) < 500
-        if line and not plain:
-            raise DataError(path, f"the line {line[:40]!r}", "lines `Key = value`, each key once", _DAMAGED)
+        need(plain or not line, path, f"the line {line[:40]!r}", "lines `Key = value`, each key once", DAMAGED)
         keys |= {key: value} if line else {}
     spaced = "ElementSpacing" in keys or "ElementSize" in keys  # ITK would take 1 mm
     for key in _NEEDED:
-        if key not in keys and not (key == "ElementSpacing" and spaced):
-            raise DataError(path, f"no key {key!r}", f"the keys {', '.join(_NEEDED)}", _DAMAGED)
-    for key, (good, expected) in RULES.items():
-        if key in keys and not good(keys[key]):
-            raise DataError(path, f"{key} {keys[key][:80]!r}", expected, "Write the file again with ITK.")
-    if keys["ElementDataFile"].casefold() == "local" and keys.get("HeaderSize", "0") != "0":
-        raise DataError(path, f"HeaderSize {keys['HeaderSize']} with LOCAL voxels", "no HeaderSize", _DAMAGED)
+        there = key in keys or (key == "ElementSpacing" and spaced)
+        need(there, path, f"no key {key!r}", f"the keys {', '.join(_NEEDED)}", DAMAGED)
+    for key in filter(keys.__contains__, RULES):
+        pattern, expected = RULES[key]
+        good = re.fullmatch(pattern, keys[key], re.ASCII)
+        need(good, path, f"{key} {keys[key][:80]!r}", expected, "Write the file again with ITK.")
+    skip = keys.get("HeaderSize", "0") if keys["ElementDataFile"].casefold() == "local" else "0"
+    need(skip == "0", path, f"HeaderSize {skip} with LOCAL voxels", "no HeaderSize", DAMAGED)
     return keys, last.end()
 
 
 def _checked_header(path: Path, reader, kind: str) -> Header:
     """The header that ITK read, in RAS; kind: ITK's words for the type of a voxel."""
     number = re.fullmatch(r"(\d+)-bit (unsigned|signed|float).*", kind)
-    if number is None or reader.GetNumberOfComponents() != 1:
-        todo = "Convert the file; colour and complex images are not read."
-        raise DataError(path, f"voxels of type {kind}", "one channel of real numbers", todo)
+    real = number is not None and reader.GetNumberOfComponents() == 1
+    need(
+        real,
+        path,
+        f"voxels of type {kind}",
+        "one channel of real numbers",
+        "Convert the file; colour and complex images are not read.",
+    )
     shape, spacing = tuple(reader.GetSize()), tuple(reader.GetSpacing())
-    if len(shape) != 3 or min(shape) < 2 or math.prod(shape) > MOST_VOXELS:
-        sizes = " ".join(map(str, shape))
-        raise DataError(path, f"DimSize {sizes}", f"three sizes from 2, at most {MOST_VOXELS} voxels in all", _DAMAGED)
+    good = len(shape) == 3 and min(shape) >= 2 and math.prod(shape) <= MOST_VOXELS
+    need(
+        good,
+        path,
+        f"DimSize {' '.join(map(str, shape))}",
+        f"three sizes from 2, at most {MOST_VOXELS} voxels in all",
+        DAMAGED,
+    )
     direction = np.array(reader.GetDirection()).reshape(3, 3)
-    if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3) or not all(0 < s < math.inf for s in spacing):
-        raise DataError(
-            path,
-            f"voxels of {spacing} mm along axes that are no rotation: {direction.round(4).tolist()}",
-            "three sizes above zero, three unit vectors at right angles",
-            "Write the file again with the scan's orientation.",
-        )
+    found = f"voxels of {spacing} mm along axes that are no rotation: {direction.round(4).tolist()}"
+    expected = "three sizes above zero, three unit vectors at right angles"
+    good = np.allclose(direction.T @ direction, np.eye(3), atol=1e-3) and all(0 < s < math.inf for s in spacing)
+    need(good, path, found, expected, "Write the file again with the scan's orientation.")
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = direction * spacing, reader.GetOrigin()
     dtype = np.dtype({"unsigned": "u", "signed": "i", "float": "f"}[number[2]] + str(int(number[1]) // 8))
@@ -203,51 +196,51 @@ def _voxels(path: Path) -> np.ndarray:
     if keys:
         local = keys["ElementDataFile"].casefold() == "local"
         data = path if local else path.with_name(keys["ElementDataFile"])
-        _check_stored(header, data, end if local else int(keys.get("HeaderSize", 0)), _true(keys, "CompressedData"))
-    elif header.n_bytes > MOST_COMPRESSION * sum(p.stat().st_size for p in path.parent.glob(f"{path.stem}.*")):
-        raise DataError(
-            path, f"a header that announces {header.n_bytes} bytes", "no more than the file holds", _DAMAGED
-        )
+        compressed = keys.get("CompressedData", "false").casefold() in ("true", "1")
+        _check_stored(header, data, end if local else int(keys.get("HeaderSize", 0)), compressed)
+    files = (file for file in {path, path.with_suffix(".img"), path.with_suffix(".img.gz")} if file.is_file())
+    need(
+        keys or header.n_bytes <= MOST_COMPRESSION * sum(file.stat().st_size for file in files),
+        path,
+        f"a header that announces {header.n_bytes} bytes",
+        "no more than the file holds",
+        DAMAGED,
+    )
     import SimpleITK
 
     try:
         return np.ascontiguousarray(SimpleITK.GetArrayFromImage(reader.Execute()).T)
     except RuntimeError as error:
-        raise DataError(path, f"voxels that ITK cannot read ({_reason(error)})", "intact ones", _DAMAGED) from None
-
-
-def _true(keys: Mapping[str, str], key: str) -> bool:
-    return keys.get(key, "false").casefold() in ("true", "1")
+        raise DataError(path, f"voxels that ITK cannot read ({_reason(error)})", "intact ones", DAMAGED) from None
 
 
 def _check_stored(header: Header, data: Path, offset: int, compressed: bool) -> None:
     """DataError unless a file holds, from byte `offset` on, exactly the voxels that the header announces."""
     wanted = header.n_bytes
     expected = f"{wanted}, for {' x '.join(map(str, header.shape))} voxels of {header.dtype.name}"
+    todo = "Copy both files of the pair."
+    need(data.is_file(), data, "no such file", f"the voxels that {header.file.name} names", todo)
     try:
         with open(data, "rb") as file:
             n = file.seek(0, 2) - max(offset, 0)
             file.seek(max(offset, 0))
             # compressed voxels cannot be longer than this; one byte more than needed shows a header that lies
             content = file.read(wanted + wanted // 1000 + 1024) if compressed else b""
-    except FileNotFoundError:
-        found, todo = "no such file", "Copy both files of the pair."
-        raise DataError(data, found, f"the voxels that {header.file.name} names", todo) from None
     except OSError as error:
-        found = f"a file that cannot be read ({error.strerror})"
-        raise DataError(data, found, "a readable file", "Check the permissions and the disk.") from None
+        raise cannot_be_read(data, error) from None
     stream = zlib.decompressobj()
     if compressed:
         try:
             n = len(stream.decompress(content, wanted + 1))  # so that no bomb goes off
         except zlib.error as error:
-            raise DataError(data, f"damaged compressed voxels ({error})", "a zlib stream", _DAMAGED) from None
-    if n < wanted:
-        raise DataError(data, f"a truncated file: {max(n, 0)} bytes of voxels", expected, _DAMAGED)
-    if n > wanted and offset != -1:
-        todo = f"DimSize or ElementType in {header.file.name} is not that of the voxels."
-        raise DataError(data, "bytes after the last voxel", expected, todo)
-    if compressed and not stream.eof:
-        raise DataError(data, "a truncated zlib stream", "a complete one", _DAMAGED)
-    if stream.unused_data:
-        raise DataError(data, "bytes after the compressed voxels", "the voxels and nothing more", _DAMAGED)
+            raise DataError(data, f"damaged compressed voxels ({error})", "a zlib stream", DAMAGED) from None
+    need(n >= wanted, data, f"a truncated file: {max(n, 0)} bytes of voxels", expected, DAMAGED)
+    need(
+        n == wanted or (offset == -1 and not compressed),
+        data,
+        "bytes after the last voxel",
+        expected,
+        f"DimSize or ElementType in {header.file.name} is not that of the voxels.",
+    )
+    need(stream.eof or not compressed, data, "a truncated zlib stream", "a complete one", DAMAGED)
+    need(not stream.unused_data, data, "bytes after the compressed voxels", "the voxels and nothing more", DAMAGED)

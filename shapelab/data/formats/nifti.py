@@ -24,7 +24,7 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import DataError
+from shapelab.errors import DataError, need
 
 #: Image and label are on one grid if no corner voxel moves by more than this share of the smallest voxel side.
 GRID_TOLERANCE = 0.05
@@ -33,7 +33,7 @@ SPACING_TOLERANCE = 0.01
 #: Deflate cannot shrink anything by more than 1032 : 1, so a header that claims more than this is wrong.
 MOST_COMPRESSION = 1100
 _HEADER_BYTES = 540  # NIfTI-2's; NIfTI-1 has 348
-_DAMAGED = "Copy or download the file again."
+DAMAGED = "Copy or download the file again."
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +80,7 @@ def read_header(path: str | Path) -> Header:
     Raises DataError: no such file, not NIfTI, not three axes, voxel size or affine out of order, not in mm.
     """
     path = Path(path)
-    with _Stream(path) as stream:
-        return _parse(path, stream.read(_HEADER_BYTES))
+    return _parse(path, _content(path, _HEADER_BYTES)[0])
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -89,8 +88,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises DataError: as `read_header`; also truncated or damaged, and NaN or infinite voxels.
     """
-    header, voxels = _read(Path(path))
-    return checked_image(header.file, _scaled(header, voxels))
+    return checked_image(Path(path), _read(Path(path)))
 
 
 def read_label(
@@ -106,8 +104,7 @@ def read_label(
     Raises DataError: as `read_header`; also truncated or damaged, NaN, values that are not integers, negative,
     over 65535 or outside the scheme, and a label map that is background alone.
     """
-    header, voxels = _read(Path(path))
-    return checked_label(header.file, _scaled(header, voxels), scheme, mapping)
+    return checked_label(Path(path), _read(Path(path)), scheme, mapping)
 
 
 def checked_image(file: Path, voxels: np.ndarray) -> np.ndarray:
@@ -123,68 +120,52 @@ def checked_label(
     file: Path, voxels: np.ndarray, scheme: LabelScheme | None = None, mapping: Mapping[int, int] | None = None
 ) -> np.ndarray:
     """Voxels as a label map, checked as `read_label` says. Shared with `shapelab.data.formats.metaimage`."""
-    if voxels.dtype.kind == "f":
-        _check_whole(file, voxels)
+    if voxels.dtype.kind == "f":  # fine as long as it holds integers
+        _check_finite(file, voxels)
+        broken = voxels[voxels != np.rint(voxels)]
+        if len(broken):
+            raise DataError(
+                file,
+                f"label values that are not integers, such as {broken[0]:.6g} ({len(broken)} voxels)",
+                "integers",
+                "Is this an image or a probability map? Resample label maps with nearest neighbour.",
+            )
     low, high = voxels.min(), voxels.max()
-    if low < 0 or high > 65535:
-        raise DataError(
-            file,
-            f"label value {int(low if low < 0 else high)}",
-            "integers from 0 to 65535",
-            "Is this the image rather than the label map?",
+    need(
+        0 <= low and high <= 65535,
+        file,
+        f"label value {int(low if low < 0 else high)}",
+        "integers from 0 to 65535",
+        "Is this the image rather than the label map?",
+    )
+    label = np.ascontiguousarray(voxels, dtype=np.uint8 if high < 256 else np.uint16)
+    found, expected = "an empty label map: every voxel is 0", "at least one labelled voxel"
+    need(high, file, found, expected, "Leave this subject out, or outline it.")
+    if scheme is not None and mapping is not None:
+        label = scheme.remap(label, mapping, file)
+        need(
+            label.any(), file, "an empty label map: the mapping takes every voxel to 0", expected, "Check the mapping."
         )
-    voxels = np.ascontiguousarray(voxels, dtype=np.uint8 if high < 256 else np.uint16)
-    if not high:
-        raise DataError(
-            file,
-            "an empty label map: every voxel is 0",
-            "at least one labelled voxel",
-            "Leave this subject out, or outline it.",
-        )
-    if scheme is None:
-        return voxels
-    if mapping is None:
-        scheme.check(voxels, file)
-        return voxels
-    label = scheme.remap(voxels, mapping, file)
-    if not label.any():
-        raise DataError(
-            file,
-            "an empty label map: the mapping takes every voxel to 0",
-            "at least one labelled voxel",
-            "Check the mapping.",
-        )
+    elif scheme is not None:
+        scheme.check(label, file)
     return label
 
 
 def check_same_grid(label: Header, image: Header) -> None:
     """Raise DataError unless image and label have one shape and one affine (to `GRID_TOLERANCE` of a voxel)."""
     todo = "Resample one onto the other's grid, or find the pair that belongs together."
-    if label.shape != image.shape:
-        raise DataError(
-            label.file,
-            f"a label map of {_by(label.shape)} voxels",
-            f"{_by(image.shape)}, as its image {image.file.name} has",
-            todo,
-        )
+    found, expected = f"a label map of {_by(label.shape)} voxels", f"{_by(image.shape)}, as its image {image.file.name}"
+    need(label.shape == image.shape, label.file, found, f"{expected} has", todo)
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in label.shape], indexing="ij"), -1).reshape(-1, 3)
     shift = (corners @ (label.affine - image.affine)[:3, :3].T) + (label.affine - image.affine)[:3, 3]
     moved, allowed = float(np.linalg.norm(shift, axis=1).max()), GRID_TOLERANCE * min(image.spacing)
-    if moved > allowed:
-        raise DataError(
-            label.file,
-            f"a label map whose affine puts a corner {moved:.3g} mm from where its image {image.file.name} has it",
-            f"one affine for both (to {allowed:.2g} mm)",
-            todo,
-        )
-
-
-def _scaled(header: Header, voxels: np.ndarray) -> np.ndarray:
-    """Stored -> true values; float64 if there is anything to do."""
-    if header.slope == 1 and header.inter == 0:
-        return voxels
-    with np.errstate(all="ignore"):
-        return voxels * np.float64(header.slope) + header.inter
+    need(
+        moved <= allowed,
+        label.file,
+        f"a label map whose affine puts a corner {moved:.3g} mm from where its image {image.file.name} has it",
+        f"one affine for both (to {allowed:.2g} mm)",
+        todo,
+    )
 
 
 def _check_finite(file: Path, array: np.ndarray) -> None:
@@ -201,109 +182,91 @@ def _check_finite(file: Path, array: np.ndarray) -> None:
     )
 
 
-def _check_whole(file: Path, voxels: np.ndarray) -> None:
-    """A label map saved as float is fine as long as it holds integers."""
-    _check_finite(file, voxels)
-    broken = voxels != np.rint(voxels)
-    if broken.any():
-        raise DataError(
-            file,
-            f"label values that are not integers, such as {voxels[broken][0]:.6g} ({int(broken.sum())} voxels)",
-            "integers",
-            "Is this an image or a probability map? Resample label maps with nearest neighbour.",
-        )
-
-
 def _by(shape) -> str:
     return " x ".join(str(int(n)) for n in shape)
 
 
-class _Stream:
-    """The uncompressed bytes of a ``.nii`` or ``.nii.gz``; every failure on the way is a DataError."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> _Stream:
-        if not self.path.is_file():
-            what = "a folder" if self.path.is_dir() else "no such file"
-            raise DataError(self.path, what, "a NIfTI file", "Check the path; was the archive unpacked completely?")
-        try:
-            self.handle = open(self.path, "rb")
-        except OSError as error:
-            raise DataError(
-                self.path,
-                f"a file that cannot be opened ({error.strerror})",
-                "a readable file",
-                "Check the permissions and the disk.",
-            ) from None
-        try:
-            self.file = self._unzipped()
-        except BaseException:
-            self.handle.close()
-            raise
-        return self
-
-    def _unzipped(self):
-        self.n = os.fstat(self.handle.fileno()).st_size
-        begins = self.handle.read(24)
-        self.handle.seek(0)
-        if not begins:
-            raise DataError(self.path, "an empty file (0 bytes)", "a NIfTI file", _DAMAGED)
-        zipped = begins[:2] == b"\x1f\x8b"
-        if zipped != (self.path.suffix == ".gz"):
-            found = "gzip content" if zipped else f"no gzip content (it begins with {begins!r})"
-            raise DataError(
-                self.path,
-                found,
-                "plain NIfTI in a .nii, gzip in a .nii.gz",
-                "Give it the right name." if zipped else f"{_DAMAGED} A text there is often an error page.",
-            )
-        return gzip.GzipFile(fileobj=self.handle) if zipped else self.handle
-
-    def __exit__(self, *exception) -> None:
-        self.handle.close()
-
-    def read(self, n: int) -> bytes:
-        try:
-            return self.file.read(n)
-        except EOFError:
-            raise DataError(self.path, f"a truncated gzip file ({self.n} bytes)", "a complete one", _DAMAGED) from None
-        except (OSError, zlib.error) as error:
-            raise DataError(self.path, f"a damaged gzip file ({error})", "an intact one", _DAMAGED) from None
+def need_file(path: Path, what: str) -> None:
+    """DataError unless there is a file at `path`; what: "a NIfTI file", or what else it should be."""
+    need(
+        path.is_file(),
+        path,
+        "a folder" if path.is_dir() else "no such file",
+        what,
+        "Check the path; was the archive unpacked completely?",
+    )
 
 
-def _read(path: Path) -> tuple[Header, np.ndarray]:
-    """Header and voxels (X, Y, Z) as stored; the file is read to its end, so its checksum is checked too."""
-    with _Stream(path) as stream:
-        head = stream.read(_HEADER_BYTES)
-        header = _parse(path, head)
-        wanted = header.offset + header.n_bytes
-        if wanted > MOST_COMPRESSION * stream.n:
-            raise DataError(
+def cannot_be_read(path: Path, error: OSError) -> DataError:
+    """The error for a file that the system does not give."""
+    found = f"a file that cannot be read ({error.strerror or error})"
+    return DataError(path, found, "a readable file", "Check the permissions and the disk.")
+
+
+def _content(path: Path, most: int) -> tuple[bytes, int]:
+    """At most so many of the uncompressed bytes of a ``.nii`` or ``.nii.gz``, and the size of the file.
+
+    Every failure on the way is a DataError. Where `most` is more than there is, the checksum is checked, too.
+    """
+    need_file(path, "a NIfTI file")
+    try:
+        with open(path, "rb") as file:
+            begins = file.read(24)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            need(begins, path, "an empty file (0 bytes)", "a NIfTI file", DAMAGED)
+            zipped = begins[:2] == b"\x1f\x8b"
+            need(
+                zipped == (path.suffix == ".gz"),
                 path,
-                f"a header that announces {wanted} bytes in a file of {stream.n}",
-                "as many voxels as the header says",
-                _DAMAGED,
+                ("gzip content" if zipped else f"no gzip content (it begins with {begins!r})"),
+                "plain NIfTI in a .nii, gzip in a .nii.gz",
+                ("Give it the right name." if zipped else f"{DAMAGED} A text there is often an error page."),
             )
-        content = head + stream.read(max(wanted - len(head), 0))
-        extra = stream.read(1)
-    if len(content) < wanted:
+            return (gzip.GzipFile(fileobj=file) if zipped else file).read(most), size
+    except EOFError:
         raise DataError(
-            path,
-            f"a truncated file: {max(len(content) - header.offset, 0)} bytes of voxels",
-            f"{header.n_bytes}, for {_by(header.shape)} voxels of {header.dtype}",
-            _DAMAGED,
-        )
-    if extra or len(content) > wanted:
-        raise DataError(
-            path,
-            "bytes after the last voxel",
-            f"{_by(header.shape)} voxels and nothing more",
-            "The shape in the header is not that of the array; write the file again.",
-        )
+            path, f"a truncated gzip file ({path.stat().st_size} bytes)", "a complete one", DAMAGED
+        ) from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(path, f"a damaged gzip file ({error})", "an intact one", DAMAGED) from None
+    except OSError as error:
+        raise cannot_be_read(path, error) from None
+
+
+def _read(path: Path) -> np.ndarray:
+    """Voxels (X, Y, Z), scaled; as stored if there is nothing to scale. The file is read to its end."""
+    head, size = _content(path, _HEADER_BYTES)
+    header = _parse(path, head)
+    wanted = header.offset + header.n_bytes
+    need(
+        wanted <= MOST_COMPRESSION * size,
+        path,
+        f"a header that announces {wanted} bytes in a file of {size}",
+        "as many voxels as the header says",
+        DAMAGED,
+    )
+    content = _content(path, wanted + 1)[0]
+    need(
+        len(content) >= wanted,
+        path,
+        f"a truncated file: {max(len(content) - header.offset, 0)} bytes of voxels",
+        f"{header.n_bytes}, for {_by(header.shape)} voxels of {header.dtype}",
+        DAMAGED,
+    )
+    need(
+        len(content) == wanted,
+        path,
+        "bytes after the last voxel",
+        f"{_by(header.shape)} voxels and nothing more",
+        "The shape in the header is not that of the array; write the file again.",
+    )
     voxels = np.frombuffer(content, header.dtype, offset=header.offset).reshape(header.shape, order="F")
-    return header, voxels.astype(header.dtype.newbyteorder("="), order="C")
+    voxels = voxels.astype(header.dtype.newbyteorder("="), order="C")
+    if header.slope == 1 and header.inter == 0:
+        return voxels
+    with np.errstate(all="ignore"):
+        return voxels * np.float64(header.slope) + header.inter
 
 
 def _parse(path: Path, head: bytes) -> Header:
@@ -313,23 +276,28 @@ def _parse(path: Path, head: bytes) -> Header:
         dtype = raw.get_data_dtype()
     except (HeaderDataError, KeyError):
         dtype = None
-    if dtype is None or dtype.kind not in "iuf":
-        raise DataError(
-            path,
-            f"voxels of type {dtype or 'code ' + str(int(raw['datatype']))}",
-            "real numbers",
-            "Convert the file; colour and complex images are not read.",
-        )
+    need(
+        dtype is not None and dtype.kind in "iuf",
+        path,
+        f"voxels of type {dtype or 'code ' + str(int(raw['datatype']))}",
+        "real numbers",
+        "Convert the file; colour and complex images are not read.",
+    )
     spacing = _spacing(path, raw)
     affine = _affine(path, raw, spacing)
     offset, least = float(raw["vox_offset"]), len(raw.binaryblock) + 4  # 4 bytes say whether extensions follow
-    if not np.isfinite(offset) or offset < least or offset != int(offset):
-        raise DataError(path, f"voxels that start at byte {offset:g}", f"at byte {least} or later", _DAMAGED)
+    whole = np.isfinite(offset) and offset >= least and offset == int(offset)
+    need(whole, path, f"voxels that start at byte {offset:g}", f"at byte {least} or later", DAMAGED)
     slope, inter = float(raw["scl_slope"]), float(raw["scl_inter"])
     if np.isnan(slope) or slope == 0:  # the standard's and nibabel's way to say: not scaled
         slope, inter = 1.0, 0.0
-    if not np.isfinite(slope) or not np.isfinite(inter):
-        raise DataError(path, f"scl_slope {slope:g} and scl_inter {inter:g} in the header", "finite numbers", _DAMAGED)
+    need(
+        np.isfinite([slope, inter]).all(),
+        path,
+        f"scl_slope {slope:g} and scl_inter {inter:g} in the header",
+        "finite numbers",
+        DAMAGED,
+    )
     return Header(path, shape, spacing, affine, dtype, int(offset), slope, inter)
 
 
@@ -339,20 +307,19 @@ def _decode(path: Path, head: bytes) -> Nifti1Header:
     for size, kind, magic in ((348, Nifti1Header, b"n+1"), (540, Nifti2Header, b"n+2")):
         if size not in sizes:
             continue
-        if len(head) < size:
-            raise DataError(path, f"a truncated file: {len(head)} bytes of header", f"{size}", _DAMAGED)
+        need(len(head) >= size, path, f"a truncated file: {len(head)} bytes of header", f"{size}", DAMAGED)
         order = "<" if int.from_bytes(head[:4], "little") == size else ">"
         raw = kind(head[:size], endianness=order, check=False)
         found = bytes(raw["magic"])[:3]
         if found == magic:
             return raw
-        if found in (b"ni1", b"ni2"):
-            raise DataError(
-                path,
-                "a header whose voxels are in a second file (.img)",
-                "header and voxels in one file",
-                "Convert the pair, for instance with nibabel or dcm2niix.",
-            )
+        need(
+            found not in (b"ni1", b"ni2"),
+            path,
+            "a header whose voxels are in a second file (.img)",
+            "header and voxels in one file",
+            "Convert the pair with nibabel or dcm2niix.",
+        )
     raise DataError(
         path,
         f"no NIfTI header (it begins with {head[:16]!r})",
@@ -363,40 +330,41 @@ def _decode(path: Path, head: bytes) -> Nifti1Header:
 
 def _shape(path: Path, raw: Nifti1Header) -> tuple[int, int, int]:
     n = int(raw["dim"][0])
-    if not 1 <= n <= 7:
-        raise DataError(path, f"{n} axes in the header", "3", _DAMAGED)
+    need(1 <= n <= 7, path, f"{n} axes in the header", "3", DAMAGED)
     shape = tuple(int(k) for k in raw["dim"][1 : n + 1])
-    if min(shape) < 1:
-        raise DataError(path, f"an array of {_by(shape)} voxels", "at least two along each of three axes", _DAMAGED)
-    if n > 3:
-        todo = (
+    need(min(shape) >= 1, path, f"an array of {_by(shape)} voxels", "at least two along each of three axes", DAMAGED)
+    need(
+        n <= 3,
+        path,
+        f"a {n}D array, {_by(shape)}",
+        "three axes (X, Y, Z)",
+        (
             "Drop the last axis, for instance with nibabel.squeeze_image."
             if set(shape[3:]) == {1}
             else "Give one time point or one channel; a cine (4D) is not a label map or a single image."
-        )
-        raise DataError(path, f"a {n}D array, {_by(shape)}", "three axes (X, Y, Z)", todo)
-    if n < 3 or min(shape) == 1:
-        raise DataError(
-            path,
-            f"a {'2D' if n == 3 else f'{n}D'} array, {_by(shape)}",
-            "three axes (X, Y, Z) of at least two voxels",
-            "Stack the slices into one volume.",
-        )
+        ),
+    )
+    need(
+        n == 3 and min(shape) > 1,
+        path,
+        f"a {'2D' if n == 3 else f'{n}D'} array, {_by(shape)}",
+        "three axes (X, Y, Z) of at least two voxels",
+        "Stack the slices into one volume.",
+    )
     return shape
 
 
 def _spacing(path: Path, raw: Nifti1Header) -> tuple[float, float, float]:
     spacing = tuple(float(s) for s in raw["pixdim"][1:4])
-    if not np.isfinite(spacing).all() or min(spacing) <= 0:
-        raise DataError(
-            path,
-            f"voxel size {' x '.join(f'{s:g}' for s in spacing)} in the header",
-            "three sizes above zero, in mm",
-            "Write the file again with the scan's voxel size.",
-        )
+    need(
+        np.isfinite(spacing).all() and min(spacing) > 0,
+        path,
+        f"voxel size {' x '.join(f'{s:g}' for s in spacing)} in the header",
+        "three sizes above zero, in mm",
+        "Write the file again with the scan's voxel size.",
+    )
     unit = {1: "metre", 3: "micrometre"}.get(int(raw["xyzt_units"]) & 7)
-    if unit:
-        raise DataError(path, f"voxel sizes in {unit}", "mm", "Write the file again in mm.")
+    need(unit is None, path, f"voxel sizes in {unit}", "mm", "Write the file again in mm.")
     return spacing
 
 
@@ -412,16 +380,19 @@ def _affine(path: Path, raw: Nifti1Header, spacing: tuple[float, float, float]) 
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         invertible = np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-6 * lengths.prod()
         off = np.abs(lengths / spacing - 1).max()
-    if not invertible:
-        raise DataError(
-            path, f"an affine ({code}) that cannot be inverted: {affine[:3].tolist()}", "an invertible one, in mm", todo
-        )
-    if not off <= SPACING_TOLERANCE:
-        sizes = [" x ".join(f"{s:.4g}" for s in v) for v in (lengths, spacing)]
-        raise DataError(
-            path,
-            f"an affine ({code}) with voxels of {sizes[0]} mm",
-            f"{sizes[1]} mm, as the header's voxel size says",
-            todo,
-        )
+    need(
+        invertible,
+        path,
+        f"an affine ({code}) that cannot be inverted: {affine[:3].tolist()}",
+        "an invertible one, in mm",
+        todo,
+    )
+    sizes = [" x ".join(f"{s:.4g}" for s in v) for v in (lengths, spacing)]
+    need(
+        off <= SPACING_TOLERANCE,
+        path,
+        f"an affine ({code}) with voxels of {sizes[0]} mm",
+        f"{sizes[1]} mm, as the header's voxel size says",
+        todo,
+    )
     return affine

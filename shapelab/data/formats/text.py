@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from shapelab.errors import DataError
+from shapelab.errors import DataError, need
 
 #: What a cell that is not known holds.
 UNKNOWN = ("", "NA", "NaN", "nan", "n/a")
@@ -32,8 +32,7 @@ def read_json(file: str | Path, expected: str, todo: str = "") -> dict:
         content = json.loads(read_text(file, expected, todo))
     except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(file, f"no valid JSON ({error})", "JSON", todo) from None
-    if not isinstance(content, dict):
-        raise DataError(file, f"a JSON {type(content).__name__}", "a JSON object", todo)
+    need(isinstance(content, dict), file, f"a JSON {type(content).__name__}", "a JSON object", todo)
     return content
 
 
@@ -53,16 +52,24 @@ def read_rows(
         rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(map(str.strip, row))]
     except csv.Error as error:
         raise DataError(file, f"text that cannot be read ({error})", "comma-separated UTF-8 text", todo) from None
-    if not rows:
-        raise DataError(file, "an empty file", f"a header line{' with ' * bool(columns)}{', '.join(columns)}", todo)
+    need(rows, file, "an empty file", f"a header line{' with ' * bool(columns)}{', '.join(columns)}", todo)
     (first, header), *rows = rows
     wrong = [c for c in dict.fromkeys([*columns, *header]) if header.count(c) != 1]
-    if wrong:
-        found = f"in line {first} the columns {', '.join(map(repr, header))}; {', '.join(wrong)} missing or twice"
-        raise DataError(file, found, f"the columns {', '.join(columns or header)}, each once", todo)
+    need(
+        not wrong,
+        file,
+        f"in line {first} the columns {', '.join(map(repr, header))}; {', '.join(wrong)} missing or twice",
+        f"the columns {', '.join(columns or header)}, each once",
+        todo,
+    )
     for line, row in rows:
-        if len(row) != len(header):
-            raise DataError(file, f"in line {line} {len(row)} cells", f"{len(header)}, as in line {first}", todo)
+        need(
+            len(row) == len(header),
+            file,
+            f"in line {line} {len(row)} cells",
+            f"{len(header)}, as in line {first}",
+            todo,
+        )
     return header, rows
 
 
@@ -82,8 +89,7 @@ def read_table(file: str | Path, index: Sequence[str] = ("id", "subject"), todo:
         others = "".join(f" (or {name!r})" for name in index[1:])
         raise DataError(file, f"the columns {', '.join(map(repr, header))}", f"a column {index[0]!r}{others}", todo)
     for line, row in rows:
-        if row[header.index(key)] in UNKNOWN:
-            raise DataError(file, f"no id in line {line}", "an id in every row", todo)
+        need(row[header.index(key)] not in UNKNOWN, file, f"no id in line {line}", "an id in every row", todo)
     clean = StringIO()
     csv.writer(clean).writerows([header, *(row for _, row in rows)])
     clean.seek(0)

@@ -145,6 +145,7 @@ register(
         layout="training/patientNNN/ (and testing/) with Info.cfg, patientNNN_frameMM.nii.gz and "
         "patientNNN_frameMM_gt.nii.gz",
         folder="acdc",
+        scheme=CARDIAC,
         recognise=recognise,
         scan=scan,
     )

@@ -32,7 +32,7 @@ from shapelab.data.formats.nifti import Header
 from shapelab.data.formats.text import read_text
 from shapelab.data.reading import Problem, Scan, number_in, patient_folders, volumes
 from shapelab.data.scheme import LV_CAVITY
-from shapelab.errors import DataError
+from shapelab.errors import DataError, need
 
 ENDINGS = ("_gt", "_truth")
 METRES_BELOW = 0.05
@@ -100,7 +100,7 @@ def _scan_patient(found: Scan, folder: Path, subset: str | None) -> None:
     for phase in PHASES:
         facts: dict[str, Any] = {"patient": patient, "phase": phase, "modality": "3D US"}
         facts |= {"subset": subset} if subset else {}
-        image, label = [f"{stem}_{phase}"], [f"{stem}_{phase}{ending}" for ending in reversed(ENDINGS)]
+        image, label = [f"{stem}_{phase}"], [f"{stem}_{phase}{ending}" for ending in ENDINGS]
         here = volumes(folder)
         if image[0].casefold() not in here and phase in frames:
             facts["frame"] = frames[phase]
@@ -126,9 +126,13 @@ def _frames(folder: Path) -> dict[str, int]:
     text = read_text(file, "two lines with a frame", _TODO)
     lines = [line for line in text.splitlines() if line.strip()][:2]
     numbers = [_FRAME.search(line) for line in lines]
-    if len(numbers) < 2 or not all(numbers):
-        found = f"the lines {[line[:40] for line in lines]}"
-        raise DataError(file, found, "two lines that end in `frame N`, first ED, then ES", _TODO)
+    need(
+        len(numbers) >= 2 and all(numbers),
+        file,
+        f"the lines {[line[:40] for line in lines]}",
+        "two lines that end in `frame N`, first ED, then ES",
+        _TODO,
+    )
     return {phase: int(number[1]) for phase, number in zip(PHASES, numbers, strict=True)}
 
 
@@ -142,6 +146,7 @@ register(
         "Echocardiography, IEEE TMI 35(4):967-977, 2016, doi:10.1109/TMI.2015.2503890",
         layout="patientNN/patientNN_ED.nii.gz and patientNN_ED_gt.nii.gz, and so for ES (or .mhd with _truth)",
         folder="CETUS",
+        scheme=LV_CAVITY,
         phantom='open_cohort("phantom-us")',
         recognise=recognise,
         scan=scan,

@@ -20,7 +20,7 @@ from shapelab.data.formats.nifti import is_nifti, stem
 from shapelab.data.formats.text import read_json
 from shapelab.data.reading import Case, Problem, Scan, scheme_of
 from shapelab.data.scheme import HIPPOCAMPUS, LabelScheme
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, UsageError, need
 
 _TODO = "Restore dataset.json from the publisher's archive."
 #: Names as the other readers give them.
@@ -53,10 +53,14 @@ def scan(root: str | Path) -> Scan:
     root = Path(root)
     file, content = root / "dataset.json", _description(root)
     for key, kind in (("labels", dict), ("training", list)):
-        if key not in content:
-            raise DataError(file, f"no key {key!r}", "the keys 'labels' and 'training'", _TODO)
-        if not isinstance(content[key], kind) or not content[key]:
-            raise DataError(file, f"{key} = {str(content[key])[:60]}", f"a {kind.__name__} that is not empty", _TODO)
+        need(key in content, file, f"no key {key!r}", "the keys 'labels' and 'training'", _TODO)
+        need(
+            isinstance(content[key], kind) and content[key],
+            file,
+            f"{key} = {str(content[key])[:60]}",
+            f"a {kind.__name__} that is not empty",
+            _TODO,
+        )
     found = Scan("decathlon", root, _scheme(file, content))
     channels = content.get("modality") or {}
     modality = next(iter(channels.values()), None) if isinstance(channels, dict) else None
@@ -64,8 +68,7 @@ def scan(root: str | Path) -> Scan:
     for entry in content["training"]:
         try:
             case = _case(file, entry, modality)
-            if case.id in seen:
-                raise DataError(file, f"the case {case.id!r} more than once", "each case once", _TODO)
+            need(case.id not in seen, file, f"the case {case.id!r} more than once", "each case once", _TODO)
         except DataError as error:
             found.problems.append(Problem("layout", error))
             continue
@@ -73,12 +76,20 @@ def scan(root: str | Path) -> Scan:
         found.add(case, f"of {case.id!r}, listed in dataset.json")
     n = len(content["training"])
     if content.get("numTraining", n) != n:
-        odd = f"numTraining {content['numTraining']} and {n} training entries"
-        found.note(file, odd, "one number", "Has somebody removed cases? Correct numTraining.")
+        found.note(
+            file,
+            f"numTraining {content['numTraining']} and {n} training entries",
+            "one number",
+            "Has somebody removed cases? Correct numTraining.",
+        )
     for path in sorted(root.glob("labelsTr/*")):
         if is_nifti(path) and stem(path) not in seen:
-            odd = "a label map that dataset.json does not list"
-            found.note(path, odd, "one entry each", "Add it to dataset.json, or remove it.")
+            found.note(
+                path,
+                "a label map that dataset.json does not list",
+                "one entry each",
+                "Add it to dataset.json, or remove it.",
+            )
     return found
 
 
@@ -118,21 +129,30 @@ def _scheme(file: Path, content: dict) -> LabelScheme:
     try:
         return scheme_of(str(content.get("name", file.parent.name)), names)
     except UsageError as error:
-        found = f"labels that make no scheme ({error})"
-        raise DataError(file, found, "distinct names and integers above 0", _TODO) from None
+        raise DataError(
+            file, f"labels that make no scheme ({error})", "distinct names and integers above 0", _TODO
+        ) from None
 
 
 def _case(file: Path, entry: object, modality: object) -> Case:
-    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("image", "label")):
-        found = f"the training entry {str(entry)[:80]}"
-        raise DataError(file, found, "'image' and 'label', each a relative path", _TODO)
+    need(
+        isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("image", "label")),
+        file,
+        f"the training entry {str(entry)[:80]}",
+        "'image' and 'label', each a relative path",
+        _TODO,
+    )
     for key in ("image", "label"):
         inside = PurePosixPath(entry[key])
-        if inside.is_absolute() or ".." in inside.parts:
-            raise DataError(file, f"the path {entry[key]!r}", "a path inside the data set's folder", _TODO)
+        need(
+            not inside.is_absolute() and ".." not in inside.parts,
+            file,
+            f"the path {entry[key]!r}",
+            "a path inside the data set's folder",
+            _TODO,
+        )
     label = file.parent / entry["label"]
-    if not is_nifti(label):
-        raise DataError(file, f"the label {entry['label']!r}", "a .nii.gz or .nii file", _TODO)
+    need(is_nifti(label), file, f"the label {entry['label']!r}", "a .nii.gz or .nii file", _TODO)
     facts = {"patient": stem(label)} | ({"modality": _MODALITIES.get(str(modality), str(modality))} if modality else {})
     return Case(stem(label), label, file.parent / entry["image"], facts)
 
@@ -152,6 +172,7 @@ register(
         citation=f"{_PAPER}; Simpson et al., arXiv:1902.09063",
         layout="dataset.json, imagesTr/hippocampus_NNN.nii.gz and labelsTr/hippocampus_NNN.nii.gz",
         folder="Task04_Hippocampus",
+        scheme=HIPPOCAMPUS,
         source=Source(
             "https://msd-for-monai.s3-us-west-2.amazonaws.com/Task04_Hippocampus.tar",
             "sha256:282d808a3e84e5a52f090d9dd4c0b0057b94a6bd51ad41569aef5ff303287771",

@@ -80,8 +80,12 @@ def _files(found: Scan) -> tuple[dict[str, Path], dict[str, Path]]:
                 "Add the label map, or keep this image in another folder.",
             )
         for name in sorted(labels.keys() - images.keys()):
-            odd, todo = "a label map without an image", "Nothing, if this subject has none."
-            found.note(labels[name], odd, "an image as for the others", todo)
+            found.note(
+                labels[name],
+                "a label map without an image",
+                "an image as for the others",
+                "Nothing, if this subject has none.",
+            )
     return labels, images
 
 
@@ -90,8 +94,13 @@ def _by_id(found: Scan, files: list[Path], endings: tuple[str, ...]) -> dict[str
     for path in files:
         name = next((stem(path).removesuffix(e) for e in endings if stem(path).endswith(e)), stem(path))
         if named.setdefault(name, path) != path:
-            twice = f"a second file for {name!r} beside {named[name].name}"
-            found.problem("layout", path, twice, "one file", "Rename or remove one of them.")
+            found.problem(
+                "layout",
+                path,
+                f"a second file for {name!r} beside {named[name].name}",
+                "one file",
+                "Rename or remove one of them.",
+            )
     return named
 
 
@@ -103,8 +112,9 @@ def _facts(found: Scan, names: list[str]) -> dict[str, dict[str, Any]]:
     table = read_table(file, todo="Save it as comma-separated UTF-8 text with a header line.")
     for name, n in table.index.value_counts(sort=False).items():
         if n > 1:
-            twice = f"the id {name!r} in {n} rows"
-            found.problem("facts", file, twice, "one row a subject", "Remove the rows that are wrong.")
+            found.problem(
+                "facts", file, f"the id {name!r} in {n} rows", "one row a subject", "Remove the rows that are wrong."
+            )
     unmatched, bare = sorted(set(table.index) - set(names)), sorted(set(names) - set(table.index))
     if unmatched:
         found.problem(
@@ -115,8 +125,13 @@ def _facts(found: Scan, names: list[str]) -> dict[str, dict[str, Any]]:
             "Correct the ids, add the files, or remove the rows.",
         )
     if bare:
-        todo = "Add rows; a cell may be left empty."
-        found.problem("facts", file, f"no row for: {_list(bare)}", "a row for every label map", todo)
+        found.problem(
+            "facts",
+            file,
+            f"no row for: {_list(bare)}",
+            "a row for every label map",
+            "Add rows; a cell may be left empty.",
+        )
     rows = dict(zip(table.index, table.to_dict("records"), strict=True))
     once = set(table.index[~table.index.duplicated(keep=False)])
     return {

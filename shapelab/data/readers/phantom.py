@@ -10,7 +10,7 @@ from functools import partial
 
 from shapelab.data.cards import Card, register
 from shapelab.data.cohort import Cohort
-from shapelab.data.scheme import CARDIAC
+from shapelab.data.scheme import CARDIAC, LV_CAVITY
 
 
 def short_axis() -> Callable[..., Cohort]:
@@ -28,7 +28,13 @@ def ultrasound() -> Callable[..., Cohort]:
 
 
 _MADE = {"licence": "Apache-2.0 (made by shapelab)", "layout": "nothing on disk: made when asked for", "phantom": ""}
-register(Card("phantom", "synthetic hearts, ED and ES, in ACDC's groups", make=short_axis, **_MADE))
+register(Card("phantom", "synthetic hearts, ED and ES, in ACDC's groups", scheme=CARDIAC, make=short_axis, **_MADE))
 register(
-    Card("phantom-us", "synthetic hearts in 3D ultrasound, ED and ES, in CETUS's groups", make=ultrasound, **_MADE)
+    Card(
+        "phantom-us",
+        "synthetic hearts in 3D ultrasound, ED and ES, in CETUS's groups",
+        scheme=LV_CAVITY,
+        make=ultrasound,
+        **_MADE,
+    )
 )

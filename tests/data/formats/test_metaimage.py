@@ -57,6 +57,13 @@ def test_by_hand(tmp_path):
     assert image.dtype == np.float32 and (image == ARRAY).all()
 
 
+def test_a_turned_scan_by_hand(tmp_path):
+    """TransformMatrix gives the directions of the axes one after another: here x runs to posterior, y to the right."""
+    header = read_header(write(tmp_path, TransformMatrix="0 1 0 -1 0 0 0 0 1", Offset="1 2 3", ElementSpacing="5 6 7"))
+    assert header.spacing == (5, 6, 7)
+    assert header.affine.tolist() == [[0, 6, 0, -1], [-5, 0, 0, -2], [0, 0, 7, 3], [0, 0, 0, 1]]
+
+
 @pytest.mark.parametrize("suffix", [".mhd", ".mha"])
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int16, np.int32, np.float32, np.float64])
