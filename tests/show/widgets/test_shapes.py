@@ -141,7 +141,7 @@ def test_traversal_moves_several_dimensions_at_once_and_comes_back(space):
 
 def test_traversal_starts_from_another_base_and_names_a_wrong_dimension(space):
     assert volume(TraversalWidget(space, [1], base=SMALL)) < volume(TraversalWidget(space, [1]))
-    with pytest.raises(UsageError, match="dimension 9"):
+    with pytest.raises(UsageError, match="dimension: found 9"):
         widgets.traverse_meshes(space, {9: 1.0})
     with pytest.raises(UsageError, match="no dimension"):
         TraversalWidget(space, [])
