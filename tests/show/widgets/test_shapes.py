@@ -248,7 +248,7 @@ def test_stages_slide_through_label_maps(shapes):
     small = volume(widget)
     widget.slider.value = "after"
     assert widget.view.caption == "after" and volume(widget) > 1.5 * small and widget.error.value == ""
-    assert not widget.attempt(widget.show, "between") and "step &#x27;between&#x27;" in widget.error.value
+    assert not widget.attempt(widget.show, "between") and "step: found &#x27;between&#x27;" in widget.error.value
     with pytest.raises(UsageError, match="at least one"):
         StagesWidget({}, spacing, CARDIAC)
     with pytest.raises(UsageError, match="of one shape"):
