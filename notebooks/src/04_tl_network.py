@@ -53,6 +53,7 @@ from shapelab.models.acnn import AEConfig, train_autoencoder
 from shapelab.models.acnn.predictor import Predictor, PredictorConfig, augment_pairs, measure_image_statistics
 from shapelab.models.acnn.tl import TLNetwork, TLSpace, distance, joint_losses
 from shapelab.show import charts, slices, style
+from shapelab.training import Run
 
 DATA = "phantom"  # or "acdc"
 SEED = 0
@@ -171,7 +172,9 @@ fig
 
 # %%
 shapes, first = train_autoencoder(
-    labels[~is_test], ae_config, seed=SEED, epochs=run.pick(quick=26, full=100, paper=100), progress=False
+    labels[~is_test],
+    replace(ae_config, epochs=run.pick(quick=26, full=100, paper=100)),
+    run=Run(seed=SEED, progress=False),
 )
 charts.history(first, columns=["loss"], title="Stage 1: L_x on the coarse grid")
 

@@ -49,7 +49,7 @@ from shapelab.atlas import (
 from shapelab.data.grid import to_unit_range
 from shapelab.data.landmarks import landmarks_from_label
 from shapelab.data.scheme import CARDIAC
-from shapelab.experiments import acnn
+from shapelab.experiments import kept_runs
 from shapelab.experiments.sslln import layout as sslln_tables
 from shapelab.experiments.sslln import refinement_acdc as refinement
 from shapelab.metrics import dice, surface_curvature
@@ -429,7 +429,7 @@ long_cuts(
 # benchmarks/results/atlas_fusion.csv):
 
 # %%
-measured = acnn.measured("atlas_fusion")
+measured = kept_runs.measured("atlas_fusion")
 measured["stack"] = np.where(measured["shift_mm"] > 0, "breath-holds", "in place")
 order = list(dict.fromkeys(measured["way"]))
 table3 = measured.pivot_table(["dice", "hd"], ["stack", "way"], "structure", sort=False)
@@ -651,7 +651,7 @@ fig
 # phantoms, voxels of 2.5 x 2.5 x 3.3 mm (`shapelab experiment sslln --table 3`); the paper's numbers in parentheses:
 
 # %%
-display(sslln_tables.layout(acnn.measured("sslln_table3")))
+display(sslln_tables.layout(kept_runs.measured("sslln_table3")))
 
 # %% [markdown]
 # Dice gains little, distances much (the outer LV: 16.5 to 7.7 mm): what goes are islands, steps and a flat end, as the
@@ -663,7 +663,7 @@ display(sslln_tables.layout(acnn.measured("sslln_table3")))
 # its labels, and no landmarks at all, but an affine map that makes the tissue classes overlap.
 
 # %%
-starts = acnn.measured("sslln_initialisation")
+starts = kept_runs.measured("sslln_initialisation")
 starts.groupby(["start", "label"], sort=False)[["dice", "hd"]].mean().unstack("label").round(3)
 
 # %% [markdown]
@@ -708,7 +708,7 @@ if real is not None:
 # read from benchmarks/results/refinement_acdc_summary.csv):
 
 # %%
-whole = acnn.measured("refinement_acdc_summary")
+whole = kept_runs.measured("refinement_acdc_summary")
 wide = whole[whole["measure"].isin(["dice", "hd", "curvature"])].pivot_table(
     ["mean", "worst"], ["measure", "way"], "structure", sort=False
 )

@@ -32,6 +32,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import RepeatedStratifiedKFold
 from tqdm.auto import tqdm
 
+from shapelab.data.facts import PHASES
 from shapelab.errors import DataError, UsageError, one_of, whole
 from shapelab.latent.features import FixedFeatures, FoldFeatures, IndexFeatures, random_features
 from shapelab.latent.importance import held_out_importance
@@ -211,7 +212,7 @@ def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: 
 def _phase_sets(phases) -> list[tuple[str, ...]]:
     if isinstance(phases, str):
         phases = [phases]
-    sets = [phases] if all(p in ("ED", "ES") for p in phases) else list(phases)
+    sets = [phases] if all(p in PHASES for p in phases) else list(phases)
     sets = [tuple(one.split("+")) if isinstance(one, str) else tuple(one) for one in sets]
     known = (("ED",), ("ES",), ("ED", "ES"))
     if not sets or any(one not in known for one in sets):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from shapelab.data.facts import PHASES
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
 from shapelab.spaces.contract import ShapeSpace, code_names, encode_batches
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # loading it is for whoever has a cohort
     from shapelab.data.cohort import Cohort
 
 INDEX = "subject"
-PHASES = ("ED", "ES")
 CODE = re.compile(r"(?:(?P<part>[A-Za-z]+)_)?z(?P<dimension>\d+)")
 
 

@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
+from shapelab.data.facts import PHASES
 from shapelab.errors import DataError, UsageError
 from shapelab.latent.codes import check_table, code_columns, codes_table, patient_rows, read_codes, write_codes
 from shapelab.spaces.contract import ShapeSpace, encode_batches
@@ -109,7 +110,7 @@ class IndexFeatures:
         return self.indices.drop(columns=[*self._columns["ED"], *self._columns["ES"]])
 
     def table(self, train: Sequence[str], test: Sequence[str], phases: Sequence[str]) -> pd.DataFrame:
-        columns = [c for phase in ("ED", "ES") if phase in phases for c in self._columns[phase]]
+        columns = [c for phase in PHASES if phase in phases for c in self._columns[phase]]
         if "ED" not in phases:  # an ejection fraction needs both
             columns = [c for c in columns if not c.endswith("EF")]
         return self.indices.loc[[*train, *test], columns]
@@ -219,7 +220,7 @@ def random_features(like: FoldFeatures, d: int, seed: int) -> FixedFeatures:
             generator.normal(size=(len(facts), d)),
             facts.assign(patient=facts.index, phase=phase).set_axis(facts.index.astype(str) + f"_{phase}"),
         )
-        for phase in ("ED", "ES")
+        for phase in PHASES
     ]
     return FixedFeatures(pd.concat(parts), saw_test_shapes=False)
 

@@ -13,7 +13,7 @@ from matplotlib.transforms import Affine2D
 
 from shapelab.atlas.frame import Frame
 from shapelab.atlas.pipeline import Refinement
-from shapelab.data.scheme import LabelScheme
+from shapelab.data.scheme import LV, VENTRICLES, LabelScheme
 from shapelab.errors import DataError, UsageError
 from shapelab.show import slices, style
 from shapelab.show.style import Picture
@@ -44,10 +44,10 @@ def heart_axes(label: np.ndarray, frame: Frame, scheme: LabelScheme, mirrored: b
 
     Raises UsageError for a scheme without LV and RV cavity, DataError where one of the two is not there.
     """
-    missing = [n for n in ("LV cavity", "LV myocardium", "RV cavity") if n not in scheme.names]
+    missing = [n for n in VENTRICLES if n not in scheme.names]
     if missing:
         raise UsageError(f"heart_axes: found scheme {scheme.name!r} without {missing}; expected a heart's")
-    left = np.isin(label, [scheme.structure(n).value for n in ("LV cavity", "LV myocardium")])
+    left = np.isin(label, [scheme.structure(n).value for n in LV])
     right = label == scheme.structure("RV cavity").value
     if not (left.any() and right.any()):
         raise DataError("heart_axes", "a label map without LV or without RV", "both ventricles")
@@ -125,7 +125,7 @@ def _windows(pair, heart: Axes3) -> list[np.ndarray]:
 
 def _slice_middle(result: Refinement, heart: Axes3, window: np.ndarray, share: float) -> float:
     """mm along the long axis of the given slice nearest to a share of the LV's length, from its basal end."""
-    values = [result.scheme.structure(n).value for n in ("LV cavity", "LV myocardium")]
+    values = [result.scheme.structure(n).value for n in LV]
     z = result.target_frame.positions()[2][np.isin(result.target, values).any((0, 1))]
     t = np.sort((z - heart.centre[2]) * heart.along[2])
     return float(t[round(share * (len(t) - 1))])

@@ -20,16 +20,13 @@ cases"); `pictures` shows the worst and the best.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from shapelab import __version__
 from shapelab.atlas import (
     Atlas,
     Frame,
@@ -42,13 +39,11 @@ from shapelab.atlas import (
 from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject
-from shapelab.device import describe
 from shapelab.errors import UsageError
+from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.shipped import cardiac_cohort
-from shapelab.files import atomic_write, write_csv
 from shapelab.metrics import dice, evaluate, surface_curvature
 from shapelab.metrics.clinical import structure_volumes
-from shapelab.profiles import current_profile
 from shapelab.show import render
 from shapelab.show.meshes import heart_meshes
 from shapelab.show.style import Picture
@@ -88,27 +83,20 @@ def run(
 
     A heart that cannot be refined has a row that says why (`error`). UsageError for unknown patients.
     """
-    profile = current_profile(profile)
-    output = Path(output) if output is not None else Path("results") / "refinement"
+    study = Study.of("refinement", output, profile, root, progress)
     cohort = cardiac_cohort("acdc", root).filter(phase="ED") if cohort is None else cohort
-    chosen = chosen_hearts(cohort, HEARTS[profile] if hearts is None else hearts)
+    chosen = chosen_hearts(cohort, HEARTS[study.profile] if hearts is None else hearts)
     atlases = phantom_atlases(ATLASES, ATLAS_SEED, scheme=CARDIAC, images=False) if atlases is None else atlases
     settings = {"out_spacing": SPACING} | settings
-    table = refined_table(chosen, atlases, output / "labels", progress, **settings)
+    table = refined_table(chosen, atlases, study.folder / "labels", progress, **settings)
     about = {
         "cohort": repr(chosen),
-        "profile": profile,
+        "profile": study.profile,
         "atlases": [a.id for a in atlases],
         "atlas seed": ATLAS_SEED,
         "settings": {k: v if isinstance(v, int | float | str | tuple) else repr(v) for k, v in settings.items()},
-        "shapelab": __version__,
-        **describe(),
-        "date": date.today().isoformat(),
     }
-    for suffix, part in (("", table), ("_summary", summary(table))):
-        write_csv(part, output / f"refinement_acdc{suffix}.csv")
-    with atomic_write(output / "refinement_acdc.json") as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n")
+    study.write("refinement_acdc", {"": table, "_summary": summary(table)}, about)
     return table
 
 
