@@ -18,7 +18,7 @@ from shapelab.atlas.frame import Frame
 from shapelab.atlas.pipeline import Refinement, RefinementSettings, refine
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError, one_of
-from shapelab.files import atomic_write
+from shapelab.files import atomic_write, write_json
 
 
 def refine_cohort(
@@ -139,8 +139,7 @@ def _one(subject: Subject, atlases, folder: Path, on_error: str, images: bool, k
         file = folder / f"{subject.id}.nii.gz"
         write_refinement(file, result, subject.affine)
         row = {"state": "refined", "error": "", "file": file.name, **_facts(result)}
-        with atomic_write(folder / f"{subject.id}.json") as temporary:
-            temporary.write_text(json.dumps({"settings": key, **row}, indent=1) + "\n")
+        write_json({"settings": key, **row}, folder / f"{subject.id}.json")
         return row
     except Exception as error:  # whatever it is, the message says which subject it was
         said = f"{type(error).__name__}: {error}"

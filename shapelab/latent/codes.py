@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from shapelab.data.facts import PHASES
+from shapelab.data.formats.text import read_table
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
 from shapelab.spaces.contract import ShapeSpace, code_names, encode_batches
@@ -136,16 +137,7 @@ def read_codes(path: str | Path, required: Sequence[str] = ()) -> pd.DataFrame:
     """
     path = Path(path)
     todo = "See shapelab.latent.write_codes for the layout."
-    try:
-        table = pd.read_csv(path, dtype={"subject": str, "id": str, "patient": str})
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise DataError(path, f"no readable table ({error})", "a CSV file with a header", todo) from error
-    index = next((c for c in (INDEX, "id") if c in table.columns), None)
-    if index is None:
-        raise DataError(path, f"columns {list(table.columns[:6])}", f"a column {INDEX!r} (or 'id')", todo)
-    if table[index].isna().any():
-        raise DataError(path, f"no id in data row {int(table[index].isna().idxmax()) + 1}", "an id in every row")
-    table = table.set_index(index).rename_axis(INDEX)
+    table = read_table(path, (INDEX, "id"), todo).rename_axis(INDEX)
     if not any(CODE.fullmatch(c) for c in table.columns):
         raise DataError(path, f"columns {list(table.columns[:6])}", "code columns z00, z01, ...", todo)
     missing = [c for c in required if c not in table.columns]

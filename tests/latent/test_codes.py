@@ -132,7 +132,7 @@ def test_read_accepts_id_as_index(tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "no readable table"),
+        ("", "an empty file"),
         ("name,z00\na,1\n", "a column 'subject'"),
         ("subject,f1,group\na,1,A\n", "code columns z00"),
         ("subject,z00\na,1\n", "no column 'group'"),
@@ -141,7 +141,7 @@ def test_read_accepts_id_as_index(tmp_path):
         ("subject,z00,group\na,1,A\nb,inf,B\n", "NaN or infinity in column 'z00', subject 'b'"),
         ("subject,z00,group\na,1,A\nb,large,B\n", "'large' in column 'z00', subject 'b'"),
         ("subject,z00,group\na,1,A\na,2,B\n", r"the ids \['a'\] more than once"),
-        ("subject,z00,group\n,1,A\n", "no id in data row 1"),
+        ("subject,z00,group\n,1,A\n", "no id in line 2"),
         ("subject,z00,group\n", "no row"),
     ],
 )
