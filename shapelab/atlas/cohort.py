@@ -18,7 +18,7 @@ from shapelab.atlas.frame import Frame
 from shapelab.atlas.pipeline import Refinement, RefinementSettings, refine
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError, one_of
-from shapelab.files import atomic_write
+from shapelab.files import atomic_write, write_json
 
 
 def refine_cohort(
@@ -139,8 +139,7 @@ def _one(subject: Subject, atlases, folder: Path, on_error: str, images: bool, k
         file = folder / f"{subject.id}.nii.gz"
         write_refinement(file, result, subject.affine)
         row = {"state": "refined", "error": "", "file": file.name, **_facts(result)}
-        with atomic_write(folder / f"{subject.id}.json") as temporary:
-            temporary.write_text(json.dumps({"settings": key, **row}, indent=1) + "\n")
+        write_json({"settings": key, **row}, folder / f"{subject.id}.json")
         return row
     except Exception as error:  # whatever it is, the message says which subject it was
         said = f"{type(error).__name__}: {error}"
@@ -169,13 +168,18 @@ def _facts(result: Refinement) -> dict[str, Any]:
 
 def _key(atlases: Sequence[Atlas], settings: RefinementSettings, images: bool) -> str:
     """What a result depends on besides its subject, as text: the atlases, the deformation, and what is not as usual."""
-    usual = dataclasses.asdict(RefinementSettings())
-    changed = {k: v for k, v in dataclasses.asdict(settings).items() if k == "ffd" or v != usual[k]}
     digest = hashlib.blake2b(digest_size=8)
     for a in atlases:
         digest.update(f"{a.id} {a.label.shape} {a.spacing} {a.image is None}".encode())
         digest.update(np.ascontiguousarray(a.label))
-    return json.dumps({"atlases": digest.hexdigest(), "images": images, **changed}, sort_keys=True)
+    found = {"atlases": digest.hexdigest(), "images": images, **dataclasses.asdict(settings)}
+    return json.dumps(_unusual(found), sort_keys=True)
+
+
+def _unusual(settings: dict[str, Any]) -> dict[str, Any]:
+    """What is not as usual, as JSON holds it; the deformation is always told."""
+    given, usual = json.loads(json.dumps((settings, dataclasses.asdict(RefinementSettings()))))
+    return {name: value for name, value in given.items() if name == "ffd" or value != usual.get(name)}
 
 
 def _done(folder: Path, name: str, key: str) -> dict[str, Any] | None:
@@ -185,7 +189,7 @@ def _done(folder: Path, name: str, key: str) -> dict[str, Any] | None:
         return None
     try:
         row = json.loads(report.read_text())
-        there = row.pop("settings")
+        there = _unusual(json.loads(row.pop("settings")))
     except (ValueError, KeyError, AttributeError, TypeError):
         raise DataError(
             report,
@@ -193,7 +197,7 @@ def _done(folder: Path, name: str, key: str) -> dict[str, Any] | None:
             "JSON as refine_cohort writes it",
             "Delete it: the subject is then refined again.",
         ) from None
-    if there != key:
+    if there != json.loads(key):
         raise UsageError(
             f"folder: found {report}, made with other settings or atlases; expected an empty folder, or overwrite=True"
         )

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shapelab.atlas.warp import places
+
 
 def consistency(target, maps, matrix, origin, step, displacement, gradient):
     """Sum over the target's voxels of the probability of their label at their place in the atlas.
@@ -91,14 +93,8 @@ def _consistency(target, maps, matrix, origin, step, displacement, gradient):  #
 
 def _consistency_torch(target, maps, matrix, origin, step, displacement, gradient) -> float:
     """The same on any device: eight neighbours of one channel are gathered per voxel."""
-    device, q = maps.device, maps.shape[1:]
-    axes = [
-        float(o) + float(s) * torch.arange(n, device=device, dtype=torch.float32)
-        for o, s, n in zip(origin, step, target.shape)
-    ]
-    m = torch.as_tensor(np.asarray(matrix), dtype=torch.float32, device=device)
-    place = [x.reshape(shape) + u for x, shape, u in zip(axes, ((-1, 1, 1), (-1, 1), (-1,)), displacement)]
-    y = [row[0] * place[0] + row[1] * place[1] + row[2] * place[2] + row[3] for row in m]
+    m, q = np.asarray(matrix, np.float32), maps.shape[1:]
+    y = places(m, origin, step, displacement, torch.float32)
     inside = torch.stack([(v > 0) & (v < n - 1) for v, n in zip(y, q)]).all(0)
     low = [torch.where(inside, v, 0).floor() for v in y]
     w0, w1, w2 = (torch.where(inside, v, 0) - f for v, f in zip(y, low))
@@ -118,5 +114,5 @@ def _consistency_torch(target, maps, matrix, origin, step, displacement, gradien
     ]
     used = inside.float()
     for axis in range(3):
-        gradient[axis] = used * (m[0, axis] * slope[0] + m[1, axis] * slope[1] + m[2, axis] * slope[2])
+        gradient[axis] = used * sum(float(row[axis]) * s for row, s in zip(m, slope))
     return float(values.sum(dtype=torch.float64))

@@ -147,11 +147,9 @@ def folding_penalty(c, slopes, least: float):
 
 
 def _cross(a, b):
-    out = 0 * a
-    for k in range(3):
-        i, j = (k + 1) % 3, (k + 2) % 3
-        out[k] = a[i] * b[j] - a[j] * b[i]
-    return out
+    """Cross products of vectors along the first axis."""
+    rows = [a[i] * b[j] - a[j] * b[i] for i, j in ((1, 2), (2, 0), (0, 1))]
+    return np.stack(rows) if isinstance(a, np.ndarray) else torch.stack(rows)
 
 
 def descend(cost: Cost, coefficients: np.ndarray, iterations: int, step_mm: float) -> np.ndarray:

@@ -111,12 +111,12 @@ def _image_numba(image, matrix, origin, step, displacement):  # pragma: no cover
 # ------------------------------------------------------------------------------------------------ torch
 
 
-def _places(matrix, origin, step, displacement: Tensor) -> list[Tensor]:
-    """Voxel indices (float64, so that both paths round alike) in the atlas, one tensor an axis."""
+def places(matrix, origin, step, displacement: Tensor, dtype=torch.float64) -> list[Tensor]:
+    """Voxel indices in the atlas, one tensor an axis; float64 rounds as the compiled path does."""
     device, shape = displacement.device, displacement.shape[1:]
     views = ((-1, 1, 1), (1, -1, 1), (1, 1, -1))
     x = [
-        float(o) + float(s) * torch.arange(n, device=device, dtype=torch.float64).view(v) + u
+        float(o) + float(s) * torch.arange(n, device=device, dtype=dtype).view(v) + u
         for o, s, n, v, u in zip(origin, step, shape, views, displacement)
     ]
     return [float(r[0]) * x[0] + float(r[1]) * x[1] + float(r[2]) * x[2] + float(r[3]) for r in np.asarray(matrix)]
@@ -140,9 +140,9 @@ def _weights(fraction: list[Tensor]):
 
 
 def _label_torch(label: Tensor, matrix, origin, step, displacement: Tensor) -> Tensor:
-    places = _places(matrix, origin, step, displacement)
-    low = [y.floor() for y in places]
-    weights = list(_weights([y - f for y, f in zip(places, low)]))
+    at = places(matrix, origin, step, displacement)
+    low = [y.floor() for y in at]
+    weights = list(_weights([y - f for y, f in zip(at, low)]))
     near = list(_corner_values(label, [f.long() for f in low], border=False))
     best = torch.full(displacement.shape[1:], -1.0, dtype=torch.float64, device=label.device)
     winner = torch.zeros(displacement.shape[1:], dtype=label.dtype, device=label.device)
@@ -154,8 +154,8 @@ def _label_torch(label: Tensor, matrix, origin, step, displacement: Tensor) -> T
 
 
 def _image_torch(image: Tensor, matrix, origin, step, displacement: Tensor) -> Tensor:
-    places = [y.clamp(0, n - 1) for y, n in zip(_places(matrix, origin, step, displacement), image.shape)]
-    low = [y.floor() for y in places]
-    weights = _weights([y - f for y, f in zip(places, low)])
+    at = [y.clamp(0, n - 1) for y, n in zip(places(matrix, origin, step, displacement), image.shape)]
+    low = [y.floor() for y in at]
+    weights = _weights([y - f for y, f in zip(at, low)])
     values = _corner_values(image, [f.long() for f in low], border=True)
     return sum(w * v for w, v in zip(weights, values)).float()

@@ -230,14 +230,6 @@ def patient_facts(table: pd.DataFrame) -> pd.DataFrame:
     if "patient" not in table:
         raise UsageError("codes: found no column 'patient'; expected one, to keep a patient's phases together")
     grouped = table.groupby("patient", sort=True)
-    hashable = [c for c in table.columns if c != "patient" and table[c].map(_hashable).all()]
+    hashable = [c for c in table.columns if c != "patient" and table[c].map(pd.api.types.is_hashable).all()]
     same = [c for c in hashable if (grouped[c].nunique() <= 1).all()]
     return grouped[same].first()
-
-
-def _hashable(value) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True

@@ -160,12 +160,9 @@ def count_modes(x: np.ndarray, bandwidth: float) -> int | np.ndarray:
     density = gaussian_filter1d(counts, bandwidth / step, axis=1, mode="constant", truncate=6)
     density[density < 1e-9 * density.max()] = 0  # rounding far from any point is no hump
     slope = np.sign(np.round(np.diff(density, axis=1), 12))
-    modes = np.array([_rises_then_falls(row[row != 0]) for row in slope])
+    turns = (row[row != 0] for row in slope)
+    modes = np.array([((s[:-1] > 0) & (s[1:] < 0)).sum() for s in turns])
     return int(modes[0]) if np.ndim(x) == 1 else modes
-
-
-def _rises_then_falls(slope: np.ndarray) -> int:
-    return int(((slope[:-1] > 0) & (slope[1:] < 0)).sum())
 
 
 def critical_bandwidth(x: np.ndarray) -> float:

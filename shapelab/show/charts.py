@@ -309,9 +309,10 @@ def path_chart(
     wide = {m: table.pivot(index="position", columns="structure", values="volume_ml") for m, table in tables.items()}
     colours = {s.name: s.colour for s in scheme.structures if any(s.name in w for w in wide.values())}
     lines(volume, wide, colours, xlabel, "volume (ml)")
-    means = {m: table.groupby("position")[["dice_a", "dice_b"]].mean() for m, table in tables.items()}
-    means = {m: table.set_axis(["with A", "with B"], axis=1) for m, table in means.items()}
     ends = {"with A": style.ACCENT, "with B": style.CONTRAST}
+    means = {
+        m: t.groupby("position")[["dice_a", "dice_b"]].mean().set_axis(list(ends), axis=1) for m, t in tables.items()
+    }
     lines(overlap, means, ends, xlabel, "Dice, mean of structures (0 to 1)")
     overlap.set_ylim(0, 1.03)
     fig.suptitle(title)

@@ -45,10 +45,8 @@ class Volume:
 
     def masks(self) -> list[tuple[int, str, str, np.ndarray]]:
         """(position, name, colour, mask) of every structure of the scheme that the label has."""
-        if self.label is None:
-            return []
-        found = ((i, s.name, s.colour, self.label == s.value) for i, s in enumerate(self.scheme.structures))
-        return [m for m in found if m[3].any()]
+        there = [] if self.label is None else enumerate(self.scheme.structures)
+        return [(i, s.name, s.colour, self.label == s.value) for i, s in there if (self.label == s.value).any()]
 
 
 def _volume(item, spacing=None, scheme: LabelScheme | None = None) -> Volume:
@@ -92,11 +90,11 @@ def _union(windows: Sequence[np.ndarray]) -> np.ndarray:
 
 def pick_slices(label: np.ndarray | None, n_slices: int, n: int) -> list[int]:
     """`n` slices spread evenly from base to apex over those with a label (over all where there is none)."""
-    present = np.arange(n_slices)
-    if label is not None and label.any():
-        present = np.flatnonzero(label.any(axis=(0, 1)))
-    n = min(n, len(present))
-    return [int(present[i]) for i in np.unique(np.linspace(0, len(present) - 1, n).round().astype(int))]
+    labelled = label is not None and label.any()
+    present = np.flatnonzero(label.any(axis=(0, 1))) if labelled else np.arange(n_slices)
+    return [
+        int(k) for k in present[np.unique(np.linspace(0, len(present) - 1, min(n, len(present))).round().astype(int))]
+    ]
 
 
 def draw(ax: Axes, volume: Volume, axis: int, position: int, contours: bool = True, names: bool = False) -> None:

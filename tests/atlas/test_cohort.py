@@ -92,6 +92,11 @@ def test_goes_on_where_it_was_interrupted(subjects, atlases, tmp_path):
     ]
     with pytest.raises(UsageError, match="other settings or atlases"):
         refine_cohort(subjects[:1], atlases, tmp_path, settings=replace(SETTINGS, n_atlases=2))
+    report = tmp_path / "case0.json"
+    about = json.loads(report.read_text())
+    said = {**json.loads(about["settings"]), "fusion": "majority"}  # the default, told as earlier versions did
+    report.write_text(json.dumps({**about, "settings": json.dumps(said)}))
+    assert list(refine_cohort(subjects[:1], atlases, tmp_path, settings=SETTINGS)["state"]) == ["kept"]
     with pytest.raises(UsageError, match="other settings or atlases"):
         refine_cohort(subjects[:1], atlases[:1], tmp_path, settings=SETTINGS)
     (tmp_path / "case0.json").write_text("{")

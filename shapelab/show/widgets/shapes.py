@@ -21,7 +21,7 @@ import pandas as pd
 import trimesh
 
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import ShapelabError, UsageError
+from shapelab.errors import ShapelabError, UsageError, one_of, whole
 from shapelab.show.meshes import heart_meshes
 from shapelab.show.slices import slices
 from shapelab.show.style import png_bytes
@@ -51,9 +51,8 @@ def traverse_meshes(space, sigmas: Mapping[int, float], base: np.ndarray | None 
     """Meshes of the shape at base + sum over k of sigmas[k] sigma_k; `base` is the mean by default."""
     code = np.array(space.mean if base is None else base, dtype=np.float32)
     for dimension, amount in sigmas.items():
-        if not 0 <= int(dimension) < len(code):
-            raise UsageError(f"traverse_meshes: found dimension {dimension}; expected 0..{len(code) - 1}")
-        code[int(dimension)] += amount * space.sigma[int(dimension)]
+        k = whole("traverse_meshes: dimension", dimension, 0, len(code) - 1)
+        code[k] += amount * space.sigma[k]
     return code_meshes(space, code)
 
 
@@ -209,9 +208,7 @@ class StagesWidget(ShapeWidget):
 
     def show(self, name: str) -> None:
         """Show the heart at a step."""
-        if name not in self.meshes:
-            raise UsageError(f"StagesWidget: found step {name!r}; expected one of {list(self.meshes)}")
-        self.draw(self.meshes[name], name)
+        self.draw(self.meshes[one_of("StagesWidget: step", name, self.meshes)], name)
 
 
 class EmbeddingWidget(ShapeWidget):

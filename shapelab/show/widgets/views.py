@@ -77,10 +77,8 @@ def mesh_parts(meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme) -> li
     """
     alpha = _meshes.opacities(scheme)
     parts = []
-    for structure in scheme.structures:
-        mesh = meshes.get(structure.name)
-        if mesh is None:
-            continue
+    for structure in (s for s in scheme.structures if s.name in meshes):
+        mesh = meshes[structure.name]
         vertices = np.round(_up(mesh.vertices, scheme) / UNIT)
         if np.abs(vertices).max() > 32767:
             raise UsageError(

@@ -141,7 +141,7 @@ def test_traversal_moves_several_dimensions_at_once_and_comes_back(space):
 
 def test_traversal_starts_from_another_base_and_names_a_wrong_dimension(space):
     assert volume(TraversalWidget(space, [1], base=SMALL)) < volume(TraversalWidget(space, [1]))
-    with pytest.raises(UsageError, match="dimension 9"):
+    with pytest.raises(UsageError, match="dimension: found 9"):
         widgets.traverse_meshes(space, {9: 1.0})
     with pytest.raises(UsageError, match="no dimension"):
         TraversalWidget(space, [])
@@ -248,7 +248,7 @@ def test_stages_slide_through_label_maps(shapes):
     small = volume(widget)
     widget.slider.value = "after"
     assert widget.view.caption == "after" and volume(widget) > 1.5 * small and widget.error.value == ""
-    assert not widget.attempt(widget.show, "between") and "step &#x27;between&#x27;" in widget.error.value
+    assert not widget.attempt(widget.show, "between") and "step: found &#x27;between&#x27;" in widget.error.value
     with pytest.raises(UsageError, match="at least one"):
         StagesWidget({}, spacing, CARDIAC)
     with pytest.raises(UsageError, match="of one shape"):
