@@ -150,11 +150,8 @@ def train_native(
         whole = logits.transpose(0, 1).flatten(1)[None, :, :, None]  # the batch as one image
         losses = {"ce": cross_entropy(logits, labels), "dice": soft_dice_loss(whole, labels.view(1, -1, 1))}
         if stack_loss is not None:
-            of = [(numbers == s).to(target) for s in numbers.unique()]
-            terms = [
-                stack_loss(logits[o], labels[o], float(data.distances[int(s)]))
-                for o, s in zip(of, numbers.unique(), strict=True)
-            ]
+            of = {int(s): (numbers == s).to(target) for s in numbers.unique()}  # stack -> its slices in the batch
+            terms = [stack_loss(logits[o], labels[o], float(data.distances[s])) for s, o in of.items()]
             losses["prior"] = torch.stack(terms).mean()
         return losses
 

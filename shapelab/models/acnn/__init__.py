@@ -20,7 +20,6 @@ from shapelab.models.acnn.trainer import (
     lr_stacks,
     predict_images,
     predict_labels,
-    predict_probabilities,
     train_network,
 )
 from shapelab.spaces.kept import load_network, save_network
@@ -40,7 +39,6 @@ __all__ = [
     "lr_stacks",
     "predict_images",
     "predict_labels",
-    "predict_probabilities",
     "save_network",
     "train_network",
     "train_tl_network",

@@ -240,12 +240,7 @@ def train_autoencoder(
         validate=validate if held_out is not None else None,
         run=run.about(identity),
     )
-    measure_statistics(model, maps)
-    space.set_training_codes(space.encode(labels))
-    if config.principal_axes:
-        rotate_to_principal_axes(model, space.training_codes)
-        space.axes = shape_axes(space.encode(labels), maps.numpy(), config.n_classes)
-        space.set_training_codes(space.encode(labels))
+    _finish(space, labels, maps)
     space.metadata = {
         "data": data,
         "n": len(maps),
@@ -256,6 +251,19 @@ def train_autoencoder(
         **describe(),
     }
     return space, history
+
+
+def _finish(space: AESpace, labels: np.ndarray, channels: Tensor) -> None:
+    """What use needs: statistics of clean maps, codes spelt along the axes that carry the shape, and their spread.
+
+    labels : the training maps, integers of the scheme; channels : the same as channel numbers
+    """
+    measure_statistics(space.model, channels)
+    space.set_training_codes(space.encode(labels))
+    if space.config.principal_axes:
+        rotate_to_principal_axes(space.model, space.training_codes)
+        space.axes = shape_axes(space.encode(labels), channels.numpy(), space.config.n_classes)
+        space.set_training_codes(space.encode(labels))
 
 
 def _start_from(model: Autoencoder, space: AESpace) -> None:
