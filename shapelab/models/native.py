@@ -124,13 +124,12 @@ def train_native(
     config, run = config or NativeConfig.profile(), run or Run()
     network = seeded(lambda: NativeNet(config), run.seed).to(memory_format=torch.channels_last)
     epochs = max(1, round(config.slices / len(data)))
-    stacks = len(data.distances)
     if stack_loss is not None and not whole_stacks:
         raise UsageError("train_native: found stack_loss without whole_stacks; expected both")
     batches = Batches(
-        np.arange(stacks if whole_stacks else len(data)),
+        np.arange(len(data.distances) if whole_stacks else len(data)),
         seed=run.seed,
-        batch_size=max(1, round(config.batch * stacks / len(data))) if whole_stacks else config.batch,
+        batch_size=max(1, round(config.batch * len(data.distances) / len(data))) if whole_stacks else config.batch,
     )
     target = run.target
 
