@@ -152,7 +152,7 @@ z = np.arange(numbers.shape[2])
 for ax, kind in zip((left, right), INTERPOLATIONS):
     matrix = interpolation_matrix(slices, K, kind)
     for k in range(4, 8):
-        mark = style._SPARE[k - 4]
+        mark = style.spare(k - 4)
         ax.plot(z * fine[2], matrix[:, k], mark.marker + "-", color=mark.colour, ms=3, label=f"thick slice {k}")
     ax.set(title="linear" if kind == "linear" else "cubic B-spline", xlabel="z of the fine slice (mm)", xlim=(20, 100))
     ax.grid(True)
@@ -351,9 +351,9 @@ print("breath-holds cost each method similarity:", bool((similarity < scores["ss
 # parentheses:
 
 # %%
-from shapelab.experiments import acnn
+from shapelab.experiments import kept_runs
 
-whole = table_3.layout(acnn.measured("acnn_table3_phantom"))
+whole = table_3.layout(kept_runs.measured("acnn_table3_phantom"))
 display(whole[["SSIM", "sd", "PSNR dB", "error in heart", "Dice", "p (two best)"]])
 
 # %% [markdown]
@@ -368,8 +368,10 @@ display(whole[["SSIM", "sd", "PSNR dB", "error in heart", "Dice", "p (two best)"
 # lambdas (the first training of each):
 
 # %%
-display(acnn.measured("acnn_table3_phantom_claims"))
-sweep = acnn.measured("acnn_table3_phantom_sweep").rename(columns={"weight": "λ", "share": "λ · shape / smooth l1"})
+display(kept_runs.measured("acnn_table3_phantom_claims"))
+sweep = kept_runs.measured("acnn_table3_phantom_sweep").rename(
+    columns={"weight": "λ", "share": "λ · shape / smooth l1"}
+)
 sweep.set_index(["condition", "λ"]).sort_index()
 
 # %% [markdown]
@@ -393,7 +395,7 @@ curve = table_3.motion_curve(methods, some, replace(config, shifts=(0.0, 1.5, 3.
 fig = style.figure(6.0, 3.0)
 ax = fig.subplots()
 for i, (name, one) in enumerate(curve.groupby("method", sort=False)):
-    mark = style._SPARE[i]
+    mark = style.spare(i)
     ax.plot(
         one["shift_mm"], one["ssim"], marker=mark.marker, color=mark.colour, ms=4, label=name, ls="--" if i < 2 else "-"
     )

@@ -5,18 +5,6 @@ matplotlib Figure, a plotly Figure or a trimesh mesh; nothing is drawn on a glob
 interactive views.
 """
 
-from __future__ import annotations
+import lazy_loader as _lazy
 
-import importlib
-
-_MODULES = ("charts", "meshes", "refined", "render", "scatter", "slices", "style", "widgets")
-
-
-def __getattr__(name: str):  # each module is imported when used: plotly, trimesh and ipywidgets are not free
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULES])
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

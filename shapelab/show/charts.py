@@ -6,7 +6,6 @@ told apart by colour and by marker, measures by colour and by line style, and ev
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from matplotlib.patches import Patch
 
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import UsageError
+from shapelab.latent.codes import code_columns
 from shapelab.show import style
 from shapelab.show.scatter import embedding, embedding_picture
 from shapelab.show.slices import HALO
@@ -25,17 +25,18 @@ from shapelab.show.style import Picture, check_columns, styled
 
 __all__ = [
     "bars_with_interval",
-    "bland_altman",
     "confusion",
     "embedding",
     "embedding_picture",
     "explained_variance",
     "history",
+    "lines",
     "path_chart",
     "ridgeline",
 ]
 
-CODE = re.compile(r"(?:[A-Za-z]+_)?z\d+")  # z00, ED_z00, d_z00: the columns of a Codes table
+AT_MOST = 16  # code dimensions drawn unless others are asked for
+BINS = 24  # of a histogram, over 8 sigmas
 HATCHES = ("", "///", "...", "\\\\\\", "xxx")
 
 
@@ -47,26 +48,23 @@ def ridgeline(
     codes: pd.DataFrame | np.ndarray,
     dims: Sequence[int | str] | None = None,
     *,
-    at_most: int = 16,
-    bins: int = 24,
-    notes: Mapping[Any, str] | None = None,
     title: str | None = None,
 ) -> Picture:
     """Histograms of code dimensions, one under the other, each against the normal curve of its own mean and sigma.
 
-    `codes` is a Codes table or an array (N, d); `dims` are columns or numbers (by default the first `at_most`). The
+    `codes` is a Codes table or an array (N, d); `dims` are columns or numbers (by default the first `AT_MOST`). The
     horizontal axis is (code - mean) / sigma. A dimension that does not vary is drawn as a flat line and called
-    constant. `notes` puts a text at the right of a dimension (a p-value, say).
+    constant.
     """
-    values = _code_columns(codes, dims, at_most)
+    values = _code_columns(codes, dims)
     n = len(values)
     fig = style.figure(6.6, 0.36 * n + 1.5)
     ax = fig.subplots()
-    edges = np.linspace(-4, 4, bins + 1)
+    edges = np.linspace(-4, 4, BINS + 1)
     grid = np.linspace(-4, 4, 200)
     normal = np.exp(-0.5 * grid**2) / np.sqrt(2 * np.pi)
     step = 0.42
-    for row, (name, column) in enumerate(values.items()):
+    for row, column in enumerate(values.values()):
         base = (n - 1 - row) * step
         sigma = column.std()
         if not sigma > 1e-9 * max(1.0, np.abs(column).max()):
@@ -78,8 +76,6 @@ def ridgeline(
         ax.stairs(base + density, edges, baseline=base, fill=True, color=style.ACCENT, alpha=0.55, zorder=2 + row)
         ax.plot(grid, base + normal, color=style.INK, lw=0.9, ls=style.line_style(1), zorder=2.5 + row)
         ax.plot([-4, 4], [base, base], color=style.MUTED, lw=0.5, zorder=2.6 + row)
-        if notes and name in notes:
-            ax.text(4.1, base + 0.05, notes[name], fontsize=7.5, va="bottom")
     ax.set_yticks([(n - 1 - i) * step for i in range(n)], [str(k) for k in values])
     ax.set(
         xlim=(-4, 4), ylim=(-0.05, (n - 1) * step + 0.62), xlabel="(code − mean) / sigma (no unit)", ylabel="dimension"
@@ -99,35 +95,23 @@ def ridgeline(
     return fig
 
 
-def _code_columns(codes, dims, at_most: int) -> dict[Any, np.ndarray]:
+def _code_columns(codes, dims) -> dict[Any, np.ndarray]:
     """Name -> values of the dimensions asked for; UsageError names one that is not there."""
-    if isinstance(codes, pd.DataFrame):
-        known = [c for c in codes.columns if CODE.fullmatch(str(c))]
-        wanted = (
-            known[:at_most] if dims is None else [f"z{d:02d}" if isinstance(d, (int, np.integer)) else d for d in dims]
-        )
-        check_columns(codes, wanted, "ridgeline")
-        found = {c: codes[c].to_numpy(dtype=float) for c in wanted}
-    else:
+    if not isinstance(codes, pd.DataFrame):
         array = np.asarray(codes, dtype=float)
         if array.ndim != 2:
             raise UsageError(f"ridgeline: found an array {array.shape}; expected (N, d)")
-        wanted = list(range(min(at_most, array.shape[1]))) if dims is None else [int(d) for d in dims]
-        if any(not 0 <= d < array.shape[1] for d in wanted):
-            raise UsageError(f"ridgeline: found dimensions {wanted}; expected some of 0..{array.shape[1] - 1}")
-        found = {f"z{d:02d}": array[:, d] for d in wanted}
-    if not found or not len(next(iter(found.values()))):
+        codes = pd.DataFrame(array, columns=[f"z{d:02d}" for d in range(array.shape[1])])
+    wanted = code_columns(codes)[:AT_MOST] if dims is None else dims
+    wanted = [f"z{d:02d}" if isinstance(d, (int, np.integer)) else d for d in wanted]
+    check_columns(codes, wanted, "ridgeline")
+    if not wanted or not len(codes):
         raise UsageError("ridgeline: found no code; expected a table with columns z00, z01, ... and at least one row")
-    return found
+    return {c: codes[c].to_numpy(dtype=float) for c in wanted}
 
 
 @styled
-def explained_variance(
-    ratios: Sequence[float] | Mapping[str, Sequence[float]],
-    *,
-    title: str | None = None,
-    marks_at: Sequence[float] = (0.9, 0.95),
-) -> Picture:
+def explained_variance(ratios: Sequence[float] | Mapping[str, Sequence[float]], *, title: str | None = None) -> Picture:
     """Share of the variance each component explains (bars, for one series) and the running sum (lines), in %."""
     series = {"": ratios} if not isinstance(ratios, Mapping) else ratios
     fig = style.figure(6.6, 3.4)
@@ -140,14 +124,14 @@ def explained_variance(
         ax.plot(
             count,
             np.cumsum(values),
-            color=style._SPARE[position + (len(series) == 1)].colour,
+            color=style.spare(position + (len(series) == 1)).colour,
             lw=1.6,
             ls=style.line_style(position),
             label=f"{name}: sum".lstrip(": ") if name else "sum up to here",
         )
-    for level in marks_at:
-        ax.axhline(100 * level, color=style.MUTED, lw=0.7, ls=":")
-        ax.text(1, 100 * level + 1, f"{100 * level:.0f} %", fontsize=7.5, color=style.MUTED, va="bottom", ha="left")
+    for level in (90, 95):
+        ax.axhline(level, color=style.MUTED, lw=0.7, ls=":")
+        ax.text(1, level + 1, f"{level} %", fontsize=7.5, color=style.MUTED, va="bottom", ha="left")
     ax.set(
         xlabel="component (number)", ylabel="variance explained (%)", ylim=(0, 104), title=title or "Explained variance"
     )
@@ -166,14 +150,10 @@ def confusion(
 
     `matrix` may hold means over repeats (they are shown with one decimal). UsageError if it is not square.
     """
-    if labels is None:
-        labels = (
-            [str(c) for c in matrix.index]
-            if isinstance(matrix, pd.DataFrame)
-            else [str(i) for i in range(len(np.asarray(matrix)))]
-        )
-    counts = np.asarray(matrix, dtype=float)
-    if counts.ndim != 2 or counts.shape != (len(labels), len(labels)):
+    matrix = pd.DataFrame(matrix)
+    labels = [str(c) for c in matrix.index] if labels is None else labels
+    counts = matrix.to_numpy(dtype=float)
+    if counts.shape != (len(labels), len(labels)):
         raise UsageError(f"confusion: found a matrix {counts.shape} and {len(labels)} labels; expected (K, K) and K")
     sums = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
@@ -210,76 +190,50 @@ def confusion(
 def bars_with_interval(
     table: pd.DataFrame,
     *,
-    value: str = "accuracy",
-    low: str = "low",
-    high: str = "high",
-    label: str | Sequence[str] = "features",
     by: str | None = None,
     chance: float | None = None,
     title: str | None = None,
-    xlabel: str | None = None,
 ) -> Picture:
-    """Horizontal bars with 95 % intervals: one per row, grouped by `label`, one colour and hatch per value of `by`.
+    """Accuracies as horizontal bars with 95 % intervals: one per row, grouped by the column `features`, one colour and
+    hatch per value of the column `by`.
 
-    `value`, `low`, `high` are shares (0..1), drawn in %. `chance` draws the line of guessing. The value is written
-    behind each bar.
+    `accuracy`, `low`, `high` are columns of shares (0..1), drawn in %. `chance` draws the line of guessing. The value
+    is written behind each bar.
     """
-    wanted = [label] if isinstance(label, str) else list(label)
-    check_columns(table, [value, low, high, *wanted, *([by] if by else [])], "bars_with_interval")
-    names = table[wanted].astype(str).agg(", ".join, axis=1)
-    order = list(dict.fromkeys(names))
+    check_columns(table, ["accuracy", "low", "high", "features", *([by] if by else [])], "bars_with_interval")
+    order = list(dict.fromkeys(table["features"]))
     kinds = list(dict.fromkeys(table[by])) if by else [None]
     thick = 0.8 / len(kinds)
     fig = style.figure(7.4, 0.3 * len(order) * len(kinds) + 0.12 * len(order) + 1.3)
     ax = fig.subplots()
-    for row, name in zip(table.to_dict("records"), names, strict=True):
+    looks = [
+        {"facecolor": style.spare(i).colour, "alpha": 0.6, "hatch": HATCHES[i % len(HATCHES)], "edgecolor": "white"}
+        for i in range(len(kinds))
+    ]
+    for row in table.to_dict("records"):
         kind = kinds.index(row[by]) if by else 0
-        y = order.index(name) + (kind - (len(kinds) - 1) / 2) * thick
-        v, lo, hi = (100 * row[c] for c in (value, low, high))
-        ax.barh(
-            y,
-            v,
-            0.9 * thick,
-            color=style._SPARE[kind].colour,
-            alpha=0.6,
-            hatch=HATCHES[kind % len(HATCHES)],
-            edgecolor="white",
-        )
+        y = order.index(row["features"]) + (kind - (len(kinds) - 1) / 2) * thick
+        v, lo, hi = (100 * row[c] for c in ("accuracy", "low", "high"))
+        ax.barh(y, v, 0.9 * thick, **looks[kind])
         ax.plot([lo, hi], [y, y], color=style.INK, lw=1.3)
         ax.plot([lo, hi], [y, y], color=style.INK, marker="|", ls="", ms=5)
         ax.text(max(hi, v) + 1.2, y, f"{v:.1f}", va="center", fontsize=8, path_effects=HALO, zorder=4)
     if chance is not None:
         ax.axvline(100 * chance, color=style.CONTRAST, lw=1.2, ls=style.line_style(1))
-        ax.text(
-            100 * chance,
-            -0.72,
-            f"chance {100 * chance:.0f} %",
-            color=style.CONTRAST,
-            fontsize=8,
-            ha="center",
-            va="bottom",
-        )
+        word = f"chance {100 * chance:.0f} %"
+        ax.text(100 * chance, -0.72, word, color=style.CONTRAST, fontsize=8, ha="center", va="bottom")
     ax.set_yticks(range(len(order)), order)
-    ax.set(xlim=(0, 108), ylim=(len(order) - 0.4, -0.75), xlabel=xlabel or f"{value} (%), line: 95 % interval")
+    ax.set(xlim=(0, 108), ylim=(len(order) - 0.4, -0.75), xlabel="accuracy (%), line: 95 % interval")
     ax.set_xticks(range(0, 101, 20))
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
     if by:
         fig.legend(
-            handles=[
-                Patch(
-                    facecolor=style._SPARE[i].colour,
-                    alpha=0.6,
-                    hatch=HATCHES[i % len(HATCHES)],
-                    edgecolor="white",
-                    label=str(k),
-                )
-                for i, k in enumerate(kinds)
-            ],
+            handles=[Patch(label=str(k), **look) for k, look in zip(kinds, looks, strict=True)],
             loc="outside lower center",
             ncols=len(kinds),
         )
-    fig.suptitle(title or f"{value.capitalize()} with 95 % intervals")
+    fig.suptitle(title or "Accuracy with 95 % intervals")
     return fig
 
 
@@ -314,7 +268,7 @@ def history(table, *, columns: Sequence[str] | None = None, log: bool = False, t
                 line.index,
                 line,
                 label=str(column),
-                color=style._SPARE[position % 8].colour,
+                color=style.spare(position).colour,
                 lw=1.6,
                 ls=style.line_style(position),
                 marker="o" if len(line) < 12 else None,
@@ -327,66 +281,6 @@ def history(table, *, columns: Sequence[str] | None = None, log: bool = False, t
         ax.grid(True)
         ax.legend()
     fig.suptitle(title)
-    return fig
-
-
-@styled
-def bland_altman(
-    table: pd.DataFrame,
-    *,
-    measured: str,
-    truth: str,
-    unit: str,
-    by: str | None = None,
-    group: str | None = None,
-    limits: Mapping[Any, Mapping[str, float]] | None = None,
-    title: str | None = None,
-) -> Picture:
-    """Bland-Altman: difference (`measured` - `truth`) against the mean of both, one panel per value of `by` (method).
-
-    `limits` gives each panel (or None, if there is one) its lines, as `shapelab.metrics.bland_altman` returns them:
-    bias, low, high; they are written at the right. `group` tells cases apart by colour and marker. All panels share
-    their axes. UsageError if a column is missing, a cell is not finite, or a panel has no case or no limits.
-    """
-    check_columns(table, [measured, truth, *([by] if by else []), *([group] if group else [])], "bland_altman")
-    panels = list(dict.fromkeys(table[by])) if by else [None]
-    numbers = table[[measured, truth]].to_numpy(dtype=float)
-    if not len(table) or not np.isfinite(numbers).all():
-        bad = int((~np.isfinite(numbers)).any(1).sum())
-        raise UsageError(f"bland_altman: found {len(table)} cases, {bad} of them not finite; expected finite numbers")
-    if limits is not None and any(p not in limits for p in panels):
-        raise UsageError(f"bland_altman: found limits of {list(limits)}; expected those of {panels}")
-    look = style.marks(table[group]) if group else {None: style._SPARE[0]}
-    fig = style.figure(3.9 * len(panels) + 0.9, 3.6)
-    axes = fig.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
-    for ax, panel in zip(axes, panels, strict=True):
-        part = table if by is None else table[table[by] == panel]
-        for name, mark in look.items():
-            some = part if group is None else part[part[group] == name]
-            middle, gap = (some[measured] + some[truth]) / 2, some[measured] - some[truth]
-            ax.scatter(middle, gap, s=18, color=mark.colour, marker=mark.marker, alpha=0.75, lw=0, label=name)
-        ax.axhline(0, color=style.MUTED, lw=0.6)
-        for key, line in (("bias", "solid"), ("low", style.line_style(1)), ("high", style.line_style(1))):
-            if limits is not None:
-                value = limits[panel][key]
-                ax.axhline(value, color=style.INK, lw=1.1, ls=line)
-                ax.annotate(
-                    f"{value:+.1f}",
-                    (1, value),
-                    xycoords=("axes fraction", "data"),
-                    xytext=(-2, 2),
-                    textcoords="offset points",
-                    ha="right",
-                    va="bottom",
-                    fontsize=8,
-                    path_effects=HALO,
-                )
-        ax.set(xlabel=f"mean of both ({unit})", title="" if panel is None else str(panel))
-        ax.margins(x=0.12)
-    axes[0].set_ylabel(f"{measured} - {truth} ({unit})")
-    if group:
-        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(look))
-    fig.suptitle(title or "Agreement: bias and limits (bias ± 1.96 sd)")
     return fig
 
 
@@ -413,37 +307,28 @@ def path_chart(
     fig = style.figure(style.WIDTH, 3.7)
     volume, overlap = fig.subplots(1, 2)
     wide = {m: table.pivot(index="position", columns="structure", values="volume_ml") for m, table in tables.items()}
-    lines = [(s.name, s.name, s.colour) for s in scheme.structures if any(s.name in w for w in wide.values())]
-    _lines(volume, wide, lines, xlabel, "volume (ml)")
+    colours = {s.name: s.colour for s in scheme.structures if any(s.name in w for w in wide.values())}
+    lines(volume, wide, colours, xlabel, "volume (ml)")
     means = {m: table.groupby("position")[["dice_a", "dice_b"]].mean() for m, table in tables.items()}
-    ends = [("with A", "dice_a", style.ACCENT), ("with B", "dice_b", style.CONTRAST)]
-    _lines(overlap, means, ends, xlabel, "Dice, mean of structures (0 to 1)")
+    means = {m: table.set_axis(["with A", "with B"], axis=1) for m, table in means.items()}
+    ends = {"with A": style.ACCENT, "with B": style.CONTRAST}
+    lines(overlap, means, ends, xlabel, "Dice, mean of structures (0 to 1)")
     overlap.set_ylim(0, 1.03)
     fig.suptitle(title)
     return fig
 
 
-def _lines(
-    ax, tables: Mapping[str, pd.DataFrame], lines: Sequence[tuple[str, str, str]], xlabel: str, ylabel: str
-) -> None:
-    """One colour and marker per (name, column, colour), one line style per table; a legend for each."""
+def lines(ax, tables: Mapping[str, pd.DataFrame], colours: Mapping[str, str], xlabel: str, ylabel: str) -> None:
+    """Columns of tables against their index: one colour and marker per column, one line style per table, and a legend
+    under the axes. `colours` says which columns, and how; a table may lack some."""
+    looks = {
+        name: {"color": colour, "marker": style.spare(i).marker} for i, (name, colour) in enumerate(colours.items())
+    }
     for method, table in enumerate(tables.values()):
-        for (_, column, colour), mark in zip(lines, style._SPARE):
-            if column in table.columns:
-                ax.plot(
-                    table.index,
-                    table[column],
-                    color=colour,
-                    ls=style.line_style(method),
-                    lw=1.5,
-                    ms=4,
-                    marker=mark.marker,
-                    mfc=colour if method == 0 else "white",
-                )
-    handles = [
-        Line2D([], [], color=colour, marker=mark.marker, ms=4, label=name)
-        for (name, _, colour), mark in zip(lines, style._SPARE)
-    ]
+        for name in (n for n in looks if n in table.columns):
+            fill = colours[name] if method == 0 else "white"
+            ax.plot(table.index, table[name], ls=style.line_style(method), lw=1.5, ms=4, mfc=fill, **looks[name])
+    handles = [Line2D([], [], ms=4, label=name, **look) for name, look in looks.items()]
     if len(tables) > 1:
         handles += [
             Line2D([], [], color=style.MUTED, ls=style.line_style(i), label=str(m)) for i, m in enumerate(tables)

@@ -16,6 +16,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from shapelab.data import facts
+from shapelab.errors import UsageError
+
 DPI = 90  # a 9 inch wide figure is 810 pixels: sharp enough on a page, 20 to 120 kB as PNG
 WIDTH = 9.0  # inches, the width of a notebook's text column
 INK, MUTED, GRID = "#222222", "#666666", "#DDDDDD"
@@ -60,14 +63,15 @@ class Mark:
 
 
 # Okabe-Ito colours and a shape each, so that a grey print still tells the groups apart.
-GROUPS: dict[str, Mark] = {
-    "NOR": Mark("#009E73", "o", "circle"),
-    "DCM": Mark("#D55E00", "^", "triangle-up"),
-    "HCM": Mark("#0072B2", "s", "square"),
-    "MINF": Mark("#CC79A7", "D", "diamond"),
-    "RV": Mark("#E69F00", "v", "triangle-down"),
-}
-_SPARE = (
+_GROUP_MARKS = (
+    Mark("#009E73", "o", "circle"),
+    Mark("#D55E00", "^", "triangle-up"),
+    Mark("#0072B2", "s", "square"),
+    Mark("#CC79A7", "D", "diamond"),
+    Mark("#E69F00", "v", "triangle-down"),
+)
+GROUPS: dict[str, Mark] = dict(zip(facts.GROUPS, _GROUP_MARKS, strict=True))
+SPARE = (
     Mark("#0072B2", "o", "circle"),
     Mark("#D55E00", "^", "triangle-up"),
     Mark("#009E73", "s", "square"),
@@ -89,8 +93,13 @@ def marks(values: Iterable[Any]) -> dict[Any, Mark]:
     known = [g for g in GROUPS if g in present]
     others = sorted((v for v in present if v not in GROUPS), key=str)
     taken = {GROUPS[g].colour for g in known}
-    spare = [m for m in _SPARE if m.colour not in taken] or list(_SPARE)
+    spare = [m for m in SPARE if m.colour not in taken] or SPARE
     return {**{g: GROUPS[g] for g in known}, **{v: spare[i % len(spare)] for i, v in enumerate(others)}}
+
+
+def spare(position: int) -> Mark:
+    """The mark of the thing at that position of a list; after eight they start again."""
+    return SPARE[position % len(SPARE)]
 
 
 def line_style(position: int) -> Any:
@@ -165,8 +174,6 @@ def plotly_layout(title: str | None = None, width: int = 720, height: int = 480,
 
 def check_columns(table, needed: Sequence[str], what: str) -> None:
     """UsageError naming the missing columns of a table."""
-    from shapelab.errors import UsageError
-
     missing = [c for c in needed if c not in table.columns]
     if missing:
         raise UsageError(f"{what}: found columns {list(table.columns)[:12]}; expected also {missing}")

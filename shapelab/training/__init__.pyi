@@ -1,11 +1,10 @@
-from .batches import Batch as Batch
-from .batches import Batches as Batches
-from .batches import derive_seed as derive_seed
-from .batches import seeded as seeded
-from .batches import to_device as to_device
+from .batches import (
+    Batch as Batch,
+    Batches as Batches,
+    derive_seed as derive_seed,
+    seeded as seeded,
+    to_device as to_device,
+)
 from .config import Config as Config
 from .history import History as History
-from .loop import FitSettings as FitSettings
-from .loop import Run as Run
-from .loop import TrainingError as TrainingError
-from .loop import fit as fit
+from .loop import FitSettings as FitSettings, Run as Run, TrainingError as TrainingError, fit as fit

@@ -1,4 +1,1 @@
-from .tables import experiment_of as experiment_of
-from .tables import measured as measured
-from .tables import printed as printed
-from .tables import run as run
+from .tables import experiment_of as experiment_of, printed as printed, run as run

@@ -11,10 +11,8 @@ information, and makes fewer anatomically impossible results. Here that is measu
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +20,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from shapelab import __version__
 from shapelab.augment import Corruption, corrupt
 from shapelab.data.cohort import Cohort
 from shapelab.data.grid import Grid, to_grid, unit_image
 from shapelab.data.volumes import HeartPairs
-from shapelab.device import best_device, describe
-from shapelab.errors import DataError, UsageError
+from shapelab.device import best_device
+from shapelab.errors import DataError, UsageError, one_of
 from shapelab.experiments.acnn.segmentation import (
     METHODS,
     STACK_SEED,
@@ -40,11 +37,12 @@ from shapelab.experiments.acnn.segmentation import (
     slug,
     trained_network,
 )
+from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.shipped import cardiac_cohort
-from shapelab.files import atomic_write, write_csv
 from shapelab.metrics import dice_table
-from shapelab.models.acnn import ACNNLoss, InputSettings, SubPixelConfig, load_network, lr_stacks, predict_labels
+from shapelab.models.acnn import ACNNLoss, InputSettings, SubPixelConfig, lr_stacks, predict_labels
 from shapelab.show import style
+from shapelab.spaces import load_network
 from shapelab.training.losses import cross_entropy, onehot
 
 #: kind -> what befalls the stack at strength 1, strengths to try, what the strength is.
@@ -70,7 +68,6 @@ SWEEP = {20: (WEIGHTS, 320, (0, 1, 2)), None: ((0.0, 0.1, 1.0), None, (0,))}
 
 def run(
     data: str = "phantom",
-    root: str | Path | None = None,
     profile: str | None = None,
     output: str | Path | None = None,
     progress: bool = True,
@@ -85,9 +82,9 @@ def run(
 
     Raises DataError where a network has not been trained yet.
     """
-    config = config or SegmentationConfig.profile(profile)
-    output = Path(output) if output is not None else Path("results") / "acnn"
-    pairs = load_pairs(data, config, root, output, progress)
+    study = Study.of("acnn", output, profile)
+    config, output = config or SegmentationConfig.profile(study.profile), study.folder
+    pairs = load_pairs(data, config, output, progress)
     hearts = pairs["test"]  # the curves: of the first HEARTS of them
     if "ED" in set(hearts.table["phase"]):
         hearts = hearts[(hearts.table["phase"] == "ED").to_numpy()]
@@ -116,18 +113,8 @@ def run(
         cases[["method", "seed"]] = cases["method"].str.rsplit(" @ ", n=1, expand=True)
         dice = cases.groupby(["method", "seed", "phase", "structure"], sort=False)["dice"]
         tables["acdc"] = dice.agg(mean="mean", sd="std", n="count").reset_index()
-    for name, table in tables.items():
-        write_csv(table, output / f"acnn_table1_{name}.csv")
-    about = {
-        "data": data,
-        "hearts": len(hearts),
-        "config": asdict(config),
-        "shapelab": __version__,
-        **describe(),
-        "date": date.today().isoformat(),
-    }
-    with atomic_write(output / "acnn_table1_claims.json") as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n")
+    about = {"data": data, "hearts": len(hearts), "config": asdict(config)}
+    study.write("acnn_table1", {f"_{name}": table for name, table in tables.items()}, about, facts="_claims")
     return tables
 
 
@@ -162,8 +149,7 @@ def corrupted_stacks(pairs: HeartPairs, kind: str, strength: float, seed: int = 
     "motion" counts from a stack without any; "noise" and "missing" are added to each heart's own breath-holds. A larger
     strength moves the same slices the same way, farther, and takes away the same slices and more.
     """
-    if kind not in CORRUPTIONS:
-        raise UsageError(f"kind: found {kind!r}; expected one of {', '.join(CORRUPTIONS)}")
+    one_of("kind", kind, CORRUPTIONS)
     clean = lr_stacks(pairs, InputSettings(natural=kind != "motion", noise=0.0))
     if strength == 0:
         return clean
@@ -192,8 +178,7 @@ def robustness(
     DataFrame, a row a (method, strength, structure): kind, method, strength, structure, dice, dice_sd, hd, assd (means;
     mm; a missed structure is left out), n_missed, n, and of the hearts: plausible (share), violations (a heart)
     """
-    if kind not in CORRUPTIONS:
-        raise UsageError(f"kind: found {kind!r}; expected one of {', '.join(CORRUPTIONS)}")
+    one_of("kind", kind, CORRUPTIONS)
     rows = []
     for strength in CORRUPTIONS[kind][1] if strengths is None else strengths:
         stacks = corrupted_stacks(pairs, kind, float(strength), seed)
@@ -246,7 +231,7 @@ def robustness_figure(
     if part.empty:
         raise UsageError(f"structure: found {structure!r}; expected one of {sorted(set(table['structure']))}")
     means = part.groupby(["method", "strength"], sort=False)[["dice", "hd", "violations"]].mean().reset_index()
-    marks = {m: style._SPARE[i % len(style._SPARE)] for i, m in enumerate(dict.fromkeys(means["method"]))}
+    marks = {m: style.spare(i) for i, m in enumerate(dict.fromkeys(means["method"]))}
     fig = style.figure(9.0, 2.9)
     name = structure or "mean of the structures"
     panels = (
@@ -452,7 +437,7 @@ def sweep_figure(table: pd.DataFrame, title: str | None = None) -> style.Picture
     )
     for ax, (column, name, unit) in zip(fig.subplots(1, 4), panels, strict=True):
         for i, (n, line) in enumerate(means.groupby("hearts")):
-            mark = style._SPARE[i % len(style._SPARE)]
+            mark = style.spare(i)
             ax.plot(
                 line["weight"].replace(0.0, zero),
                 unit * line[column],

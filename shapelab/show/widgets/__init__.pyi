@@ -1,4 +1,6 @@
-from .shapes import EmbeddingWidget as EmbeddingWidget
-from .shapes import InterpolationWidget as InterpolationWidget
-from .shapes import StagesWidget as StagesWidget
-from .shapes import TraversalWidget as TraversalWidget
+from .shapes import (
+    EmbeddingWidget as EmbeddingWidget,
+    InterpolationWidget as InterpolationWidget,
+    StagesWidget as StagesWidget,
+    TraversalWidget as TraversalWidget,
+)

@@ -1,0 +1,19 @@
+from .cards import Card as Card, catalogue as catalogue, open_cohort as open_cohort
+from .checking import check_folder as check_folder
+from .cohort import Cohort as Cohort
+from .download import fetch as fetch
+from .landmarks import (
+    landmarks_from_label as landmarks_from_label,
+    read_landmarks as read_landmarks,
+    write_landmarks as write_landmarks,
+)
+from .reading import SkippedSubject as SkippedSubject
+from .scheme import (
+    BIVENTRICULAR as BIVENTRICULAR,
+    CARDIAC as CARDIAC,
+    HIPPOCAMPUS as HIPPOCAMPUS,
+    LV_CAVITY as LV_CAVITY,
+    LabelScheme as LabelScheme,
+    Structure as Structure,
+)
+from .subject import Subject as Subject

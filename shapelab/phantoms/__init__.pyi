@@ -1,0 +1,11 @@
+from .anatomy import Heart as Heart, LANDMARKS as LANDMARKS, build_heart as build_heart
+from .cohort import heart_cohort as heart_cohort
+from .heart import HeartSurfaces as HeartSurfaces, label_batch as label_batch
+from .population import GROUPS as GROUPS, TERRITORIES as TERRITORIES, draw_factors as draw_factors
+from .realism import (
+    feature_table as feature_table,
+    real_or_phantom as real_or_phantom,
+    realism_report as realism_report,
+)
+from .ultrasound import US_GROUPS as US_GROUPS, us_arrays as us_arrays, us_cohort as us_cohort
+from .ultrasound_geometry import Artefacts as Artefacts

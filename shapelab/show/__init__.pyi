@@ -1,0 +1,10 @@
+from . import (
+    charts as charts,
+    meshes as meshes,
+    refined as refined,
+    render as render,
+    scatter as scatter,
+    slices as slices,
+    style as style,
+    widgets as widgets,
+)
