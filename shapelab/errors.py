@@ -41,8 +41,20 @@ class DataError(ShapelabError):
         return type(self), (self.file, self.found, self.expected, self.todo)
 
 
+def need(holds: Any, file: str | Path | None, found: str, expected: str, todo: str = "") -> None:
+    """DataError with these words unless the condition holds."""
+    if not holds:
+        raise DataError(file, found, expected, todo)
+
+
 class UsageError(ShapelabError):
     """A wrong argument; exit code 2 on the command line."""
+
+
+def must(holds: Any, what: str, found: Any, expected: str) -> None:
+    """UsageError "what: found ...; expected ..." unless the condition holds."""
+    if not holds:
+        raise UsageError(f"{what}: found {found}; expected {expected}")
 
 
 def one_of(what: str, value: T, known: Iterable[Any]) -> T:

@@ -15,6 +15,14 @@ def refused(check, *arguments, **options):
     return str(error.value)
 
 
+def test_must():
+    from shapelab.errors import must
+
+    must([0], "seed", 0, "a seed")
+    with pytest.raises(UsageError, match=r"^seed: found 2 numbers; expected one$"):
+        must(0, "seed", "2 numbers", "one")
+
+
 def test_one_of_hands_on_what_is_known_and_names_the_nearest():
     assert one_of("table", 2, (1, 2)) == 2 and one_of("group", None, (None, "NOR")) is None
     assert refused(one_of, "surface", "voxels", ("voxel", "element")) == (

@@ -17,7 +17,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from shapelab.errors import UsageError, in_range, spacing3, whole
+from shapelab.errors import UsageError, in_range, must, spacing3, whole
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,20 @@ class AffineRanges:
             raise UsageError(
                 f"AffineRanges: found {self}; expected finite numbers from 0, three each of rotation and translation"
             )
-        if (1 - self.scale) * (1 - self.stretch) <= 0:
-            raise UsageError(f"AffineRanges: found scale {self.scale}, stretch {self.stretch}; expected both below 1")
+        below = (1 - self.scale) * (1 - self.stretch) > 0
+        must(below, "AffineRanges", f"scale {self.scale}, stretch {self.stretch}", "both below 1")
+
+
+def check_images(name: str, images: Tensor) -> None:
+    """UsageError unless it is a batch (N, X, Y, Z) of floats."""
+    fits = images.ndim == 4 and images.is_floating_point()
+    must(fits, name, f"shape {tuple(images.shape)} of {images.dtype}", "(N, X, Y, Z) of floats")
 
 
 def check_generator(generator: Generator | None, device: str) -> None:
     """UsageError for a generator that is not on this type of device."""
-    if generator is not None and generator.device.type != device:
-        raise UsageError(f"generator: found one on {generator.device}; expected one on {device}")
+    at = device if generator is None else generator.device.type
+    must(at == device, "generator", f"one on {at}", f"one on {device}")
 
 
 def random_matrices(n: int, ranges: AffineRanges, generator: Generator | None = None) -> Tensor:
@@ -137,13 +143,9 @@ def affine_pair(images: Tensor, labels: Tensor, matrices: Tensor, spacing: Seque
 
     Raises UsageError for a wrong shape or type.
     """
-    if images.ndim != 4 or not images.is_floating_point():
-        raise UsageError(f"images: found shape {tuple(images.shape)} of {images.dtype}; expected (N, X, Y, Z) floats")
-    if labels.shape != images.shape or labels.device != images.device:
-        raise UsageError(
-            f"labels: found shape {tuple(labels.shape)} on {labels.device}; expected that of images, "
-            f"{tuple(images.shape)} on {images.device}"
-        )
+    check_images("images", images)
+    found, wanted = (f"{tuple(x.shape)} on {x.device}" for x in (labels, images))
+    must(found == wanted, "labels", f"shape {found}", f"that of images, {wanted}")
     inverse = _checked_maps(labels, matrices, spacing)
     fine = images.detach().to(torch.promote_types(images.dtype, torch.float32))
     if labels.device.type == "cpu":
@@ -174,6 +176,7 @@ def swap_labels(labels: Tensor, p: float, n_classes: int, generator: Generator |
 
 
 def _rotations(angles: Tensor, axis: int) -> Tensor:
+    """Rotations (n, 3, 3) about one axis by angles (n,) in radians."""
     cos, sin = torch.cos(angles), torch.sin(angles)
     i, j = [(1, 2), (2, 0), (0, 1)][axis]
     out = torch.eye(3, dtype=torch.float64).repeat(len(angles), 1, 1)
@@ -189,10 +192,11 @@ def _unit_upper_lower(shears: Tensor) -> Tensor:
 
 
 def _checked_maps(labels: Tensor, matrices: Tensor, spacing: Sequence[float]) -> Tensor:
-    if labels.ndim != 4 or labels.dtype != torch.uint8:
-        raise UsageError(f"labels: found shape {tuple(labels.shape)} of {labels.dtype}; expected (N, X, Y, Z) of uint8")
-    if matrices.shape != (len(labels), 4, 4):
-        raise UsageError(f"matrices: found shape {tuple(matrices.shape)}; expected ({len(labels)}, 4, 4)")
+    """What `_voxel_matrices` makes of the maps; UsageError for a wrong shape or type."""
+    maps = labels.ndim == 4 and labels.dtype == torch.uint8
+    must(maps, "labels", f"shape {tuple(labels.shape)} of {labels.dtype}", "(N, X, Y, Z) of uint8")
+    wanted = (len(labels), 4, 4)
+    must(matrices.shape == wanted, "matrices", f"shape {tuple(matrices.shape)}", f"{wanted}")
     return _voxel_matrices(matrices, labels.shape[1:], spacing)
 
 

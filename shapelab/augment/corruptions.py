@@ -20,8 +20,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from shapelab.augment.affine import check_generator
-from shapelab.errors import UsageError, in_range, spacing3, whole
+from shapelab.augment.affine import check_generator, check_images
+from shapelab.errors import UsageError, in_range, must, spacing3, whole
 
 # ------------------------------------------------------------------------------------------------------ thick slices
 
@@ -53,7 +53,7 @@ def acquire(images: Tensor, spacing: Sequence[float], factor: int, sigma_mm: flo
     -------
     (N, X, Y, Z // K) of the same type on the same device; see `acquisition_matrix`. Differentiable.
     """
-    _check_batch("images", images)
+    check_images("images", images)
     numbers = _checked_acquisition(images.shape[3], spacing3("spacing", spacing)[2], factor, sigma_mm)
     weights = _acquisition_matrix(*numbers, str(images.device))
     fine = _fine(images)
@@ -105,10 +105,9 @@ def shift_slices(stack: Tensor, motion: Tensor, spacing: Sequence[float]) -> Ten
     larger than the crop, so what moves in is tissue, and over a few mm the edge is the best guess at it.
     Differentiable in both.
     """
-    _check_batch("stack", stack)
+    check_images("stack", stack)
     n, sx, sy, sz = stack.shape
-    if motion.shape != (n, sz, 3):
-        raise UsageError(f"motion: found shape {tuple(motion.shape)}; expected ({n}, {sz}, 3)")
+    must(motion.shape == (n, sz, 3), "motion", f"shape {tuple(motion.shape)}", f"({n}, {sz}, 3)")
     dx, dy, _ = spacing3("spacing", spacing)
     fine = _fine(stack)
     shift_x, shift_y, degrees = motion.to(stack.device, fine.dtype).reshape(-1, 3, 1, 1).unbind(1)
@@ -157,12 +156,9 @@ def random_missing(n: int, slices: int, count: float, generator: Generator | Non
 
 def drop_slices(stack: Tensor, mask: Tensor) -> Tensor:
     """A stack (N, X, Y, Z) with the slices of `mask` (N, Z) bool set to 0, as where nothing was scanned."""
-    _check_batch("stack", stack)
-    if mask.shape != (stack.shape[0], stack.shape[3]) or mask.dtype != torch.bool:
-        raise UsageError(
-            f"mask: found shape {tuple(mask.shape)} of {mask.dtype}; expected "
-            f"({stack.shape[0]}, {stack.shape[3]}) of bool"
-        )
+    check_images("stack", stack)
+    fits = mask.shape == stack.shape[::3] and mask.dtype == torch.bool
+    must(fits, "mask", f"shape {tuple(mask.shape)} of {mask.dtype}", f"{tuple(stack.shape[::3])} of bool")
     return stack.masked_fill(mask.to(stack.device)[:, None, None, :], 0)
 
 
@@ -224,11 +220,10 @@ def corrupt(volume: Tensor, spacing: Sequence[float], parameters: Corruption, se
     what is missing at a low strength is missing at a high one. Noise is drawn on the volume's device: a CPU and a GPU
     give different noise, of the same distribution; all else is the same on both.
     """
-    _check_batch("volume", volume)
+    check_images("volume", volume)
     n = len(volume)
     seeds = sample_seeds(seed, n) if isinstance(seed, (int, np.integer)) else [int(s) for s in seed]
-    if len(seeds) != n:
-        raise UsageError(f"seed: found {len(seeds)} numbers; expected one, or one a sample ({n})")
+    must(len(seeds) == n, "seed", f"{len(seeds)} numbers", f"one, or one a sample ({n})")
     p = parameters
     if p.factor is not None:
         volume = acquire(volume, spacing, p.factor, p.sigma_mm)
@@ -259,23 +254,21 @@ def _each(seeds: Sequence[int], stream: int, draw: Callable[[Generator], Tensor]
     return torch.cat([draw(Generator().manual_seed(_mixed(s, stream))) for s in seeds])
 
 
-def _check_batch(name: str, batch: Tensor) -> None:
-    if batch.ndim != 4 or not batch.is_floating_point():
-        raise UsageError(f"{name}: found shape {tuple(batch.shape)} of {batch.dtype}; expected (N, X, Y, Z) of floats")
-
-
 def _check_numbers(parameters: object, names: Sequence[str]) -> None:
+    """UsageError for one of these attributes that is not a number from 0."""
     for name in names:
         in_range(f"{type(parameters).__name__}.{name}", getattr(parameters, name))
 
 
 def _checked_acquisition(n_hr: int, spacing_z: float, factor: int, sigma_mm: float) -> tuple[int, float, int, float]:
+    """The arguments of an acquisition; UsageError for one out of range."""
     spacing_z, factor = in_range("spacing_z", spacing_z, above=True), whole("factor", factor, 1, n_hr)
     return int(n_hr), spacing_z, factor, in_range("sigma_mm", sigma_mm)
 
 
 @lru_cache(maxsize=32)
 def _acquisition_matrix(n_hr: int, spacing_z: float, factor: int, sigma_mm: float, device: str) -> Tensor:
+    """`acquisition_matrix` on a device, kept: not to be written into."""
     centres = np.arange(n_hr // factor)[:, None] * factor + (factor - 1) / 2
     squared = (np.arange(n_hr) - centres) ** 2
     squared -= squared.min(axis=1, keepdims=True)  # a narrow Gaussian between two planes must not vanish
@@ -286,6 +279,7 @@ def _acquisition_matrix(n_hr: int, spacing_z: float, factor: int, sigma_mm: floa
 
 
 def _fine(images: Tensor) -> Tensor:
+    """In float32 at least."""
     return images.to(torch.promote_types(images.dtype, torch.float32))
 
 
@@ -301,7 +295,7 @@ def _per_image(images: Tensor, sigma: float | Tensor) -> Tensor | None:
 
 def _noisy(images: Tensor, sigma: float | Tensor, generator: Generator | int | None, put: Callable) -> Tensor:
     """What `put(images, noise)` makes of images in fp32 at least, `noise()` being drawn anew at each call."""
-    _check_batch("images", images)
+    check_images("images", images)
     sigma = _per_image(images, sigma)
     if sigma is None:
         return images

@@ -149,14 +149,15 @@ def check_data(root: Path | None) -> list[Check]:
         cards = [card for card in catalogue().values() if card.folder]
     except ImportError as error:  # a package is missing: reported above, the rest is still worth seeing
         return [Check(BAD, "data", f"cannot read the catalogue: {error}", "make setup")]
-    checks = []
-    for card in cards:
-        if (root / card.folder).is_dir():
-            checks.append(Check(OK, f"data: {card.name}", str(root / card.folder)))
-        else:
-            how = f"shapelab data fetch {card.name}" if card.fetchable else f"from {card.home}"
-            checks.append(Check(NOTE, f"data: {card.name}", "not here", f"optional: {how}; or use the phantom"))
-    return checks
+    return [_check_card(card, root / card.folder) for card in cards]
+
+
+def _check_card(card, folder: Path) -> Check:
+    """One data set: where it is, or how to get it."""
+    if folder.is_dir():
+        return Check(OK, f"data: {card.name}", str(folder))
+    how = f"shapelab data fetch {card.name}" if card.fetchable else f"from {card.home}"
+    return Check(NOTE, f"data: {card.name}", "not here", f"optional: {how}; or use the phantom")
 
 
 def check_devices(describe: Callable[[], dict[str, str]] | None = None) -> list[Check]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import click
 
+from shapelab import experiments
 from shapelab.commands.terminal import OK, output_option, profile_option, root_option, seed_option
 from shapelab.data.facts import GROUPS
 
@@ -37,7 +38,7 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--data", type=click.Choice(("phantom", "acdc")), default="phantom")
+@click.option("--data", default="phantom", metavar="NAME", help="phantom or acdc.")
 @root_option
 @click.option("--groups", callback=read_groups, metavar="A,B,...", help="Default: NOR,DCM,HCM and then all five.")
 @profile_option
@@ -56,43 +57,33 @@ def pathology(output: Path | None, **options: Any) -> int:
     return OK
 
 
-def paper(name: str, tables: int, what: str) -> None:
-    """The command that makes the numbered tables of one paper; `what` is its help."""
-
-    def run(output: Path | None, **options: Any) -> int:
-        output = output or Path("results") / name
-        import_module(f"shapelab.experiments.{name}").run(output=output, **options)
-        print(f"Tables: {output}")
-        return OK
-
-    more = "Trains what the table compares, prints it with the paper's numbers beside ours, and writes it as CSV. "
-    again = "A run that was interrupted goes on where it stopped."
-    options: list[Callable] = [
-        click.option("--table", type=click.IntRange(1, tables), required=True),
-        click.option("--data", default="phantom", metavar="NAME", help="phantom, or a data set that the table takes."),
-        root_option,
-        profile_option,
-        click.option("--seeds", callback=read_seeds, metavar="A,B,...", help="Default: the profile's."),
-        output_option(f"Default: results/{name}."),
-    ]
-    for option in reversed(options):
-        run = option(run)
-    command.command(name, help=f"{what}\n\n{more}{again}")(run)
+@click.command()
+@click.option("--table", type=int, metavar="N", required=True, help="Its number in the paper.")
+@click.option("--data", default="phantom", metavar="NAME", help="phantom, or a data set that the table takes.")
+@root_option
+@profile_option
+@click.option("--seeds", callback=read_seeds, metavar="A,B,...", help="Default: the profile's.")
+@output_option("Default: results/PAPER.")
+@click.pass_context
+def paper(context: click.Context, output: Path | None, **options: Any) -> int:
+    """Make one table of the paper that the command is named after."""
+    name = context.info_name
+    output = output or Path("results") / name
+    import_module(f"shapelab.experiments.{name}").run(output=output, **options)
+    print(f"Tables: {output}")
+    return OK
 
 
-paper(
-    "acnn",
-    3,
-    "Tables I to III of the ACNN paper.\n\nTable 1: segmentation of cardiac MR, 2: of 3-D ultrasound, "
-    "3: super-resolution.",
-)
-paper(
-    "sslln",
-    6,
-    "Tables I to VI of the SSLLN paper.\n\nTable 1: high-resolution segmentation, 2: landmarks, 3: refinement of low "
-    "resolution, 4: volumes and masses, 5: beside other methods, 6: volumes and masses in pulmonary hypertension. "
-    "With --data acdc, real label maps are refined instead.",
-)
+HOW = """Trains what the table compares, prints it with the paper's numbers beside ours, and writes it as CSV. A run
+that was interrupted goes on where it stopped."""
+for module in iter_modules(experiments.__path__, "shapelab.experiments."):
+    if module.ispkg:  # a folder a paper, and what it says of itself is the help
+        name = module.name.rpartition(".")[2]
+        said = {
+            "help": f"{import_module(module.name).__doc__}\n\n{HOW}",
+            "short_help": f"The {name.upper()} paper's tables.",
+        }
+        command.add_command(click.Command(name, callback=paper.callback, params=paper.params, **said))
 
 
 @command.command()

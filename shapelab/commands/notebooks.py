@@ -10,7 +10,7 @@ import click
 from shapelab.commands.terminal import BAD, OK, PATH, POSITIVE, output_option, profile_option
 
 
-@click.command("notebooks")
+@click.command("notebooks", short_help="Execute the notebook series and write it as web pages.")
 @click.argument("numbers", nargs=-1, metavar="[NN]...")
 @click.option("--list", "only_list", is_flag=True, help="Only say which notebooks there are.")
 @output_option("Where copies and pages go.", default="results")

@@ -20,7 +20,7 @@ def read_mapping(context: click.Context, option: click.Parameter, text: str | No
     return {int(a): int(b) for a, b in pairs} or None
 
 
-@click.command("refine")
+@click.command("refine", short_help="A smooth label map from one of thick slices.")
 @click.argument("label", type=PATH)
 @output_option("The refined label map, .nii or .nii.gz.", required=True, metavar="FILE")
 @click.option("--image", type=PATH, metavar="SCAN", help="The scan: for the picture, and for --fusion non-local.")

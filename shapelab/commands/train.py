@@ -19,7 +19,7 @@ from shapelab.commands.terminal import (
 from shapelab.errors import UsageError
 
 
-@click.command("train")
+@click.command("train", short_help="Train a network and keep it.")
 @click.argument("model")
 @click.option("--data", default="phantom", metavar="NAME", help="phantom, or a data set the model can learn from.")
 @root_option

@@ -11,6 +11,7 @@ import copy
 import html
 import io
 import json
+import re
 import time
 from importlib import resources
 from pathlib import Path
@@ -117,29 +118,23 @@ def _write_text(path: Path, text: str) -> None:
 
 def title_of(notebook: NotebookNode) -> str | None:
     """The first heading."""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            for line in cell.source.splitlines():
-                if line.startswith("#"):
-                    return line.lstrip("#").strip()
-    return None
+    words = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    heading = re.search(r"^#+ *(.*)", words, re.MULTILINE)
+    return heading and heading[1].strip()
 
 
 def thumbnail_of(notebook: NotebookNode) -> str:
     """The first picture of a notebook, small, as base64 PNG; empty if it has none."""
     from PIL import Image
 
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            encoded = output.get("data", {}).get("image/png")
-            if not encoded:
-                continue
-            picture = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
-            picture.thumbnail(THUMBNAIL_PIXELS)
-            buffer = io.BytesIO()
-            picture.save(buffer, "PNG", optimize=True)
-            return base64.b64encode(buffer.getvalue()).decode("ascii")
-    return ""
+    shown = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    encoded = next((data["image/png"] for data in shown if data.get("image/png")), None)
+    if encoded is None:
+        return ""
+    picture, small = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB"), io.BytesIO()
+    picture.thumbnail(THUMBNAIL_PIXELS)
+    picture.save(small, "PNG", optimize=True)
+    return base64.b64encode(small.getvalue()).decode("ascii")
 
 
 # ---------------------------------------------------------------------------------------------- the index

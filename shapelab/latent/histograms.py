@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -16,6 +18,23 @@ BINS = 512                  # of the grid on which densities are smoothed
 UNUSED_SPREAD = 0.05        # a dimension with less than this share of the median spread is taken as unused
 UNUSED_CHANGE = 0.05        # ... or one that moves the decoder by less than this share of the median
 # fmt: on
+#: Name -> function of one code column (n,) -> number: further columns of `code_statistics`.
+STATISTICS: dict[str, Callable[[np.ndarray], float]] = {}
+
+
+def statistic(name: str) -> Callable[[Callable[[np.ndarray], float]], Callable[[np.ndarray], float]]:
+    """Register a function of one code column (n,) -> number: `code_statistics` has a column `name` from then on.
+
+    >>> @statistic("range")                                             # doctest: +SKIP
+    ... def spread(z):
+    ...     return float(np.ptp(z))
+    """
+
+    def enter(function: Callable[[np.ndarray], float]) -> Callable[[np.ndarray], float]:
+        STATISTICS[name] = function
+        return function
+
+    return enter
 
 
 def code_statistics(
@@ -42,6 +61,7 @@ def code_statistics(
     p_unimodal, q_unimodal : Silverman's bootstrap test of one hump, p and corrected; unimodal : q >= alpha
     spread : sd / median sd of the columns; change (with `space`) : see `decoder_sensitivity`
     used : enough spread, and enough change where a space is given
+    and a column for each of `STATISTICS`
     A column without any spread is neither tested nor used; its tests are NaN.
     """
     x, columns = code_array(codes), code_columns(codes)
@@ -63,7 +83,11 @@ def code_statistics(
     for kind in ("normal", "unimodal"):
         rows[f"q_{kind}"] = _corrected(rows[f"p_{kind}"].to_numpy())
         rows[kind] = rows[f"q_{kind}"] >= alpha
-    return rows.join(_use(sd, columns, space))
+    rows = rows.join(_use(sd, columns, space))
+    for name, function in STATISTICS.items():
+        rows[name] = np.nan
+        rows.loc[alive, name] = [function(column) for column in z.T]
+    return rows
 
 
 def _use(sd: np.ndarray, columns: list[str], space: ShapeSpace | None) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from shapelab.errors import DataError, UsageError, in_range
+from shapelab.errors import DataError, in_range, must, need
 
 SSIM_SIGMA = 1.5  # Wang et al. 2004: a Gaussian window of 11 samples with sigma 1.5
 SSIM_WINDOW = 11
@@ -42,15 +42,13 @@ def compare(a, b) -> dict[str, float]:
     from scipy import stats
 
     if isinstance(a, pd.Series) and isinstance(b, pd.Series):
-        if not a.index.is_unique or not b.index.is_unique or set(a.index) != set(b.index):
-            raise DataError("compare", "two Series of different or repeated cases", "one number a case, the same cases")
+        same = a.index.is_unique and b.index.is_unique and set(a.index) == set(b.index)
+        need(same, "compare", "two Series of different or repeated cases", "one number a case, the same cases")
         b = b.reindex(a.index)
     a, b = _numbers(a, "a"), _numbers(b, "b")
-    if len(a) != len(b) or len(a) == 0:
-        raise UsageError(f"compare: found {len(a)} and {len(b)} numbers; expected as many of both, at least one")
+    must(len(a) == len(b) > 0, "compare", f"{len(a)} and {len(b)} numbers", "as many of both, at least one")
     for name, values in (("a", a), ("b", b)):
-        if (values == -np.inf).any():
-            raise DataError("compare", f"-inf in {name}", "finite numbers, or inf for a missed case")
+        need((values > -np.inf).all(), "compare", f"-inf in {name}", "finite numbers, or inf for a missed case")
     with np.errstate(invalid="ignore"):
         difference = np.where(a == b, 0.0, a - b)
     finite = np.abs(difference[np.isfinite(difference)])
@@ -127,17 +125,15 @@ def ssim(a, b, data_range: float = 1.0) -> float:
 
     in_range("data_range", data_range, above=True)
     a, b = (_array(x).astype(np.float64) for x in (a, b))
-    if a.shape != b.shape:
-        raise DataError("ssim", f"images {a.shape} and {b.shape}", "the same shape")
-    if a.ndim != 3 or min(a.shape) < SSIM_WINDOW:
-        raise DataError(
-            "ssim",
-            f"images of shape {a.shape}",
-            f"three axes, each of at least {SSIM_WINDOW} voxels",
-            "The window has to fit; resample a thick-slice stack to a finer grid first.",
-        )
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise DataError("ssim", "NaN or inf in an image", "finite numbers")
+    need(a.shape == b.shape, "ssim", f"images {a.shape} and {b.shape}", "the same shape")
+    need(
+        a.ndim == 3 and min(a.shape) >= SSIM_WINDOW,
+        "ssim",
+        f"images of shape {a.shape}",
+        f"three axes, each of at least {SSIM_WINDOW} voxels",
+        "The window has to fit; resample a thick-slice stack to a finer grid first.",
+    )
+    need(np.isfinite(a).all() and np.isfinite(b).all(), "ssim", "NaN or inf in an image", "finite numbers")
     return float(
         structural_similarity(
             a, b, data_range=data_range, gaussian_weights=True, sigma=SSIM_SIGMA, use_sample_covariance=False
@@ -149,6 +145,7 @@ def ssim(a, b, data_range: float = 1.0) -> float:
 
 
 def _array(values) -> np.ndarray:
+    """As a numpy array, from torch on any device too."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
 
@@ -158,19 +155,19 @@ def _numbers(values, name: str) -> np.ndarray:
         array = _array(values).astype(np.float64)
     except (TypeError, ValueError):
         raise DataError(name, f"values of type {type(values).__name__}", "numbers") from None
-    if array.ndim != 1:
-        raise DataError(name, f"shape {array.shape}", "one number a case")
-    if np.isnan(array).any():
-        raise DataError(name, f"{int(np.isnan(array).sum())} NaN", "numbers, inf for a missed case")
+    need(array.ndim == 1, name, f"shape {array.shape}", "one number a case")
+    n = int(np.isnan(array).sum())
+    need(n == 0, name, f"{n} NaN", "numbers, inf for a missed case")
     return array
 
 
 def _pairs(a, b, where: str, least: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two series of as many finite numbers, at least `least`; an error that names `where` otherwise."""
     a, b = _numbers(a, f"{where} a"), _numbers(b, f"{where} b")
-    if len(a) != len(b) or len(a) < least:
-        raise UsageError(f"{where}: found {len(a)} and {len(b)} numbers; expected as many of both, at least {least}")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise DataError(where, "inf", "finite numbers", "Leave missed cases out, and say how many they were.")
+    enough = len(a) == len(b) >= least
+    must(enough, where, f"{len(a)} and {len(b)} numbers", f"as many of both, at least {least}")
+    finite = np.isfinite(a).all() and np.isfinite(b).all()
+    need(finite, where, "inf", "finite numbers", "Leave missed cases out, and say how many they were.")
     return a, b
 
 
@@ -182,5 +179,6 @@ def _median(values: np.ndarray) -> float:
 
 
 def _finite_mean(values: np.ndarray) -> float:
+    """Mean of the finite ones; NaN if there is none."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else math.nan

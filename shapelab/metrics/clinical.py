@@ -8,7 +8,7 @@ import pandas as pd
 from shapelab.data.cohort import Cohort
 from shapelab.data.facts import PHASES
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import must, need
 
 MYOCARDIAL_DENSITY = 1.05  # g/ml, the value of cardiac MR practice (design, "Metrics")
 
@@ -40,8 +40,9 @@ def volumes_and_masses(label: np.ndarray, spacing, scheme: LabelScheme) -> dict[
 
 def ejection_fraction(ed_ml, es_ml):
     """(EDV - ESV) / EDV in %. Numbers, arrays or columns."""
-    if np.any(np.asarray(ed_ml) <= 0):
-        raise DataError("ejection_fraction", "an end-diastolic volume of 0 ml", "a positive volume")
+    need(
+        not np.any(np.asarray(ed_ml) <= 0), "ejection_fraction", "an end-diastolic volume of 0 ml", "a positive volume"
+    )
     return 100 * (ed_ml - es_ml) / ed_ml
 
 
@@ -61,27 +62,26 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
     """
     names, masses = {"LVV": "LV cavity", "RVV": "RV cavity"}, {"LVM": "LV myocardium", "RVM": "RV wall"}
     missing = [n for n in names.values() if n not in cohort.scheme.names]
-    if missing:
-        raise UsageError(f"cardiac_indices: found scheme {cohort.scheme.name!r} without {missing}; expected a heart's")
+    must(not missing, "cardiac_indices", f"scheme {cohort.scheme.name!r} without {missing}", "a heart's")
     found: dict[str, dict[str, tuple[pd.Series, dict]]] = {p: {} for p in cohort.patients}
     for s in cohort:
         phase = s.facts.get("phase")
-        if phase not in PHASES or phase in found[s.patient]:
-            raise DataError(
-                s.where,
-                f"phase {phase!r} of patient {s.patient!r} (twice, or none of ED and ES)",
-                "one ED and one ES subject a patient",
-            )
+        need(
+            phase in PHASES and phase not in found[s.patient],
+            s.where,
+            f"phase {phase!r} of patient {s.patient!r} (twice, or none of ED and ES)",
+            "one ED and one ES subject a patient",
+        )
         found[s.patient][phase] = structure_volumes(s.label, s.spacing, cohort.scheme), dict(s.facts)
     rows = {}
     for patient, by_phase in found.items():
-        if set(by_phase) != set(PHASES):
-            raise DataError(
-                patient,
-                f"only {sorted(by_phase)}",
-                "ED and ES",
-                "Leave the patient out with cohort.filter, or supply the missing phase.",
-            )
+        need(
+            set(by_phase) == set(PHASES),
+            patient,
+            f"only {sorted(by_phase)}",
+            "ED and ES",
+            "Leave the patient out with cohort.filter, or supply the missing phase.",
+        )
         (ed, facts), (es, facts_es) = (by_phase[phase] for phase in PHASES)
         row = {f"{short}_{phase}": by_phase[phase][0][name] for short, name in names.items() for phase in PHASES}
         row |= {f"{short[0]}VEF": ejection_fraction(ed[name], es[name]) for short, name in names.items()}
@@ -92,6 +92,7 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
 
 
 def _same(a, b) -> bool:
+    """Whether a fact is the same at both phases."""
     try:
         return bool(a == b)
     except ValueError:  # arrays have no truth value: not a fact of the patient for a table

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from shapelab.errors import DataError, UsageError, one_of, spacing3
+from shapelab.errors import DataError, must, need, one_of, spacing3
 from shapelab.metrics.elements import element_surfaces
 from shapelab.metrics.surface import distances, scan
 
@@ -51,8 +51,7 @@ def evaluate(prediction, truth, spacing, labels: Sequence[int] | None = None, su
     one_of("surface", surface, SURFACES)
     spacing = spacing3("spacing", spacing)
     a, b = label_map(prediction, "prediction"), label_map(truth, "truth")
-    if a.shape != b.shape:
-        raise DataError("evaluate", f"prediction {a.shape} and truth {b.shape}", "the same shape")
+    need(a.shape == b.shape, "evaluate", f"prediction {a.shape} and truth {b.shape}", "the same shape")
     if labels is not None:
         labels = check_labels(labels)
     a, b, values = _same_type(a, b)
@@ -122,8 +121,8 @@ def check_labels(labels) -> list[int]:
         whole = all(v == w for v, w in zip(values, labels))
     except (TypeError, ValueError):
         values, whole = [], False
-    if not whole or not values or min(values) < 1 or len(set(values)) != len(values):
-        raise UsageError(f"labels: found {labels!r}; expected distinct integers from 1 (0 is the background)")
+    distinct = whole and values and min(values) >= 1 and len(set(values)) == len(values)
+    must(distinct, "labels", repr(labels), "distinct integers from 1 (0 is the background)")
     return values
 
 
@@ -138,8 +137,7 @@ def label_map(values, name: str) -> np.ndarray:
         nan = np.issubdtype(array.dtype, np.floating) and bool(np.isnan(array).any())
         found = f"an array of type {array.dtype}" + (" with NaN" if nan else "")
         raise DataError(name, found, "a label map of integers", "Turn probabilities into labels with argmax.")
-    if array.ndim != 3 or array.size == 0:
-        raise DataError(name, f"shape {array.shape}", "three axes (D0, D1, D2), none of them empty")
+    need(array.ndim == 3 and array.size, name, f"shape {array.shape}", "three axes (D0, D1, D2), none of them empty")
     if np.issubdtype(array.dtype, np.signedinteger) and int(array.min()) < 0:
         raise DataError(name, f"label {int(array.min())}", "labels from 0")
     return array
@@ -155,6 +153,5 @@ def _same_type(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
         return a.astype(kind), b.astype(kind), None
     values = np.union1d(np.unique(a), np.unique(b))
     values = values if values[0] == 0 else np.concatenate([np.zeros(1, values.dtype), values])
-    if len(values) > 65536:
-        raise DataError("evaluate", f"{len(values)} different labels", "at most 65536, as in a label map")
+    need(len(values) <= 65536, "evaluate", f"{len(values)} different labels", "at most 65536, as in a label map")
     return (*(np.searchsorted(values, x).astype(np.uint16) for x in (a, b)), values)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import DataError
+from shapelab.errors import need
 
 
 def dice(prediction: np.ndarray, truth: np.ndarray, scheme: LabelScheme) -> pd.Series:
@@ -26,8 +26,12 @@ def dice(prediction: np.ndarray, truth: np.ndarray, scheme: LabelScheme) -> pd.S
     DataError : shapes differ, or values outside the scheme
     """
     prediction, truth = np.asarray(prediction), np.asarray(truth)
-    if prediction.shape != truth.shape:
-        raise DataError("dice", f"prediction {prediction.shape} and truth {truth.shape}", "the same shape")
+    need(
+        prediction.shape == truth.shape,
+        "dice",
+        f"prediction {prediction.shape} and truth {truth.shape}",
+        "the same shape",
+    )
     n = scheme.n_classes
     # one pass: the joint histogram holds every overlap and both sizes
     joint = np.bincount(
@@ -41,7 +45,7 @@ def dice(prediction: np.ndarray, truth: np.ndarray, scheme: LabelScheme) -> pd.S
 
 def dice_table(predictions: np.ndarray, truths: np.ndarray, scheme: LabelScheme, index=None) -> pd.DataFrame:
     """Dice of each structure for N pairs of label maps (N, X, Y, Z): one row a pair, one column a structure."""
-    if len(predictions) != len(truths):
-        raise DataError("dice_table", f"{len(predictions)} predictions and {len(truths)} truths", "as many of both")
+    found = f"{len(predictions)} predictions and {len(truths)} truths"
+    need(len(predictions) == len(truths), "dice_table", found, "as many of both")
     rows = [dice(p, t, scheme) for p, t in zip(predictions, truths, strict=True)]
     return pd.DataFrame(rows, index=index if index is not None else range(len(rows)))

@@ -138,5 +138,6 @@ def _leaks(cavity: np.ndarray, lv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _gaps(mask: np.ndarray) -> int:
+    """Slices without the structure between slices with it."""
     used = np.flatnonzero(mask.any((0, 1)))
     return int(used[-1] - used[0] + 1 - len(used)) if len(used) else 0

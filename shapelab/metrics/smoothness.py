@@ -18,7 +18,7 @@ from skimage.measure import marching_cubes
 from trimesh.graph import face_adjacency
 
 from shapelab.data.geometry import bounding_box
-from shapelab.errors import DataError, UsageError, in_range, spacing3
+from shapelab.errors import in_range, must, need, spacing3
 
 SCALE_MM = 3.0  # sd of the Gaussian that a mask is blurred by: steps of a voxel vanish, those of a slice do not
 
@@ -34,8 +34,7 @@ def mesh_curvature(vertices: np.ndarray, faces: np.ndarray) -> float:
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     doubled = np.linalg.norm(normals, axis=1)
     area = doubled.sum() / 2
-    if not area > 0:
-        raise DataError("mesh_curvature", f"{len(faces)} faces of area {area:g}", "a surface")
+    need(area > 0, "mesh_curvature", f"{len(faces)} faces of area {area:g}", "a surface")
     real = doubled > 1e-12 * area  # a face of no area has no normal: left out
     normals = np.divide(normals, doubled[:, None], out=np.zeros_like(normals), where=real[:, None])
     pairs, edges = face_adjacency(faces, return_edges=True)
@@ -58,8 +57,7 @@ def surface_curvature(mask: np.ndarray, spacing, scale_mm: float = SCALE_MM) -> 
     """
     mask, spacing = np.asarray(mask, bool), np.array(spacing3("spacing", spacing))
     in_range("scale_mm", scale_mm, above=True)
-    if mask.ndim != 3:
-        raise UsageError(f"surface_curvature: found shape {mask.shape}; expected (D0, D1, D2)")
+    must(mask.ndim == 3, "surface_curvature", f"shape {mask.shape}", "(D0, D1, D2)")
     box = bounding_box(mask)
     if box is None:
         return float("nan")

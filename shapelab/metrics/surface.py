@@ -95,6 +95,7 @@ def _words(volume: np.ndarray) -> np.ndarray:
 
 
 def _by_label(flat: np.ndarray, volume: np.ndarray, top: int) -> dict[int, np.ndarray]:
+    """Surface voxels, given as flat indices, by label: coordinates (n, 3)."""
     coordinates, first = _group(flat, volume.ravel(), np.array(volume.shape), top)
     return {int(v): coordinates[first[v] : first[v + 1]] for v in np.flatnonzero(np.diff(first))}
 
@@ -104,6 +105,7 @@ def _by_label(flat: np.ndarray, volume: np.ndarray, top: int) -> dict[int, np.nd
 
 @numba.njit(nogil=True, cache=True)
 def _scan(a, b, words_a, words_b, shape, top):  # pragma: no cover - compiled
+    """Sizes of each label in both maps and of the overlap, and flat indices of the surface voxels of either."""
     nx, ny, nz = shape
     size_a, size_b = np.zeros(top + 1, np.int64), np.zeros(top + 1, np.int64)
     both = np.zeros(top + 1, np.int64)
@@ -150,6 +152,7 @@ def _scan(a, b, words_a, words_b, shape, top):  # pragma: no cover - compiled
 
 @numba.njit(nogil=True, cache=True, inline="always")
 def _differs(a, p, value, row, plane):  # pragma: no cover - compiled
+    """Whether one of the six face neighbours of a flat index has another label."""
     return (
         a[p - 1] != value
         or a[p + 1] != value
@@ -162,6 +165,7 @@ def _differs(a, p, value, row, plane):  # pragma: no cover - compiled
 
 @numba.njit(nogil=True, cache=True)
 def _longer(values, n, more):  # pragma: no cover - compiled
+    """A list with room for as many again and `more`."""
     longer = np.empty(2 * (n + more), values.dtype)
     longer[:n] = values[:n]
     return longer
@@ -188,6 +192,7 @@ def _group(flat, labels, shape, top):  # pragma: no cover - compiled
 
 @numba.njit(nogil=True, cache=True)
 def _extent(points):  # pragma: no cover - compiled
+    """Lowest and highest coordinates of points (n, 3)."""
     low, high = np.empty(3, np.int64), np.empty(3, np.int64)
     for d in range(3):
         low[d], high[d] = points[:, d].min(), points[:, d].max()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, UsageError, must, need
 from shapelab.metrics.agreement import compare
 from shapelab.metrics.evaluation import absent, check_labels, evaluate
 
@@ -54,16 +54,14 @@ def evaluate_cohort(
 
     predictions, truths = (x if hasattr(x, "__len__") else list(x) for x in (predictions, truths))
     n = len(truths)
-    if len(predictions) != n or n == 0:
-        found = f"{len(predictions)} predictions and {n} truths"
-        raise DataError("evaluate_cohort", found, "as many of both, at least one")
+    found = f"{len(predictions)} predictions and {n} truths"
+    need(len(predictions) == n > 0, "evaluate_cohort", found, "as many of both, at least one")
     names = list(index) if index is not None else list(range(n))
     spacings = np.asarray(spacings, dtype=float)
-    if spacings.shape not in ((3,), (n, 3)):
-        raise UsageError(f"spacings: found shape {spacings.shape}; expected (3,) or ({n}, 3)")
+    must(spacings.shape in ((3,), (n, 3)), "spacings", f"shape {spacings.shape}", f"(3,) or ({n}, 3)")
     spacings = np.broadcast_to(spacings, (n, 3))
-    if len(names) != n or len(set(names)) != n:
-        raise UsageError(f"index: found {len(names)} names, {len(set(names))} of them different; expected {n}")
+    different = len(set(names))
+    must(different == len(names) == n, "index", f"{len(names)} names, {different} of them different", str(n))
     scheme = labels if isinstance(labels, LabelScheme) else None
     wanted = list(scheme.values) if scheme else check_labels(labels) if labels is not None else None
     cases = [
@@ -143,6 +141,7 @@ def summary(
 
 
 def _describe(values: np.ndarray, n_bootstrap: int, seed: int) -> dict[str, float]:
+    """n_mean, mean, sd, low, high and median of one measure in one group."""
     finite = values[np.isfinite(values)]
     mean = float(finite.mean()) if len(finite) else math.nan
     low, high = bootstrap_mean(finite, n_bootstrap, seed) if len(finite) else (math.nan, math.nan)

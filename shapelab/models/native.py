@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor, nn
 
+from shapelab.data.geometry import bounding_box, components, largest_component
 from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
@@ -276,8 +276,8 @@ def _turned(stack: Tensor, degrees: float) -> Tensor:
 
 def heart_centre(label: np.ndarray, spacing) -> np.ndarray | None:
     """In-plane centre (x, y) mm of the box of a label map's structures; None where it is empty."""
-    found = np.argwhere(label.any(2))
-    return None if len(found) == 0 else (found.min(0) + found.max(0)) / 2 * np.asarray(spacing)[:2]
+    box = bounding_box(label.any(2))
+    return None if box is None else np.array([s.start + s.stop - 1 for s in box]) / 2 * np.asarray(spacing)[:2]
 
 
 def keep_largest(label: np.ndarray) -> np.ndarray:
@@ -287,14 +287,7 @@ def keep_largest(label: np.ndarray) -> np.ndarray:
     label : (X, Y, Z) integers of CARDIAC
     """
     out = label.copy()
-    pieces, n = ndimage.label(label >= 2, np.ones((3, 3, 3)))
-    if n > 1:
-        size = np.bincount(pieces.ravel())
-        size[0] = 0
-        out[(pieces != size.argmax()) & (label >= 2)] = 0
-    pieces, n = ndimage.label(label == 1, np.ones((3, 3, 3)))
-    if n > 1:
-        size = np.bincount(pieces.ravel())
-        size[0] = 0
-        out[(label == 1) & (size < 0.2 * size.max())[pieces]] = 0
+    out[(label >= 2) & ~largest_component(label >= 2)] = 0
+    pieces, size = components(label == 1)
+    out[(label == 1) & (size < 0.2 * size.max())[pieces]] = 0
     return out

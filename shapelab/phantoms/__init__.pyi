@@ -1,6 +1,8 @@
+from .acquisition import StackFlaws as StackFlaws
 from .anatomy import Heart as Heart, LANDMARKS as LANDMARKS, build_heart as build_heart
 from .cohort import heart_cohort as heart_cohort
 from .heart import HeartSurfaces as HeartSurfaces, label_batch as label_batch
+from .patients import Mix as Mix
 from .population import GROUPS as GROUPS, TERRITORIES as TERRITORIES, draw_factors as draw_factors
 from .realism import (
     feature_table as feature_table,

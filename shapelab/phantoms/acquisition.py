@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from shapelab.data.facts import PHASES
+from shapelab.data.grid import Grid
 from shapelab.errors import in_range, one_of, spacing3, whole
 from shapelab.phantoms.anatomy import Heart
 from shapelab.phantoms.heart import ANGLES, HeartSurfaces, slice_curves
@@ -33,7 +34,7 @@ HAND = np.array(
 
 
 @dataclass(frozen=True)
-class Stack:
+class Stack(Grid):
     """Where and how one patient was scanned; the same for ED and ES.
 
     shape, spacing (mm) : of the arrays
@@ -42,14 +43,13 @@ class Stack:
     hand : strength of the contour noise, 1 as in ACDC, 0 none
     """
 
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
     origin: tuple[float, float, float]
     shift: np.ndarray
     hand: float
 
     @property
     def affine(self) -> np.ndarray:
+        """Voxel index -> mm."""
         return np.diag([*self.spacing, 1.0])
 
 

@@ -120,9 +120,8 @@ def surfaces_in_stack(who: Patient, phase: str, stack: Stack) -> HeartSurfaces:
 
 def make_label(who: Patient, phase: str, stack: Stack, scheme: LabelScheme) -> np.ndarray:
     """Label map (X, Y, Z) uint8 of one subject, tidied (see `tidy`)."""
-    hearts, grid = surfaces_in_stack(who, phase, stack), (stack.shape, stack.spacing)
-    noise = contour_noise(*who[:2], phase, stack)
-    label = label_batch(hearts, grid, scheme=scheme, shift=stack.shift[None], noise=noise)[0].numpy()
+    hearts, noise = surfaces_in_stack(who, phase, stack), contour_noise(*who[:2], phase, stack)
+    label = label_batch(hearts, stack, scheme=scheme, shift=stack.shift[None], noise=noise)[0].numpy()
     return tidy(label, by_slice=noise is not None)
 
 

@@ -32,7 +32,7 @@ import torch
 
 from shapelab.data.grid import Grid
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
-from shapelab.errors import UsageError
+from shapelab.errors import must
 
 N_ANGLES = 128  # 2.8 degrees: the chord of a 60 mm radius misses the arc by 0.02 mm
 N_LEVELS = 33  # nodes from base to apex, denser towards the apex, where the radius falls like a square root
@@ -214,8 +214,9 @@ def _labels(curves: SliceCurves, hx, hy, rv_wall: int) -> torch.Tensor:
 
 def check_scheme(scheme: LabelScheme) -> None:
     """UsageError for a scheme that is not of a phantom heart."""
-    if scheme not in (BIVENTRICULAR, CARDIAC):
-        raise UsageError(f"scheme: found {getattr(scheme, 'name', scheme)!r}; expected BIVENTRICULAR or CARDIAC")
+    must(
+        scheme in (BIVENTRICULAR, CARDIAC), "scheme", repr(getattr(scheme, "name", scheme)), "BIVENTRICULAR or CARDIAC"
+    )
 
 
 def as_grid(grid) -> Grid:

@@ -19,7 +19,7 @@ from shapelab.data.facts import RV_SIDE_MM
 from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.volumes import HeartPairs
-from shapelab.errors import UsageError, whole
+from shapelab.errors import must, whole
 from shapelab.phantoms.acquisition import Stack, outline_points
 from shapelab.phantoms.cohort import tidy
 from shapelab.phantoms.heart import HeartSurfaces, as_grid, label_batch
@@ -55,8 +55,8 @@ def heart_pairs(
     """
     n, grid, mix, motion = whole("n", n), as_grid(grid), mix or Mix(), motion or MotionRanges(SHIFT_MM, TURN_DEG)
     whole("seed", seed, 0)
-    if factor < 1 or grid.shape[2] % factor:
-        raise UsageError(f"factor: found {factor} for {grid.shape[2]} slices; expected a divisor of them")
+    divides = factor >= 1 and grid.shape[2] % factor == 0
+    must(divides, "factor", f"{factor} for {grid.shape[2]} slices", "a divisor of them")
     groups, phases, sds = tuple(mix.groups), tuple(mix.phases), (motion.shift_mm, motion.rotation_deg)
     key = repr((n, grid.shape, grid.spacing, factor, seed, groups, phases, *sds))
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from shapelab.data.facts import GROUPS, PHASES
-from shapelab.errors import UsageError
+from shapelab.errors import must
 from shapelab.files import read_cache, write_cache
 from shapelab.phantoms.anatomy import Heart, build_heart
 from shapelab.phantoms.population import draw_factors
@@ -34,10 +34,9 @@ class Mix:
     def __post_init__(self):
         for what, known in (("groups", GROUPS), ("phases", PHASES)):
             values = getattr(self, what)
-            if isinstance(values, str) or not len(values) or set(values) - set(known):
-                raise UsageError(f"{what}: found {values!r}; expected some of {list(known)}")
-        if len(set(self.phases)) != len(self.phases):
-            raise UsageError(f"phases: found {self.phases!r}; expected each once")
+            some = not isinstance(values, str) and len(values) and set(values) <= set(known)
+            must(some, what, repr(values), f"some of {list(known)}")
+        must(len(set(self.phases)) == len(self.phases), "phases", repr(self.phases), "each once")
 
     def patient(self, seed: int, index: int) -> Patient:
         """Patient number `index`: the same whatever is made of it, and however many there are."""

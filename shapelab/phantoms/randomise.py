@@ -102,6 +102,7 @@ def randomise(
 
 
 def _uniform(g: torch.Generator, shape, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """Numbers drawn evenly from `low` to `high`, on the device of the generator."""
     return torch.rand(shape, generator=g, device=g.device) * (high - low) + low
 
 

@@ -10,8 +10,9 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from shapelab.data.cohort import Cohort
+from shapelab.data.geometry import bounding_box
 from shapelab.data.subject import Subject
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, must, need
 
 _ANGLES = np.linspace(0, 2 * np.pi, 72, endpoint=False)
 _HEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)  # relative heights, base to apex, at which areas are compared
@@ -41,11 +42,10 @@ def shape_features(subject: Subject) -> dict[str, float]:
     label, spacing = subject.label, subject.spacing
     if label is None:
         raise DataError(subject.where, "no label map", "a label map")
-    box = ndimage.find_objects((label > 0).astype(np.uint8))  # a crop makes all that follows several times faster
-    label = np.pad(label[box[0]], ((1, 1), (1, 1), (0, 0))) if box else label
+    # a crop makes all that follows several times faster
+    label = np.pad(label[bounding_box(label > 0) or ()], ((1, 1), (1, 1), (0, 0)))
     lv, cavity, rv = (label == 2) | (label == 3), label == 3, label == 1
-    if not lv.any() or not cavity.any() or not rv.any():
-        raise DataError(subject.where, "no LV or no RV", "RV cavity 1, LV myocardium 2 and LV cavity 3")
+    need(cavity.any() and rv.any(), subject.where, "no LV or no RV", "RV cavity 1, LV myocardium 2 and LV cavity 3")
     slices = np.flatnonzero(lv.any((0, 1)))
     first, n, dz = slices[0], slices[-1] - slices[0] + 1, spacing[2]
     rv_slices, cavity_slices = np.flatnonzero(rv.any((0, 1))), np.flatnonzero(cavity.any((0, 1)))
@@ -62,6 +62,7 @@ def shape_features(subject: Subject) -> dict[str, float]:
 
 
 def _areas(lv, cavity, rv, slices, spacing) -> dict[str, float]:
+    """Areas of LV cavity, wall and RV along the LV, and the largest of each in cm2."""
     pixel = spacing[0] * spacing[1] / 100
     at = (np.arange(len(slices)) + 0.5) / len(slices)
     out = {}
@@ -110,6 +111,7 @@ def _step(radius: np.ndarray) -> float:
 
 
 def _outline_features(o: dict[str, np.ndarray], spacing: np.ndarray) -> dict[str, float]:
+    """Form, steps and wall of the outlines that `_outlines` gives."""
     if not len(o["k"]):
         return {}
     middle = slice(len(o["k"]) // 6, max(len(o["k"]) // 6 + 1, -(-4 * len(o["k"]) // 5)))
@@ -139,6 +141,7 @@ def _outline_features(o: dict[str, np.ndarray], spacing: np.ndarray) -> dict[str
 
 
 def _wrapped(angle: np.ndarray) -> np.ndarray:
+    """Angles from -pi to pi."""
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
@@ -150,6 +153,7 @@ def _hull_area(mask: np.ndarray) -> float:
 
 
 def _rv_features(rv, slices, spacing, o) -> dict[str, float]:
+    """Form and place of the RV in the slices in which it has 40 pixels and more."""
     from skimage.measure import perimeter_crofton
 
     solid, compact, where = [], [], []
@@ -190,8 +194,7 @@ def realism_report(real: Cohort, phantom: Cohort, by_phase: bool = True) -> pd.D
     tables = {"real": feature_table(real), "phantom": feature_table(phantom)}
     features = [c for c in tables["real"].columns if c not in ("phase", "group")]
     phases = sorted(set(tables["real"]["phase"]) & set(tables["phantom"]["phase"])) if by_phase else [None]
-    if not phases:
-        raise UsageError("realism_report: found no phase that both cohorts have; expected ED or ES in both")
+    must(phases, "realism_report", "no phase that both cohorts have", "ED or ES in both")
     rows = []
     for phase in phases:
         a, b = (t if phase is None else t[t["phase"] == phase] for t in tables.values())

@@ -47,6 +47,7 @@ GRID = (48, 48, 48), (3.0, 3.0, 3.0)  # a box of 144 mm: the depth an apical vie
 
 @lru_cache(maxsize=8)
 def _levels(who: Patient, phase: str) -> Levels:
+    """Surfaces of one patient at one phase, to be asked at points in space."""
     return Levels(anatomy(who)[1][phase].surfaces)
 
 

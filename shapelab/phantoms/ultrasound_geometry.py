@@ -67,6 +67,7 @@ class Probe:
 
 
 def _rotation(axis: int, angle: float) -> np.ndarray:
+    """Rotation (3, 3) about one axis; angle in radians."""
     c, s = np.cos(angle), np.sin(angle)
     out = np.eye(3)
     i, j = [k for k in range(3) if k != axis]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
+from shapelab.data.geometry import bounding_box
+
 
 def signed_distance(mask: np.ndarray, spacing: np.ndarray, limit: float) -> np.ndarray:
     """Signed Euclidean distance to the border of a mask, in mm, negative inside, cut at +-`limit`.
@@ -28,18 +30,12 @@ def signed_distance(mask: np.ndarray, spacing: np.ndarray, limit: float) -> np.n
     # Only a box about the mask is transformed (4-10x less work), with the same result: past `limit` from the mask the
     # distance is cut anyway, and the nearest outside voxel of an inside one is at most one voxel out of the mask's box.
     signed = np.full(mask.shape, limit, dtype=np.float32)
-    near = _box(mask, np.ceil(limit / np.asarray(spacing)).astype(int))
+    near = bounding_box(mask, np.ceil(limit / np.asarray(spacing)).astype(int))
     signed[near] = np.minimum(distance_transform_edt(~mask[near], sampling=spacing), limit)
-    tight = _box(mask, np.ones(3, dtype=int))
+    tight = bounding_box(mask, 1)
     inside = np.minimum(distance_transform_edt(mask[tight], sampling=spacing), limit)
     signed[tight] = np.where(mask[tight], -inside, signed[tight])
     return signed
-
-
-def _box(mask: np.ndarray, margin: np.ndarray) -> tuple[slice, ...]:
-    """The box of a mask that is not empty, widened by `margin` voxels on each side."""
-    used = [np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)]
-    return tuple(slice(max(u[0] - m, 0), u[-1] + m + 1) for u, m in zip(used, margin, strict=True))
 
 
 def signed_distances(channels: np.ndarray, n_classes: int, spacing: np.ndarray, limit: float) -> np.ndarray:

@@ -67,13 +67,12 @@ def test_python_m_shapelab_is_the_same():
         ["data", "fetch"],
         ["data", "check"],
         ["experiment"],
-        ["experiment", "pathology", "--data", "mnist"],
         ["experiment", "pathology", "--profile", "fast"],
         ["experiment", "pathology", "--groups", "NOR"],
         ["experiment", "pathology", "--groups", "NOR,NOR"],
         ["experiment", "pathology", "--groups", "NOR,COLD"],
         ["experiment", "acnn"],
-        ["experiment", "acnn", "--table", "4"],
+        ["experiment", "acnn", "--table", "four"],
         ["experiment", "acnn", "--table", "1", "--seeds", "1,1"],
         ["experiment", "acnn", "--table", "1", "--seeds", "one"],
         ["train"],
@@ -273,6 +272,31 @@ def test_experiment_acnn_hands_its_arguments_on(stand_in, capsys, tmp_path):
     assert f"Tables: {tmp_path}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["acnn", "--table", "4"], "table: found 4; expected one of 1, 2, 3"),
+        (["sslln", "--table", "7"], "table: found 7; expected one of 1, 2, 3, 4, 5, 6"),
+        (["pathology", "--data", "mnist"], "data: found 'mnist'; expected one of acdc, phantom"),
+    ],
+)
+def test_experiments_name_what_the_library_refuses(arguments, message, capsys):
+    assert cli.main(["experiment", *arguments]) == 2
+    assert capsys.readouterr().err == f"shapelab: {message}\n"
+
+
+def test_every_paper_with_a_folder_is_an_experiment(capsys):
+    assert cli.main(["experiment", "--help"]) == 0
+    said = capsys.readouterr().out
+    from shapelab import experiments
+
+    folder = Path(experiments.__file__).parent
+    papers = [p.parent.name for p in folder.glob("*/__init__.py")]
+    assert papers and all(f"The {name.upper()} paper's tables." in said for name in papers)
+    assert cli.main(["experiment", "sslln", "--help"]) == 0
+    assert "6: volumes and masses in pulmonary hypertension" in " ".join(capsys.readouterr().out.split())
+
+
 def test_experiment_reality_prints_the_summary(stand_in, capsys, tmp_path):
     calls = []
     module = types.SimpleNamespace(
@@ -388,18 +412,3 @@ def test_schemes_fusions_and_landmarks_that_the_help_names_are_those_of_the_libr
     )
     words = " ".join(done.stdout.split())
     assert [name for name in (*HEART_LANDMARKS, *SCHEMES, *FUSIONS) if name not in words] == []
-
-
-# ------------------------------------------------------------------------------------------------ tables
-
-
-def test_a_table_in_a_terminal_is_ruled_and_takes_no_markup():
-    pty = pytest.importorskip("pty")
-    ours, theirs = pty.openpty()
-    code = "from shapelab.commands.terminal import print_table\nprint_table(['file', 'n'], [['[red]x', 1]])"
-    environment = os.environ | {"COLUMNS": "80", "TERM": "dumb"}
-    subprocess.run([sys.executable, "-c", code], stdout=theirs, env=environment, check=True)
-    os.close(theirs)
-    text = os.read(ours, 10_000).decode()
-    os.close(ours)
-    assert "[red]x" in text and "──" in text

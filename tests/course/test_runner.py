@@ -121,7 +121,7 @@ def test_a_failure_names_notebook_cell_and_error(series):
 def test_what_was_made_is_said_at_the_end(series):
     _, out, done = series
     assert "2 of 3 notebooks passed" in done.stdout
-    assert re.search(r"\d+ s in all, \d+ s in the mean \(budget: 40 s\)", done.stdout)
+    assert re.search(r"\d+ s in all, \d+ s in the mean \(budget: 40 s in the quick profile\)", done.stdout)
     assert f"Start reading at:          {out / 'index.html'}" in done.stdout
     assert re.search(r"\[3/3\] 0\d_\w+.ipynb: (ok|FAILED), [\d.]+ s", done.stdout)
 
@@ -228,6 +228,18 @@ def test_a_file_that_is_no_notebook_does_not_stop_the_others(folder, tmp_path, c
     assert "found no valid notebook" in str(report.results[0])
     assert report.results[1].failure is None
     assert "found no valid notebook" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_mistake_of_ours_stops_no_other_notebook_and_is_not_hidden(folder, tmp_path, capsys, monkeypatch):
+    def record(notebook, result, output, profile):
+        if result.path.stem == "00_a":
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(notebooks_pages, "write_record", record)
+    paths = [make_notebook(folder, name, "1") for name in ("00_a", "01_b")]
+    with pytest.raises(ZeroDivisionError):
+        notebooks_runner.run(paths, tmp_path / "out")
+    assert (tmp_path / "out" / "notebooks" / "01_b.html").exists()
 
 
 def test_unknown_number_is_wrong_usage(folder, capsys):

@@ -195,14 +195,11 @@ def _segment(segmenter, scan: Path, image: np.ndarray, spacing) -> np.ndarray:
 
 def _function(ed: dict[str, Any], es: dict[str, Any]) -> dict[str, Any]:
     """Stroke volume (ml) and ejection fraction (%) of each ventricle."""
-    stroke, fraction = {}, {}
-    for name, volume in ed["volumes_ml"].items():
-        if not name.endswith("cavity"):
-            continue
-        ventricle, after = name.split()[0], es["volumes_ml"][name]
-        stroke[ventricle] = round(volume - after, 2)
-        fraction[ventricle] = round(float(ejection_fraction(volume, after)), 2) if volume > 0 else None
-    return {"stroke_volume_ml": stroke, "ejection_fraction_percent": fraction}
+    cavities = {name.split()[0]: name for name in ed["volumes_ml"] if name.endswith("cavity")}
+    volumes = {ventricle: (ed["volumes_ml"][name], es["volumes_ml"][name]) for ventricle, name in cavities.items()}
+    fractions = {v: round(float(ejection_fraction(a, b)), 2) if a > 0 else None for v, (a, b) in volumes.items()}
+    stroke = {v: round(a - b, 2) for v, (a, b) in volumes.items()}
+    return {"stroke_volume_ml": stroke, "ejection_fraction_percent": fractions}
 
 
 def _as_the_scan(scan: Path, label: np.ndarray):
