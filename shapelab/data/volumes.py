@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,47 @@ from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
 from shapelab.errors import DataError, need
 
 
+class Volumes:
+    """Base of frozen dataclasses of arrays that share their first axis, a heart a row, beside a `table` of facts."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    table: pd.DataFrame
+    scheme: LabelScheme
+
+    def __post_init__(self):
+        highest = int(self.labels.max(initial=0))
+        need(
+            highest < self.n_classes,
+            f"{type(self).__name__}.labels",
+            f"channel number {highest}",
+            f"0 to {self.n_classes - 1}, those of the scheme {self.scheme.name!r}",
+            "Bring the scheme's integers to channel numbers with scheme.channels.",
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> Self:
+        """Some of the hearts: a slice, numbers, or a mask."""
+        rows = rows if isinstance(rows, slice) else np.arange(len(self))[np.asarray(rows)]
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        taken = {name: array[rows] for name, array in arrays.items() if isinstance(array, np.ndarray)}
+        return replace(self, table=self.table.iloc[rows], **taken)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the grid."""
+        return self.images.shape[1:]
+
+    @property
+    def n_classes(self) -> int:
+        """Background included."""
+        return self.scheme.n_classes
+
+
 @dataclass(frozen=True, eq=False)
-class HeartPairs:
+class HeartPairs(Volumes):
     """HR images and labels of N hearts, and how their LR slices are displaced.
 
     images : (N, X, Y, Z) float16 in [0, 1]
@@ -49,29 +89,11 @@ class HeartPairs:
                 f"{len(self.table)} rows for {n} hearts, {shape[2]} slices, K={self.factor}",
                 "a row a heart, and slices a multiple of K",
             )
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> HeartPairs:
-        """Some of the hearts."""
-        rows = rows if isinstance(rows, slice) else np.asarray(rows)
-        table = self.table.iloc[rows] if isinstance(rows, slice) or rows.dtype != bool else self.table[rows]
-        return replace(self, images=self.images[rows], labels=self.labels[rows], motion=self.motion[rows], table=table)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of the HR grid."""
-        return self.images.shape[1:]
-
-    @property
-    def n_classes(self) -> int:
-        """Background included."""
-        return self.scheme.n_classes
+        super().__post_init__()
 
 
 @dataclass(frozen=True, eq=False)
-class LandmarkedVolumes:
+class LandmarkedVolumes(Volumes):
     """Volumes of N hearts with labels and landmarks, on one grid.
 
     images : (N, X, Y, S) floating, in [0, 1]
@@ -97,20 +119,7 @@ class LandmarkedVolumes:
                 f"shape {getattr(self, name).shape}, {len(self.table)} rows",
                 f"those of {n} images (N, X, Y, S): {self.images.shape}",
             )
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, rows) -> LandmarkedVolumes:
-        """Some of the hearts: a slice, numbers, or a mask."""
-        rows = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
-        return replace(
-            self,
-            images=self.images[rows],
-            labels=self.labels[rows],
-            landmarks=self.landmarks[rows],
-            table=self.table.iloc[rows],
-        )
+        super().__post_init__()
 
 
 STEP_MM = 10.0  # a neighbour is the slice about this far away: the next one in most stacks, the second next at 5 mm

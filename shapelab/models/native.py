@@ -124,13 +124,12 @@ def train_native(
     config, run = config or NativeConfig.profile(), run or Run()
     network = seeded(lambda: NativeNet(config), run.seed).to(memory_format=torch.channels_last)
     epochs = max(1, round(config.slices / len(data)))
-    stacks = len(data.distances)
     if stack_loss is not None and not whole_stacks:
         raise UsageError("train_native: found stack_loss without whole_stacks; expected both")
     batches = Batches(
-        np.arange(stacks if whole_stacks else len(data)),
+        np.arange(len(data.distances) if whole_stacks else len(data)),
         seed=run.seed,
-        batch_size=max(1, round(config.batch * stacks / len(data))) if whole_stacks else config.batch,
+        batch_size=max(1, round(config.batch * len(data.distances) / len(data))) if whole_stacks else config.batch,
     )
     target = run.target
 
@@ -150,11 +149,8 @@ def train_native(
         whole = logits.transpose(0, 1).flatten(1)[None, :, :, None]  # the batch as one image
         losses = {"ce": cross_entropy(logits, labels), "dice": soft_dice_loss(whole, labels.view(1, -1, 1))}
         if stack_loss is not None:
-            of = [(numbers == s).to(target) for s in numbers.unique()]
-            terms = [
-                stack_loss(logits[o], labels[o], float(data.distances[int(s)]))
-                for o, s in zip(of, numbers.unique(), strict=True)
-            ]
+            of = {int(s): (numbers == s).to(target) for s in numbers.unique()}  # stack -> its slices in the batch
+            terms = [stack_loss(logits[o], labels[o], float(data.distances[s])) for s, o in of.items()]
             losses["prior"] = torch.stack(terms).mean()
         return losses
 

@@ -47,7 +47,7 @@ from shapelab.augment import AffineRanges, affine_pair
 from shapelab.augment.landmarks import move_landmarks, random_gaps, random_maps
 from shapelab.data.volumes import LandmarkedVolumes
 from shapelab.device import autocast, best_device
-from shapelab.errors import UsageError, one_of
+from shapelab.errors import UsageError, in_range, one_of
 from shapelab.phantoms import LANDMARKS
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, Config, FitSettings, History, Run, fit, seeded
@@ -244,9 +244,7 @@ class SSLLNLoss:
     """
 
     def __init__(self, alpha: float = 0.8, beta: float = 0.2):
-        if not (alpha >= 0 and beta >= 0):
-            raise UsageError(f"SSLLNLoss: found alpha={alpha}, beta={beta}; expected numbers from 0")
-        self.alpha, self.beta = float(alpha), float(beta)
+        self.alpha, self.beta = in_range("SSLLNLoss: alpha", alpha), in_range("SSLLNLoss: beta", beta)
 
     def __call__(self, output: tuple[Tensor, Tensor | None], labels: Tensor, landmarks: Tensor) -> dict[str, Tensor]:
         made, found = output

@@ -198,6 +198,11 @@ def load(folder: str | Path, device: torch.device | str | None = None) -> Any:
     return space
 
 
+def made_here(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts about what was trained, and with what: shapelab's version, machine and versions of libraries."""
+    return {**facts, "shapelab": __version__, **describe()}
+
+
 def scheme_of(text: Mapping[str, Any]) -> LabelScheme:
     """A scheme from a description, as `asdict` or (older folders) with lists."""
     made = (Structure(**s) if isinstance(s, Mapping) else Structure(*s) for s in text["structures"])
@@ -234,8 +239,8 @@ class KeptNetwork(Kept):
                 f"network: found {cls.__name__}; expected one of {list(KINDS)}, or a class of a module, built "
                 "from one dataclass, Network(config), that it has as its `config`"
             )
-        about = {**self.metadata, "shapelab": __version__, **describe()}
-        return {"task": self.task, "config": asdict(config), "scheme": asdict(self.scheme), "metadata": about}
+        about = {"task": self.task, "config": asdict(config), "scheme": asdict(self.scheme)}
+        return {**about, "metadata": made_here(self.metadata)}
 
     def tensors(self) -> dict[str, Tensor]:
         return self.network.state_dict()

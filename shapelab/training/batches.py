@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shapelab.errors import UsageError
+from shapelab.errors import UsageError, whole
 
 Batch = Any  # whatever `step` understands: a tensor, a tuple, a list or a dict of tensors
 
@@ -38,8 +38,7 @@ class Batches:
         lengths = [len(a) for a in arrays]
         if not arrays or len(set(lengths)) != 1 or lengths[0] == 0:
             raise UsageError(f"batches: found arrays of lengths {lengths}; expected equal lengths of at least 1")
-        if batch_size < 1:
-            raise UsageError(f"batch_size: found {batch_size}; expected at least 1")
+        whole("batch_size", batch_size)
         self.arrays, self.batch_size, self.seed, self.shuffle = arrays, batch_size, seed, shuffle
 
     def __len__(self) -> int:

@@ -157,18 +157,7 @@ def fit(
     device = run.target
     model.to(device)
     state = _State(model, settings, optimiser, device)
-    about = {**run.identity, "seed": run.seed, "epochs": epochs, "settings": _training_part(settings)}
-    identity = json.loads(json.dumps(about))  # as a checkpoint gives it back: tuples are lists, keys are strings
-    file = Path(run.checkpoint) / CHECKPOINT if run.checkpoint is not None else None
-    if file is not None:
-        _remove_leftovers(file)
-        if run.resume and file.exists():
-            state.restore(file, identity)
-
-    def save() -> None:
-        if file is not None:
-            state.save(file, identity)
-
+    state.begin(run, {**run.identity, "seed": run.seed, "epochs": epochs, "settings": _training_part(settings)})
     saved_at = time.monotonic()
     forked = [device] if device.type == "cuda" else []
     with (
@@ -184,8 +173,8 @@ def fit(
             for index, batch in _from(items, state.index):
                 torch.manual_seed(derive_seed(run.seed, state.epoch, index))
                 state.learn(step, to_device(batch, device), (state.epoch + (index / count if count else 0)) / epochs)
-                if file is not None and time.monotonic() - saved_at > settings.checkpoint_seconds:
-                    save()
+                if time.monotonic() - saved_at > settings.checkpoint_seconds:
+                    state.save()
                     saved_at = time.monotonic()
             last = state.epoch + 1 == epochs
             validated, extra = last or (state.epoch + 1) % settings.validate_every == 0, {}
@@ -202,7 +191,7 @@ def fit(
                 state.stopped = "all epochs done"
     state.take_best()
     state.history.stopped = state.stopped
-    save()
+    state.save()
     model.eval()
     return state.history
 
@@ -235,6 +224,7 @@ class _State:
         self.best: dict[str, Tensor] | None = None  # weights at the best epoch, kept when early stop is on
         self.history = History()
         self.stopped = ""
+        self.file: Path | None = None
 
     def learn(self, step, batch: Batch, progress: float) -> None:
         """One update."""
@@ -299,8 +289,20 @@ class _State:
 
     # ------------------------------------------------------------------------------------------------- checkpoints
 
-    def save(self, file: Path, identity: dict) -> None:
-        """Put everything into one file, in place by one rename."""
+    def begin(self, run: Run, about: Mapping[str, Any]) -> None:
+        """Say where the checkpoint is and what it is of; go on from one that is there, if the run shall."""
+        self.identity = json.loads(json.dumps(about))  # as a file gives it back: tuples are lists, keys are strings
+        if run.checkpoint is None:
+            return
+        self.file = Path(run.checkpoint) / CHECKPOINT
+        _remove_leftovers(self.file)
+        if run.resume and self.file.exists():
+            self.restore()
+
+    def save(self) -> None:
+        """Put everything into one file, in place by one rename; nothing where there shall be no checkpoint."""
+        if self.file is None:
+            return
         tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"best/{k}": v for k, v in (self.best or {}).items()}
         numbers: dict[str, dict[str, float]] = {}
@@ -312,7 +314,7 @@ class _State:
                     numbers.setdefault(str(slot), {})[name] = value
         state = {
             "format": FORMAT,
-            "identity": identity,
+            "identity": self.identity,
             "epoch": self.epoch,
             "index": self.index,
             "sums": self.sums,
@@ -324,11 +326,12 @@ class _State:
             "history": self.history.rows,
             "machine": _machine(self.device),
         }
-        write_tensors(file, tensors, {"state": json.dumps(state)})
-        self.history.write(file.with_name("history.csv"))
+        write_tensors(self.file, tensors, {"state": json.dumps(state)})
+        self.history.write(self.file.with_name("history.csv"))
 
-    def restore(self, file: Path, identity: dict) -> None:
-        """Take the state of a checkpoint; DataError if it is damaged or another run's."""
+    def restore(self) -> None:
+        """Take the state of the checkpoint; DataError if it is damaged or another run's."""
+        file = self.file
         tensors, texts = read_tensors(file)
         state = json.loads(texts.get("state", "{}"))
         if state.get("format") != FORMAT:
@@ -338,7 +341,7 @@ class _State:
                 f"format {FORMAT}",
                 "It was made by another version; delete it or pass resume=False.",
             )
-        _same_identity(file, state["identity"], identity)
+        _same_identity(file, state["identity"], self.identity)
         if state["machine"] != _machine(self.device):
             warnings.warn(
                 f"{file}: the run began with {state['machine']} and goes on with {_machine(self.device)}; "

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def onehot(labels: Tensor, n_classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def onehot(channels: Tensor, n_classes: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Channel numbers (N, X, Y, Z) -> one-hot (N, C, X, Y, Z), laid out channels last, as the convolutions like it."""
-    channels = torch.arange(n_classes, device=labels.device, dtype=labels.dtype)
-    return (labels.unsqueeze(-1) == channels).to(dtype).movedim(-1, 1)
+    classes = torch.arange(n_classes, device=channels.device, dtype=channels.dtype)
+    return (channels.unsqueeze(-1) == classes).to(dtype).movedim(-1, 1)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -102,7 +102,7 @@ def test_a_perfect_answer_has_the_least_loss_and_a_landmark_outside_is_none():
     assert sslln.landmark_term(logits, outside) == sslln.landmark_term(logits, none) == 0  # w = 1 - 1
     with pytest.raises(UsageError, match=r"landmarks: found shape \(1, 3, 3\); expected \(1, 2, 3\)"):
         sslln.landmark_term(logits, torch.zeros(1, 3, 3))
-    with pytest.raises(UsageError, match="alpha=-1"):
+    with pytest.raises(UsageError, match="alpha: found -1"):
         SSLLNLoss(alpha=-1)
 
 

@@ -254,9 +254,9 @@ def build(method: str, config: SuperResolutionConfig, seed: int = 0) -> nn.Modul
 def _unet_widths(numbers: SubPixelConfig, capacity: int) -> tuple[int, ...]:
     """3D-UNet's widths at the capacity of SR: those of Table I (1.64 to 1.60 million), the deepest changed."""
     *others, deepest = baselines.matched_widths("3D-UNet", numbers)
-    candidates = [(*others, n) for n in range(max(1, deepest // 2), deepest + 2)]
     with torch.device("meta"):
-        return min(candidates, key=lambda widths: abs(count(baselines.UNet3D(numbers, widths)) - capacity))
+        size = lambda n: count(baselines.UNet3D(numbers, (*others, n)))  # noqa: E731
+        return (*others, baselines.nearest_width(size, capacity, max(1, deepest // 2), deepest + 1))
 
 
 def count(network: nn.Module) -> int:

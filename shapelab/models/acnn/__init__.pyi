@@ -17,6 +17,5 @@ from .trainer import (
     lr_stacks as lr_stacks,
     predict_images as predict_images,
     predict_labels as predict_labels,
-    predict_probabilities as predict_probabilities,
     train_network as train_network,
 )

@@ -32,7 +32,8 @@ After training: (1) the normalisation's statistics are measured anew on clean la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
@@ -43,13 +44,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from shapelab import __version__
 from shapelab.augment import AffineRanges, random_affine, swap_labels
 from shapelab.data.scheme import CARDIAC, LabelScheme
-from shapelab.device import autocast, describe
+from shapelab.device import autocast
 from shapelab.errors import UsageError
 from shapelab.spaces.axes import principal_axes, shape_axes
-from shapelab.spaces.kept import scheme_of
+from shapelab.spaces.kept import made_here, scheme_of
 from shapelab.spaces.network_space import NetworkSpace
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, Config, FitSettings, History, Run, fit, seeded
@@ -216,11 +216,9 @@ def train_autoencoder(
         return {"loss": cross_entropy(logits, moved), "dice": dice}
 
     def validate(_: nn.Module) -> dict[str, float]:
-        kept = {k: v.clone() for k, v in model.state_dict().items()}
-        measure_statistics(model, maps)
-        scores = space.reconstruction_dice(held_out)
-        model.load_state_dict(kept)
-        return {"val dice": float(scores.mean())}
+        with unchanged(model):
+            measure_statistics(model, maps)
+            return {"val dice": float(space.reconstruction_dice(held_out).mean())}
 
     settings = FitSettings(
         learning_rate=config.learning_rate, schedule=config.schedule, validate_every=max(1, config.epochs // 10)
@@ -240,22 +238,23 @@ def train_autoencoder(
         validate=validate if held_out is not None else None,
         run=run.about(identity),
     )
-    measure_statistics(model, maps)
-    space.set_training_codes(space.encode(labels))
-    if config.principal_axes:
-        rotate_to_principal_axes(model, space.training_codes)
-        space.axes = shape_axes(space.encode(labels), maps.numpy(), config.n_classes)
-        space.set_training_codes(space.encode(labels))
-    space.metadata = {
-        "data": data,
-        "n": len(maps),
-        "labels": identity["labels"],
-        "seed": run.seed,
-        "final": history.last,
-        "shapelab": __version__,
-        **describe(),
-    }
+    _finish(space, labels, maps)
+    facts = {"data": data, "n": len(maps), "labels": identity["labels"], "seed": run.seed, "final": history.last}
+    space.metadata = made_here(facts)
     return space, history
+
+
+def _finish(space: AESpace, labels: np.ndarray, channels: Tensor) -> None:
+    """What use needs: statistics of clean maps, codes spelt along the axes that carry the shape, and their spread.
+
+    labels : the training maps, integers of the scheme; channels : the same as channel numbers
+    """
+    measure_statistics(space.model, channels)
+    space.set_training_codes(space.encode(labels))
+    if space.config.principal_axes:
+        rotate_to_principal_axes(space.model, space.training_codes)
+        space.axes = shape_axes(space.encode(labels), channels.numpy(), space.config.n_classes)
+        space.set_training_codes(space.encode(labels))
 
 
 def _start_from(model: Autoencoder, space: AESpace) -> None:
@@ -266,6 +265,14 @@ def _start_from(model: Autoencoder, space: AESpace) -> None:
     if differing:
         raise UsageError(f"init: found a space with {space.config}; expected one whose layers fit {model.config}")
     model.load_state_dict(space.model.state_dict())
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Context after which the weights and statistics of a model are what they were before."""
+    kept = {k: v.clone() for k, v in model.state_dict().items()}
+    yield
+    model.load_state_dict(kept)
 
 
 def measure_statistics(

@@ -37,6 +37,7 @@ AESeg: "cascaded 3D-UNet and convolutional AE" is what the text says, but 1.68 a
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -44,8 +45,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shapelab.errors import UsageError
-from shapelab.models.acnn.subpixel import IN_PLANE, SubPixelConfig, SubPixelNet
+from shapelab.errors import UsageError, one_of
+from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet, check_stack
+from shapelab.training import seeded
 from shapelab.training.losses import cross_entropy
 
 #: Trainable parameters in Table I; the networks with motion augmentation or a prior are 3D-Seg's.
@@ -63,14 +65,9 @@ def build(method: str, config: SubPixelConfig | None = None, seed: int = 0) -> n
 
     Raises UsageError for another name, or a grid that the network's strides do not divide.
     """
-    if method not in PAPER_PARAMETERS:
-        raise UsageError(f"method: found {method!r}; expected one of {', '.join(PAPER_PARAMETERS)}")
+    one_of("method", method, PAPER_PARAMETERS)
     config = config or SubPixelConfig.profile()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if method == "3D-Seg":
-            return SubPixelNet(config)
-        return NETWORKS[method](config)
+    return seeded(lambda: (SubPixelNet if method == "3D-Seg" else NETWORKS[method])(config), seed)
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -112,7 +109,7 @@ class FCN2D(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, stack: Tensor) -> Tensor:
-        _check(stack, self.config)
+        check_stack(stack, self.config)
         n, _, _, _, n_slices = stack.shape
         images = stack.permute(0, 4, 1, 2, 3).flatten(0, 1)  # every slice is an image of its own
         s2 = self.scale2(self.pool(self.scale1(images)))
@@ -166,7 +163,7 @@ class UNet3D(nn.Module):
         self.to(memory_format=torch.channels_last_3d)
 
     def forward(self, stack: Tensor) -> Tensor:
-        _check(stack, self.config)
+        check_stack(stack, self.config)
         x = upsample(stack, self.config.factor)
         skips = []
         for level, block in enumerate(self.down):
@@ -288,23 +285,21 @@ def matched_widths(method: str, config: SubPixelConfig) -> tuple[int, ...]:
     def scaled(base: int) -> tuple[int, ...]:
         return tuple(base * p for p in proportions)
 
-    base = _largest(lambda n: parameters(scaled(n)) <= target)
+    base = largest_width(lambda n: parameters(scaled(n)), target)
     *others, deepest = scaled(base)
-    more = _largest(lambda n: parameters((*others, deepest + n)) <= target, start=0)
-    candidates = [(*others, deepest + n) for n in (more, more + 1)]
-    return min(candidates, key=lambda widths: abs(parameters(widths) - target))
+    more = nearest_width(lambda n: parameters((*others, deepest + n)), target, least=0)
+    return (*others, deepest + more)
 
 
-def _largest(fits: Callable[[int], bool], start: int = 1) -> int:
-    """The largest whole number from `start` for which `fits` (true up to some number, then false); at least `start`."""
-    high = start + 1
-    while fits(high):
-        high *= 2
-    low = max(start, high // 2)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+def largest_width(parameters: Callable[[int], int], most_parameters: float, least: int = 1, most: int = 4096) -> int:
+    """The largest width, `least` to `most`, with at most so many parameters, whose number grows with it; or `least`."""
+    return max(least, least - 1 + bisect_right(range(least, most + 1), most_parameters, key=parameters))
+
+
+def nearest_width(parameters: Callable[[int], int], target: float, least: int = 1, most: int = 4096) -> int:
+    """The width, `least` to `most`, whose number of parameters is nearest to `target`; the smaller of two as near."""
+    below = largest_width(parameters, target, least, most)
+    return min((below, min(below + 1, most)), key=lambda n: abs(parameters(n) - target))
 
 
 def _widths(method: str, config: SubPixelConfig, widths: Sequence[int] | None) -> tuple[int, ...]:
@@ -317,14 +312,6 @@ def _widths(method: str, config: SubPixelConfig, widths: Sequence[int] | None) -
     return tuple(int(n) for n in widths)
 
 
-def _check(stack: Tensor, config: SubPixelConfig) -> None:
-    if stack.ndim != 5 or stack.shape[1] != config.n_in or stack.shape[2] % IN_PLANE or stack.shape[3] % IN_PLANE:
-        raise UsageError(
-            f"stack: found shape {tuple(stack.shape)}; expected (N, {config.n_in}, X, Y, Z) with X and Y "
-            f"multiples of {IN_PLANE}"
-        )
-
-
 __all__ = [
     "NETWORKS",
     "PAPER_PARAMETERS",
@@ -335,7 +322,9 @@ __all__ = [
     "UNet3D",
     "build",
     "count_parameters",
+    "largest_width",
     "matched_widths",
+    "nearest_width",
     "parameter_target",
     "upsample",
 ]

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shapelab.errors import UsageError
+from shapelab.errors import UsageError, in_range, one_of
 from shapelab.training.losses import code_distance, cross_entropy, onehot
 
 SCALES = ("none", "axes", "sigma")
@@ -53,11 +53,7 @@ class ACNNLoss:
     """
 
     def __init__(self, prior=None, weight: float = 0.01, scale: str = "none"):
-        if not (np.isfinite(weight) and weight >= 0):
-            raise UsageError(f"weight: found {weight}; expected a number from 0")
-        if scale not in SCALES:
-            raise UsageError(f"scale: found {scale!r}; expected one of {SCALES}")
-        self.weight, self.scale = float(weight), scale
+        self.weight, self.scale = in_range("weight", weight), one_of("scale", scale, SCALES)
         self.encoder = _frozen(_part(prior, "encoder"))
         self.predictor = _frozen(_part(prior, "predictor"))
         if prior is not None and self.encoder is None and self.predictor is None:

@@ -33,7 +33,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shapelab.errors import UsageError
+from shapelab.errors import UsageError, one_of, whole
+from shapelab.models.acnn.baselines import nearest_width
 from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet
 from shapelab.training import Config
@@ -59,10 +60,9 @@ def interpolation_matrix(slices: int, factor: int, kind: str = "linear") -> np.n
     ------
     UsageError : fewer than one slice or a factor below 1, or an unknown kind
     """
-    if min(slices, factor) < 1:
-        raise UsageError(f"interpolation: found slices={slices}, factor={factor}; expected both from 1")
-    if kind not in INTERPOLATIONS:
-        raise UsageError(f"kind: found {kind!r}; expected one of {', '.join(INTERPOLATIONS)}")
+    whole("slices", slices)
+    whole("factor", factor)
+    one_of("kind", kind, INTERPOLATIONS)
     where = np.clip((np.arange(slices * factor) + 0.5) / factor - 0.5, 0, slices - 1)  # fine centres, in thick slices
     distance = np.abs(where[:, None] - np.arange(slices))
     if kind == "linear":
@@ -146,17 +146,20 @@ class SRCNNConfig(Config):
         ------
         UsageError : no widths come within `tolerance`
         """
-        if layers < 2:
-            raise UsageError(f"layers: found {layers}; expected at least 2")
+        whole("layers", layers, 2)
 
         def miss(config: SRCNNConfig) -> float:
             return abs(config.parameters / parameters - 1)
 
-        equal = [cls(factor, (w,) * layers) for w in range(1, 513)]
-        best = min(equal, key=miss)
+        def ending(width: int, last: int) -> SRCNNConfig:
+            return cls(factor, (width,) * (layers - 1) + (last,))
+
+        equal = nearest_width(lambda n: ending(n, n).parameters, parameters, most=512)
+        best = ending(equal, equal)
         if miss(best) > tolerance / 2:
-            near = [w for w in range(best.widths[0] - 2, best.widths[0] + 3) if w > 0]
-            best = min((cls(factor, (w,) * (layers - 1) + (m,)) for w in near for m in range(1, 4 * w)), key=miss)
+            near = range(max(1, equal - 2), equal + 3)
+            lasts = (nearest_width(lambda m, w=w: ending(w, m).parameters, parameters, most=4 * w - 1) for w in near)
+            best = min(map(ending, near, lasts), key=miss)
         if miss(best) > tolerance:
             raise UsageError(
                 f"parameters: found {parameters}; expected a number that {layers} layers can meet "

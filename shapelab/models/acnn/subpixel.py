@@ -122,6 +122,15 @@ def through_plane(channels: int, factor: int) -> nn.Module:
     )
 
 
+def check_stack(stack: Tensor, config: SubPixelConfig) -> None:
+    """UsageError unless a network of this configuration takes `stack`."""
+    if stack.ndim != 5 or stack.shape[1] != config.n_in or stack.shape[2] % IN_PLANE or stack.shape[3] % IN_PLANE:
+        raise UsageError(
+            f"stack: found shape {tuple(stack.shape)}; expected (N, {config.n_in}, X, Y, Z) with X and Y "
+            f"multiples of {IN_PLANE}"
+        )
+
+
 class SubPixelNet(nn.Module):
     """Fig. 2. (N, n_in, X, Y, Z) -> (N, n_out, X, Y, K Z): logits (Seg) or intensities (SR).
 
@@ -149,12 +158,7 @@ class SubPixelNet(nn.Module):
         self.to(memory_format=torch.channels_last_3d)
 
     def forward(self, stack: Tensor) -> Tensor:
-        x, y = stack.shape[2:4] if stack.ndim == 5 else (1, 1)
-        if stack.ndim != 5 or stack.shape[1] != self.config.n_in or x % IN_PLANE or y % IN_PLANE:
-            raise UsageError(
-                f"stack: found shape {tuple(stack.shape)}; expected (N, {self.config.n_in}, X, Y, Z) "
-                f"with X and Y multiples of {IN_PLANE}"
-            )
+        check_stack(stack, self.config)
         s1 = self.scale1(stack)
         s2 = self.scale2(s1)
         s3 = self.scale3(s2)

@@ -54,12 +54,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shapelab import __version__
 from shapelab.augment import swap_labels
 from shapelab.data.scheme import CARDIAC, LabelScheme
-from shapelab.device import autocast, describe, without_autocast
+from shapelab.device import autocast, without_autocast
 from shapelab.errors import DataError, UsageError
-from shapelab.models.acnn.autoencoder import AEConfig, AESpace, Autoencoder, measure_statistics, train_autoencoder
+from shapelab.models.acnn.autoencoder import (
+    AEConfig,
+    AESpace,
+    Autoencoder,
+    measure_statistics,
+    train_autoencoder,
+    unchanged,
+)
 from shapelab.models.acnn.predictor import (
     Predictor,
     PredictorConfig,
@@ -67,7 +73,7 @@ from shapelab.models.acnn.predictor import (
     measure_image_statistics,
 )
 from shapelab.spaces.axes import principal_axes
-from shapelab.spaces.kept import TL, scheme_of
+from shapelab.spaces.kept import TL, made_here, scheme_of
 from shapelab.spaces.network_space import BATCH, NetworkSpace
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, FitSettings, History, Run, fit, seeded
@@ -188,17 +194,17 @@ def train_tl_network(
         rows += [{"stage": number, **row} for row in history.rows]
     stages.finish()
     history = History([{**row, "epoch": i} for i, row in enumerate(rows)], history.stopped)
-    space.metadata = {
-        "data": data,
-        "n": len(labels),
-        "labels": stages.identity["labels"],
-        "seed": run.seed,
-        "weight of L_h": stages.weight,
-        "final": history.last,
-        "autoencoder": shapes.metadata,
-        "shapelab": __version__,
-        **describe(),
-    }
+    space.metadata = made_here(
+        {
+            "data": data,
+            "n": len(labels),
+            "labels": stages.identity["labels"],
+            "seed": run.seed,
+            "weight of L_h": stages.weight,
+            "final": history.last,
+            "autoencoder": shapes.metadata,
+        }
+    )
     return space, history
 
 
@@ -279,16 +285,14 @@ class _Stages:
         """w = L_x / L_h, both over training pairs as stage 3 will meet them."""
         rows = np.linspace(0, len(self.labels) - 1, min(len(self.labels), at_most)).round().astype(int)
         swap, n = self.network.autoencoder.config.swap, self.space.scheme.n_classes
-        kept = {k: v.clone() for k, v in self.network.state_dict().items()}
         sums = torch.zeros(2)
-        with torch.random.fork_rng(devices=[]), autocast(self.device):
+        with unchanged(self.network), torch.random.fork_rng(devices=[]), autocast(self.device):
             torch.manual_seed(self.seed)
             self.network.train()  # swapped maps need the statistics of their own batch
             for part in np.array_split(rows, -(-len(rows) // self.config.batch)):
                 pair = torch.from_numpy(self.images[part]), torch.from_numpy(self.labels[part])
                 x, y = augment_pairs(*(t.to(self.device) for t in pair), self.config)
                 sums += torch.stack(joint_losses(self.network, x, y, swap_labels(y, swap, n))).cpu()
-        self.network.load_state_dict(kept)
         return float(sums[0] / sums[1])
 
     def measure(self) -> None:
@@ -298,12 +302,11 @@ class _Stages:
 
     def _validate(self, _: nn.Module) -> dict[str, float]:
         images, labels = self.validation
-        kept = {k: v.clone() for k, v in self.network.state_dict().items()}
-        self.measure()
-        aim, found = self.space.encode(labels), self.space.encode_images(images)
+        with unchanged(self.network):
+            self.measure()
+            aim, found = self.space.encode(labels), self.space.encode_images(images)
+            dice = float(self.space.segmentation_dice(images, labels).mean())
         error = float(np.square(found - aim).sum(1).mean())
-        dice = float(self.space.segmentation_dice(images, labels).mean())
-        self.network.load_state_dict(kept)
         return {"val explained": 1 - error / float(aim.var(0).sum()), "val dice": dice}
 
     def finish(self) -> None:

@@ -174,12 +174,6 @@ def train_network(
 
 
 @torch.inference_mode()
-def predict_probabilities(network: nn.Module, stacks: Tensor | np.ndarray, batch: int = 8) -> np.ndarray:
-    """LR stacks (N, X, Y, Z/K) -> probabilities (N, C, X, Y, Z) float32."""
-    return np.concatenate([o.float().softmax(1).cpu().numpy() for o in _outputs(network, stacks, batch)])
-
-
-@torch.inference_mode()
 def predict_labels(network: nn.Module, stacks: Tensor | np.ndarray, batch: int = 8) -> np.ndarray:
     """LR stacks (N, X, Y, Z/K) -> channel numbers (N, X, Y, Z) uint8."""
     return np.concatenate([o.argmax(1).to(torch.uint8).cpu().numpy() for o in _outputs(network, stacks, batch)])

@@ -1,0 +1,46 @@
+"""Arrays of hearts: rows are taken together, and labels are channel numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shapelab.data.volumes import HeartPairs, LandmarkedVolumes
+from shapelab.errors import DataError
+
+LABELS = np.arange(5)[:, None, None, None].repeat(2, 1).repeat(2, 2).repeat(4, 3).astype(np.uint8) % 4
+IMAGES = LABELS / np.float32(4)
+TABLE = pd.DataFrame({"patient": list("aabbc")}, index=list("vwxyz"))
+
+
+@pytest.fixture(params=["pairs", "landmarks"])
+def hearts(request):
+    if request.param == "pairs":
+        return HeartPairs(IMAGES, LABELS, np.arange(30.0).reshape(5, 2, 3), TABLE, (1.0, 1.0, 2.0), 2)
+    return LandmarkedVolumes(IMAGES, LABELS, np.arange(30.0).reshape(5, 2, 3), TABLE, (1.0, 1.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    "rows, wanted",
+    [
+        (slice(1, 4), [1, 2, 3]),
+        ([4, 0], [4, 0]),
+        (np.array([True, False, True, False, False]), [0, 2]),
+        (TABLE["patient"] == "b", [2, 3]),
+    ],
+)
+def test_rows_of_all_arrays_are_taken_together(hearts, rows, wanted):
+    some = hearts[rows]
+    assert type(some) is type(hearts) and len(some) == len(wanted) and some.shape == (2, 2, 4)
+    assert some.labels[:, 0, 0, 0].tolist() == [n % 4 for n in wanted]
+    assert some.table.index.tolist() == [TABLE.index[n] for n in wanted]
+    more = some.motion if hasattr(some, "motion") else some.landmarks
+    assert more[:, 0, 0].tolist() == [6.0 * n for n in wanted] and some.spacing == (1.0, 1.0, 2.0)
+
+
+def test_a_schemes_integers_are_not_taken_for_channel_numbers(hearts):
+    from dataclasses import replace
+
+    with pytest.raises(DataError, match=r"labels: found channel number 205; expected 0 to \d, those of the scheme"):
+        replace(hearts, labels=np.where(LABELS == 2, 205, LABELS))
