@@ -15,7 +15,7 @@ line, which a deformation with 10 mm between control points cannot follow and sm
 
 The majority fuses (`shapelab.atlas.fusion` has the numbers), and here an image would help even less: a phantom's
 intensities are not those of an ACDC scanner. The paper had a clinician look at 200 results ("satisfactory in all
-cases"); `pictures` shows the worst and the best.
+cases"); `pictures` shows them side by side.
 """
 
 from __future__ import annotations
@@ -201,13 +201,6 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
             row |= {"sd": values.std(), "worst": values[worst], "worst_subject": table.at[worst, "subject"]}
             rows.append(row)
     return pd.DataFrame(rows)
-
-
-def worst_and_best(table: pd.DataFrame, n: int = 2) -> list[str]:
-    """Ids of the n hearts of least Dice of the refined outlines (mean of structures), then of the n of greatest."""
-    mean = table.set_index("subject")[[f"dice refined {name}" for name in CARDIAC.names]].mean(axis=1).dropna()
-    order = list(mean.sort_values().index)
-    return order[:n] + [s for s in order[-n:] if s not in order[:n]]
 
 
 def pictures(subjects: Sequence[Subject], folder: str | Path, title: str | None = None) -> Picture:
