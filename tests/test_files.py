@@ -1,10 +1,12 @@
+import json
 import pickle
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from shapelab.errors import DataError
-from shapelab.files import atomic_write, write_csv
+from shapelab.files import atomic_write, cached, write_csv, write_json
 
 
 def test_a_failing_block_leaves_the_old_file(tmp_path):
@@ -28,3 +30,22 @@ def test_data_error_says_all_and_crosses_processes():
     assert str(error) == "scan.nii.gz: found 4 axes; expected 3. Split it."
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error) and again.todo == "Split it."
+
+
+def test_json_is_written_whole(tmp_path):
+    write_json({"a": [1, 2.5]}, tmp_path / "t.json")
+    assert (tmp_path / "t.json").read_text() == '{\n "a": [\n  1,\n  2.5\n ]\n}\n'
+    with pytest.raises(TypeError):
+        write_json({"a": object()}, tmp_path / "t.json")
+    assert json.loads((tmp_path / "t.json").read_text()) == {"a": [1, 2.5]}
+
+
+def test_arrays_are_made_once_for_a_key(tmp_path):
+    made = {"x": np.arange(3)}, pd.DataFrame({"a": [1]}, index=["one"])
+    assert cached(None, "key", lambda: made) is made
+    assert cached(tmp_path / "c.npz", "key", lambda: made) is made
+    arrays, table = cached(tmp_path / "c.npz", "key", None)
+    assert arrays["x"].tolist() == [0, 1, 2] and table.equals(made[1])
+    other = {"x": np.zeros(1)}, made[1]
+    assert cached(tmp_path / "c.npz", "another", lambda: other) is other
+    assert cached(tmp_path / "c.npz", "another", None)[0]["x"].tolist() == [0]

@@ -7,6 +7,7 @@ keys, and the order of what stands in them are not changed lightly: folders made
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,11 @@ Tables = Mapping[str, pd.DataFrame | None]
 def plain(value: Any) -> Any:
     """As JSON gives it back: tuples are lists."""
     return json.loads(json.dumps(value))
+
+
+def slug(method: str) -> str:
+    """A method's name as that of a folder: "SSLLN-LR+SR, aligned" is sslln-lr-sr-aligned."""
+    return re.sub("[ +,]+", "-", method.lower())
 
 
 def stamped(about: Mapping[str, Any]) -> dict[str, Any]:

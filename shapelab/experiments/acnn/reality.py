@@ -65,7 +65,7 @@ def phantom_slices(n: int, config: NativeConfig, seed: int = TRAINING_SEED, prog
     from shapelab.phantoms.cohort import LR_SHIFT_MM, PHASES, make_image, make_label
     from shapelab.phantoms.population import GROUPS, draw_factors
 
-    images, tissues, distances = [], [], []
+    stacks = []
     for i in tqdm(range(n), desc="phantoms", disable=not progress, leave=False):
         who = (seed, i, GROUPS[i % len(GROUPS)], i // len(GROUPS))
         f = draw_factors(*who)
@@ -75,27 +75,24 @@ def phantom_slices(n: int, config: NativeConfig, seed: int = TRAINING_SEED, prog
         above = int(np.random.default_rng([seed, i, 8]).choice(3, p=(0.5, 0.35, 0.15)))
         stack = square_field(stack, hearts, f["angle"], config.spacing, FIELD_PX, above)
         for phase in PHASES:
-            tissues.append(make_label(who, phase, stack, BIVENTRICULAR))
-            images.append(make_image(who, phase, stack))
-            distances.append(stack.spacing[2])
-    return SliceData.of_stacks(images, tissues, distances)
+            label = make_label(who, phase, stack, BIVENTRICULAR)
+            stacks.append((make_image(who, phase, stack), label, stack.spacing[2]))
+    return SliceData.of_stacks(*zip(*stacks, strict=True))
 
 
 def real_slices(cohort: Cohort, config: NativeConfig, progress: bool = False) -> SliceData:
     """Slices of a cohort's stacks (with images) about the heart, on the network's in-plane grid."""
     from tqdm.auto import tqdm
 
-    images, tissues, distances = [], [], []
+    stacks = []
     for subject in tqdm(cohort, desc=cohort.name, disable=not progress, leave=False):
         subject = subject.load()
         spacing = subject.spacing
         middle = np.array([*_box_centre(subject.label, spacing), (subject.label.shape[2] - 1) / 2 * spacing[2]])
         grid = Grid((FIELD_PX, FIELD_PX, subject.label.shape[2]), (config.spacing, config.spacing, spacing[2]))
         sample = to_grid(subject, grid, centre=middle)
-        images.append(to_unit_range(sample.image))
-        tissues.append(sample.label)
-        distances.append(float(spacing[2]))
-    return SliceData.of_stacks(images, tissues, distances)
+        stacks.append((to_unit_range(sample.image), sample.label, float(spacing[2])))
+    return SliceData.of_stacks(*zip(*stacks, strict=True))
 
 
 def _box_centre(label: np.ndarray, spacing) -> np.ndarray:

@@ -27,7 +27,6 @@ from shapelab.data.volumes import HeartPairs
 from shapelab.device import best_device
 from shapelab.errors import DataError, UsageError, one_of
 from shapelab.experiments.acnn.segmentation import (
-    METHODS,
     STACK_SEED,
     SegmentationConfig,
     evaluate_cases,
@@ -87,11 +86,10 @@ def run(
     hearts = pairs["test"]  # the curves: of the first HEARTS of them
     if "ED" in set(hearts.table["phase"]):
         hearts = hearts[(hearts.table["phase"] == "ED").to_numpy()]
-    folders = {name: output / f"table1_{data}" / f"{slug(name)}-{config.seeds[0]}" for name in COMPARED}
-    models = {name: trained_network(folder) for name, folder in folders.items()}
+    trained = trainings(config, output, data)
+    models = {name: trained_network(trained[name, config.seeds[0]]) for name in COMPARED}
     prior = phantom_autoencoder_for(config.network, progress)
     terms = {name: prior_terms(one, prior, hearts, config.weight) for name, one in models.items()}
-    trained = trainings(config, output, data)
     several = {f"{name} @ {seed}": trained_network(f) for (name, seed), f in trained.items() if name in COMPARED}
     curves = pd.concat([robustness(several, hearts[slice(0, HEARTS)], kind=kind) for kind in CORRUPTIONS])
     curves["method"] = curves["method"].str.rsplit(" @ ", n=1).str[0]
@@ -340,10 +338,9 @@ def sweep(
     hearts: Sequence[int | None] = (None,),
     steps: int | None = None,
     seeds: Sequence[int] = (0,),
-    method: str = "ACNN-Seg",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Trainings of one method with other lambdas, or fewer training patients, everything else equal.
+    """Trainings of ACNN-Seg with other lambdas, or fewer training patients, everything else equal.
 
     Parameters
     ----------
@@ -370,7 +367,7 @@ def sweep(
         for weight in weights:
             for seed in seeds:
                 here = Path(folder) / f"hearts{patients}-lambda{weight:g}-seed{seed}"
-                name = method if weight else _without_prior(method)
+                name = "ACNN-Seg" if weight else "3D-Seg"
                 cases, _ = run_method(name, seed, part, settings, here, progress, weight=weight)
                 network = load_network(here / "network")
                 terms = prior_terms(network, prior, pairs["test"], weight)
@@ -385,12 +382,6 @@ def sweep(
                     }
                 )
     return pd.DataFrame(rows)
-
-
-def _without_prior(method: str) -> str:
-    """The method of Table I that is the same but for the prior."""
-    plain = replace(METHODS[method], prior=False)
-    return next(name for name, how in METHODS.items() if how == plain)
 
 
 def first_patients(pairs: HeartPairs, n: int | None) -> HeartPairs:

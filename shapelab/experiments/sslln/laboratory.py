@@ -40,7 +40,7 @@ from shapelab.atlas.warp import warp_image, warp_label
 from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.data.volumes import LandmarkedVolumes
 from shapelab.errors import DataError, UsageError, one_of
-from shapelab.experiments.kept_runs import Study, kept_network
+from shapelab.experiments.kept_runs import Study, kept_network, slug
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import shipped
 from shapelab.experiments.sslln.hearts import COHORTS, SEEDS, Degradation, atlas_of, degrade, in_stack, phantom_volumes
@@ -323,11 +323,6 @@ def multi_atlas(stack: LowResolution, atlases: list[Atlas], n: int = 5) -> np.nd
     chosen, _ = select_atlases(image, warped, n)
     labels = [warp_label(atlases[i].label, maps[i], out.origin, out.spacing, still) for i in chosen]
     return fuse_labels(labels, [warped[i] for i in chosen], image)
-
-
-def slug(method: str) -> str:
-    """A method's name as that of a folder."""
-    return method.lower().replace(",", "").replace(" ", "-").replace("+", "-")
 
 
 @recipe("sslln-hr", "labels and landmarks of high-resolution volumes", ships=SHIPPED["SSLLN-HR"])

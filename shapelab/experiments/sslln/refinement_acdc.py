@@ -31,7 +31,7 @@ from shapelab.atlas import Atlas, Frame, interpolate_slices, phantom_atlases, re
 from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject
-from shapelab.errors import UsageError
+from shapelab.errors import UsageError, whole
 from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.shipped import cardiac_cohort
 from shapelab.metrics import dice, evaluate, surface_curvature
@@ -100,8 +100,7 @@ def chosen_hearts(cohort: Cohort, which: int | Sequence[str] | None) -> Cohort:
     if which is None:
         return cohort
     if isinstance(which, int):
-        if which < 1:
-            raise UsageError(f"hearts: found {which}; expected at least 1")
+        whole("hearts", which)
         turn = pd.Series([str(s.facts.get("group")) for s in cohort])
         order = turn.groupby(turn).cumcount().sort_values(kind="stable").index[:which]
         return cohort[[cohort.ids[i] for i in sorted(order)]]
