@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -79,22 +79,6 @@ def write_cache(file: str | Path, key: str, arrays: dict[str, np.ndarray], table
 
     with atomic_write(file) as temporary, open(temporary, "wb") as out:
         np.savez(out, key=key, table=table.to_csv(), **arrays)
-
-
-def cached(
-    file: str | Path | None, key: str, make: Callable[[], tuple[dict[str, np.ndarray], pd.DataFrame]]
-) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
-    """Arrays and table that lie in `file` under this key; or those that `make` gives back, kept there.
-
-    file : None keeps nothing
-    """
-    held = None if file is None else read_cache(file, key)
-    if held is not None:
-        return held
-    made = make()
-    if file is not None:
-        write_cache(file, key, *made)
-    return made
 
 
 def write_csv(table: pd.DataFrame, file: str | Path, digits: int = 5) -> None:

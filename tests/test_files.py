@@ -1,12 +1,11 @@
 import json
 import pickle
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from shapelab.errors import DataError
-from shapelab.files import atomic_write, cached, write_csv, write_json
+from shapelab.files import atomic_write, write_csv, write_json
 
 
 def test_a_failing_block_leaves_the_old_file(tmp_path):
@@ -38,14 +37,3 @@ def test_json_is_written_whole(tmp_path):
     with pytest.raises(TypeError):
         write_json({"a": object()}, tmp_path / "t.json")
     assert json.loads((tmp_path / "t.json").read_text()) == {"a": [1, 2.5]}
-
-
-def test_arrays_are_made_once_for_a_key(tmp_path):
-    made = {"x": np.arange(3)}, pd.DataFrame({"a": [1]}, index=["one"])
-    assert cached(None, "key", lambda: made) is made
-    assert cached(tmp_path / "c.npz", "key", lambda: made) is made
-    arrays, table = cached(tmp_path / "c.npz", "key", None)
-    assert arrays["x"].tolist() == [0, 1, 2] and table.equals(made[1])
-    other = {"x": np.zeros(1)}, made[1]
-    assert cached(tmp_path / "c.npz", "another", lambda: other) is other
-    assert cached(tmp_path / "c.npz", "another", None)[0]["x"].tolist() == [0]

@@ -345,7 +345,7 @@ print(pd.DataFrame({name: s.mean() for name, s in scores.items()}).round(3).to_s
 dice_strips(scores, f"Reconstruction of {len(test.patients)} unseen patients from 64 numbers")
 
 # %% tags=["nbval-check-output"]
-from shapelab.latent.paths import count_components
+from shapelab.data.geometry import count_components
 
 means = {name: float(s.mean().mean()) for name, s in scores.items()}
 print("the autoencoder beats PCA of labels with as many codes:", means["autoencoder"] > means["PCA"])

@@ -34,6 +34,7 @@ from shapelab.experiments.acnn import robustness as acnn_robustness
 from shapelab.experiments.acnn import segmentation as acnn_segmentation
 from shapelab.models.acnn import InputSettings, SubPixelConfig, SubPixelNet, lr_stacks, predict_labels
 from shapelab.phantoms.pairs import heart_pairs
+from shapelab.phantoms.patients import Mix
 from shapelab.show import style
 
 DATA = "phantom"
@@ -49,7 +50,7 @@ config = SubPixelConfig.profile(run.profile)
 # every $K$-th position), and each of its slices is moved by its own breath-hold. The truth is not moved.
 
 # %% tags=["nbval-check-output"]
-pairs = heart_pairs(run.pick(20, 60, 60), config.grid, config.factor, seed=50_000 + SEED, phases=("ED",))
+pairs = heart_pairs(run.pick(20, 60, 60), config.grid, config.factor, seed=50_000 + SEED, mix=Mix(phases=("ED",)))
 few, unseen = pairs[:12], pairs[12:]
 stacks = lr_stacks(unseen, seed=SEED)
 print("HR grid:", config.grid, "| K =", config.factor)

@@ -34,6 +34,7 @@ from IPython.display import display
 from shapelab import course
 from shapelab.atlas import (
     FreeFormDeformation,
+    RefinementSettings,
     fuse_labels,
     interpolate_slices,
     landmark_affine,
@@ -493,7 +494,9 @@ print(f"the truth's curvature: {curved['truth']:.4f} 1/mm;", f"{sum(result.secon
 
 # %%
 followed = refine(shifted.label, None, shifted.landmarks, atlases, shifted.spacing)
-aligned = refine(shifted.label, None, shifted.landmarks, atlases, shifted.spacing, align=True)
+aligned = refine(
+    shifted.label, None, shifted.landmarks, atlases, shifted.spacing, settings=RefinementSettings(align=True)
+)
 truth_there = shifted.truth_frame.nearest(truth.label, followed.frame)
 shift_table = pd.DataFrame(
     {
@@ -678,10 +681,11 @@ starts.groupby(["start", "label"], sort=False)[["dice", "hd"]].mean().unstack("l
 real = course.real_hearts(run.pick(5, 10, 20))
 if real is not None:
     shelf = phantom_atlases(run.pick(8, 20, 40), seed=300 + SEED, scheme=CARDIAC, images=False)
+    same_spacing = RefinementSettings(out_spacing=refinement.SPACING)
     rows, kept = [], {}
     for subject in list(real.filter(phase="ED"))[: run.pick(2, 5, 10)]:
         subject = subject.load()
-        one = refine(subject.label, None, None, shelf, tuple(subject.spacing), CARDIAC, out_spacing=refinement.SPACING)
+        one = refine(subject.label, None, None, shelf, tuple(subject.spacing), CARDIAC, same_spacing)
         kept[f"{subject.id}\n({subject.facts['group']})"] = (
             refinement.ways(subject.label, one.target_frame, one.label, one.frame),
             one.frame,
@@ -796,7 +800,7 @@ course.check(
 dice_of_one = None  # your answer
 
 # %%
-alone = refine(still.label, None, still.landmarks, atlases, still.spacing, n_atlases=1)
+alone = refine(still.label, None, still.landmarks, atlases, still.spacing, settings=RefinementSettings(n_atlases=1))
 alone_dice = dice(alone.label, still.truth_frame.nearest(truth.label, alone.frame), scheme)
 course.check(
     "3",
@@ -804,14 +808,15 @@ course.check(
     float(alone_dice.mean()),
     tolerance=0.005,
     wrong={"That is of five atlases.": float(scored.loc["refined", list(scheme.names)].mean())},
-    hint="refine(..., n_atlases=1); the truth in its frame is still.truth_frame.nearest(truth.label, result.frame).",
+    hint="RefinementSettings(n_atlases=1); the truth in its frame: "
+    "still.truth_frame.nearest(truth.label, result.frame).",
 )
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
 # ```python
-# one = refine(still.label, None, still.landmarks, atlases, still.spacing, n_atlases=1)
+# one = refine(still.label, None, still.landmarks, atlases, still.spacing, settings=RefinementSettings(n_atlases=1))
 # dice_of_one = dice(one.label, still.truth_frame.nearest(truth.label, one.frame), scheme).mean()
 # ```
 #

@@ -42,6 +42,7 @@ from shapelab.data.grid import ALIGN
 from shapelab.experiments.acnn.pathology import PAPER, THREE, reconstruction_dice
 from shapelab.experiments.shipped import fit_pca, learned_space
 from shapelab.latent import (
+    CrossValidation,
     FixedFeatures,
     SpaceFeatures,
     classification_report,
@@ -307,11 +308,7 @@ def experiment(labels, facts, ae_codes, indices, extra=None, controls=("volumes"
         [("ED",), ("ED", "ES")],
         controls=controls,
         indices=indices,
-        n_splits=10,
-        n_repeats=1,
-        permutations=0,
-        seed=run.seed,
-        importances=False,
+        settings=CrossValidation(n_splits=10, n_repeats=1, permutations=0, seed=run.seed, importances=False),
     )
 
 
@@ -400,10 +397,7 @@ main = classification_report(
     "group",
     forest,
     [("ED", "ES")],
-    n_splits=5,
-    n_repeats=1,
-    permutations=39,
-    seed=run.seed,
+    settings=CrossValidation(n_splits=5, n_repeats=1, permutations=39, seed=run.seed),
 )
 main.table[["phases", "accuracy", "low", "high", "p", "chance"]]
 

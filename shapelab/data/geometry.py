@@ -35,6 +35,17 @@ def bounding_box(mask: np.ndarray, margin: int | Sequence[int] | np.ndarray = 0)
     return tuple(slice(max(int(u[0] - m), 0), min(int(u[-1] + 1 + m), n)) for u, m, n in ends)
 
 
+def cut_out(array: np.ndarray, box: Sequence[slice], reach: Sequence[int], **beyond) -> np.ndarray:
+    """A box of an array and what lies within `reach` voxels of it along each axis, contiguous.
+
+    beyond : what stands for places beyond the array's borders, as `numpy.pad` takes it; 0 by default
+    """
+    ends = [(b.start - int(r), b.stop + int(r), n) for b, r, n in zip(box, reach, array.shape, strict=True)]
+    inside = tuple(slice(max(low, 0), min(high, n)) for low, high, n in ends)
+    outside = [(max(-low, 0), max(high - n, 0)) for low, high, n in ends]
+    return np.ascontiguousarray(np.pad(array[inside], outside, **beyond))
+
+
 def components(mask: np.ndarray, links: np.ndarray = TOUCHING) -> tuple[np.ndarray, np.ndarray]:
     """The pieces of a mask: their numbers from 1 as a map (0 outside it), and the voxels of each; `sizes[0]` is 0.
 

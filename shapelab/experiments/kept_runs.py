@@ -22,8 +22,8 @@ from shapelab import __version__
 from shapelab.device import describe
 from shapelab.errors import DataError, UsageError
 from shapelab.files import write_csv, write_json
-from shapelab.models.acnn import load_network, save_network
 from shapelab.profiles import current_profile
+from shapelab.spaces import load_network, save_network
 from shapelab.training.loop import CHECKPOINT
 
 Tables = Mapping[str, pd.DataFrame | None]

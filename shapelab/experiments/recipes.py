@@ -22,13 +22,13 @@ from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError, one_of
 from shapelab.experiments.kept_runs import save_trained
-from shapelab.models.acnn import load_network
 from shapelab.profiles import current_profile
+from shapelab.spaces import load_network
+from shapelab.spaces.kept import is_kept
 from shapelab.training import Run
 
 C = TypeVar("C")
 CHECKPOINTS = "training"  # in the output folder, while a training is under way
-FILES = ("model.json", "space.json", "tl.json")  # one of them tells what a folder of weights holds
 SCANS = ("phantom", "acdc", "folder")  # data sets of whole scans
 RECIPES: dict[str, Recipe] = {}
 
@@ -153,7 +153,7 @@ def train(model: str, output: str | Path, resume: bool = False, **order: Any) ->
     asked, found = Order(one_of("model", model, known), Path(output), **order), known[model]
     if asked.data not in found.data:
         raise UsageError(f"data: found {asked.data!r}; {model} learns from {' or '.join(found.data)}")
-    if any((asked.output / name).exists() for name in FILES):
+    if is_kept(asked.output):
         raise UsageError(f"output: found a trained network in {output}; expected an empty folder")
     if asked.checkpoint.exists() and not resume:
         raise UsageError(

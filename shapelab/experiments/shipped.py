@@ -20,9 +20,10 @@ from shapelab.data.grid import ALIGN, Grid, images_on_grid, stack_labels, unit_i
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError, one_of
 from shapelab.experiments.kept_runs import save_trained
-from shapelab.experiments.recipes import FILES, RECIPES, SCANS, Order, recipe
+from shapelab.experiments.recipes import RECIPES, SCANS, Order, recipe
 from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
 from shapelab.models.acnn.tl import PredictorConfig, TLSpace, train_tl_network
+from shapelab.spaces.kept import is_kept
 from shapelab.spaces.pca import PCASpace
 
 #: Phantom patients that the shipped spaces are learned from: a seed that no other experiment draws from.
@@ -47,7 +48,7 @@ def shipped(name: str, profile: str | None = None, progress: bool = True) -> Any
     """
     order, found = Order(name, profile=profile, progress=progress), RECIPES[name]
     folder = weights_folder() / f"{found.ships}_{order.profile}"
-    if any((folder / file).is_file() for file in FILES):
+    if is_kept(folder):
         return found.load(folder)
     made = found.train(order)
     with suppress(OSError):

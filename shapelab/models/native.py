@@ -11,10 +11,8 @@ on one core a training step takes 16 ms a slice of 112 x 112, against 30 ms for 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,14 +22,14 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
-from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
+from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.data.volumes import SliceData, neighbours
-from shapelab.device import autocast, best_device
-from shapelab.errors import DataError, UsageError
-from shapelab.files import atomic_write
+from shapelab.device import autocast
+from shapelab.errors import UsageError
 from shapelab.phantoms.randomise import Randomisation, randomise
-from shapelab.tensor_files import checksum, read_tensors, write_tensors
+from shapelab.spaces.kept import NETWORK, Kept, scheme_of
+from shapelab.tensor_files import checksum
 from shapelab.training import Batches, Config, FitSettings, History, Run, fit, seeded
 from shapelab.training.losses import cross_entropy, soft_dice_loss
 
@@ -183,11 +181,10 @@ def train_native(
 # ----------------------------------------------------------------------------------------------------------- inference
 
 
-class NativeSegmenter:
+class NativeSegmenter(Kept):
     """A trained network and how it is used on a scan: two passes, the largest piece of each structure, own voxels."""
 
-    FILE = "model.json"
-    KIND = "native"
+    FILE = NETWORK
 
     def __init__(
         self,
@@ -255,63 +252,20 @@ class NativeSegmenter:
         soft = self.probabilities(to_unit_range(sample.image), dz, turns)
         return keep_largest(from_grid(soft, sample.transform)), soft
 
-    def save(self, folder: str | Path, half: bool = False) -> Path:
-        """Write `model.json` and the weights beside it (safetensors); the JSON last, so that they belong together.
+    def description(self) -> dict[str, Any]:
+        return {"config": asdict(self.config), "scheme": asdict(self.scheme), "metadata": self.metadata}
 
-        half : store weights as fp16, half the size (they are used as fp32)
-        """
-        folder = Path(folder)
-        tensors = {k: v.half() if half and v.is_floating_point() else v for k, v in self.network.state_dict().items()}
-        weights = f"weights-{checksum(tensors)}.safetensors"
-        write_tensors(folder / weights, tensors)
-        text = json.dumps(
-            {
-                "kind": self.KIND,
-                "weights": weights,
-                "config": asdict(self.config),
-                "scheme": asdict(self.scheme),
-                "metadata": self.metadata,
-            },
-            indent=1,
-        )
-        with atomic_write(folder / self.FILE) as temporary:
-            temporary.write_text(text + "\n")
-        for old in folder.glob("weights-*.safetensors"):
-            if old.name != weights:
-                old.unlink(missing_ok=True)
-        return folder
+    def tensors(self) -> dict[str, Tensor]:
+        return self.network.state_dict()
 
     @classmethod
-    def load(cls, folder: str | Path, device: torch.device | str | None = None) -> NativeSegmenter:
-        """Read what `save` wrote. DataError naming the file if it is missing, damaged or does not fit its config."""
-        file = Path(folder) / cls.FILE
-        todo = "Save the network again (NativeSegmenter.save)."
-        if not file.is_file():
-            raise DataError(file, "no such file", "the description of a saved network", todo)
-        try:
-            text = json.loads(file.read_text())
-            if text["kind"] != cls.KIND:
-                raise ValueError(f"kind {text['kind']!r}")
-            config = NativeConfig(**text["config"])
-            scheme = LabelScheme(text["scheme"]["name"], tuple(Structure(**s) for s in text["scheme"]["structures"]))
-            weights = file.parent / text["weights"]
-            network = NativeNet(config)
-        except (ValueError, KeyError, TypeError, UsageError) as error:
-            raise DataError(
-                file,
-                f"a damaged description ({type(error).__name__}: {error})",
-                f"JSON with kind {cls.KIND!r}, weights, config, scheme",
-                todo,
-            ) from error
-        tensors, _ = read_tensors(weights)
-        try:
-            network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-        except RuntimeError as error:
-            raise DataError(
-                weights, f"weights that do not fit ({' '.join(str(error).split())})", f"those of {config}", todo
-            ) from error
-        network = network.to(torch.device(device or best_device()), memory_format=torch.channels_last).eval()
-        return cls(network, config, scheme, text.get("metadata", {}))
+    def rebuilt(cls, text: Mapping[str, Any]) -> NativeSegmenter:
+        config = NativeConfig(**text["config"])
+        return cls(NativeNet(config), config, scheme_of(text["scheme"]), text.get("metadata", {}))
+
+    def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        self.network.load_state_dict(tensors)
+        self.network.to(device, memory_format=torch.channels_last).eval()
 
 
 def _turned(stack: Tensor, degrees: float) -> Tensor:

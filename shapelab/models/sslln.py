@@ -48,7 +48,6 @@ from shapelab.augment.landmarks import move_landmarks, random_gaps, random_maps
 from shapelab.data.volumes import LandmarkedVolumes
 from shapelab.device import autocast, best_device
 from shapelab.errors import UsageError, one_of
-from shapelab.models.acnn.trainer import KINDS
 from shapelab.phantoms import LANDMARKS
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, Config, FitSettings, History, Run, fit, seeded
@@ -229,7 +228,6 @@ def _check(volume: Tensor, shape: tuple) -> None:
 
 #: Name in the paper's tables -> network.
 NETWORKS: dict[str, type[nn.Module]] = {"2D FCN": SliceFCN, "3D FCN": VolumeFCN, "SSLLN": SSLLN}
-KINDS.update({cls.__name__.lower(): (SSLLNConfig, cls) for cls in NETWORKS.values()})  # for saving and loading
 
 
 # -------------------------------------------------------------------------------------------------------------- loss

@@ -10,7 +10,8 @@ from shapelab.commands import main as cli
 from shapelab.errors import UsageError
 from shapelab.experiments import recipes as training
 from shapelab.experiments.recipes import CHECKPOINTS, RECIPES, Recipe, listing, train
-from shapelab.models.acnn import AESpace, load_network
+from shapelab.models.acnn import AESpace
+from shapelab.spaces import load_network
 
 
 @pytest.fixture

@@ -199,7 +199,7 @@ def test_half_the_size_and_nearly_the_same(tmp_path):
     "damage, match",
     [
         ("missing", "no such file"),
-        ("kind", "kind 'other'"),
+        ("kind", "kind: found 'other'"),
         ("json", "damaged description"),
         ("config", "damaged"),
         ("widths", "do not fit"),

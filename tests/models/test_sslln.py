@@ -11,8 +11,8 @@ from torch import nn
 from shapelab.augment import AffineRanges, affine_pair
 from shapelab.errors import DataError, UsageError
 from shapelab.models import sslln
-from shapelab.models.acnn import load_network, save_network
 from shapelab.models.sslln import SSLLN, SSLLNConfig, SSLLNLoss
+from shapelab.spaces import load_network, save_network
 from shapelab.training import Run
 
 TINY = SSLLNConfig(shape=(16, 16, 6), widths=(4, 6, 8), convs=(2, 2, 2), merged=8, crop=(12, 12, 4), epochs=1)

@@ -37,7 +37,7 @@ from shapelab.errors import UsageError
 from shapelab.experiments.acnn.reality import phantom_native, predicted_poses
 from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.shipped import cardiac_cohort, fit_pca, phantom_autoencoder, phantom_tl
-from shapelab.latent.classification import classification_report
+from shapelab.latent.classification import CrossValidation, classification_report
 from shapelab.latent.codes import code_array, code_columns, codes_table
 from shapelab.latent.features import FixedFeatures, SpaceFeatures
 from shapelab.latent.results import ClassificationResult
@@ -197,23 +197,16 @@ def _reports(
     features, group_sets, indices, config: PathologyConfig, seed: int, progress: bool
 ) -> tuple[dict[str, ClassificationResult], pd.DataFrame]:
     """Groups -> report of the main model; and the tables of all models as one."""
-    shared = {
-        "controls": ("volumes", "shuffled", "random"),
-        "indices": indices,
-        "seed": seed,
-        "n_splits": config.n_splits,
-        "n_repeats": config.n_repeats,
-        "n_jobs": -1,
-        "progress": progress,
-    }
+    shared = {"controls": ("volumes", "shuffled", "random"), "indices": indices}
+    main = CrossValidation(config.n_splits, config.n_repeats, config.permutations, seed, n_jobs=-1, progress=progress)
     reports, tables = {}, []
     for name, kept in group_sets.items():
-        for models, more in (
-            (config.model, {"permutations": config.permutations}),
-            (list(config.others), {"permutations": 0, "importances": False}),
-        ):
+        others = list(config.others), replace(main, permutations=0, importances=False)
+        for models, how in ((config.model, main), others):
             if models:
-                one = classification_report(features, "group", models, list(PHASES), groups=kept, **shared, **more)
+                one = classification_report(
+                    features, "group", models, list(PHASES), groups=kept, settings=how, **shared
+                )
                 reports.setdefault(name, one)
                 tables.append(one.table.assign(groups=name))
     return reports, pd.concat(tables, ignore_index=True)

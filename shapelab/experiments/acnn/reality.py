@@ -60,9 +60,9 @@ def phantom_slices(n: int, config: NativeConfig, seed: int = TRAINING_SEED, prog
     """Slices of n phantom patients (ED and ES, ACDC-like stacks), with images, on the network's in-plane grid."""
     from tqdm.auto import tqdm
 
-    from shapelab.phantoms.acquisition import make_stack, square_field
+    from shapelab.phantoms.acquisition import LR_SHIFT_MM, make_stack, square_field
     from shapelab.phantoms.anatomy import build_heart
-    from shapelab.phantoms.cohort import LR_SHIFT_MM, PHASES, make_image, make_label
+    from shapelab.phantoms.cohort import PHASES, make_image, make_label
     from shapelab.phantoms.population import GROUPS, draw_factors
 
     stacks = []

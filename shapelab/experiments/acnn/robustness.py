@@ -39,8 +39,9 @@ from shapelab.experiments.acnn.segmentation import (
 from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.shipped import cardiac_cohort
 from shapelab.metrics import dice_table
-from shapelab.models.acnn import ACNNLoss, InputSettings, SubPixelConfig, load_network, lr_stacks, predict_labels
+from shapelab.models.acnn import ACNNLoss, InputSettings, SubPixelConfig, lr_stacks, predict_labels
 from shapelab.show import style
+from shapelab.spaces import load_network
 from shapelab.training.losses import cross_entropy, onehot
 
 #: kind -> what befalls the stack at strength 1, strengths to try, what the strength is.

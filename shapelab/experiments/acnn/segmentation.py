@@ -41,6 +41,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from shapelab.augment import MotionRanges
+from shapelab.data.facts import PHASES
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.volumes import HeartPairs
 from shapelab.errors import UsageError, one_of
@@ -62,13 +63,14 @@ from shapelab.models.acnn import (
     InputSettings,
     SubPixelConfig,
     Training,
-    load_network,
     lr_stacks,
     predict_labels,
     train_network,
 )
 from shapelab.models.acnn.baselines import CascadeLoss, build, count_parameters
 from shapelab.phantoms.pairs import heart_pairs
+from shapelab.phantoms.patients import Mix
+from shapelab.spaces import load_network
 from shapelab.training import Config, History, Run
 
 __all__ = [
@@ -105,7 +107,7 @@ class SegmentationConfig(Config):
     training: int = 160  # patients
     validation: int = 12
     test: int = 60
-    phases: tuple[str, ...] = ("ED", "ES")
+    phases: tuple[str, ...] = PHASES
     epochs: int = 24
     seeds: tuple[int, ...] = (0, 1)  # of weights, order, augmentation
     weight: float = 0.1  # lambda_1: see above
@@ -199,15 +201,15 @@ def load_pairs(
     parts : which of the three
     """
     one_of("data", data, ("phantom",))
-    shared = {"phases": config.phases, "progress": progress}
     return {
         name: heart_pairs(
             n,
             config.network.grid,
             config.network.factor,
             SEEDS[name],
+            mix=Mix(phases=config.phases),
             cache=None if folder is None else Path(folder) / f"pairs_{name}.npz",
-            **shared,
+            progress=progress,
         )
         for name in parts
         if (n := getattr(config, name))

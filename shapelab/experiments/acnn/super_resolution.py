@@ -53,7 +53,6 @@ from shapelab.models.acnn import (
     baselines,
     lr_stacks,
     predict_images,
-    save_network,
     train_network,
 )
 from shapelab.models.acnn.sr_baselines import (
@@ -66,6 +65,7 @@ from shapelab.models.acnn.sr_baselines import (
     SubPixelSR,
 )
 from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, heart_pairs
+from shapelab.spaces import save_network
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
 from shapelab.training import Config, History, Run, seeded
 

@@ -33,6 +33,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from shapelab.augment import AffineRanges, random_affine_pair
+from shapelab.data.facts import PHASES
 from shapelab.data.grid import Grid, GridTransform, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import LV_CAVITY
 from shapelab.errors import UsageError, one_of
@@ -41,15 +42,15 @@ from shapelab.experiments.shipped import weights_folder
 from shapelab.files import write_csv
 from shapelab.metrics import bland_altman, compare, correlation, evaluate
 from shapelab.models.acnn import ACNNLoss, AEConfig, AESpace, SubPixelConfig, SubPixelNet, train_autoencoder
-from shapelab.models.acnn.trainer import load_network, predict_labels, save_network
+from shapelab.models.acnn.trainer import predict_labels
 from shapelab.phantoms.ultrasound import us_arrays, us_cohort
 from shapelab.phantoms.ultrasound_geometry import Artefacts, make_box
 from shapelab.phantoms.ultrasound_imaging import more_shadows
+from shapelab.spaces.kept import is_kept, load_network, save_network
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, Config, FitSettings, Run, fit, seeded
 
 METHODS = ("FCN", "ACNN-Seg")
-PHASES = ("ED", "ES")
 MEASURES = {"assd": "mean distance (mm)", "hd": "Hausdorff (mm)", "dice": "Dice"}
 #: The paper's Table II: (measure, phase) -> method -> (mean, sd); EF rows have no phase.
 PAPER = {
@@ -166,7 +167,7 @@ def phantom_echoes(
     n: int, config: UltrasoundConfig, seed: int, artefacts: Artefacts | None = None, progress: bool = False
 ) -> Echoes:
     """Phantom patients on the experiment's grid; artefacts: of usual strength if not given."""
-    cohort = us_cohort(n, seed=seed, spacing=config.spacing, shape=config.shape, artefacts=artefacts or Artefacts())
+    cohort = us_cohort(n, seed=seed, grid=config.grid, artefacts=artefacts or Artefacts())
     return Echoes(*us_arrays(cohort, progress))
 
 
@@ -216,12 +217,12 @@ def shape_prior(
         taught, data = checksum({"l": labels}), "training outlines"
     wanted = plain(asdict(config.autoencoder))
     for folder in (cache,) if taught else (weights_folder() / f"acnn_ae_us_{config.name}", cache):
-        if (folder / AESpace.FILE).is_file():
+        if is_kept(folder):
             space = AESpace.load(folder)
             if plain(asdict(space.config)) == wanted and taught in (None, space.metadata.get("taught")):
                 return space
     if labels is None:
-        cohort = us_cohort(config.prior_hearts, PRIOR_SEED, spacing=grid.spacing, shape=grid.shape, images=False)
+        cohort = us_cohort(config.prior_hearts, PRIOR_SEED, grid=grid, images=False)
         labels = np.stack([s.label for s in cohort])
     run = Run(cache / "training", progress=progress)
     space, _ = train_autoencoder(labels, config.autoencoder, run, scheme=LV_CAVITY, data=data)
@@ -258,7 +259,7 @@ def train_method(
             "prior": checksum(prior.model.state_dict()) if weight else None,
         }
     )
-    if (folder / "model.json").is_file():
+    if is_kept(folder):
         network = load_network(folder)
         if network.metadata.get("about") == about:
             return network

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from shapelab.augment import MotionRanges
 from shapelab.data.scheme import LabelScheme
 from shapelab.data.volumes import HeartPairs
 from shapelab.experiments.acnn.segmentation import SegmentationConfig, train_method
@@ -14,6 +15,7 @@ from shapelab.experiments.kept_runs import kept_network
 from shapelab.experiments.sslln.hearts import COHORTS, PHASE, SEEDS
 from shapelab.models.acnn import lr_stacks, predict_labels
 from shapelab.phantoms.pairs import heart_pairs
+from shapelab.phantoms.patients import Mix
 from shapelab.training import Run
 
 
@@ -29,10 +31,8 @@ def acnn_pairs(config, cohort: str, n: int, folder: Path | None, progress: bool 
         numbers.grid,
         numbers.factor,
         SEEDS[cohort],
-        COHORTS[cohort],
-        (PHASE,),
-        config.degradation.shift_mm,
-        0.0,
+        Mix(COHORTS[cohort], (PHASE,)),
+        MotionRanges(config.degradation.shift_mm, 0.0),
         cache,
         progress,
     )

@@ -35,7 +35,17 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from shapelab.atlas import Atlas, Frame, LowResolution, Refinement, fuse_labels, landmark_affine, refine, select_atlases
+from shapelab.atlas import (
+    Atlas,
+    Frame,
+    LowResolution,
+    Refinement,
+    RefinementSettings,
+    fuse_labels,
+    landmark_affine,
+    refine,
+    select_atlases,
+)
 from shapelab.atlas.warp import warp_image, warp_label
 from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.data.volumes import LandmarkedVolumes
@@ -280,9 +290,8 @@ class Laboratory:
         elif start == "classes":
             affines = class_affines(thick, stack.spacing, atlases, stack.scheme)
             landmarks, atlases = started_from(affines, atlases, thick, stack.spacing)
-        return refine(
-            thick, stack.image, landmarks, atlases, stack.spacing, n_atlases=self.config.n_atlases, align=align
-        )
+        settings = RefinementSettings(n_atlases=self.config.n_atlases, align=align)
+        return refine(thick, stack.image, landmarks, atlases, stack.spacing, settings=settings)
 
     @staticmethod
     def on_truth(stack: LowResolution, result: Refinement | None) -> np.ndarray:

@@ -27,7 +27,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shapelab.atlas import Atlas, Frame, interpolate_slices, phantom_atlases, read_refinement, refine_cohort
+from shapelab.atlas import (
+    Atlas,
+    Frame,
+    RefinementSettings,
+    interpolate_slices,
+    phantom_atlases,
+    read_refinement,
+    refine_cohort,
+)
 from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject
@@ -71,9 +79,9 @@ def run(
     hearts : how many patients, or ids of patients, instead of the profile's
     atlases : high-resolution hearts of the scheme; None: 20 phantoms
     cohort : hearts of the scheme `CARDIAC` at ED, in place of ACDC's
-    settings : of `shapelab.atlas.refine`: n_atlases, ffd, fusion, out_spacing, ...; other ones need another folder
+    settings : of `shapelab.atlas.RefinementSettings`; other ones need another folder
 
-    A heart that cannot be refined has a row that says why (`error`). UsageError for unknown patients or settings.
+    A heart that cannot be refined has a row that says why (`error`). UsageError for unknown patients.
     """
     study = Study.of("refinement", output, profile, root, progress)
     cohort = cardiac_cohort("acdc", root).filter(phase="ED") if cohort is None else cohort
@@ -117,8 +125,9 @@ def refined_table(cohort: Cohort, atlases: Sequence[Atlas], folder: Path, progre
     rows = []
     for subject in tqdm(cohort, desc=f"refining {cohort.name}", disable=not progress, leave=False):
         subject = subject.load()
+        how = RefinementSettings(**settings)
         made = refine_cohort(
-            [subject], atlases, folder, 1, "skip", images=settings.get("fusion") == "non-local", **settings
+            [subject], atlases, folder, 1, "skip", images=how.fusion == "non-local", settings=how
         ).iloc[0]
         row = {
             "subject": subject.id,

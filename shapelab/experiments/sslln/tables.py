@@ -91,7 +91,7 @@ def run(
         if table == 5:
             extra.append(initialisations(laboratory))
     cases = {m: pd.concat(p, ignore_index=True) for m, p in parts.items()}
-    found = _table(table, cases, config)
+    found = _table(table, cases)
     if extra:
         figure = "gaps" if table == 1 else "initialisation"
         write_csv(pd.concat(extra, ignore_index=True), study.folder / f"sslln_{figure}.csv")
@@ -103,19 +103,16 @@ def run(
     return found
 
 
-def _table(table: int, cases: dict[str, pd.DataFrame], config: SSLLNExperiment) -> pd.DataFrame:
-    if table == 1:
-        return tables.overlap_table(cases, tables.PAPER_I, ("SSLLN-HR", "2D FCN"))
+def _table(table: int, cases: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    numeral = NUMERALS[table - 1]
     if table == 2:
         return tables.landmark_table(cases)
-    if table == 3:
-        return tables.overlap_table(cases, tables.PAPER_III, ("SSLLN-HR", "SSLLN-LR+SR"))
+    if numeral not in tables.OVERLAP:
+        return tables.clinical_table(cases, numeral)
     if table == 5:
-        some = sorted(set.intersection(*(set(c["id"]) for c in cases.values())))
-        same = {m: c[c["id"].isin(some)] for m, c in cases.items()}
-        lv = ("LV cavity", "LV myocardium")
-        return tables.overlap_table(same, tables.PAPER_V, ("SSLLN-LR+SR", "ACNN-Seg"), lv)
-    return tables.clinical_table(cases, METHODS_OF[table][1])
+        some = set.intersection(*(set(c["id"]) for c in cases.values()))
+        cases = {m: c[c["id"].isin(some)] for m, c in cases.items()}
+    return tables.overlap_table(cases, numeral)
 
 
 def gaps(laboratory: Laboratory, gaps_mm: Sequence[float] = GAPS_MM, hearts: int | None = None) -> pd.DataFrame:

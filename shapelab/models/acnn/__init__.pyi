@@ -14,11 +14,9 @@ from .tl import TLNetwork as TLNetwork, TLSpace as TLSpace, train_tl_network as 
 from .trainer import (
     InputSettings as InputSettings,
     Training as Training,
-    load_network as load_network,
     lr_stacks as lr_stacks,
     predict_images as predict_images,
     predict_labels as predict_labels,
     predict_probabilities as predict_probabilities,
-    save_network as save_network,
     train_network as train_network,
 )

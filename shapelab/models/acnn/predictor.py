@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from shapelab.augment import AffineRanges, acquire, random_affine_pair
-from shapelab.device import autocast, without_autocast
+from shapelab.device import without_autocast
 from shapelab.errors import UsageError
-from shapelab.models.acnn.autoencoder import conv
+from shapelab.models.acnn.autoencoder import conv, measure_statistics
 from shapelab.training import Config
 
 
@@ -187,21 +187,7 @@ def augment_pairs(images: Tensor, labels: Tensor, config: PredictorConfig) -> tu
     return images + sigma * torch.randn_like(images), labels
 
 
-@torch.no_grad()
 def measure_image_statistics(predictor: Predictor, images: Tensor, batch: int = 16, at_most: int = 512) -> None:
     """Set the predictor's batch normalisation to the statistics of images (N, X, Y, Z), in place: see
     `measure_statistics` of the autoencoder."""
-    norms = [m for m in predictor.modules() if isinstance(m, nn.BatchNorm3d)]
-    momenta = [m.momentum for m in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-    predictor.train()
-    device = next(predictor.parameters()).device
-    chosen = images[torch.linspace(0, len(images) - 1, min(len(images), at_most)).round().long()]
-    with autocast(device):
-        for part in torch.tensor_split(chosen, -(-len(chosen) // batch)):
-            predictor(part.to(device).float())
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
-    predictor.eval()
+    measure_statistics(predictor, images, batch, at_most, prepare=Tensor.float)

@@ -36,7 +36,6 @@ from torch import Tensor, nn
 from shapelab.errors import UsageError
 from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet
-from shapelab.models.acnn.trainer import KINDS
 from shapelab.training import Config
 
 INTERPOLATIONS = ("linear", "bspline")
@@ -264,6 +263,3 @@ class SubPixelSR(Residual):
         if config.n_in != 1 or config.n_out != 1:
             raise UsageError(f"SubPixelSR: found n_in={config.n_in}, n_out={config.n_out}; expected 1 and 1")
         super().__init__(SubPixelNet(config), config.factor)
-
-
-KINDS.update({"sr": (SubPixelConfig, SubPixelSR), "srcnn": (SRCNNConfig, SRCNN)})  # save_network, load_network

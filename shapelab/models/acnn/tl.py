@@ -46,9 +46,8 @@ Numbers: the predictor's last convolution and linear layer are computed in fp32,
 from __future__ import annotations
 
 import copy
-import json
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,11 +56,9 @@ from torch import Tensor, nn
 
 from shapelab import __version__
 from shapelab.augment import swap_labels
-from shapelab.data.grid import Grid
-from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
-from shapelab.device import autocast, best_device, describe, without_autocast
+from shapelab.data.scheme import CARDIAC, LabelScheme
+from shapelab.device import autocast, describe, without_autocast
 from shapelab.errors import DataError, UsageError
-from shapelab.files import atomic_write
 from shapelab.models.acnn.autoencoder import AEConfig, AESpace, Autoencoder, measure_statistics, train_autoencoder
 from shapelab.models.acnn.predictor import (
     Predictor,
@@ -69,9 +66,12 @@ from shapelab.models.acnn.predictor import (
     augment_pairs,
     measure_image_statistics,
 )
-from shapelab.tensor_files import checksum, read_tensors, write_tensors
+from shapelab.spaces.axes import principal_axes
+from shapelab.spaces.kept import TL, scheme_of
+from shapelab.spaces.network_space import BATCH, NetworkSpace
+from shapelab.tensor_files import checksum
 from shapelab.training import Batches, FitSettings, History, Run, fit, seeded
-from shapelab.training.losses import code_distance, cross_entropy, dice_scores, onehot
+from shapelab.training.losses import code_distance, cross_entropy, onehot
 
 # ---------------------------------------------------------------------------------------------------------- the model
 
@@ -109,13 +109,6 @@ class TLNetwork(nn.Module):
 
 
 # ---------------------------------------------------------------------------------------------------------- training
-
-
-def principal_axes(codes: np.ndarray) -> np.ndarray:
-    """Rotation (d, d) after which codes (N, d) @ rotation are uncorrelated, largest variance first."""
-    _, axes = np.linalg.eigh(np.cov(np.asarray(codes, np.float64).T))
-    axes = axes[:, ::-1]
-    return axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
 
 
 @torch.no_grad()
@@ -214,21 +207,21 @@ class _Stages:
 
     def __init__(self, space: TLSpace, images, labels, validation, run: Run):
         self.space, self.network, self.config, self.seed = space, space.model, space.predictor.config, run.seed
-        self.images, self.labels = space.check_images(images), space.shapes.check(labels)
+        self.images, self.labels = space.check_images(images), space.check(labels)  # channel numbers from here on
         if len(self.images) != len(self.labels):
             raise UsageError(
                 f"train_tl_network: found {len(self.images)} images and {len(self.labels)} label maps; "
                 "expected as many of both"
             )
         self.validation, self.device = validation, run.target
-        space.shapes.axes = None
-        codes = space.shapes.encode(labels)
+        space.axes = None
+        codes = space.encode(labels)
         self.variance = float(codes.var(0).sum())
         with torch.no_grad():
             space.predictor.to_code.bias.copy_(torch.from_numpy(codes.mean(0)))
         self.identity = {
             "config": asdict(self.config),
-            "autoencoder": asdict(space.shapes.config),
+            "autoencoder": asdict(self.network.autoencoder.config),
             "scheme": space.scheme.name,
             "images": checksum({"images": self.images}),
             "labels": checksum({"labels": self.labels}),
@@ -266,7 +259,7 @@ class _Stages:
 
     def joint(self, run: Run) -> History:
         """Stage 3: L_x + w L_h in one update of all."""
-        swap, n = self.space.shapes.config.swap, self.space.shapes.config.n_classes
+        swap, n = self.network.autoencoder.config.swap, self.space.scheme.n_classes
         self.weight = self._weight()
 
         def step(batch) -> dict[str, Tensor]:
@@ -285,7 +278,7 @@ class _Stages:
     def _weight(self, at_most: int = 128) -> float:
         """w = L_x / L_h, both over training pairs as stage 3 will meet them."""
         rows = np.linspace(0, len(self.labels) - 1, min(len(self.labels), at_most)).round().astype(int)
-        swap, n = self.space.shapes.config.swap, self.space.shapes.config.n_classes
+        swap, n = self.network.autoencoder.config.swap, self.space.scheme.n_classes
         kept = {k: v.clone() for k, v in self.network.state_dict().items()}
         sums = torch.zeros(2)
         with torch.random.fork_rng(devices=[]), autocast(self.device):
@@ -316,75 +309,48 @@ class _Stages:
     def finish(self) -> None:
         """What use needs: statistics of clean data, principal axes and spread of the codes as they are now."""
         self.measure()
-        labels, shapes = self.space.scheme.integers(self.labels), self.space.shapes
-        if shapes.config.principal_axes:
-            respell(self.network, principal_axes(shapes.encode(labels)))
-        shapes.set_training_codes(shapes.encode(labels))
+        labels = self.space.scheme.integers(self.labels)
+        if self.network.autoencoder.config.principal_axes:
+            codes = np.asarray(self.space.encode(labels), np.float64)
+            respell(self.network, principal_axes(np.cov(codes.T)))
+        self.space.set_training_codes(self.space.encode(labels))
 
 
 # ---------------------------------------------------------------------------------------------------------- the space
 
 
-class TLSpace:
+class TLSpace(NetworkSpace):
     """The shape space of a T-L network: label maps <-> 64 codes, and images -> the same codes (a `ShapeSpace`).
 
     >>> space.encode_images(images)           # (N, 64), from (N, X, Y, Z) in [0, 1]          doctest: +SKIP
     >>> space.segment(images)                 # (N, X, Y, Z) label maps: predictor + decoder   doctest: +SKIP
 
-    Attributes: `shapes` (the `AESpace` of its autoencoder, which does all that has to do with label maps), `predictor`,
-    `model` (both as one `TLNetwork`), `grid`, `scheme`, `n_codes`, `mean`, `sigma` (of the training label maps'
-    codes), `metadata`.
+    Attributes: `predictor`, `model` (predictor and autoencoder as one `TLNetwork`), `shapes` (the `AESpace` of its
+    autoencoder), `grid`, `scheme`, `n_codes`, `mean`, `sigma` (of the training label maps' codes), `metadata`.
     """
 
-    FILE = "tl.json"
+    FILE = TL
 
     def __init__(self, shapes: AESpace, predictor: Predictor):
-        self.shapes, self.predictor = shapes, predictor
-        self.model = TLNetwork(shapes._fitted("model"), predictor)
-        self.metadata: dict[str, Any] = {}
+        super().__init__(predictor.config, shapes.scheme, TLNetwork(shapes.fitted("model"), predictor))
+        self.predictor = predictor
+        self.spell_as(shapes)
 
     @property
-    def config(self) -> PredictorConfig:
-        return self.predictor.config
-
-    @property
-    def grid(self) -> Grid:
-        return self.shapes.grid
-
-    @property
-    def scheme(self) -> LabelScheme:
-        return self.shapes.scheme
-
-    @property
-    def n_codes(self) -> int:
-        return self.shapes.n_codes
-
-    @property
-    def mean(self) -> np.ndarray:
-        """(d,) float32, mean of the training label maps' codes."""
-        return self.shapes.mean
-
-    @property
-    def sigma(self) -> np.ndarray:
-        """(d,) float32, standard deviation of the training label maps' codes."""
-        return self.shapes.sigma
-
-    def encode(self, labels: np.ndarray, batch: int = 16) -> np.ndarray:
-        """Label maps (N, X, Y, Z), integers of the scheme -> codes (N, d) float32: f."""
-        return self.shapes.encode(labels, batch)
-
-    def decode(self, codes: np.ndarray, batch: int = 16) -> np.ndarray:
-        """Codes (N, d) or (d,) -> probabilities (N, C, X, Y, Z) float32: g."""
-        return self.shapes.decode(codes, batch)
+    def shapes(self) -> AESpace:
+        """The space of its autoencoder, with the same codes."""
+        space = AESpace(self.model.autoencoder.config, self.scheme, model=self.model.autoencoder)
+        space.spell_as(self)
+        return space
 
     def check_images(self, images: np.ndarray) -> np.ndarray:
         """Images as finite floats (N, X, Y, Z) on the grid, in about [0, 1]; DataError on anything else."""
         images = np.asarray(images)
-        if images.ndim != 4 or images.shape[1:] != self.config.shape or len(images) == 0:
+        if images.ndim != 4 or images.shape[1:] != self.grid.shape or len(images) == 0:
             raise DataError(
                 "images",
                 f"an array of shape {images.shape}",
-                f"(N, X, Y, Z) with (X, Y, Z) = {self.config.shape}, the space's grid",
+                f"(N, X, Y, Z) with (X, Y, Z) = {self.grid.shape}, the space's grid",
                 "Bring the images to the grid with shapelab.data.grid.to_grid.",
             )
         if images.dtype.kind != "f" or not np.isfinite(images).all():
@@ -401,7 +367,7 @@ class TLSpace:
         return np.ascontiguousarray(images)
 
     @torch.inference_mode()
-    def encode_images(self, images: np.ndarray, batch: int = 16) -> np.ndarray:
+    def encode_images(self, images: np.ndarray, batch: int = BATCH) -> np.ndarray:
         """Images (N, X, Y, Z), intensities in [0, 1] -> codes (N, d) float32: p, in fp32 on every machine."""
         x, model = torch.from_numpy(self.check_images(images)), self.predictor.eval()
         device = next(model.parameters()).device
@@ -409,70 +375,19 @@ class TLSpace:
 
     def segment(self, images: np.ndarray) -> np.ndarray:
         """Images (N, X, Y, Z) -> label maps (N, X, Y, Z), integers of the scheme: predictor and decoder, g(p(x))."""
-        codes = self.encode_images(images)
-        parts = [self.decode(codes[i : i + 16]).argmax(1) for i in range(0, len(codes), 16)]
-        return self.scheme.integers(np.concatenate(parts))
+        return self.label_maps(self.encode_images(images))
 
     def segmentation_dice(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Dice of `segment` with label maps (N, X, Y, Z), (N, C - 1): one column a structure."""
-        made, truth = (torch.from_numpy(self.shapes.check(a)) for a in (self.segment(images), labels))
-        return dice_scores(made, truth, self.scheme.n_classes).numpy()
+        return self.dice(self.segment(images), labels)
 
-    # ------------------------------------------------------------------------------------------------------- files
-
-    def save(self, folder: str | Path, half: bool = False) -> Path:
-        """Write `tl.json` and the weights of both networks beside it (safetensors); the JSON is put in place last.
-
-        half : weights as 16-bit floats: half the size, and codes that differ in the fourth digit
-        """
-        folder, shapes = Path(folder), self.shapes
-        tensors = dict(self.model.state_dict())
-        if half:
-            tensors = {k: v.half() if v.is_floating_point() and "running" not in k else v for k, v in tensors.items()}
-        tensors |= {"mean": torch.from_numpy(self.mean), "sigma": torch.from_numpy(self.sigma)}
-        weights = f"weights-{checksum(tensors)}.safetensors"
-        write_tensors(folder / weights, tensors)
-        text = {
-            "kind": "tl",
-            "weights": weights,
-            "config": asdict(self.config),
-            "autoencoder": asdict(shapes.config),
-            "scheme": asdict(self.scheme),
-            "metadata": self.metadata,
-        }
-        with atomic_write(folder / self.FILE) as temporary:
-            temporary.write_text(json.dumps(text, indent=1) + "\n")
-        for old in folder.glob("weights-*.safetensors"):
-            if old.name != weights:
-                old.unlink(missing_ok=True)
-        return folder
+    def description(self) -> dict[str, Any]:
+        return {**super().description(), "autoencoder": asdict(self.model.autoencoder.config)}
 
     @classmethod
-    def load(cls, folder: str | Path, device: torch.device | str | None = None) -> TLSpace:
-        """Read what `save` wrote. DataError naming the file if it is missing, damaged or does not fit its config."""
-        file, todo = Path(folder) / cls.FILE, "Save the space again (TLSpace.save)."
-        if not file.is_file():
-            raise DataError(file, "no such file", "the description of a saved T-L network", todo)
-        try:
-            text = json.loads(file.read_text())
-            config, numbers = PredictorConfig(**text["config"]), AEConfig(**text["autoencoder"])
-            scheme = LabelScheme(text["scheme"]["name"], tuple(Structure(**s) for s in text["scheme"]["structures"]))
-            shapes = AESpace(numbers, scheme, model=Autoencoder(numbers))
-            space, weights = cls(shapes, Predictor(config)), file.parent / text["weights"]
-        except (ValueError, KeyError, TypeError, UsageError) as error:
-            raise DataError(
-                file,
-                f"a damaged description ({type(error).__name__}: {error})",
-                "JSON with kind, weights, config, autoencoder, scheme",
-                todo,
-            ) from error
-        tensors, _ = read_tensors(weights)
-        try:
-            shapes._mean, shapes._sigma = tensors.pop("mean").numpy(), tensors.pop("sigma").numpy()
-            space.model.load_state_dict(tensors)
-        except (KeyError, RuntimeError) as error:
-            found = f"weights that do not fit ({' '.join(str(error).split())})"
-            raise DataError(weights, found, f"those of {config}", todo) from error
-        space.model.to(torch.device(device or best_device())).eval()
+    def rebuilt(cls, text: Mapping[str, Any]) -> TLSpace:
+        config, numbers = PredictorConfig(**text["config"]), AEConfig(**text["autoencoder"])
+        shapes = AESpace(numbers, scheme_of(text["scheme"]), model=Autoencoder(numbers))
+        space = cls(shapes, Predictor(config))
         space.metadata = text.get("metadata", {})
         return space

@@ -1,4 +1,4 @@
-"""Training of segmentation and super-resolution networks on pairs of hearts, and keeping them (ACNN, section III-B).
+"""Training of segmentation and super-resolution networks on pairs of hearts (ACNN, section III-B).
 
 What is stored is high resolution. In each step, on the device the batch is on: image and labels are moved together by a
 random affine map; the acquisition model makes the LR stack (Gaussian through plane, decimation); each slice is
@@ -7,29 +7,21 @@ displaced by its breath-hold; noise is added. The target is not displaced, so th
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shapelab import __version__
 from shapelab.augment import AffineRanges, MotionRanges, acquire, random_affine_pair, random_motion, shift_slices
-from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
 from shapelab.data.volumes import HeartPairs
-from shapelab.device import autocast, best_device, describe
-from shapelab.errors import DataError, UsageError, one_of
-from shapelab.files import atomic_write
+from shapelab.device import autocast
+from shapelab.errors import one_of
 from shapelab.models.acnn.prior import ACNNLoss
-from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet
-from shapelab.tensor_files import checksum, read_tensors, write_tensors
+from shapelab.tensor_files import checksum
 from shapelab.training import Batches, FitSettings, History, Run, fit
 from shapelab.training.losses import dice_scores
-
-FILE = "model.json"
 
 
 @dataclass(frozen=True)
@@ -209,85 +201,6 @@ def _outputs(network: nn.Module, stacks, batch: int):
             yield network(part.to(device).float()[:, None])
 
 
-# ------------------------------------------------------------------------------------------------------------- files
-
-#: kind -> (class of the config, class of the network); `shapelab.models.acnn.baselines` adds its own.
-KINDS: dict[str, tuple[type, type]] = {"subpixel": (SubPixelConfig, SubPixelNet)}
-
-
 def _config_of(network: nn.Module) -> Any:
     config = getattr(network, "config", None)
     return asdict(config) if is_dataclass(config) else None
-
-
-def save_network(
-    folder: str | Path,
-    network: nn.Module,
-    *,
-    task: str = "seg",
-    scheme: LabelScheme = CARDIAC,
-    metadata: dict[str, Any] | None = None,
-    half: bool = False,
-) -> Path:
-    """Write `model.json` and the weights beside it (safetensors); the JSON is put in place last.
-
-    half : store weights as fp16, half the size (they are used as fp32)
-    """
-    kind = next((k for k, (_, cls) in KINDS.items() if type(network) is cls), None)
-    if kind is None:
-        known = [c.__name__ for _, c in KINDS.values()]
-        raise UsageError(f"network: found {type(network).__name__}; expected one of {known}")
-    folder = Path(folder)
-    tensors = {k: v.half() if half and v.is_floating_point() else v for k, v in network.state_dict().items()}
-    weights = f"weights-{checksum(tensors)}.safetensors"
-    write_tensors(folder / weights, tensors)
-    text = json.dumps(
-        {
-            "kind": kind,
-            "task": task,
-            "weights": weights,
-            "config": _config_of(network),
-            "scheme": asdict(scheme),
-            "metadata": {**(metadata or {}), "shapelab": __version__, **describe()},
-        },
-        indent=1,
-    )
-    with atomic_write(folder / FILE) as temporary:
-        temporary.write_text(text + "\n")
-    for old in folder.glob("weights-*.safetensors"):
-        if old.name != weights:
-            old.unlink(missing_ok=True)
-    return folder
-
-
-def load_network(folder: str | Path, device: torch.device | str | None = None) -> nn.Module:
-    """Read what `save_network` wrote: the network in evaluation mode, with `task`, `scheme`, `metadata` set on it.
-
-    DataError naming the file if it is missing, damaged, of an unknown kind, or does not fit its config.
-    """
-    file = Path(folder) / FILE
-    todo = "Save the network again (shapelab.models.acnn.save_network)."
-    if not file.is_file():
-        raise DataError(file, "no such file", "the description of a saved network", todo)
-    try:
-        text = json.loads(file.read_text())
-        config_class, network_class = KINDS[text["kind"]]
-        network = network_class(config_class(**text["config"]))
-        scheme = LabelScheme(text["scheme"]["name"], tuple(Structure(**s) for s in text["scheme"]["structures"]))
-        weights, task = file.parent / text["weights"], text["task"]
-    except (ValueError, KeyError, TypeError, UsageError) as error:
-        raise DataError(
-            file,
-            f"a damaged description ({type(error).__name__}: {error})",
-            f"JSON with kind (one of {list(KINDS)}), task, weights, config, scheme",
-            todo,
-        ) from error
-    tensors, _ = read_tensors(weights)
-    try:
-        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-    except RuntimeError as error:
-        found = f"weights that do not fit ({' '.join(str(error).split())})"
-        raise DataError(weights, found, f"those of {text['config']}", todo) from error
-    network.to(torch.device(device or best_device())).eval()
-    network.task, network.scheme, network.metadata = task, scheme, text.get("metadata", {})
-    return network

@@ -11,10 +11,11 @@ import torch
 from shapelab.errors import UsageError
 from shapelab.experiments.acnn import super_resolution as sr
 from shapelab.experiments.acnn.super_resolution_tables import claims
-from shapelab.models.acnn import AEConfig, SubPixelConfig, load_network, lr_stacks, predict_images
+from shapelab.models.acnn import AEConfig, SubPixelConfig, lr_stacks, predict_images
 from shapelab.models.acnn.sr_baselines import Interpolation, Patches, PatchLoss
 from shapelab.models.acnn.tl import PredictorConfig, train_tl_network
 from shapelab.phantoms.pairs import heart_pairs
+from shapelab.spaces import load_network
 from shapelab.training import Run
 
 SHAPE, SPACING = (24, 24, 12), (6.0, 6.0, 10.0)

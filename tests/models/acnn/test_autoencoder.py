@@ -323,7 +323,7 @@ def test_wrong_labels_are_named(trained, labels, words):
     "codes, words",
     [
         (np.zeros((2, 9)), r"found shape \(2, 9\); expected \(N, 8\) or \(8,\)"),
-        (np.zeros(7), r"shape \(1, 7\)"),
+        (np.zeros(7), r"shape \(7,\)"),
         (np.full(8, np.nan), "NaN"),
     ],
 )

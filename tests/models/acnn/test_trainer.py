@@ -19,15 +19,14 @@ from shapelab.models.acnn import (
     SubPixelConfig,
     SubPixelNet,
     Training,
-    load_network,
     lr_stacks,
     predict_images,
     predict_labels,
     predict_probabilities,
-    save_network,
     train_network,
 )
 from shapelab.phantoms.pairs import heart_pairs
+from shapelab.spaces import load_network, save_network
 from shapelab.training import Run, seeded
 
 GRID = Grid((24, 24, 12), (6.0, 6.0, 10.0))
