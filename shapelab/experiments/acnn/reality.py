@@ -103,8 +103,8 @@ def _box_centre(label: np.ndarray, spacing) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------ networks
 
 
-@recipe("native", "segmentation of a scan at its own resolution", SCANS, load=NativeSegmenter.load, ships=SHIPPED)
-@recipe("native-acnn", "the same with the shape prior (eq. 1)", SCANS[1:], load=NativeSegmenter.load)
+@recipe("native", "segmentation of a scan at its own resolution", SCANS, ships=SHIPPED)
+@recipe("native-acnn", "the same with the shape prior (eq. 1)", SCANS[1:])
 def _native(order: Order) -> NativeSegmenter:
     if order.epochs is not None:
         raise UsageError("epochs: the native network counts training images, not epochs; leave it out")
