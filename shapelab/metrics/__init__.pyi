@@ -3,9 +3,4 @@ from .evaluation import evaluate as evaluate
 from .overlap import dice as dice, dice_table as dice_table
 from .plausible import plausibility as plausibility
 from .smoothness import mesh_curvature as mesh_curvature, surface_curvature as surface_curvature
-from .table import (
-    bootstrap_mean as bootstrap_mean,
-    compare_methods as compare_methods,
-    evaluate_cohort as evaluate_cohort,
-    summary as summary,
-)
+from .table import bootstrap_mean as bootstrap_mean, evaluate_cohort as evaluate_cohort

@@ -1,8 +1,7 @@
-"""Measures of a whole cohort: a long table, and what is said of it."""
+"""Measures of a whole cohort: a long table, and the interval of a mean."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -10,7 +9,6 @@ import pandas as pd
 
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError, UsageError
-from shapelab.metrics.agreement import compare
 from shapelab.metrics.evaluation import absent, check_labels, evaluate
 
 MEASURES = ("dice", "jaccard", "hd", "hd95", "assd")
@@ -81,83 +79,6 @@ def evaluate_cohort(
     return pd.DataFrame(rows).astype({"missed": bool, **dict.fromkeys(MEASURES, float)})
 
 
-def summary(
-    table: pd.DataFrame,
-    by: Sequence[str] | None = None,
-    measures: Sequence[str] = MEASURES,
-    n_bootstrap: int = N_BOOTSTRAP,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Mean and spread of each measure in each group of a long table, with the failures beside them.
-
-    Parameters
-    ----------
-    table : of `evaluate_cohort`, or any with a column a measure
-    by : columns that make the groups; None: "method" and "label", if they are there
-    measures : columns to summarise
-    n_bootstrap, seed : resamples of the cases for the interval of the mean (percentiles 2.5 and 97.5)
-
-    Returns
-    -------
-    DataFrame, index `by` + "measure":
-        n : cases
-        n_missed : cases in which the structure was missed (column "missed"; without it, those that are inf)
-        n_mean : cases in mean, sd, low and high: the finite ones. A missed structure's dice is 0 and is one of them;
-            its distances are inf and are not: then n_mean < n, and the mean flatters by n_missed cases
-        mean, sd : of those (n - 1); NaN if there are too few
-        low, high : bootstrap 95 % interval of the mean
-        median : of all n, inf taken as the worst
-
-    Raises
-    ------
-    UsageError : a column that is not there; n_bootstrap below 1
-    DataError : no row, NaN
-    """
-    by = list(by) if by is not None else [c for c in ("method", "label") if c in table]
-    absent_columns = [c for c in (*by, *measures) if c not in table]
-    if absent_columns:
-        raise UsageError(f"summary: found no column {absent_columns}; expected some of {list(table.columns)}")
-    if n_bootstrap < 1:
-        raise UsageError(f"n_bootstrap: found {n_bootstrap}; expected at least 1")
-    if len(table) == 0:
-        raise DataError("summary", "no row", "at least one")
-    if table[list(measures)].isna().to_numpy().any():
-        raise DataError("summary", "NaN in a measure", "numbers, inf for the distances of a missed structure")
-    groups = table.groupby(by, sort=False, observed=True) if by else [((), table)]
-    rows = []
-    for key, group in groups:
-        for measure in measures:
-            values = group[measure].to_numpy(float)
-            missed = group["missed"].sum() if "missed" in group else np.isinf(values).sum()
-            names = dict(zip(by, key if isinstance(key, tuple) else (key,)))
-            rows.append(
-                {
-                    **names,
-                    "measure": measure,
-                    "n": len(values),
-                    "n_missed": int(missed),
-                    **_describe(values, n_bootstrap, seed),
-                }
-            )
-    return pd.DataFrame(rows).set_index([*by, "measure"])
-
-
-def _describe(values: np.ndarray, n_bootstrap: int, seed: int) -> dict[str, float]:
-    finite = values[np.isfinite(values)]
-    mean = float(finite.mean()) if len(finite) else math.nan
-    low, high = bootstrap_mean(finite, n_bootstrap, seed) if len(finite) else (math.nan, math.nan)
-    ordered = np.sort(values)
-    middle = (float(ordered[(len(ordered) - 1) // 2]) + float(ordered[len(ordered) // 2])) / 2
-    return {
-        "n_mean": len(finite),
-        "mean": mean,
-        "sd": float(finite.std(ddof=1)) if len(finite) > 1 else math.nan,
-        "low": low,
-        "high": high,
-        "median": middle,
-    }
-
-
 def bootstrap_mean(values, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> tuple[float, float]:
     """95 % interval of the mean: percentiles 2.5 and 97.5 of the means of `n_bootstrap` resamples with replacement."""
     values = np.sort(np.asarray(values, dtype=float))  # sorted: the order of the cases does not matter
@@ -166,22 +87,3 @@ def bootstrap_mean(values, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> tup
     draws = np.random.default_rng(seed).integers(0, len(values), (n_bootstrap, len(values)))
     low, high = np.percentile(values[draws].mean(1), (2.5, 97.5))
     return float(low), float(high)
-
-
-def compare_methods(table: pd.DataFrame, a: str, b: str, measure: str = "dice", by: str = "label") -> pd.DataFrame:
-    """`compare` two methods of a long table, case by case (column "id"): one row each value of `by`.
-
-    UsageError: a column or a method that is not there. DataError: the two methods did not see the same cases.
-    """
-    missing = [c for c in ("method", "id", by, measure) if c not in table]
-    if missing:
-        raise UsageError(f"compare_methods: found no column {missing}; expected some of {list(table.columns)}")
-    methods = list(table["method"].unique())
-    for name in (a, b):
-        if name not in methods:
-            raise UsageError(f"compare_methods: found method {name!r}; expected one of {methods}")
-    rows = {}
-    for key, group in table.groupby(by, sort=False, observed=True):
-        first, second = (group[group["method"] == m].set_index("id")[measure] for m in (a, b))
-        rows[key] = compare(first, second)
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)

@@ -1,5 +1,4 @@
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +7,7 @@ from scipy import stats
 
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
-from shapelab.metrics import bootstrap_mean, compare, compare_methods, evaluate, evaluate_cohort, summary
+from shapelab.metrics import bootstrap_mean, evaluate, evaluate_cohort
 from shapelab.metrics.evaluation import COLUMNS
 
 
@@ -62,61 +61,6 @@ def test_cohort_names_what_is_wrong(maps):
         evaluate_cohort(*maps, SPACING, labels=[0])
 
 
-# ------------------------------------------------------------------------------------------------ summary
-
-
-def test_summary_by_hand():
-    table = pd.DataFrame(
-        {
-            "method": "net",
-            "label": "LV",
-            "dice": [0.9, 0.8, 0.7, 0.0],
-            "hd": [2.0, 4.0, 9.0, np.inf],
-            "missed": [False, False, False, True],
-        }
-    )
-    found = summary(table, measures=["dice", "hd"])
-    dice, hd = found.loc[("net", "LV", "dice")], found.loc[("net", "LV", "hd")]
-    # a missed structure: its dice of 0 is in the mean, its distance is not, and both rows say that it was missed
-    assert (dice["n"], dice["n_missed"], dice["n_mean"]) == (4, 1, 4) and dice["mean"] == pytest.approx(0.6)
-    assert (hd["n"], hd["n_missed"], hd["n_mean"]) == (4, 1, 3) and hd["mean"] == 5 and hd["median"] == 6.5
-    assert hd["sd"] == pytest.approx(np.std([2, 4, 9], ddof=1)) and 2 <= hd["low"] <= 5 <= hd["high"] <= 9
-    assert found.index.names == ["method", "label", "measure"]
-
-
-def test_summary_where_all_or_nearly_all_is_missed():
-    table = pd.DataFrame({"label": [1, 1, 2], "hd": [np.inf, np.inf, 3.0]})
-    found = summary(table, measures=["hd"])
-    assert found.loc[(1, "hd"), ["n", "n_missed", "n_mean"]].tolist() == [2, 2, 0]
-    assert found.loc[(1, "hd"), ["mean", "sd", "low", "high"]].isna().all() and found.loc[(1, "hd"), "median"] == np.inf
-    assert found.loc[(2, "hd"), ["mean", "low", "high"]].tolist() == [3, 3, 3] and np.isnan(found.loc[(2, "hd"), "sd"])
-
-
-def test_summary_of_a_cohort_and_its_groups(maps):
-    same = evaluate_cohort(maps[1], maps[1], SPACING, method="b")
-    table = pd.concat([evaluate_cohort(*maps, SPACING, method="a"), same])
-    found = summary(table)
-    assert len(found) == 2 * 3 * 5 and found.loc[("a", 1, "dice"), "n_missed"] == 1
-    assert (found.loc["b", "n_missed"] == 0).all() and found.loc[("b", 2, "dice"), "mean"] == 1
-    assert summary(table, by=[]).loc["dice", "n"] == 18 and summary(table, by=["method"]).index.names[0] == "method"
-    shuffled = summary(table.sample(frac=1, random_state=0), seed=3)
-    assert summary(table, seed=3).equals(shuffled.loc[found.index])  # the order of the cases does not matter
-
-
-def test_summary_names_what_is_wrong():
-    table = pd.DataFrame({"dice": [0.5, np.nan]})
-    with pytest.raises(DataError, match="NaN in a measure"):
-        summary(table, measures=["dice"])
-    with pytest.raises(UsageError, match=r"no column \['hd'\]"):
-        summary(table, measures=["hd"])
-    with pytest.raises(UsageError, match=r"no column \['group'\]"):
-        summary(table, by=["group"], measures=["dice"])
-    with pytest.raises(UsageError, match="n_bootstrap: found 0"):
-        summary(table, measures=["dice"], n_bootstrap=0)
-    with pytest.raises(DataError, match="no row"):
-        summary(table[:0], measures=["dice"])
-
-
 def test_bootstrap_is_near_scipys_and_repeats():
     values = np.random.default_rng(0).gamma(2, 1, 60)
     expected = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=9999, rng=1).confidence_interval
@@ -133,18 +77,3 @@ def test_bootstrap_is_near_scipys_and_repeats():
 def test_interval_holds_the_mean_of_the_resamples(values):
     low, high = bootstrap_mean(values, 200)
     assert values.min() - 1e-9 <= low <= high <= values.max() + 1e-9
-
-
-def test_compare_methods(maps):
-    a, b = evaluate_cohort(*maps, SPACING, method="a"), evaluate_cohort(maps[1], maps[1], SPACING, method="b")
-    table = pd.concat([a, b.iloc[::-1]])  # cases are matched by id, not by their order
-    found = compare_methods(table, "a", "b", "hd")
-    expected = compare(a[a["label"] == 1]["hd"].to_numpy(), b[b["label"] == 1]["hd"].to_numpy())
-    assert found.index.name == "label" and found.loc[1, "n_missed_a"] == 1 and found.loc[1, "effect"] == 1
-    assert found.loc[1].to_dict() == pytest.approx(expected)
-    with pytest.raises(UsageError, match="found method 'c'"):
-        compare_methods(table, "a", "c")
-    with pytest.raises(UsageError, match="no column"):
-        compare_methods(table.drop(columns="id"), "a", "b")
-    with pytest.raises(DataError, match="different or repeated cases"):
-        compare_methods(table[1:], "a", "b")

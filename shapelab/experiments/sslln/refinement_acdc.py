@@ -181,36 +181,21 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     Worst is the least Dice or determinant, else the greatest; "volume change" is refined minus given, in % of the
     given, worst by its size. `n` leaves out hearts with an error and surfaces that are not there.
     """
+    measured = [c for c in table if c.split(" ")[0] in ("dice", "hd", "curvature")]
+    shown = {tuple(c.split(" ", 2)): table[c] for c in measured}  # (measure, way, structure) -> values
+    for name in (n for n in CARDIAC.names if f"volume given {n}" in table):
+        change = 100 * (table[f"volume refined {name}"] / table[f"volume given {name}"] - 1)
+        shown["volume change, %", "refined", name] = change.replace([np.inf, -np.inf], np.nan)
+    shown |= {(c, "refined", ""): table[c] for c in ("min_jacobian", "folded", "seconds") if c in table}
     rows = []
-
-    def add(measure: str, way: str, structure: str, values: pd.Series, key=lambda v: v) -> None:
+    for (measure, way, structure), values in shown.items():
         values = values.dropna()
         if len(values):
-            worst = key(values).idxmax()
-            rows.append(
-                {
-                    "measure": measure,
-                    "way": way,
-                    "structure": structure,
-                    "n": len(values),
-                    "mean": values.mean(),
-                    "sd": values.std(),
-                    "worst": values[worst],
-                    "worst_subject": table.at[worst, "subject"],
-                }
-            )
-
-    for column in table:
-        measure, *rest = column.split(" ", 2)
-        if measure in ("dice", "hd", "curvature") and len(rest) == 2:
-            add(measure, *rest, table[column], (lambda v: -v) if measure == "dice" else (lambda v: v))
-    for name in CARDIAC.names:
-        if f"volume given {name}" in table:
-            change = 100 * (table[f"volume refined {name}"] / table[f"volume given {name}"] - 1)
-            add("volume change, %", "refined", name, change.replace([np.inf, -np.inf], np.nan), lambda v: v.abs())
-    for column in ("min_jacobian", "folded", "seconds"):
-        if column in table:
-            add(column, "refined", "", table[column], (lambda v: -v) if column == "min_jacobian" else (lambda v: v))
+            bad = {"dice": -values, "min_jacobian": -values, "volume change, %": values.abs()}.get(measure, values)
+            worst = bad.idxmax()
+            row = {"measure": measure, "way": way, "structure": structure, "n": len(values), "mean": values.mean()}
+            row |= {"sd": values.std(), "worst": values[worst], "worst_subject": table.at[worst, "subject"]}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
