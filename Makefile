@@ -33,12 +33,13 @@ PYTEST := $(PY) -m pytest
 NBVAL := $(PYTEST) --nbval-lax --nbval-current-env --nbval-sanitize-with notebooks/sanitize.cfg \
 	--nbval-cell-timeout 600 -q
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
+TEXTS := $(sort $(wildcard $(if $(NN),$(NN:%=notebooks/src/%_*.py),notebooks/src/[0-9][0-9]_*.py)))
 
 .PHONY: help setup run lab test test-fast unit notebooks-test lint format browser bench notebooks-sync execute \
 	doctor clean distclean
 
 help:
-	@echo "make run             execute the notebooks (NN=\"01 03\": only these), write results/index.html"
+	@echo "make run             execute the notebooks (NN=\"01 03\": only these), write results/index.html, results/seconds.csv"
 	@echo "make test            style, unit tests, every notebook under nbval"
 	@echo "make lab             open JupyterLab on the first notebook"
 	@echo "make setup           only build .venv"
@@ -118,8 +119,12 @@ bench: $(STAMP)
 
 # ---------------------------------------------------------------------------------------------- writing notebooks
 
+# Outputs stay with the cells whose source did not change.
 notebooks-sync: $(STAMP)
-	@$(PY) -m shapelab notebooks --sync $(NN)
+	@$(if $(TEXTS),,echo "make: no text under notebooks/src is numbered $(NN)" >&2; exit 1)
+	@for text in $(TEXTS); do $(PY) -m jupytext --quiet --update --set-kernel python3 --to ipynb \
+	  --output notebooks/$$(basename $$text .py).ipynb $$text; done
+	@$(PY) -m shapelab.course.notebooks $(TEXTS:notebooks/src/%.py=notebooks/%.ipynb)
 
 execute: export SHAPELAB_PROFILE = quick
 execute: $(STAMP)

@@ -41,6 +41,7 @@ from shapelab.atlas import (
     FreeFormDeformation,
     LowResolution,
     Refinement,
+    RefinementSettings,
     fuse_labels,
     interpolate_slices,
     move_slices,
@@ -79,7 +80,8 @@ def stack_of(atlas: Atlas, shift: float, number: int) -> LowResolution:
 
 def registered(stack: LowResolution, atlases, image: bool = False, **settings) -> Refinement:
     image = stack.image if image else None
-    return refine(stack.label, image, stack.landmarks, atlases, stack.spacing, fusion="majority", threads=1, **settings)
+    how = RefinementSettings(**settings)
+    return refine(stack.label, image, stack.landmarks, atlases, stack.spacing, settings=how, threads=1)
 
 
 def scores(label: np.ndarray, frame: Frame, stack: LowResolution) -> pd.DataFrame:

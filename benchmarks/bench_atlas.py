@@ -36,6 +36,7 @@ from torch.nn import functional as F
 
 from shapelab.atlas import (
     FreeFormDeformation,
+    RefinementSettings,
     fuse_labels,
     phantom_atlases,
     refine,
@@ -270,8 +271,9 @@ def refinement(resolution, rounds: int, threads: int) -> list[dict]:
     for way in ("non-local", "majority"):
 
         def run(way=way):
+            how = RefinementSettings(fusion=way)
             return refine(
-                stack.label, stack.image, stack.landmarks, atlases, stack.spacing, fusion=way, threads=threads
+                stack.label, stack.image, stack.landmarks, atlases, stack.spacing, settings=how, threads=threads
             )
 
         run()
@@ -307,7 +309,9 @@ def cohort_memory(n: int) -> dict:
     subjects = heart_cohort(n, seed=2, resolution="LR", phases=("ED",))
     before = peak_mb()
     with tempfile.TemporaryDirectory() as folder:
-        seconds, table = timed(lambda: refine_cohort(subjects, atlases, folder, n_jobs=1, n_atlases=2), 1)
+        seconds, table = timed(
+            lambda: refine_cohort(subjects, atlases, folder, n_jobs=1, settings=RefinementSettings(n_atlases=2)), 1
+        )
     dice = table[[c for c in table if c.startswith("dice")]].to_numpy().mean()
     return {
         "what": f"refine_cohort, {n} subjects",

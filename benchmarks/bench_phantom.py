@@ -17,7 +17,8 @@ import pandas as pd
 
 from shapelab.device import describe
 from shapelab.files import atomic_write
-from shapelab.phantoms import GROUPS, build_heart, draw_factors, heart_cohort, label_batch, training_hearts
+from shapelab.phantoms import GROUPS, HeartSurfaces, build_heart, draw_factors, heart_cohort, label_batch
+from shapelab.phantoms.patients import Mix, anatomy
 
 GRIDS = {
     "quick 48x48x24": ((48, 48, 24), (3.0, 3.0, 4.5)),
@@ -25,6 +26,14 @@ GRIDS = {
     "LR 128x128x10": ((128, 128, 10), (1.5625, 1.5625, 10.0)),
     "HR 120x120x60": ((120, 120, 60), (1.25, 1.25, 2.0)),
 }
+
+
+def in_the_middle(n: int, grid) -> HeartSurfaces:
+    """Surfaces of n patients at ED and ES about the middle of a grid, RV towards -x."""
+    middle = (np.array(grid[0]) - 1) / 2 * grid[1] - (0, 0, 45)  # the valve lies half a heart above it
+    both = [anatomy(Mix().patient(0, i))[1] for i in range(n)]
+    hearts = HeartSurfaces.stack([heart.surfaces for phases in both for heart in phases.values()])
+    return hearts.moved(origin=np.tile(middle, (2 * n, 1)), angle=np.full(2 * n, np.pi))
 
 
 def timed(function, repeats: int, hearts: int, device) -> list[float]:
@@ -54,8 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.device(args.device)
     tasks = {}
     for name, grid in GRIDS.items():
-        hearts, _ = training_hearts(max(1, args.n // 2), grid)
-        hearts = hearts.to(device)
+        hearts = in_the_middle(max(1, args.n // 2), grid).to(device)
         tasks[f"labels {name}"] = (lambda h=hearts, g=grid: label_batch(h, g), len(hearts))
     factors = [draw_factors(0, i, GROUPS[i % 5]) for i in range(10)]
     tasks["solve surfaces"] = (lambda: [build_heart(f) for f in factors], 20)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from shapelab.errors import DataError
@@ -80,7 +81,14 @@ def write_cache(file: str | Path, key: str, arrays: dict[str, np.ndarray], table
         np.savez(out, key=key, table=table.to_csv(), **arrays)
 
 
-def write_csv(table: pd.DataFrame, file: str | Path) -> None:
-    """Write a table of results, without its index, numbers to five digits; whole or not at all."""
+def write_csv(table: pd.DataFrame, file: str | Path, digits: int = 5) -> None:
+    """Write a table of results, without its index, numbers to so many digits; whole or not at all."""
     with atomic_write(file) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.5g")
+        table.to_csv(temporary, index=False, float_format=f"%.{digits}g")
+
+
+def write_json(content: Any, file: str | Path) -> None:
+    """Write what JSON can hold, a line a number or text; whole or not at all."""
+    text = json.dumps(content, indent=1)
+    with atomic_write(file) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")

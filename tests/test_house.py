@@ -54,7 +54,6 @@ FORBIDDEN_IMPORTS = {
     "pickle": "weights and tables are safetensors, JSON and CSV",
     "dill": "as pickle",
     "monai": "an oracle of the tests",
-    "SimpleITK": "an oracle of the tests",
     "playwright": "a tool of the tests",
 }
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import jupytext
 import pytest
+from jupytext.compare import NotebookDifference, compare_notebooks
 
 from shapelab.course import notebooks as tools
 
@@ -89,9 +91,35 @@ def test_skips_nothing(notebook):
     assert not tags & {"nbval-skip", "nbval-raises-exception", "nbval-ignore-output"}
 
 
+def differences(text, notebook) -> str:
+    """Where the cells of a text and of a notebook differ (kind, source, tags), in words; empty if nowhere."""
+    text.metadata = notebook.metadata
+    try:
+        compare_notebooks(text, notebook, fmt="py:percent")
+    except NotebookDifference as difference:
+        return str(difference)
+    return ""
+
+
 def test_is_the_same_as_its_text(notebook):
-    differences = tools.compare(notebook, tools.read_text(tools.pair_of(notebook.path)))
-    assert differences == [], f"{notebook.path.name} and its text differ: make notebooks-sync execute NN=.."
+    text = jupytext.read(FOLDER / "src" / f"{notebook.path.stem}.py")
+    assert differences(text, notebook) == "", "they differ: make notebooks-sync execute NN=.."
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        (("", ""), True),
+        (("print(1)", "print(2)"), False),
+        (("# # A title", "# # Another"), False),
+        (("nbval-check-output", "hide-input"), False),
+        (("# %%\nprint(3)\n", ""), False),
+    ],
+)
+def test_a_text_that_differs_from_its_notebook_is_seen(change, same):
+    text = '# %% [markdown]\n# # A title\n\n# %% tags=["nbval-check-output"]\nprint(1)\n\n# %%\nprint(3)\n'
+    notebook = tools.normalise(jupytext.reads(text, "py:percent"))
+    assert (differences(jupytext.reads(text.replace(*change), "py:percent"), notebook) == "") is same
 
 
 def test_says_first_how_it_runs(notebook):

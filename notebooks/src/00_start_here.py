@@ -302,13 +302,13 @@ course.check_function("2", half_way, cases, tolerance=1e-3, hint="The mean of bo
 #
 # ### Exercise 3: is the heart half way a heart?
 # Decode the code half way between A and B. Into how many pieces does its LV myocardium fall?
-# (`shapelab.latent.paths.count_components` counts the pieces of a mask.)
+# (`shapelab.data.geometry.count_components` counts the pieces of a mask.)
 
 # %%
 answer_3 = None  # a whole number
 
 # %%
-from shapelab.latent.paths import count_components
+from shapelab.data.geometry import count_components
 
 middle = space.decode((codes[a] + codes[b]) / 2)[0].argmax(0)
 course.check("3", answer_3, count_components(middle == 2), hint="argmax over the channels first; label 2.")
@@ -316,7 +316,7 @@ course.check("3", answer_3, count_components(middle == 2), hint="argmax over the
 # <details><summary>Solution</summary>
 #
 # ```python
-# from shapelab.latent.paths import count_components
+# from shapelab.data.geometry import count_components
 #
 # middle = space.decode((codes[a] + codes[b]) / 2)[0].argmax(0)
 # answer_3 = count_components(middle == 2)

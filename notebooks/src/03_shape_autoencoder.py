@@ -207,6 +207,7 @@ fig
 from dataclasses import replace
 
 from shapelab.models.acnn import train_autoencoder
+from shapelab.training import Run
 
 coarse = replace(
     AEConfig.profile("quick"), shape=(24, 24, 12), spacing=(6.0, 6.0, 10.0), bottleneck=64, learning_rate=3e-3
@@ -216,11 +217,9 @@ coarse_learn, coarse_unseen = coarse_labels[~is_test], coarse_labels[is_test]
 
 coarse_space, history = train_autoencoder(
     coarse_learn,
-    coarse,
-    seed=SEED,
-    epochs=run.pick(quick=25, full=120, paper=120),
+    replace(coarse, epochs=run.pick(quick=25, full=120, paper=120)),
+    run=Run(seed=SEED, progress=False),
     validation=coarse_unseen,
-    progress=False,
 )
 charts.history(history, title=f"{len(history)} epochs on {len(train.patients)} patients, coarse grid")
 
@@ -287,7 +286,7 @@ def train_a_little(folder=None, kill_at=None, epochs=4):
 
     batches = Batches(torch.from_numpy(coarse_labels[:32]), batch_size=8, seed=SEED)
     settings = FitSettings(checkpoint_seconds=0)  # write one after every step: only here
-    fit(step, network, batches, epochs, settings=settings, checkpoint=folder, device="cpu", progress=False)
+    fit(step, network, batches, epochs, run=Run(checkpoint=folder, device="cpu", progress=False), settings=settings)
     return torch.cat([p.detach().ravel() for p in network.parameters()])
 
 
@@ -346,7 +345,7 @@ print(pd.DataFrame({name: s.mean() for name, s in scores.items()}).round(3).to_s
 dice_strips(scores, f"Reconstruction of {len(test.patients)} unseen patients from 64 numbers")
 
 # %% tags=["nbval-check-output"]
-from shapelab.latent.paths import count_components
+from shapelab.data.geometry import count_components
 
 means = {name: float(s.mean().mean()) for name, s in scores.items()}
 print("the autoencoder beats PCA of labels with as many codes:", means["autoencoder"] > means["PCA"])

@@ -53,6 +53,7 @@ from shapelab.models.acnn import AEConfig, train_autoencoder
 from shapelab.models.acnn.predictor import Predictor, PredictorConfig, augment_pairs, measure_image_statistics
 from shapelab.models.acnn.tl import TLNetwork, TLSpace, distance, joint_losses
 from shapelab.show import charts, slices, style
+from shapelab.training import Run
 
 DATA = "phantom"  # or "acdc"
 SEED = 0
@@ -171,7 +172,9 @@ fig
 
 # %%
 shapes, first = train_autoencoder(
-    labels[~is_test], ae_config, seed=SEED, epochs=run.pick(quick=26, full=100, paper=100), progress=False
+    labels[~is_test],
+    replace(ae_config, epochs=run.pick(quick=26, full=100, paper=100)),
+    run=Run(seed=SEED, progress=False),
 )
 charts.history(first, columns=["loss"], title="Stage 1: L_x on the coarse grid")
 
@@ -543,26 +546,25 @@ print("from labels it is better:", bool(means["labels -> code -> labels"] > mean
 # is further down.
 
 # %%
-from shapelab.latent.classification import classification_report
+from shapelab.latent.classification import CrossValidation, classification_report
 from shapelab.latent.codes import codes_table
+from shapelab.latent.features import FixedFeatures
 from shapelab.metrics.clinical import cardiac_indices
 
 facts = facts[["patient", "phase", "group"]]
 three = ("NOR", "DCM", "HCM")
 report = classification_report(
-    {"T-L codes, from images": codes_table(of_images, facts), "T-L codes, from labels": codes_table(of_labels, facts)},
+    {
+        "T-L codes, from images": FixedFeatures(codes_table(of_images, facts), saw_test_shapes=False),
+        "T-L codes, from labels": FixedFeatures(codes_table(of_labels, facts), saw_test_shapes=False),
+    },
     "group",
     RandomForestClassifier(100, max_features="sqrt"),
     [("ED",), ("ED", "ES")],
     groups=three,
     controls=("volumes", "shuffled"),
     indices=cardiac_indices(hearts),
-    saw_test_shapes=False,
-    n_splits=5,
-    n_repeats=1,
-    permutations=0,
-    importances=False,
-    seed=SEED,
+    settings=CrossValidation(n_splits=5, n_repeats=1, permutations=0, importances=False, seed=SEED),
 )
 n = report.table["n_patients"].iloc[0]
 charts.bars_with_interval(report.table, by="phases", chance=1 / 3, title=f"{', '.join(three)}: {n} patients")

@@ -29,11 +29,12 @@ import torch
 from IPython.display import display
 
 from shapelab import course
-from shapelab.experiments import acnn
+from shapelab.experiments import kept_runs
 from shapelab.experiments.acnn import robustness as acnn_robustness
 from shapelab.experiments.acnn import segmentation as acnn_segmentation
 from shapelab.models.acnn import InputSettings, SubPixelConfig, SubPixelNet, lr_stacks, predict_labels
 from shapelab.phantoms.pairs import heart_pairs
+from shapelab.phantoms.patients import Mix
 from shapelab.show import style
 
 DATA = "phantom"
@@ -49,7 +50,7 @@ config = SubPixelConfig.profile(run.profile)
 # every $K$-th position), and each of its slices is moved by its own breath-hold. The truth is not moved.
 
 # %% tags=["nbval-check-output"]
-pairs = heart_pairs(run.pick(20, 60, 60), config.grid, config.factor, seed=50_000 + SEED, phases=("ED",))
+pairs = heart_pairs(run.pick(20, 60, 60), config.grid, config.factor, seed=50_000 + SEED, mix=Mix(phases=("ED",)))
 few, unseen = pairs[:12], pairs[12:]
 stacks = lr_stacks(unseen, seed=SEED)
 print("HR grid:", config.grid, "| K =", config.factor)
@@ -270,7 +271,7 @@ acnn_robustness.robustness_figure(curve, trained_at=2.8, title=f"Growing motion,
 # `benchmarks/results/acnn_table1_robustness.csv`, means of two trainings each; the notebook has not computed this):
 
 # %%
-measured = acnn.measured("acnn_table1_robustness")
+measured = kept_runs.measured("acnn_table1_robustness")
 for kind in measured["kind"].unique():
     part = measured[measured["kind"] == kind]
     display(acnn_robustness.robustness_figure(part, title=f"{kind}, 40 hearts (measured)"))
@@ -337,7 +338,7 @@ print("doubt moves a code by less than 5 % of the distance between hearts:", boo
 # tested on 60 unseen ones, **as measured beforehand** (`benchmarks/results/acnn_table1_lambda.csv`):
 
 # %%
-lambdas = acnn.measured("acnn_table1_lambda")
+lambdas = kept_runs.measured("acnn_table1_lambda")
 columns = ["dice", "hd", "assd", "violations", "pixel", "prior", "hard", "soft"]
 by_weight = lambdas.groupby(["hearts", "weight"])
 display(by_weight[columns].mean().assign(seeds=by_weight.size()))
@@ -352,7 +353,7 @@ acnn_robustness.sweep_figure(lambdas, title="The weight of the prior (measured; 
 # the *columns* cannot be compared. The *order within a column* can.
 
 # %%
-measured_table = acnn.measured("acnn_table1_phantom")
+measured_table = kept_runs.measured("acnn_table1_phantom")
 wide = acnn_segmentation.layout(measured_table)
 endocardium = [c for c in wide if c.startswith("endocardium")]
 myocardium = [c for c in wide if c.startswith("myocardium")]
@@ -361,7 +362,7 @@ for part in (endocardium, myocardium, rest):
     display(wide[part])
 
 # %%
-contrasts = acnn.measured("acnn_table1_phantom_contrasts")
+contrasts = kept_runs.measured("acnn_table1_phantom_contrasts")
 wall = contrasts[contrasts["structure"].isin(["LV myocardium", "heart"])]
 wall.set_index(["differs", "measure"])[["method", "mean", "other", "mean_other", "difference", "p", "better"]]
 
@@ -523,7 +524,7 @@ if real is not None:
 # (`benchmarks/results/acnn_table1_acdc.csv`):
 
 # %%
-on_acdc = acnn.measured("acnn_table1_acdc")
+on_acdc = kept_runs.measured("acnn_table1_acdc")
 on_acdc.pivot_table(index=["method", "seed"], columns=["phase", "structure"], values="mean", sort=False)
 
 # %% [markdown]

@@ -352,9 +352,9 @@ print("breath-holds cost each method similarity:", bool((similarity < scores["ss
 # parentheses:
 
 # %%
-from shapelab.experiments import acnn
+from shapelab.experiments import kept_runs
 
-whole = table_3.layout(acnn.measured("acnn_table3_phantom"))
+whole = table_3.layout(kept_runs.measured("acnn_table3_phantom"))
 display(whole[["SSIM", "sd", "PSNR dB", "error in heart", "Dice", "p (two best)"]])
 
 # %% [markdown]
@@ -369,8 +369,10 @@ display(whole[["SSIM", "sd", "PSNR dB", "error in heart", "Dice", "p (two best)"
 # lambdas (the first training of each):
 
 # %%
-display(acnn.measured("acnn_table3_phantom_claims"))
-sweep = acnn.measured("acnn_table3_phantom_sweep").rename(columns={"weight": "λ", "share": "λ · shape / smooth l1"})
+display(kept_runs.measured("acnn_table3_phantom_claims"))
+sweep = kept_runs.measured("acnn_table3_phantom_sweep").rename(
+    columns={"weight": "λ", "share": "λ · shape / smooth l1"}
+)
 sweep.set_index(["condition", "λ"]).sort_index()
 
 # %% [markdown]

@@ -31,7 +31,7 @@ import torch
 from IPython.display import display
 
 from shapelab import course
-from shapelab.experiments import acnn
+from shapelab.experiments import kept_runs
 from shapelab.experiments.sslln import laboratory as sslln_methods
 from shapelab.experiments.sslln import layout as sslln_tables
 from shapelab.experiments.sslln.hearts import COHORTS, SEEDS, degrade, missing_slices, phantom_volumes
@@ -317,7 +317,7 @@ slices.compare_slices(
 # beforehand**; the paper's numbers in parentheses:
 
 # %%
-display(sslln_tables.layout(acnn.measured("sslln_table1")))
+display(sslln_tables.layout(kept_runs.measured("sslln_table1")))
 
 # %% [markdown]
 # ## 6 · From a heap of voxels to a point
@@ -339,7 +339,7 @@ errors = sslln_methods.landmark_errors(found, unseen)
 mm = np.linspace(0, 30, 121)
 fig = style.figure(6.0, 3.3)
 ax = fig.subplots()
-beforehand = acnn.measured("sslln_table2_cases")
+beforehand = kept_runs.measured("sslln_table2_cases")
 for name, part in beforehand[beforehand["method"] == "SSLLN-HR"].groupby("landmark", sort=False):
     mark = MARKS[name]
     share = sslln_tables.cumulative(part["error"], mm)
@@ -356,7 +356,7 @@ fig
 
 # %%
 print(errors.groupby("landmark", sort=False)["error"].mean().round(1).to_dict(), "mm")
-display(sslln_tables.layout(acnn.measured("sslln_table2")))
+display(sslln_tables.layout(kept_runs.measured("sslln_table2")))
 
 # %% [markdown]
 # ## 7 · What is not there
@@ -378,7 +378,7 @@ slices.compare_long_axes(
 )
 
 # %%
-gaps = acnn.measured("sslln_gaps")
+gaps = kept_runs.measured("sslln_gaps")
 gaps.pivot_table(index=["method", "gap_mm"], columns="label", values="dice", sort=False)
 
 # %% [markdown]

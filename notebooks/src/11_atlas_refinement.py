@@ -34,6 +34,7 @@ from IPython.display import display
 from shapelab import course
 from shapelab.atlas import (
     FreeFormDeformation,
+    RefinementSettings,
     fuse_labels,
     interpolate_slices,
     landmark_affine,
@@ -48,7 +49,7 @@ from shapelab.atlas import (
 from shapelab.data.grid import to_unit_range
 from shapelab.data.landmarks import landmarks_from_label
 from shapelab.data.scheme import CARDIAC
-from shapelab.experiments import acnn
+from shapelab.experiments import kept_runs
 from shapelab.experiments.sslln import layout as sslln_tables
 from shapelab.experiments.sslln import refinement_acdc as refinement
 from shapelab.metrics import dice, surface_curvature
@@ -428,7 +429,7 @@ long_cuts(
 # benchmarks/results/atlas_fusion.csv):
 
 # %%
-measured = acnn.measured("atlas_fusion")
+measured = kept_runs.measured("atlas_fusion")
 measured["stack"] = np.where(measured["shift_mm"] > 0, "breath-holds", "in place")
 order = list(dict.fromkeys(measured["way"]))
 table3 = measured.pivot_table(["dice", "hd"], ["stack", "way"], "structure", sort=False)
@@ -493,7 +494,9 @@ print(f"the truth's curvature: {curved['truth']:.4f} 1/mm;", f"{sum(result.secon
 
 # %%
 followed = refine(shifted.label, None, shifted.landmarks, atlases, shifted.spacing)
-aligned = refine(shifted.label, None, shifted.landmarks, atlases, shifted.spacing, align=True)
+aligned = refine(
+    shifted.label, None, shifted.landmarks, atlases, shifted.spacing, settings=RefinementSettings(align=True)
+)
 truth_there = shifted.truth_frame.nearest(truth.label, followed.frame)
 shift_table = pd.DataFrame(
     {
@@ -648,7 +651,7 @@ fig
 # phantoms, voxels of 2.5 x 2.5 x 3.3 mm (`shapelab experiment sslln --table 3`); the paper's numbers in parentheses:
 
 # %%
-display(sslln_tables.layout(acnn.measured("sslln_table3")))
+display(sslln_tables.layout(kept_runs.measured("sslln_table3")))
 
 # %% [markdown]
 # Dice gains little, distances much (the outer LV: 16.5 to 7.7 mm): what goes are islands, steps and a flat end, as the
@@ -660,7 +663,7 @@ display(sslln_tables.layout(acnn.measured("sslln_table3")))
 # its labels, and no landmarks at all, but an affine map that makes the tissue classes overlap.
 
 # %%
-starts = acnn.measured("sslln_initialisation")
+starts = kept_runs.measured("sslln_initialisation")
 starts.groupby(["start", "label"], sort=False)[["dice", "hd"]].mean().unstack("label").round(3)
 
 # %% [markdown]
@@ -678,10 +681,11 @@ starts.groupby(["start", "label"], sort=False)[["dice", "hd"]].mean().unstack("l
 real = course.real_hearts(run.pick(5, 10, 20))
 if real is not None:
     shelf = phantom_atlases(run.pick(8, 20, 40), seed=300 + SEED, scheme=CARDIAC, images=False)
+    same_spacing = RefinementSettings(out_spacing=refinement.SPACING)
     rows, kept = [], {}
     for subject in list(real.filter(phase="ED"))[: run.pick(2, 5, 10)]:
         subject = subject.load()
-        one = refine(subject.label, None, None, shelf, tuple(subject.spacing), CARDIAC, out_spacing=refinement.SPACING)
+        one = refine(subject.label, None, None, shelf, tuple(subject.spacing), CARDIAC, same_spacing)
         kept[f"{subject.id}\n({subject.facts['group']})"] = (
             refinement.ways(subject.label, one.target_frame, one.label, one.frame),
             one.frame,
@@ -704,7 +708,7 @@ if real is not None:
 # read from benchmarks/results/refinement_acdc_summary.csv):
 
 # %%
-whole = acnn.measured("refinement_acdc_summary")
+whole = kept_runs.measured("refinement_acdc_summary")
 wide = whole[whole["measure"].isin(["dice", "hd", "curvature"])].pivot_table(
     ["mean", "worst"], ["measure", "way"], "structure", sort=False
 )
@@ -796,7 +800,7 @@ course.check(
 dice_of_one = None  # your answer
 
 # %%
-alone = refine(still.label, None, still.landmarks, atlases, still.spacing, n_atlases=1)
+alone = refine(still.label, None, still.landmarks, atlases, still.spacing, settings=RefinementSettings(n_atlases=1))
 alone_dice = dice(alone.label, still.truth_frame.nearest(truth.label, alone.frame), scheme)
 course.check(
     "3",
@@ -804,14 +808,15 @@ course.check(
     float(alone_dice.mean()),
     tolerance=0.005,
     wrong={"That is of five atlases.": float(scored.loc["refined", list(scheme.names)].mean())},
-    hint="refine(..., n_atlases=1); the truth in its frame is still.truth_frame.nearest(truth.label, result.frame).",
+    hint="RefinementSettings(n_atlases=1); the truth in its frame: "
+    "still.truth_frame.nearest(truth.label, result.frame).",
 )
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
 # ```python
-# one = refine(still.label, None, still.landmarks, atlases, still.spacing, n_atlases=1)
+# one = refine(still.label, None, still.landmarks, atlases, still.spacing, settings=RefinementSettings(n_atlases=1))
 # dice_of_one = dice(one.label, still.truth_frame.nearest(truth.label, one.frame), scheme).mean()
 # ```
 #

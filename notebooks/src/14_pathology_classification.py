@@ -43,6 +43,7 @@ from shapelab.experiments.acnn.pathology import THREE, reconstruction_dice
 from shapelab.experiments.shipped import fit_pca, learned_space
 from shapelab.experiments.tables import printed
 from shapelab.latent import (
+    CrossValidation,
     FixedFeatures,
     SpaceFeatures,
     classification_report,
@@ -308,11 +309,7 @@ def experiment(labels, facts, ae_codes, indices, extra=None, controls=("volumes"
         [("ED",), ("ED", "ES")],
         controls=controls,
         indices=indices,
-        n_splits=10,
-        n_repeats=1,
-        permutations=0,
-        seed=run.seed,
-        importances=False,
+        settings=CrossValidation(n_splits=10, n_repeats=1, permutations=0, seed=run.seed, importances=False),
     )
 
 
@@ -401,10 +398,7 @@ main = classification_report(
     "group",
     forest,
     [("ED", "ES")],
-    n_splits=5,
-    n_repeats=1,
-    permutations=39,
-    seed=run.seed,
+    settings=CrossValidation(n_splits=5, n_repeats=1, permutations=39, seed=run.seed),
 )
 main.table[["phases", "accuracy", "low", "high", "p", "chance"]]
 

@@ -10,7 +10,7 @@ from .ffd import Deformation as Deformation, FreeFormDeformation as FreeFormDefo
 from .frame import Frame as Frame
 from .fusion import fuse_labels as fuse_labels, majority_vote as majority_vote
 from .interpolation import interpolate_slices as interpolate_slices
-from .pipeline import Refinement as Refinement, refine as refine
+from .pipeline import Refinement as Refinement, RefinementSettings as RefinementSettings, refine as refine
 from .selection import normalised_mutual_information as normalised_mutual_information, select_atlases as select_atlases
 from .simulation import (
     LowResolution as LowResolution,

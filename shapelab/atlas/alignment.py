@@ -20,11 +20,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from shapelab.data.scheme import LabelScheme
+from shapelab.data.scheme import LV, LabelScheme
 from shapelab.errors import DataError, UsageError
 
 DEGREE = 2
-LV = ("LV cavity", "LV myocardium")
 
 
 def slice_shifts(label: np.ndarray, spacing, scheme: LabelScheme, degree: int = DEGREE) -> np.ndarray:

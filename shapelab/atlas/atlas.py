@@ -41,8 +41,7 @@ class Atlas:
         frame = as_frame(self.spacing, self.label, self.id)
         object.__setattr__(self, "spacing", frame.spacing)
         self.scheme.check(self.label, self.id)
-        if not self.label.any():
-            raise DataError(self.id, "a label map without labels", "at least one labelled voxel")
+        frame.box(self.label, self.id)
         if self.image is not None:
             object.__setattr__(self, "image", checked_image(self.image, self.label.shape, self.id))
 

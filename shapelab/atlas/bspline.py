@@ -15,7 +15,7 @@ from functools import cached_property
 import numba
 import numpy as np
 
-from shapelab.errors import UsageError
+from shapelab.errors import in_range, whole
 
 # Energies of u are sums over these pairs of (weight, order of the derivative along each axis).
 BENDING = ((1, (2, 0, 0)), (1, (0, 2, 0)), (1, (0, 0, 2)), (2, (1, 1, 0)), (2, (1, 0, 1)), (2, (0, 1, 1)))
@@ -83,8 +83,7 @@ class Lattice:
     @staticmethod
     def over(low, high, step: float, halvings: int = 0) -> Lattice:
         """The lattice over the box from low (3,) to high (3,) mm, whose cells after `halvings` are `step` mm long."""
-        if not (np.isfinite(step) and step > 0):
-            raise UsageError(f"control points: found a distance of {step}; expected a positive number of mm")
+        in_range("control points: distance in mm", step, above=True)
         coarse = step * 2**halvings
         cells = np.maximum(1, np.ceil((np.asarray(high) - low) / coarse - 1e-9)).astype(int)
         slack = cells * coarse - (np.asarray(high) - low)  # the box lies in the middle
@@ -183,12 +182,10 @@ def _determinants(d0, d1, d2):  # pragma: no cover - compiled
 
 def _pieces(t: np.ndarray, order: int) -> np.ndarray:
     """The four cubic pieces, or their derivatives, at t in [0, 1] within a cell: (P,) -> (P, 4)."""
-    if order == 0:
+    if whole("order", order, 0, 2) == 0:
         rows = (1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3
     elif order == 1:
         rows = -3 * (1 - t) ** 2, 9 * t**2 - 12 * t, -9 * t**2 + 6 * t + 3, 3 * t**2
-    elif order == 2:
-        rows = 6 * (1 - t), 18 * t - 12, -18 * t + 6, 6 * t
     else:
-        raise UsageError(f"order: found {order}; expected 0, 1 or 2")
+        rows = 6 * (1 - t), 18 * t - 12, -18 * t + 6, 6 * t
     return np.stack(rows, -1) / 6

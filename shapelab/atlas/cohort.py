@@ -14,11 +14,10 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from shapelab.atlas.atlas import Atlas, arrays_of
-from shapelab.atlas.ffd import FreeFormDeformation
 from shapelab.atlas.frame import Frame
-from shapelab.atlas.pipeline import Refinement, refine
+from shapelab.atlas.pipeline import Refinement, RefinementSettings, refine
 from shapelab.data.subject import Subject
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, UsageError, one_of
 from shapelab.files import atomic_write
 
 
@@ -30,7 +29,7 @@ def refine_cohort(
     on_error: Literal["raise", "skip"] = "raise",
     overwrite: bool = False,
     images: bool = True,
-    **settings: Any,
+    settings: RefinementSettings | None = None,
 ) -> pd.DataFrame:
     """Refine every subject of a cohort and write each result into a folder.
 
@@ -47,7 +46,7 @@ def refine_cohort(
     on_error : "raise": the first subject that fails stops all, named. "skip": the others go on, the row says why
     overwrite : do again what is done already
     images : use the subjects' images, where they have one
-    settings : of `refine`: n_atlases, ffd, fusion, patch, window, h, out_spacing
+    settings : of `refine`
 
     Returns
     -------
@@ -58,22 +57,17 @@ def refine_cohort(
     Raises
     ------
     DataError : naming the subject that failed, with on_error "raise"; two subjects of one id
-    UsageError : a folder that holds results of other settings; settings that `refine` does not know; ids that are no
-        file names
+    UsageError : a folder that holds results of other settings; ids that are no file names
     """
-    if on_error not in ("raise", "skip"):
-        raise UsageError(f"on_error: found {on_error!r}; expected 'raise' or 'skip'")
-    unknown = sorted(set(settings) - {"n_atlases", "ffd", "fusion", "patch", "window", "h", "out_spacing"})
-    if unknown:
-        raise UsageError(f"refine_cohort: found settings {unknown}; expected those of refine")
-    folder, subjects = Path(folder), list(subjects)
+    one_of("on_error", on_error, ("raise", "skip"))
+    folder, subjects, settings = Path(folder), list(subjects), settings or RefinementSettings()
     ids = [s.id for s in subjects]
     odd = [name for name in ids if not name or Path(name).name != name or name.startswith(".")]
     if odd:
         raise UsageError(f"refine_cohort: found the ids {odd[:5]}; expected some that can be file names")
     if len(set(ids)) < len(ids):
         raise DataError("refine_cohort", f"{len(ids) - len(set(ids))} ids more than once", "a distinct id each")
-    key = _key(atlases, {**settings, "images": images})
+    key = _key(atlases, settings, images)
     done = {} if overwrite else {name: row for name in ids if (row := _done(folder, name, key)) is not None}
     jobs = [s for s in subjects if s.id not in done]
     fixed = list(atlases), folder, on_error, images, key, settings
@@ -140,7 +134,7 @@ def _one(subject: Subject, atlases, folder: Path, on_error: str, images: bool, k
     try:
         label, image, spacing, landmarks = arrays_of(subject)
         result = refine(
-            label, image if images else None, landmarks, atlases, spacing, subject.scheme, threads=1, **settings
+            label, image if images else None, landmarks, atlases, spacing, subject.scheme, settings, threads=1
         )
         file = folder / f"{subject.id}.nii.gz"
         write_refinement(file, result, subject.affine)
@@ -173,18 +167,15 @@ def _facts(result: Refinement) -> dict[str, Any]:
     }
 
 
-def _key(atlases: Sequence[Atlas], settings: dict[str, Any]) -> str:
-    """What a result depends on besides its subject, as text."""
-    ffd = settings.pop("ffd", None) or FreeFormDeformation()
+def _key(atlases: Sequence[Atlas], settings: RefinementSettings, images: bool) -> str:
+    """What a result depends on besides its subject, as text: the atlases, the deformation, and what is not as usual."""
+    usual = dataclasses.asdict(RefinementSettings())
+    changed = {k: v for k, v in dataclasses.asdict(settings).items() if k == "ffd" or v != usual[k]}
     digest = hashlib.blake2b(digest_size=8)
     for a in atlases:
         digest.update(f"{a.id} {a.label.shape} {a.spacing} {a.image is None}".encode())
         digest.update(np.ascontiguousarray(a.label))
-    return json.dumps(
-        {"atlases": digest.hexdigest(), "ffd": dataclasses.asdict(ffd), **settings},
-        sort_keys=True,
-        default=lambda v: v.tolist() if hasattr(v, "tolist") else list(v),
-    )
+    return json.dumps({"atlases": digest.hexdigest(), "images": images, **changed}, sort_keys=True)
 
 
 def _done(folder: Path, name: str, key: str) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ import torch
 from shapelab.atlas.bspline import Lattice, apply_terms, jacobian, spread
 from shapelab.atlas.consistency import consistency
 from shapelab.atlas.frame import Frame
+from shapelab.data.geometry import bounding_box
 from shapelab.data.scheme import present_values
 from shapelab.errors import DataError
 
@@ -48,8 +49,7 @@ class Problem:
         if len(values) > 255:
             raise DataError("label maps", f"{len(values)} labels", "at most 255")
         frame, crop = target_frame.part(*domain)
-        box = [np.flatnonzero(atlas.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-        around = tuple(slice(int(b[0]), int(b[-1]) + 1) for b in box)
+        around = bounding_box(atlas)
         corner = np.array([s.start for s in around])
         matrix = (np.linalg.inv(atlas_frame.matrix) @ affine)[:3]
         parts = (np.searchsorted(values, a[c]).astype(np.uint8) for a, c in ((target, crop), (atlas, around)))

@@ -32,16 +32,18 @@ are of ten others, in stacks of 10 mm slices without shifts (`benchmarks/atlas_s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from shapelab.atlas.affine import transform_points
 from shapelab.atlas.bspline import Lattice, spread
 from shapelab.atlas.descent import Problem, descend, without_folds
 from shapelab.atlas.frame import Frame, as_frame
 from shapelab.atlas.warp import warp_image, warp_label
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, UsageError, in_range, one_of, whole
 
 ENGINES = ("auto", "numba", "torch")
 
@@ -139,9 +141,7 @@ class Deformation:
 
     def _stage(self, stage: int | str) -> int:
         if isinstance(stage, str):
-            if stage not in self.names:
-                raise UsageError(f"stage: found {stage!r}; expected one of {self.names}")
-            return self.names.index(stage)
+            return self.names.index(one_of("stage", stage, self.names))
         if not -len(self.names) <= stage < len(self.names):
             raise UsageError(f"stage: found {stage}; expected an index into {self.names}")
         return stage % len(self.names)
@@ -184,29 +184,20 @@ class FreeFormDeformation:
     engine: str = "auto"
 
     def __post_init__(self):
-        per_level = {
-            name: tuple(float(v) for v in getattr(self, name))
-            for name in ("bending", "blur_mm", "sampling_mm", "step_mm")
-        }
-        for name, values in per_level.items():
+        whole("FreeFormDeformation: levels", self.levels)
+        for name in ("bending", "blur_mm", "sampling_mm", "step_mm"):
+            values = tuple(float(v) for v in getattr(self, name))
             object.__setattr__(self, name, values)
             if len(values) != self.levels or not np.isfinite(values).all() or min(values) < 0:
                 raise UsageError(
                     f"FreeFormDeformation: found {name}={values}; expected {self.levels} numbers from 0, one a level"
                 )
-        if self.levels < 1 or self.iterations < 0 or not (np.isfinite(self.control_mm) and self.control_mm > 0):
-            raise UsageError(
-                f"FreeFormDeformation: found levels={self.levels}, iterations={self.iterations}, "
-                f"control_mm={self.control_mm}; expected a level at least, iterations from 0, mm above 0"
-            )
-        if not 0 <= self.least_jacobian < 1 or not self.margin_mm >= 0 or not self.stretch >= 0:
-            raise UsageError(
-                f"FreeFormDeformation: found least_jacobian={self.least_jacobian}, "
-                f"stretch={self.stretch}, margin_mm={self.margin_mm}; expected a number from 0 to 1, "
-                "the others from 0"
-            )
-        if self.engine not in ENGINES:
-            raise UsageError(f"FreeFormDeformation: found engine={self.engine!r}; expected one of {ENGINES}")
+        whole("FreeFormDeformation: iterations", self.iterations, 0)
+        in_range("FreeFormDeformation: control_mm", self.control_mm, above=True)
+        in_range("FreeFormDeformation: least_jacobian", self.least_jacobian, high=np.nextafter(1, 0))
+        for name in ("margin_mm", "stretch"):
+            in_range(f"FreeFormDeformation: {name}", getattr(self, name))
+        one_of("FreeFormDeformation: engine", self.engine, ENGINES)
 
     def torch_device(self, target) -> torch.device | None:
         """Where torch registers to this label map (numpy or torch); None: numba does."""
@@ -256,17 +247,12 @@ class FreeFormDeformation:
     def _domain(self, target, atlas, target_frame: Frame, atlas_frame: Frame, affine) -> np.ndarray:
         """Box (2, 3) mm round the target's labels and the affinely mapped atlas', with a margin: of the target one
         voxel at least, since the first slice without a label says where the heart ends."""
-        corners = _corners(_box(atlas, atlas_frame, "atlas"))
-        back = np.linalg.inv(affine)
-        atlas_there = corners @ back[:3, :3].T + back[:3, 3]
-        low, high = _box(target, target_frame, "target")
+        corners = np.array(list(product(*atlas_frame.box(atlas, "atlas").T)))
+        atlas_there = transform_points(np.linalg.inv(affine), corners)
+        low, high = target_frame.box(target, "target")
         reach = np.maximum(self.margin_mm, 1.01 * np.array(target_frame.spacing))
-        return np.stack(
-            [
-                np.minimum(low - reach, atlas_there.min(0) - self.margin_mm),
-                np.maximum(high + reach, atlas_there.max(0) + self.margin_mm),
-            ]
-        )
+        low = np.minimum(low - reach, atlas_there.min(0) - self.margin_mm)
+        return np.stack([low, np.maximum(high + reach, atlas_there.max(0) + self.margin_mm)])
 
 
 def checked_affine(affine) -> np.ndarray:
@@ -275,16 +261,3 @@ def checked_affine(affine) -> np.ndarray:
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise UsageError(f"affine: found {affine.tolist()}; expected an invertible 4x4 matrix in mm")
     return affine
-
-
-def _box(label: np.ndarray, frame: Frame, name: str) -> np.ndarray:
-    """Lowest and highest position of a label, (2, 3) mm; DataError if there is none."""
-    used = [np.flatnonzero(label.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    if not all(len(u) for u in used):
-        raise DataError(name, "a label map without labels", "at least one labelled voxel")
-    return np.array(frame.origin) + np.array([[u[0] for u in used], [u[-1] for u in used]]) * frame.spacing
-
-
-def _corners(box: np.ndarray) -> np.ndarray:
-    """The eight corners (8, 3) of a box (2, 3)."""
-    return np.array([[box[i, 0], box[j, 1], box[k, 2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shapelab.data.geometry import bounding_box
 from shapelab.errors import DataError, UsageError
 
 
@@ -51,12 +52,18 @@ class Frame:
         out[:3, 3] = self.origin
         return out
 
+    def box(self, label: np.ndarray, name: str = "label") -> np.ndarray:
+        """Lowest and highest position of a label's voxels, (2, 3) mm. DataError naming the array if it has none."""
+        around = bounding_box(label)
+        if around is None:
+            raise DataError(name, "a label map without labels", "at least one labelled voxel")
+        return self.origin + np.array([[b.start for b in around], [b.stop - 1 for b in around]]) * self.spacing
+
     def part(self, low, high) -> tuple[Frame, tuple[slice, slice, slice]]:
         """The voxels between low and high (3,) mm: their frame, and their place in an array; at least one voxel."""
-        first = np.ceil((np.asarray(low) - self.origin) / self.spacing - 1e-6).astype(int)
-        last = np.floor((np.asarray(high) - self.origin) / self.spacing + 1e-6).astype(int)
-        first = np.clip(first, 0, np.array(self.shape) - 1)
-        last = np.clip(last, first, np.array(self.shape) - 1)
+        end = np.array(self.shape) - 1
+        first = np.clip(np.ceil((np.asarray(low) - self.origin) / self.spacing - 1e-6).astype(int), 0, end)
+        last = np.clip(np.floor((np.asarray(high) - self.origin) / self.spacing + 1e-6).astype(int), first, end)
         frame = Frame(tuple(last - first + 1), self.spacing, tuple(self.origin + first * self.spacing))
         return frame, tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last))
 

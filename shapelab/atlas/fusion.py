@@ -22,7 +22,7 @@ what is left is the mode of the labels in a window of 8.75 x 8.75 x 6 mm: a thin
 does not help (atlas_fusion_selection.csv: h 10 to .01, windows 7x7x3 to 1x1x1 on five other hearts, none above the
 majority's mean Dice): between slices that are 10 mm apart the target's image is a blend of two, and says less about
 the border than atlases that have been fitted to the labels. The paper's atlases and targets are real scans, where an
-image may tell more; ``refine(..., fusion="non-local")`` is there for them.
+image may tell more; ``RefinementSettings(fusion="non-local")`` is there for them.
 
 A voxel whose windows hold one and the same label in all atlases is decided whatever the weights are; it takes no
 arithmetic, and there are many. For the others all patch distances to one offset come from one pass: the squared
@@ -43,8 +43,9 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
+from shapelab.data.geometry import bounding_box, cut_out
 from shapelab.data.scheme import present_values
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, UsageError, in_range
 
 PATCH, WINDOW, BANDWIDTH = (7, 7, 1), (7, 7, 3), 10.0  # the paper's, in voxels of 1.25 x 1.25 x 2 mm
 TILE = 16  # rows of axis 0 at a time: their votes stay in the processor's cache
@@ -56,19 +57,12 @@ def majority_vote(labels):
     labels : N label maps (D0, D1, D2) of one shape, numpy or torch (a sequence, or stacked) -> (D0, D1, D2)
     """
     maps = _stacked(labels, "majority_vote")
-    if isinstance(maps, Tensor):
-        best = torch.zeros(maps.shape[1:], dtype=torch.int16, device=maps.device)
-        winner = torch.zeros(maps.shape[1:], dtype=maps.dtype, device=maps.device)
-        for value in torch.unique(maps).tolist():
-            votes = (maps == value).sum(0, dtype=torch.int16)
-            winner = torch.where(votes > best, value, winner)
-            best = torch.maximum(best, votes)
-        return winner
-    best, winner = np.zeros(maps.shape[1:], np.int16), np.zeros(maps.shape[1:], maps.dtype)
-    for value in present_values(maps):
-        votes = (maps == value).sum(0, dtype=np.int16)
-        winner[votes > best] = value
-        np.maximum(best, votes, out=best)
+    xp = torch if isinstance(maps, Tensor) else np
+    best = winner = 0 * maps[0]
+    for value in torch.unique(maps).tolist() if xp is torch else present_values(maps):
+        votes = (maps == value).sum(0, dtype=xp.int16)
+        winner = xp.where(votes > best, value, winner)
+        best = xp.maximum(best, votes)
     return winner
 
 
@@ -120,17 +114,13 @@ def fuse_labels(
             "(N, D0, D1, D2) for both and (D0, D1, D2)",
         )
     patch, window = _odd("patch", patch), _odd("window", window)
-    if not (np.isfinite(h) and h > 0):
-        raise UsageError(f"h: found {h}; expected a number above 0")
-    if isinstance(maps, Tensor):
-        images, image = images.float(), torch.as_tensor(image, device=maps.device).float()
-        finite = bool(torch.isfinite(images).all()) and bool(torch.isfinite(image).all())
-    else:
-        images, image = np.asarray(images, np.float32), np.asarray(image, np.float32)
-        finite = bool(np.isfinite(images).all() and np.isfinite(image).all())
-    if not finite:
+    in_range("h", h, above=True)
+    xp = torch if isinstance(maps, Tensor) else np
+    where = {"device": maps.device} if xp is torch else {}
+    images, image = (xp.asarray(a, dtype=xp.float32, **where) for a in (images, image))
+    if not (xp.isfinite(images).all() and xp.isfinite(image).all()):
         raise DataError("fuse_labels", "intensities that are not finite", "finite ones", "Remove NaN and infinity.")
-    if isinstance(maps, Tensor):
+    if xp is torch:
         return _fuse_torch(maps, images, image, patch, window, float(h))
     return _fuse_numba(maps, images, image, patch, window, float(h), threads)
 
@@ -149,26 +139,21 @@ def _fuse_numba(maps, images, image, patch, window, h: float, threads: int) -> n
     channels = np.searchsorted(values, maps).astype(np.uint8 if len(values) < 256 else np.uint16)
     winner = channels[0].copy()
     asked = undecided(channels, window)
-    used = [np.flatnonzero(asked.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    if len(used[0]):
-        # only the box of undecided voxels, with what their windows and patches reach
-        inner = tuple(slice(int(u[0]), int(u[-1]) + 1) for u in used)
-        half_patch, half_window = np.array(patch) // 2, np.array(window) // 2
-        reach = half_patch + half_window
-        target = _box(image, inner, reach, "edge")
-        moving = [_box(f, inner, reach, "edge") for f in images]
+    inner = bounding_box(asked)  # only the box of undecided voxels, with what their windows and patches reach
+    if inner is not None:
+        halves = np.array([patch, window]) // 2
+        target, *moving = (cut_out(f, inner, halves.sum(0), mode="edge") for f in (image, *images))
         # a label of its own, for which nobody votes, stands for what lies outside
-        around = [_box(c, inner, half_window, "constant", len(values)) for c in channels]
+        around = [cut_out(c, inner, halves[1], constant_values=len(values)) for c in channels]
         asked, result = np.ascontiguousarray(asked[inner]), winner[inner].copy()
         tiles = range(0, result.shape[0], TILE)
 
         def run(first: int) -> None:
-            last = min(first + TILE, result.shape[0])
-            votes = np.zeros((last - first, *result.shape[1:], len(values) + 1), np.float32)
+            rows = slice(first, min(first + TILE, result.shape[0]))
+            votes = np.zeros((*result[rows].shape, len(values) + 1), np.float32)
             for f, c in zip(moving, around):
-                _vote(target, f, c, asked, votes, first, last, half_patch, half_window, np.float32(-1 / h))
-            best = votes[..., :-1].argmax(-1)
-            result[first:last] = np.where(asked[first:last], best, result[first:last])
+                _vote(target, f, c, asked, votes, first, halves, np.float32(-1 / h))
+            result[rows] = np.where(asked[rows], votes[..., :-1].argmax(-1), result[rows])
 
         with ThreadPoolExecutor(max(1, threads)) as pool:
             list(pool.map(run, tiles))
@@ -176,25 +161,15 @@ def _fuse_numba(maps, images, image, patch, window, h: float, threads: int) -> n
     return np.array(values, maps.dtype)[winner]
 
 
-def _box(array: np.ndarray, inner: tuple[slice, ...], reach: np.ndarray, mode: str, value: int = 0) -> np.ndarray:
-    """A box of an array and what lies within reach of it; beyond the array its border values, or `value`."""
-    cut, pad = [], []
-    for part, r, n in zip(inner, reach, array.shape):
-        low, high = part.start - int(r), part.stop + int(r)
-        cut.append(slice(max(low, 0), min(high, n)))
-        pad.append((max(-low, 0), max(high - n, 0)))
-    options = {"constant_values": value} if mode == "constant" else {}
-    return np.ascontiguousarray(np.pad(array[tuple(cut)], pad, mode=mode, **options))
-
-
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp", "reassoc"})
-def _vote(target, moving, label, asked, votes, first, last, patch, window, slope):  # pragma: no cover - compiled
-    """Votes of one atlas for rows first to last of axis 0; images reach patch + window further, its label the window.
+def _vote(target, moving, label, asked, votes, first, halves, slope):  # pragma: no cover - compiled
+    """Votes of one atlas for the rows of axis 0 from the first, as many as `votes` has; `halves` (2, 3) of patch and
+    window: images reach the sum of both further, its label the window's.
 
     Sums over the patch slide along axis 0 (`sheet`) and axis 1 (`row`): a row of axis 2 enters as another leaves.
     """
-    p0, p1, p2 = patch
-    w0, w1, w2 = window
+    (p0, p1, p2), (w0, w1, w2) = halves
+    last = first + len(votes)
     _, n1, n2 = asked.shape
     wide = n2 + 2 * p2
     sheet, row = np.empty((n1 + 2 * p1, wide), np.float32), np.empty(wide, np.float32)

@@ -35,11 +35,11 @@ from shapelab.atlas.warp import warp_label
 from shapelab.data.grid import to_unit_range
 from shapelab.data.landmarks import landmarks_from_label
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import UsageError, one_of, spacing3, whole
 from shapelab.metrics import dice
 
 SELECTION_MARGIN_MM = 10.0  # round the target's labels; far background would make all atlases look alike
-FUSIONS = ("non-local", "majority")
+FUSIONS = ("majority", "non-local")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +80,7 @@ class Refinement:
     def stage(self, name: str, atlas: int | None = None) -> np.ndarray:
         """The label map at a stage, in `frame`: of one of the chosen atlases, or (None) what their majority says;
         "fusion" is the result. Made when asked for."""
-        if name not in self.stages:
-            raise UsageError(f"stage: found {name!r}; expected one of {self.stages}")
-        if name == "fusion":
+        if one_of("stage", name, self.stages) == "fusion":
             return self.label
         if atlas is not None:
             return self.deformations[atlas].warp_label(self.atlases[atlas].label, self.frame, name)
@@ -108,6 +106,38 @@ class Refinement:
         return dice(self.on_target(), self.target, self.scheme)
 
 
+@dataclass(frozen=True)
+class RefinementSettings:
+    """How hearts are refined.
+
+    Parameters
+    ----------
+    n_atlases : L, how many are deformed and fused
+    ffd : of the registration
+    fusion : "majority" of the warped atlases, or "non-local", the paper's eq. 5 (a deviation, measured: see the top of
+        `shapelab.atlas.fusion`)
+    patch, window, h : of the non-local fusion, in voxels of the result; the defaults are the paper's
+    out_spacing : (3,) mm of the result; None: that of the first atlas
+    align : bring slices into line first (`shapelab.atlas.slice_shifts`); the result then lies where the heart is most
+        likely to be, and not on each slice's own breath-hold
+    """
+
+    n_atlases: int = 5
+    ffd: FreeFormDeformation = FreeFormDeformation()
+    fusion: str = "majority"
+    patch: Sequence[int] = PATCH
+    window: Sequence[int] = WINDOW
+    h: float = BANDWIDTH
+    out_spacing: Sequence[float] | None = None
+    align: bool = False
+
+    def __post_init__(self):
+        one_of("fusion", self.fusion, FUSIONS)
+        whole("n_atlases", self.n_atlases)
+        if self.out_spacing is not None:
+            object.__setattr__(self, "out_spacing", spacing3("out_spacing", self.out_spacing))
+
+
 def refine(
     label,
     image,
@@ -115,14 +145,7 @@ def refine(
     atlases: Sequence[Atlas],
     spacing,
     scheme: LabelScheme | None = None,
-    n_atlases: int = 5,
-    ffd: FreeFormDeformation | None = None,
-    fusion: str = "majority",
-    patch: Sequence[int] = PATCH,
-    window: Sequence[int] = WINDOW,
-    h: float = BANDWIDTH,
-    out_spacing=None,
-    align: bool = False,
+    settings: RefinementSettings | None = None,
     threads: int | None = None,
 ) -> Refinement:
     """Refine one label map.
@@ -140,14 +163,7 @@ def refine(
     atlases : high-resolution hearts of the same scheme
     spacing : (3,) mm of `label`
     scheme : of `label`; default: that of the atlases
-    n_atlases : L, how many are deformed and fused
-    ffd : settings of the registration
-    fusion : "majority" of the warped atlases, or "non-local", the paper's eq. 5 (a deviation, measured: see the top of
-        `shapelab.atlas.fusion`)
-    patch, window, h : of the non-local fusion, in voxels of the result; the defaults are the paper's
-    out_spacing : (3,) mm of the result; default: that of the first atlas
-    align : bring slices into line first (`shapelab.atlas.slice_shifts`); the result then lies where the heart is most
-        likely to be, and not on each slice's own breath-hold
+    settings : how; default: `RefinementSettings()`
     threads : atlases registered at a time; default: as many as there are cores
 
     Returns
@@ -160,64 +176,66 @@ def refine(
     DataError : an empty label map, values outside the scheme, shapes that differ, degenerate landmarks
     UsageError : no atlas, atlases of another scheme, wrong settings
     """
-    ffd, seconds, clock = ffd or FreeFormDeformation(), {}, time.perf_counter()
-    there = _there(ffd.torch_device(label))
-    label, image = (a.cpu().numpy() if isinstance(a, Tensor) else a for a in (label, image))
-    label, image, frame, scheme = _checked(label, image, spacing, atlases, scheme, fusion)
-    out_spacing = atlases[0].spacing if out_spacing is None else out_spacing
-
-    def lap(name: str) -> None:
-        nonlocal clock
-        seconds[name], clock = time.perf_counter() - clock, time.perf_counter()
-
+    settings, seconds = settings or RefinementSettings(), _Laps()
+    there = _there(settings.ffd.torch_device(label))
+    label, image, frame, scheme = _checked(label, image, spacing, atlases, scheme)
     source, shift = "given" if landmarks is not None else "label", np.zeros((label.shape[2], 2))
-    if align:
+    if settings.align:
         shift = slice_shifts(label, frame.spacing, scheme)
         label = move_slices(label, -shift, frame.spacing)
         image = None if image is None else move_slices(image, -shift, frame.spacing)
-        lap("alignment")
+        seconds.lap("alignment")
     if landmarks is None:
         landmarks = landmarks_from_label(label, frame.spacing, scheme, "target")
     affines = tuple(landmark_affine(landmarks, atlas.landmarks_of(source)) for atlas in atlases)
-    lap("affine")
-    chosen, scores = _select(label, frame, atlases, affines, n_atlases)
-    lap("selection")
+    seconds.lap("affine")
+    chosen, scores = most_like(label, frame, atlases, affines, settings.n_atlases)
+    seconds.lap("selection")
     threads = min(len(chosen), threads or len(os.sched_getaffinity(0)))
     # BLAS with threads of its own would fight with these
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
-        target = there(label)
+        target, fit = there(label), settings.ffd.fit
         deformations = tuple(
-            pool.map(lambda i: ffd.fit(target, atlases[i].label, frame, atlases[i].frame, affines[i]), chosen)
+            pool.map(lambda i: fit(target, atlases[i].label, frame, atlases[i].frame, affines[i]), chosen)
         )
-        lap("deformation")
+        seconds.lap("deformation")
         best = [atlases[i] for i in chosen]
-        out = _frame(frame, out_spacing, deformations)
+        out = _frame(frame, settings.out_spacing or atlases[0].spacing, deformations)
         labels = list(pool.map(lambda d, a: d.warp_label(there(a.label), out), deformations, best))
         images = None
-        if fusion == "non-local" and image is not None and all(a.image is not None for a in best):
+        if settings.fusion == "non-local" and image is not None and all(a.image is not None for a in best):
             images = list(pool.map(lambda d, a: d.warp_image(there(to_unit_range(a.image)), out), deformations, best))
-            image = there(frame.linear(to_unit_range(image), out))
-        lap("warp")
-        fused = fuse_labels(labels, images, None if images is None else image, patch, window, h, threads)
-    lap("fusion")
+        image = None if images is None else there(frame.linear(to_unit_range(image), out))
+        seconds.lap("warp")
+        fused = fuse_labels(labels, images, image, settings.patch, settings.window, settings.h, threads)
+    seconds.lap("fusion")
     fused = fused.cpu().numpy() if isinstance(fused, Tensor) else fused
-    fused = fused.astype(np.uint8 if max(scheme.values) < 256 else np.uint16, copy=False)
     return Refinement(
-        fused,
-        out,
-        label,
-        frame,
-        scheme,
-        tuple(best),
-        deformations,
-        affines,
-        scores,
-        tuple(chosen),
-        source,
-        "majority" if images is None else fusion,
-        seconds,
-        shift,
+        label=fused.astype(np.uint8 if max(scheme.values) < 256 else np.uint16, copy=False),
+        frame=out,
+        target=label,
+        target_frame=frame,
+        scheme=scheme,
+        atlases=tuple(best),
+        deformations=deformations,
+        affines=affines,
+        scores=scores,
+        chosen=tuple(chosen),
+        landmarks=source,
+        fusion="majority" if images is None else settings.fusion,
+        seconds=dict(seconds),
+        shift=shift,
     )
+
+
+class _Laps(dict):
+    """Name -> seconds since the lap before."""
+
+    def __init__(self):
+        self.last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        self[name], self.last = time.perf_counter() - self.last, time.perf_counter()
 
 
 def _there(device: torch.device | None) -> Callable:
@@ -227,7 +245,8 @@ def _there(device: torch.device | None) -> Callable:
     return lambda array: torch.as_tensor(np.ascontiguousarray(array), device=device)
 
 
-def _checked(label, image, spacing, atlases, scheme, fusion):
+def _checked(label, image, spacing, atlases, scheme):
+    """The arguments of `refine`, of one kind and shape: label, image or None, frame, scheme."""
     if not len(atlases):
         raise UsageError("refine: found no atlas; expected at least one")
     scheme = scheme or atlases[0].scheme
@@ -237,32 +256,27 @@ def _checked(label, image, spacing, atlases, scheme, fusion):
             f"refine: found atlases of another scheme than {scheme.name!r}: {others[:5]}; expected one "
             "scheme (phantom_atlases has scheme=CARDIAC for labels without an RV wall)"
         )
-    if fusion not in FUSIONS:
-        raise UsageError(f"fusion: found {fusion!r}; expected one of {FUSIONS}")
+    label, image = (a.cpu().numpy() if isinstance(a, Tensor) else a for a in (label, image))
     label = np.asarray(label)
     frame = as_frame(spacing, label, "target")
     scheme.check(label, "target")
-    if not label.any():
-        raise DataError("target", "a label map without labels", "at least one labelled voxel")
+    frame.box(label, "target")
     return label, None if image is None else checked_image(image, label.shape, "target"), frame, scheme
 
 
-def _select(label, frame: Frame, atlases, affines, n: int) -> tuple[list[int], np.ndarray]:
-    """Indices of the atlases most like the target, and all scores, at the target's voxels round its labels."""
-    used = [np.flatnonzero(label.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    box = np.array(frame.origin) + np.array([[u[0] for u in used], [u[-1] for u in used]]) * frame.spacing
-    part, place = frame.part(box[0] - SELECTION_MARGIN_MM, box[1] + SELECTION_MARGIN_MM)
+def most_like(label, frame: Frame, atlases, affines, n: int) -> tuple[list[int], np.ndarray]:
+    """Indices of the n atlases most like the target, best first, and all scores: normalised mutual information at the
+    target's voxels round its labels, the atlases brought there by their affine maps."""
+    low, high = frame.box(label, "target")
+    part, place = frame.part(low - SELECTION_MARGIN_MM, high + SELECTION_MARGIN_MM)
     still = np.zeros((3, *part.shape), np.float32)
-    warped = [
-        warp_label(a.label, (np.linalg.inv(a.frame.matrix) @ m)[:3], part.origin, part.spacing, still)
-        for a, m in zip(atlases, affines)
-    ]
+    matrices = [(np.linalg.inv(a.frame.matrix) @ m)[:3] for a, m in zip(atlases, affines, strict=True)]
+    warped = [warp_label(a.label, m, part.origin, part.spacing, still) for a, m in zip(atlases, matrices)]
     return select_atlases(label[place], warped, n)
 
 
 def _frame(frame: Frame, spacing, deformations) -> Frame:
     """The result's frame: the target's field and the deformations' domains."""
-    spacing = Frame((1, 1, 1), spacing).spacing
     low, high = zip(*[d.domain for d in deformations])
     last = [p[-1] for p in frame.positions()]
     return Frame.covering(np.min([*low, frame.origin], 0), np.max([*high, last], 0), spacing)

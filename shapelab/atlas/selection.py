@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, UsageError, whole
 
 
 def normalised_mutual_information(a, b, bins: int = 64) -> float:
@@ -64,8 +64,7 @@ def _binned(values: np.ndarray, bins: int) -> tuple[np.ndarray, int]:
     low, high = float(flat.min()), float(flat.max())
     if not np.isfinite([low, high]).all():
         raise DataError("normalised_mutual_information", "values that are not finite", "finite intensities")
-    if bins < 1:
-        raise UsageError(f"bins: found {bins}; expected at least 1")
+    whole("bins", bins)
     if high == low:
         return np.zeros(flat.size, np.int64), 1
     scaled = (flat.astype(np.float64) - low) * (bins / (high - low))

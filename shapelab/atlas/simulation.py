@@ -16,7 +16,7 @@ from shapelab.atlas.alignment import move_slices
 from shapelab.atlas.atlas import Atlas
 from shapelab.atlas.frame import Frame
 from shapelab.data.scheme import BIVENTRICULAR, LabelScheme
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, in_range, whole
 from shapelab.phantoms import GROUPS, heart_cohort
 
 
@@ -82,12 +82,14 @@ def simulate_low_resolution(
     What a slice moves in from beyond the edge repeats the edge (image) or is background (label). UsageError for wrong
     numbers, DataError if no labelled slice is left.
     """
-    d0, d1, d2 = atlas.label.shape
-    if factor < 1 or not 0 <= first < d2 or apex_slices < 0 or not (np.isfinite(shift_mm) and shift_mm >= 0):
-        raise UsageError(
-            f"simulate_low_resolution: found factor={factor}, first={first}, apex_slices={apex_slices}, "
-            f"shift_mm={shift_mm}; expected a factor from 1, first from 0 to {d2 - 1}, the rest from 0"
-        )
+    d2 = atlas.label.shape[2]
+    for name, value, least, most in (
+        ("factor", factor, 1, None),
+        ("first", first, 0, d2 - 1),
+        ("apex_slices", apex_slices, 0, None),
+    ):
+        whole(f"simulate_low_resolution: {name}", value, least, most)
+    in_range("simulate_low_resolution: shift_mm", shift_mm)
     kept = np.arange(first, d2, factor)
     area = (atlas.label[:, :, kept] > 0).sum((0, 1))
     used = np.flatnonzero(area)

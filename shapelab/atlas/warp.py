@@ -40,22 +40,27 @@ def _numbers(*values) -> tuple[np.ndarray, ...]:
     return tuple(np.ascontiguousarray(v, np.float64) for v in values)
 
 
+@numba.njit(nogil=True, cache=True, inline="always")
+def _place(m, origin, step, displacement, i, j, k):  # pragma: no cover - compiled
+    """Where the target's voxel (i, j, k) lies in the atlas, as voxel index."""
+    a = origin[0] + i * step[0] + displacement[0, i, j, k]
+    b = origin[1] + j * step[1] + displacement[1, i, j, k]
+    c = origin[2] + k * step[2] + displacement[2, i, j, k]
+    y0 = m[0, 0] * a + m[0, 1] * b + m[0, 2] * c + m[0, 3]
+    y1 = m[1, 0] * a + m[1, 1] * b + m[1, 2] * c + m[1, 3]
+    return y0, y1, m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + m[2, 3]
+
+
 @numba.njit(nogil=True, cache=True)
 def _label_numba(label, matrix, origin, step, displacement):  # pragma: no cover - compiled
     q0, q1, q2 = label.shape
     _, p0, p1, p2 = displacement.shape
     out = np.zeros((p0, p1, p2), label.dtype)
     near, weight = np.empty(8, label.dtype), np.empty(8)
-    m = matrix
     for i in range(p0):
         for j in range(p1):
             for k in range(p2):
-                a = origin[0] + i * step[0] + displacement[0, i, j, k]
-                b = origin[1] + j * step[1] + displacement[1, i, j, k]
-                c = origin[2] + k * step[2] + displacement[2, i, j, k]
-                y0 = m[0, 0] * a + m[0, 1] * b + m[0, 2] * c + m[0, 3]
-                y1 = m[1, 0] * a + m[1, 1] * b + m[1, 2] * c + m[1, 3]
-                y2 = m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + m[2, 3]
+                y0, y1, y2 = _place(matrix, origin, step, displacement, i, j, k)
                 if y0 <= -1 or y1 <= -1 or y2 <= -1 or y0 >= q0 or y1 >= q1 or y2 >= q2:
                     continue
                 i0, i1, i2 = int(np.floor(y0)), int(np.floor(y1)), int(np.floor(y2))
@@ -87,16 +92,11 @@ def _image_numba(image, matrix, origin, step, displacement):  # pragma: no cover
     q0, q1, q2 = image.shape
     _, p0, p1, p2 = displacement.shape
     out = np.empty((p0, p1, p2), np.float32)
-    m = matrix
     for i in range(p0):
         for j in range(p1):
             for k in range(p2):
-                a = origin[0] + i * step[0] + displacement[0, i, j, k]
-                b = origin[1] + j * step[1] + displacement[1, i, j, k]
-                c = origin[2] + k * step[2] + displacement[2, i, j, k]
-                y0 = min(max(m[0, 0] * a + m[0, 1] * b + m[0, 2] * c + m[0, 3], 0.0), q0 - 1.0)
-                y1 = min(max(m[1, 0] * a + m[1, 1] * b + m[1, 2] * c + m[1, 3], 0.0), q1 - 1.0)
-                y2 = min(max(m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + m[2, 3], 0.0), q2 - 1.0)
+                y0, y1, y2 = _place(matrix, origin, step, displacement, i, j, k)
+                y0, y1, y2 = min(max(y0, 0.0), q0 - 1.0), min(max(y1, 0.0), q1 - 1.0), min(max(y2, 0.0), q2 - 1.0)
                 i0, i1, i2 = int(y0), int(y1), int(y2)
                 j0, j1, j2 = min(i0 + 1, q0 - 1), min(i1 + 1, q1 - 1), min(i2 + 1, q2 - 1)
                 w0, w1, w2 = y0 - i0, y1 - i1, y2 - i2

@@ -17,7 +17,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from shapelab.errors import UsageError
+from shapelab.errors import UsageError, in_range, spacing3, whole
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,12 @@ class AffineRanges:
             raise UsageError(f"AffineRanges: found scale {self.scale}, stretch {self.stretch}; expected both below 1")
 
 
+def check_generator(generator: Generator | None, device: str) -> None:
+    """UsageError for a generator that is not on this type of device."""
+    if generator is not None and generator.device.type != device:
+        raise UsageError(f"generator: found one on {generator.device}; expected one on {device}")
+
+
 def random_matrices(n: int, ranges: AffineRanges, generator: Generator | None = None) -> Tensor:
     """n random affine maps (n, 4, 4) float64 in mm about the centre of the grid, input -> output.
 
@@ -51,8 +57,7 @@ def random_matrices(n: int, ranges: AffineRanges, generator: Generator | None = 
     so that a seed gives the same maps on every device. generator None: torch's default one, which `fit` seeds at every
     step.
     """
-    if generator is not None and generator.device.type != "cpu":
-        raise UsageError(f"generator: found one on {generator.device}; expected one on the CPU")
+    check_generator(generator, "cpu")
     draws = torch.rand(n, 13, generator=generator, dtype=torch.float64) * 2 - 1
     angles = draws[:, 0:3] * torch.deg2rad(torch.tensor(ranges.rotation, dtype=torch.float64))
     factors = (1 + ranges.scale * draws[:, 3:4]) * (1 + ranges.stretch * draws[:, 4:7])
@@ -95,7 +100,8 @@ def apply_affine(labels: Tensor, matrices: Tensor, spacing: Sequence[float]) -> 
     """
     inverse = _checked_maps(labels, matrices, spacing)
     if labels.device.type == "cpu":
-        return torch.from_numpy(_affine_numba(labels.contiguous().numpy(), inverse.numpy()))
+        no_images = np.empty((len(labels), 0, 0, 0), np.float32)
+        return torch.from_numpy(_affine_numba(no_images, labels.contiguous().numpy(), inverse.numpy())[1])
     return _affine_torch(labels, inverse)
 
 
@@ -141,7 +147,7 @@ def affine_pair(images: Tensor, labels: Tensor, matrices: Tensor, spacing: Seque
     inverse = _checked_maps(labels, matrices, spacing)
     fine = images.detach().to(torch.promote_types(images.dtype, torch.float32))
     if labels.device.type == "cpu":
-        arrays = _affine_pair_numba(fine.contiguous().numpy(), labels.contiguous().numpy(), inverse.numpy())
+        arrays = _affine_numba(fine.contiguous().numpy(), labels.contiguous().numpy(), inverse.numpy())
         moved, moved_labels = (torch.from_numpy(a) for a in arrays)
     else:
         moved, moved_labels = _affine_images_torch(fine, inverse), _affine_torch(labels, inverse)
@@ -154,10 +160,8 @@ def swap_labels(labels: Tensor, p: float, n_classes: int, generator: Generator |
     labels (N, X, Y, Z) channel numbers, 0 to n_classes - 1, on any device; generator on that device, None is torch's
     default one.
     """
-    if not 0 <= p <= 1:
-        raise UsageError(f"p: found {p}; expected a probability")
-    if n_classes < 2:
-        raise UsageError(f"n_classes: found {n_classes}; expected at least 2")
+    in_range("p", p, 0, 1)
+    whole("n_classes", n_classes, 2)
     if p == 0:
         return labels
     draw = torch.rand(labels.shape, generator=generator, device=labels.device)
@@ -192,57 +196,14 @@ def _checked_maps(labels: Tensor, matrices: Tensor, spacing: Sequence[float]) ->
     return _voxel_matrices(matrices, labels.shape[1:], spacing)
 
 
-def checked_spacing(spacing: Sequence[float]) -> Tensor:
-    """Three lengths above 0 in mm as a float64 tensor; UsageError otherwise."""
-    lengths = torch.as_tensor([float(s) for s in spacing], dtype=torch.float64)
-    if lengths.shape != (3,) or not bool((lengths > 0).all()):
-        raise UsageError(f"spacing: found {lengths.tolist()}; expected three numbers above 0, in mm")
-    return lengths
-
-
 def _voxel_matrices(matrices: Tensor, shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
     """Maps in mm, input -> output, to maps in voxel indices, output -> input: (N, 3, 4) float64 on the CPU."""
-    spacing = checked_spacing(spacing)
+    spacing = torch.tensor(spacing3("spacing", spacing), dtype=torch.float64)
     inverse = torch.linalg.inv(matrices.to("cpu", torch.float64))
     centre = (torch.tensor(list(shape), dtype=torch.float64) - 1) / 2
     linear = inverse[:, :3, :3] * spacing / spacing[:, None]
     offset = inverse[:, :3, 3] / spacing + centre - linear @ centre
     return torch.cat([linear, offset[:, :, None]], dim=2)
-
-
-@numba.njit(nogil=True, cache=True)
-def _affine_numba(labels, maps):  # pragma: no cover - compiled
-    """labels (N, X, Y, Z) uint8, maps (N, 3, 4) output -> input voxel indices."""
-    n, sx, sy, sz = labels.shape
-    out = np.zeros_like(labels)
-    votes = np.zeros(256)
-    near = np.empty(8, np.uint8)
-    weight = np.empty(8)
-    for s in range(n):
-        source, m = labels[s], maps[s]
-        for x in range(sx):
-            for y in range(sy):
-                for z in range(sz):
-                    fx = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]
-                    fy = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]
-                    fz = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
-                    if fx <= -1 or fy <= -1 or fz <= -1 or fx >= sx or fy >= sy or fz >= sz:
-                        continue
-                    ix, iy, iz = int(np.floor(fx)), int(np.floor(fy)), int(np.floor(fz))
-                    wx, wy, wz = fx - ix, fy - iy, fz - iz
-                    same = True
-                    for k in range(8):
-                        dx, dy, dz = (k >> 2) & 1, (k >> 1) & 1, k & 1
-                        px, py, pz = ix + dx, iy + dy, iz + dz
-                        inside = 0 <= px < sx and 0 <= py < sy and 0 <= pz < sz
-                        near[k] = source[px, py, pz] if inside else 0
-                        same = same and near[k] == near[0]
-                    if same:  # most voxels: nothing to weigh
-                        out[s, x, y, z] = near[0]
-                        continue
-                    _weigh(wx, wy, wz, weight)
-                    out[s, x, y, z] = _elect(near, weight, votes)
-    return out
 
 
 @numba.njit(nogil=True, cache=True)
@@ -261,11 +222,13 @@ def _elect(near, weight, votes):  # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True)
-def _affine_pair_numba(images, labels, maps):  # pragma: no cover - compiled
-    """Image and label in one pass. Inside the grid the eight neighbours are read without asking one by one whether they
-    are there: 2.3 times as fast as a loop over them."""
+def _affine_numba(images, labels, maps):  # pragma: no cover - compiled
+    """Image and label in one pass; images of no voxel, where there are only labels. maps: (N, 3, 4), output -> input
+    voxel indices. Inside the grid the eight neighbours are read without asking one by one whether they are there: 2.3
+    times as fast as a loop over them."""
     n, sx, sy, sz = labels.shape
     moved, out = np.zeros_like(images), np.zeros_like(labels)
+    with_image = images.size > 0
     votes, weight, near = np.zeros(256), np.empty(8), np.empty(8, np.uint8)
     for s in range(n):
         image, source, m = images[s].ravel(), labels[s].ravel(), maps[s]
@@ -282,11 +245,12 @@ def _affine_pair_numba(images, labels, maps):  # pragma: no cover - compiled
                     if 0 <= ix < sx - 1 and 0 <= iy < sy - 1 and 0 <= iz < sz - 1:
                         a = (ix * sy + iy) * sz + iz  # neighbours a, b in y, c in x, d in both; + 1 in z
                         b, c, d = a + sz, a + sy * sz, a + sy * sz + sz
-                        low = image[a] + wz * (image[a + 1] - image[a])
-                        low += wy * (image[b] + wz * (image[b + 1] - image[b]) - low)
-                        high = image[c] + wz * (image[c + 1] - image[c])
-                        high += wy * (image[d] + wz * (image[d + 1] - image[d]) - high)
-                        moved[s, x, y, z] = low + wx * (high - low)
+                        if with_image:
+                            low = image[a] + wz * (image[a + 1] - image[a])
+                            low += wy * (image[b] + wz * (image[b + 1] - image[b]) - low)
+                            high = image[c] + wz * (image[c + 1] - image[c])
+                            high += wy * (image[d] + wz * (image[d + 1] - image[d]) - high)
+                            moved[s, x, y, z] = low + wx * (high - low)
                         first = source[a]
                         same = (source[a + 1] == first) & (source[b] == first) & (source[b + 1] == first)
                         same &= (source[c] == first) & (source[c + 1] == first)
@@ -305,8 +269,10 @@ def _affine_pair_numba(images, labels, maps):  # pragma: no cover - compiled
                         near[k] = 0
                         if 0 <= px < sx and 0 <= py < sy and 0 <= pz < sz:
                             near[k] = source[(px * sy + py) * sz + pz]
-                            total += weight[k] * image[(px * sy + py) * sz + pz]
-                    moved[s, x, y, z] = total
+                            if with_image:
+                                total += weight[k] * image[(px * sy + py) * sz + pz]
+                    if with_image:
+                        moved[s, x, y, z] = total
                     out[s, x, y, z] = _elect(near, weight, votes)
     return moved, out
 
@@ -319,33 +285,28 @@ def _weigh(wx, wy, wz, weight):  # pragma: no cover - compiled
         weight[k] = (wx if dx else 1 - wx) * (wy if dy else 1 - wy) * (wz if dz else 1 - wz)
 
 
+def _at_voxels(maps: Tensor, shape: Sequence[int]) -> list[Tensor]:
+    """What affine maps (N, 3, 4) make of every voxel index: three coordinates (N, X, Y, Z) each."""
+    x, y, z = (torch.arange(size, device=maps.device, dtype=maps.dtype) for size in shape)
+    rows = (maps[:, row, :, None, None, None] for row in range(3))
+    return [m[:, 0] * x[:, None, None] + m[:, 1] * y[:, None] + m[:, 2] * z + m[:, 3] for m in rows]
+
+
 def _affine_images_torch(images: Tensor, maps: Tensor) -> Tensor:
     """The image's part of the same on any device, by `grid_sample`: index i lies at (2 i + 1) / size - 1."""
     n, *shape = images.shape
     sizes = torch.tensor(shape, dtype=torch.float64)
     maps = torch.cat([2 * maps[:, :, :3], 2 * maps[:, :, 3:] + 1], dim=2) / sizes[:, None]
     maps = (maps - torch.tensor([0.0, 0.0, 0.0, 1.0])).to(images.device, images.dtype)
-    x, y, z = (torch.arange(size, device=images.device, dtype=images.dtype) for size in shape)
-    rows = [
-        m[:, 0] * x[:, None, None] + m[:, 1] * y[:, None] + m[:, 2] * z + m[:, 3]
-        for m in (maps[:, row, :, None, None, None] for row in (2, 1, 0))
-    ]  # grid_sample: last axis first
+    rows = _at_voxels(maps, shape)[::-1]  # grid_sample: last axis first
     return F.grid_sample(images[:, None], torch.stack(rows, dim=-1), padding_mode="zeros", align_corners=False)[:, 0]
 
 
 def _affine_torch(labels: Tensor, maps: Tensor) -> Tensor:
     """The same on any device: gather the eight neighbours, then let each class that occurs collect its weights."""
     n, *shape = labels.shape
-    device = labels.device
-    maps = maps.to(device, torch.float32)
-    axes = [torch.arange(size, device=device, dtype=torch.float32) for size in shape]
-    low, fraction = [], []
-    for row in range(3):
-        m = maps[:, row, :, None, None, None]
-        position = m[:, 0] * axes[0][:, None, None] + m[:, 1] * axes[1][:, None] + m[:, 2] * axes[2] + m[:, 3]
-        floor = position.floor()
-        low.append(floor.long())
-        fraction.append(position - floor)
+    places = _at_voxels(maps.to(labels.device, torch.float32), shape)
+    low, fraction = [place.floor().long() for place in places], [place - place.floor() for place in places]
     neighbours, weights = [], []
     for k in range(8):
         corner = [(k >> 2) & 1, (k >> 1) & 1, k & 1]

@@ -11,7 +11,6 @@ float32 at least, also inside an autocast context.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,8 +20,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from shapelab.augment.affine import checked_spacing
-from shapelab.errors import UsageError
+from shapelab.augment.affine import check_generator
+from shapelab.errors import UsageError, in_range, spacing3, whole
 
 # ------------------------------------------------------------------------------------------------------ thick slices
 
@@ -55,7 +54,7 @@ def acquire(images: Tensor, spacing: Sequence[float], factor: int, sigma_mm: flo
     (N, X, Y, Z // K) of the same type on the same device; see `acquisition_matrix`. Differentiable.
     """
     _check_batch("images", images)
-    numbers = _checked_acquisition(images.shape[3], float(checked_spacing(spacing)[2]), factor, sigma_mm)
+    numbers = _checked_acquisition(images.shape[3], spacing3("spacing", spacing)[2], factor, sigma_mm)
     weights = _acquisition_matrix(*numbers, str(images.device))
     fine = _fine(images)
     with torch.autocast(images.device.type, enabled=False):  # bf16 products would cost 3 digits of the intensities
@@ -85,8 +84,7 @@ def random_motion(
     default one.
     """
     ranges = ranges or MotionRanges()
-    if generator is not None and generator.device.type != "cpu":
-        raise UsageError(f"generator: found one on {generator.device}; expected one on the CPU")
+    check_generator(generator, "cpu")
     scale = torch.tensor([ranges.shift_mm, ranges.shift_mm, ranges.rotation_deg])
     return torch.randn(n, slices, 3, generator=generator) * scale
 
@@ -111,7 +109,7 @@ def shift_slices(stack: Tensor, motion: Tensor, spacing: Sequence[float]) -> Ten
     n, sx, sy, sz = stack.shape
     if motion.shape != (n, sz, 3):
         raise UsageError(f"motion: found shape {tuple(motion.shape)}; expected ({n}, {sz}, 3)")
-    dx, dy, _ = checked_spacing(spacing).tolist()
+    dx, dy, _ = spacing3("spacing", spacing)
     fine = _fine(stack)
     shift_x, shift_y, degrees = motion.to(stack.device, fine.dtype).reshape(-1, 3, 1, 1).unbind(1)
     cos, sin = torch.cos(torch.deg2rad(degrees)), torch.sin(torch.deg2rad(degrees))
@@ -132,12 +130,7 @@ def add_noise(images: Tensor, sigma: float | Tensor, generator: Generator | int 
 
     generator : on the device of the images, or a seed, or None for torch's default one
     """
-    _check_batch("images", images)
-    sigma = _per_image(images, sigma)
-    if sigma is None:
-        return images
-    fine = _fine(images)
-    return (fine + sigma * _normal(fine, generator)).to(images.dtype)
+    return _noisy(images, sigma, generator, lambda fine, noise: fine + noise())
 
 
 def rician_noise(images: Tensor, sigma: float | Tensor, generator: Generator | int | None = None) -> Tensor:
@@ -146,15 +139,7 @@ def rician_noise(images: Tensor, sigma: float | Tensor, generator: Generator | i
     Where the image is dark the mean rises (to 1.25 sigma at 0): what sets MR noise apart from `add_noise`, whose
     arguments these are.
     """
-    _check_batch("images", images)
-    sigma = _per_image(images, sigma)
-    if sigma is None:
-        return images
-    fine = _fine(images)
-    if isinstance(generator, int):
-        generator = Generator(images.device).manual_seed(generator)
-    real = fine + sigma * _normal(fine, generator)
-    return torch.hypot(real, sigma * _normal(fine, generator)).to(images.dtype)
+    return _noisy(images, sigma, generator, lambda fine, noise: torch.hypot(fine + noise(), noise()))
 
 
 def random_missing(n: int, slices: int, count: float, generator: Generator | None = None) -> Tensor:
@@ -163,8 +148,7 @@ def random_missing(n: int, slices: int, count: float, generator: Generator | Non
     `count` slices of each stack, drawn without repetition; 1.5 takes one or two, with equal chance. The draws for a
     larger count hold those for a smaller one, from the same generator.
     """
-    if not 0 <= count <= slices:
-        raise UsageError(f"count: found {count}; expected 0 to {slices} slices")
+    in_range("count", count, 0, slices)
     draws = torch.rand(n, slices + 1, generator=generator, dtype=torch.float64)
     taken = torch.floor(count + draws[:, :1])  # floor(count), or one more with the chance of the rest
     rank = draws[:, 1:].argsort(dim=1).argsort(dim=1)
@@ -200,10 +184,8 @@ class Corruption:
     # fmt: on
 
     def __post_init__(self):
-        if self.factor is not None and (
-            isinstance(self.factor, bool) or self.factor != int(self.factor) or self.factor < 1
-        ):
-            raise UsageError(f"Corruption: found factor={self.factor!r}; expected None or a whole number from 1")
+        if self.factor is not None:
+            whole("Corruption.factor", self.factor)
         _check_numbers(self, ("sigma_mm", "shift_mm", "rotation_deg", "rician", "noise", "missing"))
 
     def scaled(self, strength: float) -> Corruption:
@@ -212,8 +194,7 @@ class Corruption:
         Motion, noise and the number of missing slices grow with it. The slices' thickness does not: `factor` and
         `sigma_mm` say what grid the network is fed with, which stays the same along the curve.
         """
-        if not (math.isfinite(strength) and strength >= 0):
-            raise UsageError(f"strength: found {strength}; expected a finite number from 0")
+        in_range("strength", strength)
         grown = ("shift_mm", "rotation_deg", "rician", "noise", "missing")
         return replace(self, **{name: getattr(self, name) * strength for name in grown})
 
@@ -285,19 +266,12 @@ def _check_batch(name: str, batch: Tensor) -> None:
 
 def _check_numbers(parameters: object, names: Sequence[str]) -> None:
     for name in names:
-        value = getattr(parameters, name)
-        if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
-            raise UsageError(f"{type(parameters).__name__}: found {name}={value!r}; expected a finite number from 0")
+        in_range(f"{type(parameters).__name__}.{name}", getattr(parameters, name))
 
 
 def _checked_acquisition(n_hr: int, spacing_z: float, factor: int, sigma_mm: float) -> tuple[int, float, int, float]:
-    if factor != int(factor) or not 1 <= factor <= n_hr:
-        raise UsageError(f"factor: found {factor}; expected a whole number from 1 to the number of planes, {n_hr}")
-    if not (math.isfinite(sigma_mm) and sigma_mm >= 0):
-        raise UsageError(f"sigma_mm: found {sigma_mm}; expected a finite number from 0")
-    if not (math.isfinite(spacing_z) and spacing_z > 0):
-        raise UsageError(f"spacing_z: found {spacing_z}; expected a number above 0, in mm")
-    return int(n_hr), float(spacing_z), int(factor), float(sigma_mm)
+    spacing_z, factor = in_range("spacing_z", spacing_z, above=True), whole("factor", factor, 1, n_hr)
+    return int(n_hr), spacing_z, factor, in_range("sigma_mm", sigma_mm)
 
 
 @lru_cache(maxsize=32)
@@ -325,9 +299,18 @@ def _per_image(images: Tensor, sigma: float | Tensor) -> Tensor | None:
     return values.to(images.device).view(-1, 1, 1, 1)
 
 
-def _normal(like: Tensor, generator: Generator | int | None) -> Tensor:
+def _noisy(images: Tensor, sigma: float | Tensor, generator: Generator | int | None, put: Callable) -> Tensor:
+    """What `put(images, noise)` makes of images in fp32 at least, `noise()` being drawn anew at each call."""
+    _check_batch("images", images)
+    sigma = _per_image(images, sigma)
+    if sigma is None:
+        return images
+    fine = _fine(images)
     if isinstance(generator, int):
-        generator = Generator(like.device).manual_seed(generator)
-    if generator is not None and generator.device.type != like.device.type:
-        raise UsageError(f"generator: found one on {generator.device}; expected one on {like.device}")
-    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+        generator = Generator(images.device).manual_seed(generator)
+    check_generator(generator, images.device.type)
+
+    def noise() -> Tensor:
+        return sigma * torch.randn(fine.shape, generator=generator, device=fine.device, dtype=fine.dtype)
+
+    return put(fine, noise).to(images.dtype)

@@ -1,4 +1,4 @@
-"""What is on this machine, what is missing, and how to mend it: ``shapelab doctor``.
+"""``shapelab doctor``: what is on this machine, what is missing, and how to mend it.
 
 Versions are read from the packages' metadata, so a missing or broken package is reported and not stumbled over;
 torch is imported once, at the end, for the devices.
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib import metadata
 from pathlib import Path
+
+import click
+
+from shapelab.commands.terminal import data_root, print_table
+from shapelab.errors import UsageError
 
 OK, NOTE, BAD = "ok", "note", "BAD"
 
@@ -35,6 +39,17 @@ class Check:
     mend: str = ""
 
 
+@click.command("doctor")
+def command() -> int:
+    """Versions, devices, what is missing and how to mend it."""
+    checks = examine()
+    print_table(["", "what", "found", "how to mend it"], [astuple(check) for check in checks])
+    bad = [check.what for check in checks if check.status == BAD]
+    if bad:
+        print(f"shapelab: needs mending: {', '.join(bad)}", file=sys.stderr)
+    return int(bool(bad))
+
+
 def examine(root: Path | None = None) -> list[Check]:
     """Every check, in the order of reading.
 
@@ -42,10 +57,8 @@ def examine(root: Path | None = None) -> list[Check]:
     ----------
     root : folder of data sets (default: SHAPELAB_DATA)
     """
-    if root is None and os.environ.get("SHAPELAB_DATA"):
-        root = Path(os.environ["SHAPELAB_DATA"]).expanduser()
     checks = [check_python(), *check_packages(), check_openmp(), check_kernel(), check_chromium(), check_disk()]
-    return [*checks, *check_data(root), *check_devices()]
+    return [*checks, *check_data(root or data_root()), *check_devices()]
 
 
 def check_python() -> Check:
@@ -60,36 +73,27 @@ def check_python() -> Check:
 def check_packages(distribution: str = "shapelab") -> list[Check]:
     """The packages that `distribution` declares: one missing or too old is BAD, or a NOTE if it is of an extra."""
     try:
-        declared = metadata.requires(distribution) or []
-        version = metadata.version(distribution)
+        declared, version = metadata.requires(distribution) or [], metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return [Check(BAD, distribution, "not installed", "make setup (or: pip install -e .)")]
-    checks = [Check(OK, distribution, version)]
-    for requirement in declared:
-        checks.append(_check_package(requirement))
-    return checks
+    return [Check(OK, distribution, version), *map(check_package, declared)]
 
 
-def _check_package(requirement: str) -> Check:
+def check_package(declared: str) -> Check:
     """One requirement as metadata has it: ``name>=floor`` or ``name>=floor; extra == "test"``."""
-    match = re.match(r"([A-Za-z0-9._-]+)\s*(?:>=\s*([0-9.]+))?", requirement)
-    name, floor = match[1], match[2]
-    extra = re.search(r"""extra\s*==\s*['"](\w+)['"]""", requirement)
-    worst = NOTE if extra else BAD
-    mend = "make setup" if extra is None else f"only for the extra {extra[1]!r}: make setup"
+    from packaging.requirements import Requirement
+
+    wanted = Requirement(declared)
+    worst, mend = BAD, "make setup"
+    if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+        worst, mend = NOTE, f"make setup (only for {wanted.marker})"
     try:
-        version = metadata.version(name)
+        version = metadata.version(wanted.name)
     except metadata.PackageNotFoundError:
-        return Check(worst, name, "not installed", mend)
-    if floor and _numbers(version) < _numbers(floor):
-        return Check(worst, name, f"{version}, older than {floor}", mend)
-    return Check(OK, name, version)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """The release numbers of a version, for comparison: "2.13.0+cpu" -> (2, 13, 0)."""
-    release = re.match(r"[0-9.]*", version)[0]
-    return tuple(int(n) for n in release.split(".") if n)
+        return Check(worst, wanted.name, "not installed", mend)
+    if not wanted.specifier.contains(version, prereleases=True):
+        return Check(worst, wanted.name, f"{version}; expected {wanted.specifier}", mend)
+    return Check(OK, wanted.name, version)
 
 
 def check_openmp() -> Check:
@@ -103,27 +107,22 @@ def check_openmp() -> Check:
 def check_kernel() -> Check:
     """The Jupyter kernel "python3", in which notebooks run, is this very Python."""
     try:
-        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-    except ImportError:
-        return Check(BAD, "Jupyter kernel", "jupyter_client cannot be imported", "make setup")
-    try:
-        argv = KernelSpecManager().get_kernel_spec("python3").argv
-    except NoSuchKernel:
-        return Check(BAD, "Jupyter kernel", "no kernel python3", "make setup (or: pip install ipykernel)")
-    # "python" in a kernel spec means the Python that starts it
-    if Path(argv[0]).name in ("python", "python3") and not Path(argv[0]).is_absolute():
-        return Check(OK, "Jupyter kernel", "python3, this Python")
-    if Path(argv[0]).absolute() == Path(sys.executable).absolute():
+        from jupyter_client.kernelspec import KernelSpecManager
+
+        python = Path(KernelSpecManager().get_kernel_spec("python3").argv[0])
+    except (ImportError, KeyError) as error:  # NoSuchKernel is a KeyError
+        return Check(BAD, "Jupyter kernel", f"none: {error}", "make setup (or: pip install ipykernel)")
+    # a bare "python" in a kernel spec means the Python that starts it
+    if str(python) in ("python", "python3") or python.absolute() == Path(sys.executable).absolute():
         return Check(OK, "Jupyter kernel", "python3, this Python")
     mend = f"{sys.executable} -m ipykernel install --sys-prefix"
-    return Check(NOTE, "Jupyter kernel", f"python3 is another Python: {argv[0]}", mend)
+    return Check(NOTE, "Jupyter kernel", f"python3 is another Python: {python}", mend)
 
 
 def check_chromium() -> Check:
     """A Chromium for the browser tests; nothing else needs it."""
-    for name in CHROMIUM_NAMES:
-        if path := shutil.which(name):
-            return Check(OK, "Chromium", path)
+    if path := next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None):
+        return Check(OK, "Chromium", path)
     return Check(NOTE, "Chromium", "not found", "only for `make browser`: apt-get install chromium")
 
 
@@ -171,11 +170,9 @@ def check_devices(describe: Callable[[], dict[str, str]] | None = None) -> list[
     except (ImportError, OSError) as error:  # OSError: a torch that lacks one of its libraries
         return [Check(BAD, "device", f"torch cannot be imported: {error}", "make setup")]
     checks = [Check(OK, "device", f"{facts['machine']}, {facts['cores']} cores")]
-    if _has_unused_gpu():
+    if has_unused_gpu():
         mend = "install a torch built for CUDA; the notebooks run on the CPU meanwhile"
         checks.append(Check(NOTE, "GPU", "an NVIDIA GPU that this torch does not use", mend))
-    from shapelab.errors import UsageError
-
     try:
         checks.append(Check(OK, "profile", current_profile()))
     except UsageError as error:
@@ -183,7 +180,7 @@ def check_devices(describe: Callable[[], dict[str, str]] | None = None) -> list[
     return checks
 
 
-def _has_unused_gpu() -> bool:
+def has_unused_gpu() -> bool:
     """Whether the driver lists a GPU that torch does not see."""
     import torch
 

@@ -1,405 +1,90 @@
-"""From one's own label map of thick slices to a smooth high-resolution one: what `shapelab refine` does.
-
-`shapelab.atlas.refine` takes arrays as ACDC has them: slices along the third axis, in plane as on a viewer's screen.
-Here the file is brought to that, whatever its axes are, and the result back to the file's axes and millimetres.
-"""
+"""``shapelab refine``: a smooth high-resolution label map from one of thick slices."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import click
 
-from shapelab import __version__
-from shapelab.atlas import (
-    Atlas,
-    Refinement,
-    landmark_affine,
-    move_slices,
-    phantom_atlases,
-    refine,
-    select_atlases,
+from shapelab.commands.terminal import PATH, POSITIVE, force_option, output_option, seed_option
+
+
+def read_mapping(context: click.Context, option: click.Parameter, text: str | None) -> dict[int, int] | None:
+    """``500=3,205=2`` -> {500: 3, 205: 2}: whole numbers from 0, each value of the file once."""
+    pairs = [] if text is None else [part.partition("=")[::2] for part in text.split(",")]
+    if not all(a.strip().isdecimal() and b.strip().isdecimal() for a, b in pairs) or len(dict(pairs)) < len(pairs):
+        raise click.BadParameter(f"{text!r}: write FILE=SCHEME,... such as 500=3,205=2,600=1, each value once")
+    return {int(a): int(b) for a, b in pairs} or None
+
+
+@click.command("refine")
+@click.argument("label", type=PATH)
+@output_option("The refined label map, .nii or .nii.gz.", required=True, metavar="FILE")
+@click.option("--image", type=PATH, metavar="SCAN", help="The scan: for the picture, and for --fusion non-local.")
+@click.option("--landmarks", type=PATH, metavar="CSV", help="Landmarks in mm (see above).")
+@click.option(
+    "--atlases",
+    type=PATH,
+    metavar="DIR",
+    help="High-resolution label maps of your own: labels/ID.nii.gz, and if there are any images/ID.nii.gz and "
+    "landmarks/ID.csv (default: 20 phantom hearts at ED and ES).",
 )
-from shapelab.atlas.atlas import arrays_of
-from shapelab.atlas.cohort import refinement_image
-from shapelab.atlas.frame import Frame
-from shapelab.atlas.warp import warp_label
-from shapelab.commands.predict import check_outputs
-from shapelab.data import open_cohort
-from shapelab.data.formats.nifti import check_same_grid, read_header, read_image, read_label, stem
-from shapelab.data.landmarks import landmarks_from_label, read_landmarks
-from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme, present_values
-from shapelab.data.subject import Subject
-from shapelab.errors import DataError, UsageError
-from shapelab.files import atomic_write
-from shapelab.metrics.clinical import volumes_and_masses
-from shapelab.show.refined import before_after, turned_over
-from shapelab.show.style import png_bytes
+@click.option(
+    "--scheme",
+    metavar="NAME",
+    help="cardiac (1 RV cavity, 2 LV myocardium, 3 LV cavity) or biventricular (4 RV wall besides); default: told "
+    "from the values.",
+)
+@click.option(
+    "--mapping",
+    callback=read_mapping,
+    metavar="A=B,...",
+    help="Your label values = those of the scheme; 0 drops one.",
+)
+@click.option("--n-atlases", type=POSITIVE, default=5, metavar="L", help="How many are deformed and fused.")
+@click.option(
+    "--fusion",
+    metavar="NAME",
+    default="majority",
+    help="Of the deformed atlases: majority, or non-local (the paper's), which needs images of scan and atlases.",
+)
+@click.option("--align", is_flag=True, help="Bring slices out of line into line first, by the centres of the LV.")
+@click.option(
+    "--spacing",
+    "out_spacing",
+    type=float,
+    nargs=3,
+    metavar="X Y Z",
+    help="Voxel size of the result in mm, Z along the slice axis (default: that of the atlases, 1.25 1.25 2).",
+)
+@seed_option
+@force_option
+def command(label: Path, output: Path, **options: Any) -> None:
+    """Make a smooth high-resolution label map from one of thick slices.
 
-SCHEMES = {"cardiac": CARDIAC, "biventricular": BIVENTRICULAR}
-PHANTOMS = 20  # hearts, each at ED and at ES; made in two seconds, so nothing is kept on disk
-THICK = 1.2  # times as thick as the next: the slice axis
-LEAST_SLICES = 3
-SELECTION_MARGIN_MM = 10.0  # round the labels, as in `refine`
-FAR_MM = 60.0  # landmarks lie no further than this outside the box of the labels
+    Deforms high-resolution hearts (atlases) onto LABEL, a label map of a short-axis stack (.nii or .nii.gz), and fuses
+    them: the staircase is mended, and an apex that was not scanned (SSLLN, section II-C). Writes the refined label map
+    in the same mm, and beside it volumes and masses before and after as JSON and a picture of both.
 
-Progress = Callable[[str], None]
+    Landmarks are a CSV with the columns name, x, y, z, in mm of the label map's affine, which is nibabel's affine @ (i,
+    j, k, 1): RAS+, not LPS and not voxels. Names: LV lateral wall mid-point, RV insertion anterior, RV insertion
+    inferior, RV lateral wall turning point, apex, mitral valve centre; four of them at least. Without landmarks the
+    label map gives them.
 
-
-def refine_file(
-    label: str | Path,
-    output: str | Path,
-    image: str | Path | None = None,
-    landmarks: str | Path | None = None,
-    atlases: str | Path | None = None,
-    scheme: str | None = None,
-    mapping: Mapping[int, int] | None = None,
-    n_atlases: int = 5,
-    fusion: str = "majority",
-    align: bool = False,
-    spacing: Sequence[float] | None = None,
-    seed: int = 0,
-    force: bool = False,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Refine a label map by atlases; write the result, its indices and a picture of before and after.
-
-    Parameters
-    ----------
-    label : NIfTI label map of a short-axis stack: both ventricles, thick slices along any of its axes
-    output : the refined label map, ``.nii`` or ``.nii.gz``, in the mm of the label's affine, its axes in that order and
-        direction. Beside it, with the same name: ``.json``, the indices that are returned, and ``.png``
-    image : the scan on the label map's voxels; shown in the picture, and used by the non-local fusion
-    landmarks : CSV (name, x, y, z) in mm of the label's affine: what nibabel's ``affine @ (i, j, k, 1)`` gives, RAS+
-        where the file follows the NIfTI standard. At least four of `shapelab.data.landmarks.HEART_LANDMARKS`. None:
-        those that the label map gives, for atlases and target alike
-    atlases : folder of high-resolution label maps as the data set `folder` has them, of the same scheme, with images
-        or without; the landmarks of ``ID`` are ``landmarks/ID.csv`` or ``ID.csv``, else what its label map gives. For
-        a cardiac target an RV wall (4) is dropped. None: 20 phantom hearts at ED and ES, without images (with the
-        votes of phantom images real hearts agreed less with their own slices, by .004 to .03 in Dice)
-    scheme : "cardiac" (1 RV cavity, 2 LV myocardium, 3 LV cavity: ACDC) or "biventricular" (4 RV wall besides). None:
-        told from the values
-    mapping : the file's integers -> the scheme's, see `LabelScheme.remap`
-    n_atlases : how many are deformed and fused
-    fusion : "majority", or "non-local" (eq. 5) where image and atlases have intensities; see `shapelab.atlas.refine`
-    align : bring slices into line first (`shapelab.atlas.slice_shifts`); the result then lies where the heart is most
-        likely to be, and "dice_on_slices" is that on the slices as they were moved
-        ("slices_moved_mm", along the first two axes of the array whose slices lie along the third)
-    spacing : (3,) mm of the result, the last one along the slice axis; default: that of the atlases, 1.25 x 1.25 x 2
-    seed : of the phantoms
-    force : overwrite what is there
-    progress : told what is done next
-
-    Which of the two handednesses the array has (files differ, and affines are often made up, ACDC's too) is told by the
-    landmarks, where they are given; else both are tried and the one that the atlases fit better is taken. That is right
-    for 156 of 160 ACDC hearts; of three others refined either way, Dice on the slices differed by .02 at most, the
-    RV's volume by up to 10 %, and the picture shows anterior below.
-
-    Returns
-    -------
-    dict: what was refined by what, `before` and `after` (volumes_ml by structure, masses in g), `dice_on_slices`,
-    `atlases` with their normalised mutual information, `min_jacobian`, `folded_share`, `seconds` of each step, ...
-
-    Raises
-    ------
-    UsageError : an unknown scheme, wrong numbers, an output that is no NIfTI name, exists, or is an input
-    DataError : a file that cannot be read, an image on another grid, label values of no scheme or in another order, an
-        LV in fewer than three slices, landmarks that are unknown, too few, far from the heart or in one plane, no atlas
+    \b
+    shapelab refine label.nii.gz -o refined.nii.gz
+    shapelab refine label.nii.gz -o refined.nii.gz --mapping 500=3,205=2,600=1 --n-atlases 7
     """
-    label, output, say = Path(label), Path(output), progress or (lambda text: None)
-    report, picture = (output.with_name(stem(output) + end) for end in (".json", ".png"))
-    inputs = [Path(p) for p in (label, image, landmarks) if p is not None]
-    check_outputs([output], [report, picture], inputs, force)
-    _check_numbers(n_atlases, spacing, seed)
-    started, seconds = time.perf_counter(), {}
-    case = read_case(label, image, landmarks, scheme, mapping)
-    say("making phantom atlases" if atlases is None else f"reading atlases from {atlases}")
-    offered = read_atlases(atlases, case.subject.scheme) if atlases is not None else phantoms(case.subject.scheme, seed)
-    seconds["atlases"] = time.perf_counter() - started
-    case, chosen = choose(case, offered, n_atlases, landmarks)
-    say(f"deforming {len(chosen)} of {len(offered)} atlases: " + ", ".join(offered[i].id for i in chosen))
-    array, grey, size, points = arrays_of(case.subject)
-    result = refine(
-        array,
-        grey,
-        points,
-        [offered[i] for i in chosen],
-        size,
-        n_atlases=n_atlases,
-        fusion=fusion,
-        align=align,
-        out_spacing=spacing,
-    )
-    say("drawing")
-    found = _facts(case, result, seconds)
-    found = {
-        "shapelab": __version__,
-        "label": label.name,
-        "refined": output.name,
-        "picture": picture.name,
-        "image": None if image is None else Path(image).name,
-        **found,
-        "atlases_from": f"{PHANTOMS} phantom hearts at ED and ES, seed {seed}"
-        if atlases is None
-        else Path(atlases).name,
-        "atlases_offered": len(offered),
-    }
-    if landmarks is not None:
-        found["landmarks"] = {"from": Path(landmarks).name, "used": list(case.subject.landmarks)}
-    if align and grey is not None:
-        grey = move_slices(grey.astype(np.float32), -result.shift, size)
-    drawn = png_bytes(before_after(result, grey, f"{label.name}: {_summary(found)}"))
-    _write(output, refinement_image(result, case.subject.affine, case.axes), picture, drawn, report, found)
-    return found
+    from shapelab.commands.files.refine import Refining, refine_file
+
+    files = {name: options.pop(name) for name in ("image", "landmarks", "atlases", "force")}
+    found = refine_file(label, output, how=Refining(**options), progress=_say, **files)
+    print(json.dumps(found, indent=1))
 
 
-@dataclass(frozen=True)
-class Case:
-    """A subject whose slices lie along the third axis, and the way back to its file.
-
-    axes : (3, 2) as nibabel's orientations have it: axis k of the subject's array is axis ``axes[k, 0]`` of the file's,
-        in the same direction (1) or the other (-1)
-    """
-
-    subject: Subject
-    axes: np.ndarray
-
-    @property
-    def mirrored(self) -> bool:
-        return bool(self.axes[0, 1] < 0)
-
-    def mirror(self) -> Case:
-        """The same heart, the same mm, the first axis counted from its other end."""
-        s, turn = self.subject, np.diag([-1.0, 1, 1, 1])
-        turn[0, 3] = s.shape[0] - 1
-        subject = s.with_(label=s.label[::-1], image=None if s.image is None else s.image[::-1], affine=s.affine @ turn)
-        return Case(subject, self.axes * np.array([[1, -1], [1, 1], [1, 1]]))
-
-
-def read_case(label, image=None, landmarks=None, scheme: str | None = None, mapping=None) -> Case:
-    """A label map's file (and the image's, and the landmarks') as `refine_file` takes them; see there."""
-    if scheme is not None and scheme not in SCHEMES:
-        raise UsageError(f"scheme: found {scheme!r}; expected one of {list(SCHEMES)}")
-    label, header = Path(label), read_header(label)
-    if image is not None:
-        check_same_grid(header, read_header(image))
-    array = read_label(label) if mapping is None else read_label(label, BIVENTRICULAR, mapping)
-    meaning = _scheme(label, array, scheme)
-    points = None if landmarks is None else read_landmarks(landmarks)
-    grey = None if image is None else read_image(image)
-    subject = Subject(stem(label), meaning, label=array, image=grey, affine=header.affine, landmarks=points, file=label)
-    case = with_slices_last(subject)
-    _check_heart(label, case.subject)
-    if points is not None:
-        _check_place(Path(landmarks), points, case.subject)
-    return case
-
-
-def with_slices_last(subject: Subject) -> Case:
-    """The subject with its thickest axis third; as it is where none is clearly the thickest."""
-    size = subject.spacing
-    order = np.argsort(size, kind="stable")
-    order = [0, 1, 2] if size[order[2]] < THICK * size[order[1]] else sorted(order[:2]) + [int(order[2])]
-    turn = np.eye(4)[:, [*order, 3]]
-    image = subject.image
-    turned = subject.with_(
-        label=subject.label.transpose(order),
-        affine=subject.affine @ turn,
-        image=None if image is None else image.transpose(order),
-    )
-    return Case(turned, np.array([[axis, 1] for axis in order], float))
-
-
-def read_atlases(folder: str | Path, scheme: LabelScheme) -> list[Atlas]:
-    """Every label map of a folder as an atlas, with its image and landmarks where there are any."""
-    folder, atlases = Path(folder), []
-    drop = {1: 1, 2: 2, 3: 3, 4: 0} if scheme == CARDIAC else None
-    for subject in open_cohort("folder", root=folder, scheme=scheme, mapping=drop):
-        if subject.label_source is None:
-            raise DataError(subject.where, "an atlas without a label map", "a label map for each")
-        files = [f for f in (folder / "landmarks" / f"{subject.id}.csv", folder / f"{subject.id}.csv") if f.is_file()]
-        points = read_landmarks(files[0]) if files else None
-        case = with_slices_last(subject.with_(landmarks=points))
-        _check_heart(subject.where, case.subject)
-        atlases.append(Atlas.of(case.subject))
-    return atlases
-
-
-def phantoms(scheme: LabelScheme, seed: int = 0, n: int = PHANTOMS) -> list[Atlas]:
-    """n phantom hearts at ED and the same at ES as atlases without images: which phase fits is for the selection."""
-    made = [phantom_atlases(n, seed, scheme=scheme, images=False, phase=phase) for phase in ("ED", "ES")]
-    return [atlas for phase in made for atlas in phase]
-
-
-def choose(case: Case, atlases: Sequence[Atlas], n: int, file=None) -> tuple[Case, list[int]]:
-    """The case, mirrored where the atlases then fit better, and indices of the n atlases most like it by normalised
-    mutual information, best first. `file`: of the landmarks, for errors."""
-    if case.subject.landmarks is not None:
-        for atlas in atlases:
-            _check_names(file, case.subject.landmarks, atlas)
-        return case, _most_like(case.subject, atlases, n, file)[0]
-    ways = [(c, *_most_like(c.subject, atlases, n, None)) for c in (case, case.mirror())]
-    return max(ways, key=lambda way: way[2])[:2]  # of two alike the first: as the file is
-
-
-def _most_like(subject: Subject, atlases, n: int, file) -> tuple[list[int], float]:
-    """Indices of the n atlases, best first, and their mean score."""
-    label, _, spacing, points = arrays_of(subject)
-    source = "label" if points is None else "given"
-    points = landmarks_from_label(label, spacing, subject.scheme, subject.where) if points is None else points
-    used = np.argwhere(label)
-    part, place = Frame(label.shape, spacing).part(
-        used.min(0) * spacing - SELECTION_MARGIN_MM, used.max(0) * spacing + SELECTION_MARGIN_MM
-    )
-    still, warped = np.zeros((3, *part.shape), np.float32), []
-    for atlas in atlases:
-        try:
-            matrix = np.linalg.inv(atlas.frame.matrix) @ landmark_affine(points, atlas.landmarks_of(source))
-        except DataError as error:
-            where = f"{file or subject.where}, atlas {atlas.id}, {error.file}"
-            raise DataError(where, error.found, error.expected, error.todo) from None
-        warped.append(warp_label(atlas.label, matrix[:3], part.origin, part.spacing, still))
-    chosen, scores = select_atlases(label[place], warped, n)
-    return chosen, float(scores[chosen].mean())
-
-
-# ------------------------------------------------------------------------------------------------ checks
-
-
-def _check_numbers(n_atlases, spacing, seed) -> None:
-    if n_atlases < 1:
-        raise UsageError(f"n_atlases: found {n_atlases}; expected at least 1")
-    if seed < 0:
-        raise UsageError(f"seed: found {seed}; expected a whole number from 0")
-    if spacing is not None and not (
-        len(spacing) == 3 and np.isfinite(spacing).all() and 0.5 <= min(spacing) and max(spacing) <= 20
-    ):
-        raise UsageError(f"spacing: found {list(spacing)}; expected three voxel sizes from 0.5 to 20 mm")
-
-
-def _scheme(file: Path, array: np.ndarray, name: str | None) -> LabelScheme:
-    """The scheme named, or told from the values; DataError where they do not fit."""
-    values = [v for v in present_values(array) if v]
-    scheme = SCHEMES[name] if name else BIVENTRICULAR if 4 in values else CARDIAC
-    if set(values) != set(scheme.values):
-        known = "; ".join(f"{n}: " + ", ".join(f"{s.value} {s.name}" for s in SCHEMES[n].structures) for n in SCHEMES)
-        raise DataError(
-            file,
-            f"label values {values[:8]}",
-            f"those of one scheme ({known})",
-            "Give --mapping, such as 500=3,205=2,600=1 (and =0 for what is to be dropped).",
-        )
-    return scheme
-
-
-def _check_heart(file: Path, subject: Subject) -> None:
-    """DataError for an LV in fewer slices than a refinement needs, and for cavities that have changed places."""
-    label, (rv, wall, lv) = subject.label, (subject.scheme.structure(n).value for n in CARDIAC.names)
-    slices = int(np.isin(label, (wall, lv)).any((0, 1)).sum())
-    if slices < LEAST_SLICES:
-        raise DataError(
-            file,
-            f"an LV in {slices} slice{'s' * (slices != 1)}",
-            f"at least {LEAST_SLICES}",
-            "Is it a short-axis stack?",
-        )
-    inside = {v: _share_beside(label == v, label == wall) for v in (rv, lv)}
-    if inside[rv] > inside[lv]:
-        raise DataError(
-            file,
-            f"a myocardium (2) that lies round value {rv} ({inside[rv]:.0%} of its outline), not "
-            f"round value {lv} ({inside[lv]:.0%})",
-            "1 RV cavity, 2 LV myocardium, 3 LV cavity",
-            "If 1 is the LV cavity and 3 the RV's (as in M&Ms), give --mapping 1=3,2=2,3=1.",
-        )
-
-
-def _share_beside(mask: np.ndarray, other: np.ndarray) -> float:
-    """Share of a mask's outline in plane (faces of voxels) that meets another."""
-    total = met = 0
-    for axis in (0, 1):
-        a, b = np.moveaxis(mask, axis, 0), np.moveaxis(other, axis, 0)
-        for one, two in ((slice(1, None), slice(None, -1)), (slice(None, -1), slice(1, None))):
-            edge = a[one] & ~a[two]
-            total, met = total + int(edge.sum()), met + int((edge & b[two]).sum())
-    return met / max(total, 1)
-
-
-def _check_names(file, points: Mapping[str, np.ndarray], atlas: Atlas) -> None:
-    known = list(atlas.landmarks_of())
-    unknown = [name for name in points if name not in known]
-    if unknown or len(points) < 4:
-        raise DataError(
-            file,
-            f"the landmarks {unknown or list(points)}",
-            f"four or more of those of atlas {atlas.id}: {known}",
-            "Correct the names, or leave the landmarks out: the label map then gives them.",
-        )
-
-
-def _check_place(file: Path, points: Mapping[str, np.ndarray], subject: Subject) -> None:
-    """DataError for a landmark far from the labels; it says when the mm of another convention would fit."""
-    used = np.argwhere(subject.label)
-    corners = np.array([used.min(0), used.max(0)], float) * subject.spacing
-    back = np.diag(subject.spacing) @ np.linalg.inv(subject.affine)[:3, :3]
-
-    def off(sign) -> dict[str, float]:
-        places = {n: back @ (np.asarray(p) * sign - subject.affine[:3, 3]) for n, p in points.items()}
-        return {n: float(np.maximum(corners[0] - p, p - corners[1]).max()) for n, p in places.items()}
-
-    far = {name: mm for name, mm in off((1, 1, 1)).items() if mm > FAR_MM}
-    if far:
-        todo = "They are to be in mm of the file's affine (RAS+), not in voxels."
-        if max(off((-1, -1, 1)).values()) <= FAR_MM:
-            todo = "They seem to be in LPS mm, as ITK-SNAP and 3D Slicer write them: change the sign of x and y."
-        named = ", ".join(f"{name} {mm:.0f} mm" for name, mm in far.items())
-        raise DataError(file, f"landmarks outside the label map's box: {named}", f"none over {FAR_MM:g} mm", todo)
-
-
-# ------------------------------------------------------------------------------------------------ what is told
-
-
-def _facts(case: Case, result: Refinement, seconds: dict[str, float]) -> dict[str, Any]:
-    scheme, best = result.scheme, result.chosen
-    return {
-        "scheme": next(name for name, s in SCHEMES.items() if s == scheme),
-        "spacing_mm": {
-            "before": [round(v, 4) for v in result.target_frame.spacing],
-            "after": [round(v, 4) for v in result.frame.spacing],
-        },
-        "before": volumes_and_masses(result.target, result.target_frame.spacing, scheme),
-        "after": volumes_and_masses(result.label, result.frame.spacing, scheme),
-        "dice_on_slices": {name: round(float(v), 4) for name, v in result.agreement().items()},
-        "atlases": [{"id": a.id, "nmi": round(float(result.scores[i]), 4)} for a, i in zip(result.atlases, best)],
-        "landmarks": {"from": "the label map"},
-        "mirrored": case.mirrored != turned_over(result),
-        "slice_axis": int(case.axes[2, 0]),
-        "fusion": result.fusion,
-        "slices_moved_mm": None if not result.shift.any() else (-result.shift).round(2).tolist(),
-        "min_jacobian": round(result.min_jacobian, 4),
-        "folded_share": round(result.folded, 6),
-        "seconds": {name: round(s, 2) for name, s in {**seconds, **result.seconds}.items()},
-    }
-
-
-def _summary(found: Mapping[str, Any]) -> str:
-    """Volumes before and after for the picture's title."""
-    before, after = (found[k]["volumes_ml"] for k in ("before", "after"))
-    return ", ".join(f"{name} {before[name]:.0f} → {after[name]:.0f} ml" for name in before)
-
-
-def _write(output: Path, image, picture: Path, drawn: bytes, report: Path, found) -> None:
-    """All three, the report last; each whole or not at all."""
-    import nibabel
-
-    with atomic_write(output) as temporary:
-        nibabel.save(image, temporary)
-    with atomic_write(picture) as temporary:
-        temporary.write_bytes(drawn)
-    with atomic_write(report) as temporary:
-        temporary.write_text(json.dumps(found, indent=1) + "\n")
+def _say(text: str) -> None:
+    """What is done next, where it does not mix with the result."""
+    print(f"shapelab refine: {text}", file=sys.stderr, flush=True)

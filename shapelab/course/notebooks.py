@@ -1,20 +1,22 @@
-"""What those who write notebooks need: text pairs, and a form of the executed notebook that is fit to commit.
+"""Notebooks as files: read, written, and in a form of the executed notebook that is fit to commit.
 
 The text under ``notebooks/src/NN_name.py`` (jupytext ``py:percent``) is what is written and reviewed; the notebook
-``notebooks/NN_name.ipynb`` is made from it (`sync`) and committed executed. `normalise` takes out what differs from
-run to run and machine to machine (timing, widget state, cell ids, kernel details), so that a diff shows what changed.
+``notebooks/NN_name.ipynb`` is made from it (``make notebooks-sync``) and committed executed. `normalise` takes out what
+differs from run to run and machine to machine (timing, widget state, cell ids, kernel details), so that a diff shows
+what changed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shapelab.errors import ShapelabError, UsageError
+from shapelab.errors import ShapelabError
 from shapelab.files import atomic_write
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     seen: Counter[str] = Counter()
     for cell in notebook.cells:
-        digest = hashlib.sha1(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
+        digest = _digest(cell)
         cell["id"] = f"{digest}-{seen[digest]}"
         seen[digest] += 1
         for key in set(cell.metadata) - set(KEPT_CELL_METADATA):
@@ -74,6 +76,21 @@ def normalise(notebook: NotebookNode) -> NotebookNode:
         if cell.cell_type == "code":
             cell.outputs = [output for output in map(_clean_output, merge_streams(cell.outputs)) if output]
     return notebook
+
+
+def _digest(cell: NotebookNode) -> str:
+    """Eight digits that stand for a cell's kind and source, and begin its id."""
+    return hashlib.sha1(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:8]
+
+
+def settle(path: Path) -> None:
+    """What `jupytext --update` leaves in a notebook, put right: it hands the outputs and the id of a cell on to the one
+    that took its place. Outputs of a source that is no more go; the rest is normalised."""
+    notebook = read_notebook(path)
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and not cell.id.startswith(_digest(cell)):
+            cell.outputs, cell.execution_count = [], None
+    write_notebook(normalise(notebook), path)
 
 
 def merge_streams(outputs: Iterable[NotebookNode]) -> list[NotebookNode]:
@@ -108,84 +125,6 @@ def _clean_output(output: NotebookNode) -> NotebookNode | None:
     return output if output.data else None
 
 
-# ---------------------------------------------------------------------------------------------- text pairs
-
-
-def pair_of(path: Path) -> Path:
-    """The text pair of a notebook: ``notebooks/03_x.ipynb`` -> ``notebooks/src/03_x.py``."""
-    path = Path(path)
-    return path.parent / "src" / f"{path.stem}.py"
-
-
-def read_text(path: Path) -> NotebookNode:
-    """A ``py:percent`` text as a notebook without outputs."""
-    jupytext = _jupytext()
-    try:
-        return jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
-    except FileNotFoundError:
-        raise ShapelabError(f"{path}: there is no such text; expected the py:percent pair of a notebook") from None
-
-
-def sync_folder(folder: Path, numbers: Sequence[str] = ()) -> list[Path]:
-    """Write the notebook of every text under ``folder/src`` (or of those numbered); returns those that changed.
-
-    The text is the master. Outputs stay with the cells whose source did not change.
-    """
-    texts = sorted(p for p in (folder / "src").glob("*.py") if number_of(p))
-    unknown = set(numbers) - {number_of(p) for p in texts}
-    if unknown:
-        there = ", ".join(str(number_of(p)) for p in texts) or "none"
-        raise UsageError(f"no text numbered {', '.join(sorted(unknown))} in {folder / 'src'}; there are: {there}")
-    chosen = [p for p in texts if not numbers or number_of(p) in numbers]
-    return [path for text in chosen if (path := _sync(text, folder / f"{text.stem}.ipynb"))]
-
-
-def _sync(text: Path, path: Path) -> Path | None:
-    """Make `path` from `text`; None if it already was the same."""
-    notebook = read_text(text)
-    before = read_notebook(path) if path.exists() else None
-    if before is not None:
-        if not compare(before, notebook):
-            return None
-        _carry_outputs(before, notebook)
-    write_notebook(normalise(notebook), path)
-    return path
-
-
-def _carry_outputs(before: NotebookNode, after: NotebookNode) -> None:
-    """Give the code cells of `after` the outputs that cells of the very same source had in `before`."""
-    known = defaultdict(list)
-    for cell in reversed(before.cells):
-        if cell.cell_type == "code":
-            known[cell.source.strip()].append(cell)
-    for cell in after.cells:
-        if cell.cell_type == "code" and known[cell.source.strip()]:
-            same = known[cell.source.strip()].pop()
-            cell.outputs, cell.execution_count = same.outputs, same.execution_count
-
-
-def compare(notebook: NotebookNode, text: NotebookNode) -> list[str]:
-    """Where a notebook and its text pair differ, in words; empty if they are the same.
-
-    Compared are the number of cells and each cell's kind, source and tags.
-    """
-    differences = []
-    if len(notebook.cells) != len(text.cells):
-        differences.append(f"{len(notebook.cells)} cells in the notebook, {len(text.cells)} in the text")
-    for number, (ours, theirs) in enumerate(zip(notebook.cells, text.cells)):
-        if _essence(ours) != _essence(theirs):
-            first = (theirs.source.strip() or ours.source.strip()).split("\n")[0][:60]
-            differences.append(f"cell {number} differs: {first!r}")
-    return differences
-
-
-def _essence(cell: NotebookNode) -> tuple[str, str, list[str]]:
-    return cell.cell_type, cell.source.strip(), sorted(cell.metadata.get("tags", []))
-
-
-def _jupytext():
-    try:
-        import jupytext
-    except ImportError:
-        raise ShapelabError("jupytext is not installed; it comes with the extra `test`: make setup") from None
-    return jupytext
+if __name__ == "__main__":  # after jupytext in `make notebooks-sync`
+    for name in sys.argv[1:]:
+        settle(Path(name))

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from shapelab import __version__
 from shapelab.course import notebooks as tools
-from shapelab.files import atomic_write
+from shapelab.files import atomic_write, write_csv, write_json
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-    from shapelab.course.results import Failure
+    from shapelab.course.results import Result
 
 THUMBNAIL_PIXELS = (360, 240)
 PLOTLY_SCRIPT = "plotly.min.js"
@@ -47,33 +47,30 @@ MathJax.Hub.Config({
 """
 
 
-def write_notebook_pages(notebook: NotebookNode, name: str, output: Path) -> tuple[Path, Path]:
-    """Write the executed copy of a notebook and its page under ``output/notebooks``; returns both paths."""
+def write_notebook_pages(notebook: NotebookNode, name: str, output: Path) -> None:
+    """Write the executed copy of a notebook and its page under ``output/notebooks``."""
     folder = output / "notebooks"
-    copied, page = folder / f"{name}.ipynb", folder / f"{name}.html"
-    tools.write_notebook(notebook, copied)
+    tools.write_notebook(notebook, folder / f"{name}.ipynb")
     text, has_plotly = page_of(notebook, name)
     if has_plotly:
         _write_plotly_script(folder)
-    _write_text(page, text)
-    return copied, page
+    _write_text(folder / f"{name}.html", text)
 
 
-def write_record(
-    notebook: NotebookNode | None, name: str, output: Path, profile: str, seconds: float, failure: Failure | None
-) -> None:
+def write_record(notebook: NotebookNode | None, result: Result, output: Path, profile: str) -> None:
     """Write what the index says of a notebook; `notebook` is None if it could not even be read."""
+    name = result.path.stem
     record = {
         "name": name,
         "title": (notebook and title_of(notebook)) or name,
-        "passed": failure is None,
-        "failure": str(failure) if failure else "",
-        "seconds": round(seconds, 1),
+        "passed": result.failure is None,
+        "failure": str(result.failure or ""),
+        "seconds": round(result.seconds, 1),
         "profile": profile,
         "when": time.strftime("%Y-%m-%d %H:%M"),
         "thumbnail": thumbnail_of(notebook) if notebook else "",
     }
-    _write_text(output / "notebooks" / f"{name}.json", json.dumps(record))
+    write_json(record, output / "notebooks" / f"{name}.json")
 
 
 def page_of(notebook: NotebookNode, name: str) -> tuple[str, bool]:
@@ -149,16 +146,21 @@ def thumbnail_of(notebook: NotebookNode) -> str:
 
 
 def write_index(output: Path) -> Path:
-    """Write ``output/index.html`` from the records there: this run's, and those of earlier runs of other notebooks."""
-    passed, cards = 0, []
+    """Write ``output/index.html`` from the records there: this run's, and those of earlier runs of other notebooks; and
+    ``seconds.csv``, how long each took."""
+    import pandas as pd
+
+    cards, rows = [], []
     for path in sorted((output / "notebooks").glob("*.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             cards.append(_card(record, has_page=path.with_suffix(".html").exists()))
         except (ValueError, KeyError, TypeError):
             continue  # not one of ours
-        passed += record["passed"]
-    summary = f"{passed} of {len(cards)} notebooks passed"
+        rows.append((record["name"], record["seconds"], "passed" if record["passed"] else "failed"))
+    table = pd.DataFrame(rows, columns=["notebook", "seconds", "status"])
+    write_csv(table, output / "seconds.csv")
+    summary = f"{(table['status'] == 'passed').sum()} of {len(table)} notebooks passed"
     index = output / "index.html"
     _write_text(index, _INDEX.format(summary=summary, version=html.escape(__version__), cards="\n".join(cards)))
     return index

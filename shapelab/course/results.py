@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -23,12 +19,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one notebook; `files` are those written for it."""
+    """What became of one notebook."""
 
     path: Path
     seconds: float
     failure: Failure | None = None
-    files: tuple[Path, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.path.name}, {self.failure or 'passed'}"

@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shapelab.course import notebooks as tools
 from shapelab.course.results import Failure, Report, Result
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 KERNEL_START_SECONDS = 180  # a cold disk and two cores: the first import of torch alone may take half a minute
+BUDGET_SECONDS = 40  # a notebook in the quick profile on two cores, in the mean of the series
 
 
 # ---------------------------------------------------------------------------------------------- which notebooks
@@ -68,77 +67,69 @@ def select(paths: Sequence[Path], numbers: Sequence[str]) -> list[Path]:
 # ---------------------------------------------------------------------------------------------- one notebook
 
 
-def code_cells(notebook: NotebookNode) -> list[int]:
-    """Positions of the cells that a kernel executes; the n-th of them is ``In [n]``."""
-    return [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source.strip()]
+@dataclass(frozen=True)
+class Series:
+    """How the notebooks of one run are executed; `output`, `timeout` and `profile` as `run` takes them.
 
+    environment : of the kernels
+    """
 
-@dataclass
-class Execution:
-    """One notebook on its way through a kernel; `execute` in a thread of its own, `cancel` from any other."""
-
-    path: Path
+    output: Path | None
     timeout: float
+    profile: str
     environment: Mapping[str, str]
-    on_cell: Callable[[int, int], None] = lambda done, total: None
-    _cancelled: threading.Event = field(default_factory=threading.Event)
-    _loop: asyncio.AbstractEventLoop | None = None
-    _task: asyncio.Task | None = None
-    _client: object = None
 
-    def execute(self) -> tuple[NotebookNode, Failure | None]:
-        """Run all cells up to the first that fails; the notebook comes back with its outputs so far.
+    async def one(self, path: Path) -> Result:
+        """Execute one notebook and write what belongs to it; what goes wrong in either is its failure."""
+        from shapelab.course import pages
 
-        Raises ShapelabError if the file is no notebook, and asyncio.CancelledError after `cancel`.
-        """
-        from nbclient import NotebookClient
-
-        notebook = tools.read_notebook(self.path)
-        executed = code_cells(notebook)
-        current = 0
-
-        def started(cell, cell_index):
-            nonlocal current
-            if cell_index in executed:
-                current = executed.index(cell_index) + 1
-                self.on_cell(current - 1, len(executed))
-
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
-        client = NotebookClient(
-            notebook,
-            timeout=self.timeout,
-            startup_timeout=KERNEL_START_SECONDS,
-            kernel_name="python3",
-            store_widget_state=False,
-            extra_arguments=["--log-level=ERROR"],  # not: a kernel talks TCP, on this machine, unencrypted
-            resources={"metadata": {"path": str(self.path.resolve().parent)}},
-            on_cell_start=started,
-        )
+        notebook, start = None, time.monotonic()
         try:
-            asyncio.run(self._drive(client))
-        except Exception as error:
-            return notebook, Failure(current, describe(error, self.timeout))
-        self.on_cell(len(executed), len(executed))
-        return notebook, None
+            notebook = tools.read_notebook(path)
+            failure = await self.execute(notebook, path)
+            tools.normalise(notebook)
+            if self.output is not None:
+                pages.write_notebook_pages(notebook, path.stem, self.output)
+            elif failure is None:
+                tools.write_notebook(notebook, path)
+        except (ShapelabError, OSError) as error:
+            failure = Failure(0, str(error))
+        result = Result(path, time.monotonic() - start, failure)
+        if self.output is not None:
+            pages.write_record(notebook, result, self.output, self.profile)
+        return result
 
-    async def _drive(self, client) -> None:
-        self._client, self._loop = client, asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        if self._cancelled.is_set():
-            raise asyncio.CancelledError
-        await client.async_execute(env=dict(self.environment))
+    async def execute(self, notebook: NotebookNode, path: Path) -> Failure | None:
+        """Run all cells of `notebook`, in place, up to the first that fails."""
+        from nbclient import NotebookClient
+        from tqdm import tqdm
 
-    def cancel(self) -> None:
-        """Kill the kernel and end `execute` at once."""
-        self._cancelled.set()
-        if self._task is not None:
-            self._client.shutdown_kernel = "immediate"
+        codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        for cell in codes:
+            cell.outputs, cell.execution_count = [], None
+        total = sum(bool(cell.source.strip()) for cell in codes)
+        with tqdm(total=total, desc=path.stem, leave=False, disable=None) as bar:
+            client = NotebookClient(
+                notebook,
+                timeout=self.timeout,
+                startup_timeout=KERNEL_START_SECONDS,
+                kernel_name="python3",
+                store_widget_state=False,
+                extra_arguments=["--log-level=ERROR"],  # not: a kernel talks TCP, on this machine, unencrypted
+                resources={"metadata": {"path": str(path.resolve().parent)}},
+                on_cell_executed=lambda **_: bar.update(),
+            )
+            work = asyncio.ensure_future(client.async_execute(env=dict(self.environment)))
             try:
-                self._loop.call_soon_threadsafe(self._task.cancel)
-            except RuntimeError:  # the loop has closed: it ended by itself meanwhile
-                pass
+                await asyncio.shield(work)
+            except asyncio.CancelledError:  # a kernel that is asked gently says so in a traceback of its own
+                client.shutdown_kernel = "immediate"
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+                raise
+            except Exception as error:
+                return Failure(client.code_cells_executed, describe(error, self.timeout))
+        return None
 
 
 def describe(error: Exception, timeout: float) -> str:
@@ -169,8 +160,9 @@ def run(
     Parameters
     ----------
     paths : the notebooks
-    output : folder for ``index.html`` and, under ``notebooks/``, executed copies and pages. None executes in place: a
-        notebook that passes is rewritten, normalised for a commit; one that fails is left as it was
+    output : folder for ``index.html``, ``seconds.csv`` (notebook, seconds, status) and, under ``notebooks/``, executed
+        copies and pages. None executes in place: a notebook that passes is rewritten, normalised for a commit; one
+        that fails is left as it was
     jobs : notebooks at a time
     timeout : seconds that one cell may take
     profile : see `shapelab.profiles`
@@ -179,29 +171,47 @@ def run(
     ------
     KeyboardInterrupt : on Ctrl-C, after every kernel has ended
     """
+    from tqdm import tqdm
+
     from shapelab.course import pages
 
     profile = current_profile(profile)
-    environment = kernel_environment(profile, jobs)
-    results: dict[Path, Result] = {}
-    with _progress(len(paths), jobs) as progress:
+    series, gate = Series(output, timeout, profile, kernel_environment(profile, jobs)), asyncio.Semaphore(jobs)
+    bar = tqdm(total=len(paths), desc="notebooks", disable=None)
+    done: dict[Path, Result] = {}
 
-        def work(execution: Execution) -> None:
-            progress.begin(execution.path)
-            result = _one(execution, output, profile)
-            results[result.path] = result
-            progress.end(result)
+    async def one(path: Path) -> None:
+        async with gate:
+            done[path] = result = await series.one(path)
+        bar.update()
+        word = "ok" if result.failure is None else "FAILED"
+        tqdm.write(f"[{len(done)}/{len(paths)}] {path.name}: {word}, {result.seconds:.1f} s")
+        sys.stdout.flush()
 
-        executions = [
-            Execution(path, timeout, environment, lambda done, n, path=path: progress.cell(path, done, n))
-            for path in paths
-        ]
-        _in_threads(work, executions, jobs)
-    ordered = tuple(results[path] for path in paths)
-    index = pages.write_index(output) if output is not None else None
-    report = Report(ordered, index)
+    async def all_of_them() -> None:
+        async with asyncio.TaskGroup() as group:
+            for path in paths:
+                group.create_task(one(path))
+
+    with bar:
+        _beside_the_main_thread(all_of_them())
+    report = Report(tuple(done[path] for path in paths), None if output is None else pages.write_index(output))
     _conclude(report)
     return report
+
+
+def _beside_the_main_thread(job: Coroutine[Any, Any, None]) -> None:
+    """Run `job` in a thread: in the main one nbclient would take Ctrl-C for a kernel that died. On Ctrl-C the job is
+    cancelled, which ends its kernels, and KeyboardInterrupt passed on."""
+    with asyncio.Runner() as runner, ThreadPoolExecutor(1) as pool:
+        loop = runner.get_loop()
+        task = loop.create_task(job)
+        future = pool.submit(loop.run_until_complete, task)
+        try:
+            future.result()
+        except KeyboardInterrupt:
+            loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 def kernel_environment(profile: str, jobs: int) -> dict[str, str]:
@@ -216,112 +226,16 @@ def kernel_environment(profile: str, jobs: int) -> dict[str, str]:
     return environment
 
 
-def _one(execution: Execution, output: Path | None, profile: str) -> Result:
-    """Execute one notebook and write what belongs to it; what goes wrong in either is its failure."""
-    from shapelab.course import pages
-
-    path, start = execution.path, time.monotonic()
-    notebook, failure, files = None, None, ()
-    try:
-        notebook, failure = execution.execute()
-        tools.normalise(notebook)
-        if output is not None:
-            files = pages.write_notebook_pages(notebook, path.stem, output)
-        elif failure is None:
-            tools.write_notebook(notebook, path)
-            files = (path,)
-    except (ShapelabError, OSError) as error:
-        failure = Failure(0, str(error))
-    seconds = time.monotonic() - start
-    if output is not None:
-        pages.write_record(notebook, path.stem, output, profile, seconds, failure)
-    return Result(path, seconds, failure, files)
-
-
-def _in_threads(work: Callable[[Execution], None], executions: Sequence[Execution], jobs: int) -> None:
-    """Call `work` on each, `jobs` at a time; on Ctrl-C cancel all, wait for their kernels to end, and pass it on."""
-    with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="notebook") as pool:
-        futures: list[Future] = [pool.submit(work, execution) for execution in executions]
-        try:
-            wait(futures)
-        except KeyboardInterrupt:
-            for future, execution in zip(futures, executions):
-                future.cancel()
-                execution.cancel()
-            raise
-    for future in futures:
-        future.result()  # a mistake of ours in a thread is not passed over
-
-
 def _conclude(report: Report) -> None:
     """What was made and where; the failures last, where the eye falls."""
-    width = max(len(result.path.name) for result in report.results)
-    print()
-    for result in report.results:
-        word = "ok    " if result.failure is None else "FAILED"
-        made = next((str(f) for f in result.files if f.suffix == ".html"), str(result.files[0]) if result.files else "")
-        print(f"{word}  {result.path.name:<{width}}  {result.seconds:6.1f} s  {made}")
-    failed = [result for result in report.results if result.failure]
+    n, failed = len(report.results), [result for result in report.results if result.failure]
     total = sum(result.seconds for result in report.results)
-    print(f"\n{len(report.results) - len(failed)} of {len(report.results)} notebooks passed, {total:.0f} s in all.")
+    print(f"\n{n - len(failed)} of {n} notebooks passed, {total:.0f} s in all, ", end="")
+    print(f"{total / n:.0f} s in the mean (budget: {BUDGET_SECONDS} s).")
     if report.index is not None:
         print(f"Executed copies and pages: {report.index.parent / 'notebooks'}")
+        print(f"Seconds of each:           {report.index.parent / 'seconds.csv'}")
         print(f"Start reading at:          {report.index}")
     sys.stdout.flush()
     for result in failed:
         print(f"shapelab: failed: {result}", file=sys.stderr)
-
-
-# ---------------------------------------------------------------------------------------------- progress
-
-
-class _Lines:
-    """Progress where there is no terminal: a line when a notebook ends."""
-
-    def __init__(self, total: int):
-        self.total, self.ended, self.lock = total, 0, threading.Lock()
-
-    def begin(self, path: Path) -> None:
-        pass
-
-    def cell(self, path: Path, done: int, total: int) -> None:
-        pass
-
-    def end(self, result: Result) -> None:
-        with self.lock:
-            self.ended += 1
-            word = "ok" if result.failure is None else "FAILED"
-            print(f"[{self.ended}/{self.total}] {result.path.name}: {word}, {result.seconds:.1f} s", flush=True)
-
-
-class _Bars:
-    """Progress in a terminal: a bar for the series, and one for the cells of each notebook that runs."""
-
-    def __init__(self, bars, total: int):
-        self.bars, self.tasks = bars, {}
-        self.series = bars.add_task("notebooks", total=total)
-
-    def begin(self, path: Path) -> None:
-        self.tasks[path] = self.bars.add_task(path.stem, total=None)
-
-    def cell(self, path: Path, done: int, total: int) -> None:
-        self.bars.update(self.tasks[path], completed=done, total=total)
-
-    def end(self, result: Result) -> None:
-        self.bars.remove_task(self.tasks.pop(result.path))
-        self.bars.advance(self.series)
-        if result.failure:
-            self.bars.console.print(f"FAILED {result}", style="red", markup=False, highlight=False)
-
-
-@contextmanager
-def _progress(total: int, jobs: int) -> Iterator[_Lines | _Bars]:
-    if not sys.stdout.isatty():
-        print(f"{total} notebook{'s' * (total != 1)}, {jobs} at a time", flush=True)
-        yield _Lines(total)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns) as bars:
-        yield _Bars(bars, total)

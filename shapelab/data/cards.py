@@ -1,23 +1,42 @@
-"""The data sets shapelab knows: what they are, where they come from, how they lie on disk, and how to open them."""
+"""The data sets shapelab knows: what they are, where they come from, how they lie on disk, and how to open them.
+
+Each stands in a file of its own in `shapelab.data.readers`, which registers its `Card` here; the catalogue finds the
+files by itself. A reader that lies elsewhere registers too, by being imported.
+"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import os
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 
+from shapelab.data import readers
 from shapelab.data.cohort import Cohort
-from shapelab.data.reading import OnError, Scan, to_cohort
-from shapelab.errors import DataError, UsageError
+from shapelab.data.reading import ON_ERROR, OnError, Scan, to_cohort
+from shapelab.errors import DataError, UsageError, one_of
 
 #: Environment variable that names the folder of data sets.
 VARIABLE = "SHAPELAB_DATA"
-_PHANTOM = 'open_cohort("phantom")'
-_US_PHANTOM = 'open_cohort("phantom-us")'
+_REGISTERED: dict[str, Card] = {}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an archive is and how it is known; its size in bytes. It holds one folder, the card's."""
+
+    url: str
+    known_hash: str
+    size: int
+
+    @property
+    def archive(self) -> str:
+        """The archive's file name."""
+        return self.url.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -28,21 +47,32 @@ class Card:
     title, home, licence, citation : as its publisher gives them
     layout : how the files must lie
     folder : its folder under SHAPELAB_DATA; "" if it has no fixed one
-    fetchable : whether `shapelab data fetch` can download it
+    source : the archive that `shapelab data fetch` downloads, if its publisher allows that
     phantom : what to open instead where it is not at hand
-    reader : module and function that scan it; "" for the phantom
+    recognise : whether a folder holds it; looks at names and small text files only
+    scan : (root, options by name) -> `Scan`, what the folder holds
+    make : for a data set that is made, not read: gives the function (options by name) -> `Cohort`
+    general : the layout is so general that all others are asked first what a folder is
     """
 
     name: str
     title: str
-    home: str
     licence: str
-    citation: str
     layout: str
-    folder: str
-    fetchable: bool
-    phantom: str
-    reader: str = ""
+    home: str = ""
+    citation: str = ""
+    folder: str = ""
+    source: Source | None = None
+    phantom: str = 'open_cohort("phantom")'
+    recognise: Callable[[Path], bool] | None = None
+    scan: Callable[..., Scan] | None = None
+    make: Callable[[], Callable[..., Cohort]] | None = None
+    general: bool = False
+
+    @property
+    def fetchable(self) -> bool:
+        """Whether `shapelab data fetch` can download it."""
+        return self.source is not None
 
     @property
     def how_to_get(self) -> str:
@@ -67,125 +97,37 @@ class Card:
         return DataError(where, found, f"{self.title}, laid out as {self.layout}", self.how_to_get + instead)
 
 
-_CARDS = (
-    Card(
-        "acdc",
-        "ACDC: short-axis cardiac MR, 150 patients in five groups",
-        "https://www.creatis.insa-lyon.fr/Challenge/acdc/databases.html",
-        "CC BY-NC-SA 4.0",
-        "Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-Structures Segmentation and "
-        "Diagnosis: Is the Problem Solved?, IEEE TMI 37(11):2514-2525, 2018, doi:10.1109/TMI.2018.2837502",
-        "training/patientNNN/ (and testing/) with Info.cfg, patientNNN_frameMM.nii.gz and patientNNN_frameMM_gt.nii.gz",
-        "acdc",
-        False,
-        _PHANTOM,
-        "acdc.scan",
-    ),
-    Card(
-        "hippocampus",
-        "Decathlon task 4: hippocampus in MR, 260 label maps",
-        "http://medicaldecathlon.com",
-        "CC BY-SA 4.0",
-        "Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022, "
-        "doi:10.1038/s41467-022-30695-9; Simpson et al., arXiv:1902.09063",
-        "dataset.json, imagesTr/hippocampus_NNN.nii.gz and labelsTr/hippocampus_NNN.nii.gz",
-        "Task04_Hippocampus",
-        True,
-        _PHANTOM,
-        "decathlon.scan_hippocampus",
-    ),
-    Card(
-        "decathlon",
-        "another Decathlon task of one channel",
-        "http://medicaldecathlon.com",
-        "CC BY-SA 4.0",
-        "Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022, "
-        "doi:10.1038/s41467-022-30695-9",
-        "dataset.json, imagesTr/ and labelsTr/",
-        "",
-        False,
-        _PHANTOM,
-        "decathlon.scan",
-    ),
-    Card(
-        "cetus",
-        "CETUS: 3D ultrasound of the left ventricle, 45 patients",
-        "https://www.creatis.insa-lyon.fr/Challenge/CETUS/",
-        "CC BY-NC-SA 4.0",
-        "Bernard et al., Standardized Evaluation System for Left Ventricular Segmentation Algorithms in 3D "
-        "Echocardiography, IEEE TMI 35(4):967-977, 2016, doi:10.1109/TMI.2015.2503890",
-        "patientNN/patientNN_ED.nii.gz and patientNN_ED_gt.nii.gz, and so for ES (or .mhd with _truth)",
-        "CETUS",
-        False,
-        _US_PHANTOM,
-        "cetus.scan",
-    ),
-    Card(
-        "digital_heart",
-        "UK Digital Heart: pairs of a short-axis stack and a 3D scan (not public)",
-        "https://digital-heart.org",
-        "not public: ask the UK Digital Heart Project",
-        "de Marvao et al., Population-based studies of myocardial hypertrophy: high resolution cardiovascular "
-        "magnetic resonance atlases improve statistical power, JCMR 16:16, 2014, doi:10.1186/1532-429X-16-16; "
-        "Bai et al., A bi-ventricular cardiac atlas built from 1000+ high resolution MR images of healthy subjects "
-        "and an analysis of shape and motion, Medical Image Analysis 26(1):133-145, 2015, "
-        "doi:10.1016/j.media.2015.08.009",
-        "SUBJECT/lvsa_ED.nii.gz (3D), seg_lvsa_ED.nii.gz and sa_ED.nii.gz (stack), and so for ES; other names by "
-        "high=, label=, low=",
-        "digital_heart",
-        False,
-        _PHANTOM,
-        "digital_heart.scan",
-    ),
-    Card(
-        "folder",
-        "your own NIfTI label maps",
-        "",
-        "yours",
-        "",
-        "labels/*.nii.gz (and images/ with the same names), or X_gt.nii.gz beside X.nii.gz (also _label, _seg), or "
-        "label maps alone; optional facts.csv with a column id",
-        "",
-        False,
-        _PHANTOM,
-        "folder.scan",
-    ),
-    Card(
-        "phantom",
-        "synthetic hearts, ED and ES, in ACDC's groups",
-        "",
-        "Apache-2.0 (made by shapelab)",
-        "",
-        "nothing on disk: made when asked for",
-        "",
-        False,
-        "",
-    ),
-    Card(
-        "phantom-us",
-        "synthetic hearts in 3D ultrasound, ED and ES, in CETUS's groups",
-        "",
-        "Apache-2.0 (made by shapelab)",
-        "",
-        "nothing on disk: made when asked for",
-        "",
-        False,
-        "",
-    ),
-)
+def register(card: Card) -> Card:
+    """Add a data set to the catalogue; the card comes back. UsageError: no way to open it, or a name that is taken."""
+    if (card.make is None) == (card.scan is None or card.recognise is None):
+        raise UsageError(f"register: found {card.name!r} with neither or both; expected scan and recognise, or make")
+    held = _REGISTERED.setdefault(card.name, card)
+    if (held.scan or held.make).__module__ != (card.scan or card.make).__module__:
+        raise UsageError(f"register: found the name {card.name!r} again; expected a new one")
+    _REGISTERED[card.name] = card
+    return card
 
 
 def catalogue() -> dict[str, Card]:
-    """Name -> card of every data set that `open_cohort` knows."""
-    return {card.name: card for card in _CARDS}
+    """Name -> card of every data set that `open_cohort` knows: those that are read, then those that are made.
+
+    Also the order in which a folder is asked what it is: data sets of a fixed folder first, general layouts last.
+    """
+    for module in pkgutil.iter_modules(readers.__path__, f"{readers.__name__}."):
+        importlib.import_module(module.name)
+    cards = sorted(_REGISTERED.values(), key=lambda c: (c.make is not None, c.general, not c.folder, c.name))
+    return {card.name: card for card in cards}
 
 
 def get_card(name: str) -> Card:
     """The card of that name; UsageError listing the names if there is none."""
     cards = catalogue()
-    if name not in cards:
-        raise UsageError(f"data set: found {name!r}; expected one of {', '.join(cards)}")
-    return cards[name]
+    return cards[one_of("data set", name, cards)]
+
+
+def recognise(path: Path) -> str | None:
+    """Name of the data set that lies in a folder; None if no reader knows it."""
+    return next((card.name for card in catalogue().values() if card.recognise and card.recognise(path)), None)
 
 
 def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "raise", **options) -> Cohort:
@@ -193,17 +135,16 @@ def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "
 
     Parameters
     ----------
-    name : "acdc", "hippocampus", "decathlon", "cetus", "digital_heart", "folder", "phantom" or "phantom-us"; see
-        `catalogue`
+    name : "acdc", "cetus", "hippocampus", "decathlon", "folder", "phantom", "phantom-us" or one that was registered;
+        see `catalogue`
     root : its folder, or the folder of data sets that it lies in. None: looked for under the environment variable
         SHAPELAB_DATA
     on_error : "raise": the first bad file met is raised; headers are checked now, voxels when an array is asked for.
         "skip": every file is read now; each bad subject is warned about and left out, its errors kept in
         ``Cohort.skipped``
-    options : acdc: subset="training"|"testing"; folder: scheme=LabelScheme, mapping={file's integer: scheme's};
+    options : acdc, cetus: subset="training"|"testing"; folder: scheme=LabelScheme, mapping={file's integer: scheme's};
         phantom: all that `shapelab.phantoms.heart_cohort` takes (defaults here: n=100, resolution="LR", scheme=CARDIAC,
-        so that it looks as ACDC does); phantom-us: all that `shapelab.phantoms.ultrasound.us_cohort` takes;
-        digital_heart: high, label, low (names with {phase}), mapping
+        so that it looks as ACDC does); phantom-us: all that `shapelab.phantoms.ultrasound.us_cohort` takes
 
     Raises
     ------
@@ -212,25 +153,19 @@ def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "
 
     >>> open_cohort("acdc").filter(phase="ED", group=["NOR", "DCM"])       # doctest: +SKIP
     """
-    if on_error not in ("raise", "skip"):
-        raise UsageError(f"on_error: found {on_error!r}; expected 'raise' or 'skip'")
-    if get_card(name).reader:
+    one_of("on_error", on_error, ON_ERROR)
+    card = get_card(name)
+    if card.make is None:
         return to_cohort(scan(name, root, **options), on_error)
-    return _open_phantom(name, root, options)
+    if root is not None:
+        raise UsageError(f"open_cohort({name!r}): found a root; expected none, phantoms are made and not read")
+    return _called(card, card.make(), options)
 
 
 def scan(name: str, root: str | Path | None = None, **options) -> Scan:
     """What the data set's reader finds below `root`; see `shapelab.data.reading.Scan`."""
     card = get_card(name)
-    module, function = _reader(card)
-    try:
-        inspect.signature(function).bind(root, **options)
-    except TypeError:
-        known = list(inspect.signature(function).parameters)[1:]
-        raise UsageError(
-            f"open_cohort({name!r}): found the options {sorted(options)}; expected some of {known}"
-        ) from None
-    return function(locate(name, root), **options)
+    return _called(card, partial(card.scan, locate(name, root)), options)
 
 
 def locate(name: str, root: str | Path | None = None) -> Path:
@@ -239,6 +174,8 @@ def locate(name: str, root: str | Path | None = None) -> Path:
     Raises DataError that says how to get the data set, if it is at none of them.
     """
     card = get_card(name)
+    if card.make is not None:
+        raise UsageError(f"data set: found {name!r}, which is made and not read; open it with open_cohort({name!r})")
     if root is None:
         if not card.folder:
             raise UsageError(f"open_cohort({name!r}): found no root; expected root=FOLDER")
@@ -249,36 +186,17 @@ def locate(name: str, root: str | Path | None = None) -> Path:
     else:
         root = Path(root).expanduser()
         candidates = [root, root / card.folder] if card.folder else [root]
-    recognise = _reader(card)[0].recognise
     for candidate in candidates:
-        if recognise(candidate):
+        if card.recognise(candidate):
             return candidate
     where = candidates[0]
     found = "a folder without it" if where.is_dir() else "a file" if where.exists() else "no such folder"
     raise card.missing(where, found)
 
 
-def _reader(card: Card) -> tuple[ModuleType, Callable[..., Scan]]:
-    if not card.reader:
-        raise UsageError(
-            f"data set: found {card.name!r}, which is made and not read; open it with open_cohort({card.name!r})"
-        )
-    module_name, function = card.reader.split(".")
-    module = importlib.import_module(f"shapelab.data.readers.{module_name}")
-    return module, getattr(module, function)
-
-
-def _open_phantom(name: str, root: str | Path | None, options: dict) -> Cohort:
-    if root is not None:
-        raise UsageError(f"open_cohort({name!r}): found a root; expected none, phantoms are made and not read")
-    if name == "phantom-us":
-        from shapelab.phantoms.ultrasound import us_cohort as make
-    else:
-        from shapelab.data.scheme import CARDIAC
-        from shapelab.phantoms import heart_cohort as make
-
-        options = {"n": 100, "resolution": "LR", "scheme": CARDIAC} | options
-    known = inspect.signature(make).parameters
+def _called(card: Card, function: Callable, options: dict):
+    """What the function returns; UsageError naming the options that it does not take."""
+    known = list(inspect.signature(function).parameters)
     if unknown := sorted(set(options) - set(known)):
-        raise UsageError(f"open_cohort({name!r}): found the options {unknown}; expected some of {list(known)}")
-    return make(**options)
+        raise UsageError(f"open_cohort({card.name!r}): found the options {unknown}; expected some of {known}")
+    return function(**options)

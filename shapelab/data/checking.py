@@ -1,4 +1,4 @@
-"""The doctor: reads every file of a data set and lists all that is wrong. Used by ``shapelab data check FOLDER``."""
+"""Reads every file of a data set and lists all that is wrong. Used by ``shapelab data check FOLDER``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from shapelab.data.cards import catalogue, get_card, locate, scan
-from shapelab.data.readers import acdc, cetus, decathlon, digital_heart, folder
+from shapelab.data.cards import catalogue, get_card, locate, recognise, scan
 from shapelab.data.reading import Problem, all_problems
 from shapelab.errors import DataError
 
@@ -24,33 +23,19 @@ def detect(path: str | Path) -> list[tuple[str, Path]]:
         raise DataError(
             path, "a file" if path.exists() else "no such folder", "the folder of a data set", "Check the path."
         )
-    if decathlon.recognise(path):
-        return [("hippocampus" if decathlon.is_hippocampus(path) else "decathlon", path)]
-    # CETUS before ACDC: its patients' folders are named alike, but hold other files
-    for name, reader in (("cetus", cetus), ("acdc", acdc), ("digital_heart", digital_heart), ("folder", folder)):
-        if reader.recognise(path):
-            return [(name, path)]
-    inside = [
-        found
-        for sub in sorted(path.iterdir())
-        if sub.is_dir() and not sub.name.startswith(".")
-        for found in _detect_quietly(sub)
-    ]
-    if inside:
-        return inside
-    layouts = "; ".join(f"{card.name}: {card.layout}" for card in catalogue().values() if card.reader)
+    if name := recognise(path):
+        return [(name, path)]
+    inside = [sub for sub in sorted(path.iterdir()) if sub.is_dir() and not sub.name.startswith(".")]
+    found = [(name, sub) for sub in inside if (name := recognise(sub))]
+    if found:
+        return found
+    layouts = "; ".join(f"{card.name}: {card.layout}" for card in catalogue().values() if card.scan)
     raise DataError(
         path,
         "nothing that a reader knows",
         f"one of these layouts: {layouts}",
         "Give the folder that holds the data set itself.",
     )
-
-
-def _detect_quietly(sub: Path) -> list[tuple[str, Path]]:
-    if not any(reader.recognise(sub) for reader in (decathlon, acdc, cetus, digital_heart, folder)):
-        return []
-    return detect(sub)
 
 
 def check_folder(path: str | Path, name: str | None = None, progress: bool = False) -> pd.DataFrame:
@@ -88,9 +73,7 @@ def _check(name: str, root: Path, progress: bool) -> tuple[list[Problem], int]:
         found = scan(name, root)
     except DataError as error:  # so broken that no subject can be named
         return [Problem("layout", error)], 0
-    cases = found.cases
-    if progress:
-        from tqdm.auto import tqdm
+    from tqdm.auto import tqdm
 
-        cases = tqdm(cases, desc=f"checking {name}", unit="subject")
+    cases = tqdm(found.cases, desc=f"checking {name}", unit="subject", disable=not progress)
     return all_problems(found, cases), len(found.cases)

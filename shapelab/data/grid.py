@@ -15,15 +15,13 @@ import torch
 import torch.nn.functional as F
 
 from shapelab.data.cohort import Cohort
+from shapelab.data.facts import RV_SIDE_MM
 from shapelab.data.scheme import LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
 
 CENTRES = ("auto", "lv", "heart", "volume")
 ALIGNMENTS = ("none", "rigid")
-# Once the RV lies to the left, the box is moved towards it: from the LV's centroid the RV reaches out to 94 mm, the
-# lateral wall to 55 mm (80 ACDC patients), so a box of 144 mm centred on the LV would cut every large RV.
-RV_SIDE_MM = 18.0
 
 
 @dataclass(frozen=True)

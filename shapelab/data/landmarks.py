@@ -12,19 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from shapelab.data.facts import HEART_LANDMARKS
+from shapelab.data.formats.text import read_rows
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
 
-#: The six of SSLLN (its Fig. 3), as the phantoms have them.
-HEART_LANDMARKS = (
-    "LV lateral wall mid-point",
-    "RV insertion anterior",
-    "RV insertion inferior",
-    "RV lateral wall turning point",
-    "apex",
-    "mitral valve centre",
-)
 COLUMNS = ("name", "x", "y", "z")
 APEX_FIT_MM = 25.0  # from the lowest slices of this stretch, three at least, the apex is extrapolated
 APEX_REACH_MM = 20.0  # no further than this past the lowest slice: two slices of 10 mm that were not taken
@@ -38,51 +31,22 @@ def read_landmarks(file: str | Path) -> dict[str, np.ndarray]:
 
     Raises DataError naming file and line, what was found there and what was expected.
     """
-    file = Path(file)
     todo = "Write it as `name,x,y,z`, then one landmark a line, such as `apex,108.8,107.3,112.5`."
-    try:
-        with open(file, encoding="utf-8-sig", newline="") as lines:
-            reader = csv.reader(lines, strict=True)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(c.strip() for c in row)]
-    except OSError as error:
-        raise DataError(file, f"a file that cannot be opened ({error.strerror})", "a CSV file", todo) from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(file, f"text that cannot be read ({error})", "comma-separated UTF-8", todo) from None
-    if not rows:
-        raise DataError(file, "an empty file", f"the columns {', '.join(COLUMNS)}", todo)
-    (first, header), *rows = rows
-    missing = [c for c in COLUMNS if header.count(c) != 1]
-    if missing:
-        raise DataError(
-            file,
-            f"in line {first} the columns {header}; {', '.join(missing)} missing or twice",
-            f"the columns {', '.join(COLUMNS)}",
-            todo,
-        )
+    header, rows = read_rows(file, COLUMNS, todo)
     landmarks: dict[str, np.ndarray] = {}
     for line, row in rows:
-        if len(row) != len(header):
-            raise DataError(file, f"in line {line} {len(row)} cells", f"{len(header)}, as in line {first}", todo)
-        cells = dict(zip(header, row))
+        cells = dict(zip(header, row, strict=True))
         name = cells["name"]
         try:
             position = np.array([float(cells[c]) for c in "xyz"])
         except ValueError:
             position = np.array([np.nan])
         if not np.isfinite(position).all():
-            raise DataError(
-                file,
-                f"in line {line} x, y, z = {[cells[c] for c in 'xyz']}",
-                "three finite numbers in mm, with a decimal point",
-                todo,
-            )
+            found = f"in line {line} x, y, z = {[cells[c] for c in 'xyz']}"
+            raise DataError(file, found, "three finite numbers in mm, with a decimal point", todo)
         if not name or name in landmarks:
-            raise DataError(
-                file,
-                f"in line {line} {'no name' if not name else f'the name {name!r} again'}",
-                "a name of its own for each landmark",
-                todo,
-            )
+            found = f"in line {line} {f'the name {name!r} again' if name else 'no name'}"
+            raise DataError(file, found, "a name of its own for each landmark", todo)
         landmarks[name] = position
     if not landmarks:
         raise DataError(file, "no landmark under the header", "one a line", todo)

@@ -1,29 +1,34 @@
 """From what a reader found in a folder to a cohort, or to a list of what is wrong. Shared by all readers.
 
-A reader (acdc, decathlon, folder) looks at names and small text files and returns a `Scan`; it opens no image file
-(one exception, said there). `to_cohort` turns the scan into a `Cohort`, `all_problems` into the doctor's table.
+A reader (`shapelab.data.readers`) looks at names and small text files and fills a `Scan`; it opens no image file (one
+exception, said there). `to_cohort` turns the scan into a `Cohort`, `all_problems` into the table of `data check`.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.formats import metaimage, nifti
-from shapelab.data.formats.nifti import check_same_grid
-from shapelab.data.scheme import LabelScheme
+from shapelab.data.formats.nifti import Header, check_same_grid
+from shapelab.data.scheme import LabelScheme, Structure
 from shapelab.data.subject import Subject
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, one_of
 
 #: Okabe and Ito's colours without black: told apart with every common colour vision deficiency.
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+#: Folders into which challenges sort their patients.
+SUBSETS = ("training", "testing")
 
 OnError = Literal["raise", "skip"]
+ON_ERROR = ("raise", "skip")
 
 
 class SkippedSubject(UserWarning):
@@ -47,30 +52,117 @@ class Case:
     facts: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scan:
-    """What a reader found.
+    """What a reader finds; it fills this in.
 
-    cases : subjects whose files are in place
-    problems : what stands in the way of others
-    notes : what is odd but hinders no reading; only the doctor shows it
     mapping : the files' integers -> the scheme's, where they differ
     in_mm : header -> header with lengths in mm, where a publisher counts otherwise
+    cases : subjects whose files are in place
+    problems : what stands in the way of others
+    notes : what is odd but hinders no reading; only `data check` shows it
     """
 
     name: str
     root: Path
-    scheme: LabelScheme
-    cases: tuple[Case, ...]
-    problems: tuple[Problem, ...] = ()
-    notes: tuple[Problem, ...] = field(default=())
+    scheme: LabelScheme | None
     mapping: Mapping[int, int] | None = None
-    in_mm: Callable[[Any], Any] | None = None
+    in_mm: Callable[[Header], Header] | None = None
+    cases: list[Case] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
 
-    def header(self, path: Path) -> Any:
+    def problem(self, kind: str, file: Path, found: str, expected: str, todo: str = "") -> None:
+        """Add what stands in the way of a subject, see `Problem` and `DataError`."""
+        self.problems.append(Problem(kind, DataError(file, found, expected, todo)))
+
+    def note(self, file: Path, found: str, expected: str, todo: str = "") -> None:
+        """Add what is odd about the layout but hinders nothing."""
+        self.notes.append(Problem("layout", DataError(file, found, expected, todo)))
+
+    def add(self, case: Case, expected: str = "", todo: str = "Unpack the publisher's archive again.") -> None:
+        """Add a case, or a problem for each of its files that is not there: "the image" and `expected`, `todo`."""
+        missing = [
+            (what, path)
+            for what, path in (("image", case.image), ("label map", case.label))
+            if path is not None and not path.is_file()
+        ]
+        for what, path in missing:
+            near = get_close_matches(path.name, [p.name for p in volumes(path.parent).values()])
+            here = f" (here: {', '.join(sorted(near))})" if near else ""
+            self.problem("layout", path, f"no such file{here}", f"the {what} {expected or f'of {case.id!r}'}", todo)
+        if not missing:
+            self.cases.append(case)
+
+    def find(
+        self, id: str, folder: Path, image: Sequence[str], label: Sequence[str], facts: Mapping[str, Any], **wrong: str
+    ) -> None:
+        """Add the case of one subject, or one phase, from the names of its files in a folder, or what `add` misses.
+
+        image, label : names without ending, the best first, in any case; none: the subject has no such file
+        wrong : `expected` and `todo` of `add`
+        """
+        here = volumes(folder)
+        paths = [
+            next((here[n.casefold()] for n in names if n.casefold() in here), folder / f"{names[-1]}.nii.gz")
+            if names
+            else None
+            for names in (label, image)
+        ]
+        self.add(Case(id, *paths, facts), **wrong)
+
+    def header(self, path: Path) -> Header:
         """Header of one file, checked, lengths in mm."""
         header = _format(path).read_header(path)
         return header if self.in_mm is None else self.in_mm(header)
+
+
+def volumes(folder: Path) -> dict[str, Path]:
+    """Name in lower case, without ending -> file, of all that a format reads; of several endings NIfTI's."""
+    if not folder.is_dir():
+        return {}
+    files = sorted(folder.iterdir(), key=lambda p: (nifti.is_nifti(p), p.name))
+    return {
+        (nifti.stem(p) if nifti.is_nifti(p) else p.stem).casefold(): p
+        for p in files
+        if nifti.is_nifti(p) or metaimage.is_metaimage(p)
+    }
+
+
+def patient_folders(root: Path, inside: Sequence[str], pattern: str) -> list[tuple[str | None, Path]]:
+    """(subset, folder) of every patient, by number; the subset is None where the folders' parent does not say it.
+
+    inside : folders of `root` that are looked into where it holds no patient itself, such as "database"
+    pattern : of the patients' folders, in any case
+    """
+    patient = re.compile(pattern, re.IGNORECASE)
+    for base in (root, *(root / name for name in inside)):
+        found = [
+            (part.name if part.name in SUBSETS else None, folder)
+            for part in (base, *(base / name for name in SUBSETS))
+            if part.is_dir()
+            for folder in part.iterdir()
+            if patient.fullmatch(folder.name) and folder.is_dir()
+        ]
+        if found:
+            return sorted(found, key=lambda pair: (number_in(pair[1].name), str(pair[1])))
+    return []
+
+
+def number_in(name: str) -> int:
+    """The digits of a name, as a number."""
+    return int(re.sub(r"\D", "", name))
+
+
+def scheme_of(name: str, structures: Mapping[int, str]) -> LabelScheme:
+    """A scheme from integer -> name, in Okabe and Ito's colours."""
+    return LabelScheme(
+        name,
+        tuple(
+            Structure(value, structures[value], OKABE_ITO[i % len(OKABE_ITO)])
+            for i, value in enumerate(sorted(structures))
+        ),
+    )
 
 
 def _format(path: Path):
@@ -139,18 +231,14 @@ def to_cohort(scan: Scan, on_error: OnError = "raise") -> Cohort:
 
     Raises DataError: see above; also if nothing is left.
     """
-    if on_error not in ("raise", "skip"):
-        raise UsageError(f"on_error: found {on_error!r}; expected 'raise' or 'skip'")
-    if on_error == "raise" and scan.problems:
+    if one_of("on_error", on_error, ON_ERROR) == "raise" and scan.problems:
         raise scan.problems[0].error
     subjects, skipped = [], {str(p.error): p.error for p in scan.problems}
     for case in scan.cases:
-        if on_error == "skip":
-            problems = check_case(scan, case)
-            if problems:
-                skipped |= {str(p.error): p.error for p in problems}
-                continue
-        subjects.append(open_case(scan, case))
+        problems = check_case(scan, case) if on_error == "skip" else []
+        skipped |= {str(p.error): p.error for p in problems}
+        if not problems:
+            subjects.append(open_case(scan, case))
     for message in skipped:
         warnings.warn(f"{scan.name}: left out. {message}", SkippedSubject, stacklevel=3)
     if not subjects:

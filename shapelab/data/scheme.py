@@ -159,6 +159,9 @@ CARDIAC = LabelScheme(
         Structure(3, "LV cavity", "#D55E00"),
     ),
 )
+#: What a label map must hold to be turned, measured or judged as a heart: LV cavity, LV myocardium, RV cavity.
+VENTRICLES = CARDIAC.names[::-1]
+LV = VENTRICLES[:2]
 BIVENTRICULAR = LabelScheme("bi-ventricular", (*CARDIAC.structures, Structure(4, "RV wall", "#56B4E9")))
 HIPPOCAMPUS = LabelScheme(
     "hippocampus",

@@ -7,10 +7,10 @@ leaking his shape into the features, and no licence of a data set touches it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,14 +18,14 @@ import pandas as pd
 from shapelab.data.cohort import Cohort
 from shapelab.data.grid import ALIGN, Grid, images_on_grid, stack_labels, unit_image
 from shapelab.data.scheme import CARDIAC
-from shapelab.errors import UsageError
-from shapelab.latent.codes import codes_table
+from shapelab.errors import UsageError, one_of
+from shapelab.experiments.kept_runs import opened, save_trained
+from shapelab.experiments.recipes import RECIPES, SCANS, Order, recipe
 from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
 from shapelab.models.acnn.tl import PredictorConfig, TLSpace, train_tl_network
-from shapelab.profiles import current_profile
+from shapelab.spaces.kept import is_kept
 from shapelab.spaces.pca import PCASpace
 
-T = TypeVar("T")
 #: Phantom patients that the shipped spaces are learned from: a seed that no other experiment draws from.
 TRAINING_SEED = 20_000
 #: Profile -> patients (two shapes each) and epochs. Many hearts seen a few times beat few seen often.
@@ -41,19 +41,18 @@ def weights_folder() -> Path:
     return Path(os.environ.get("SHAPELAB_WEIGHTS") or Path(__file__).parents[2] / "data" / "weights")
 
 
-def shipped_or_trained(
-    name: str, file: str, load: Callable[[Path], T], train: Callable[[], T], save: Callable[[T, Path], object]
-) -> T:
-    """What lies under data/weights/<name>, told by its `file`; or what `train` makes, kept there for the next time.
+def shipped(name: str, profile: str | None = None, progress: bool = True) -> Any:
+    """What a recipe's name ships: read from data/weights; or trained now, and kept there for the next time.
 
     In a read-only installation it is as good without a copy on disk, and trained each time.
     """
-    folder = weights_folder() / name
-    if (folder / file).is_file():
-        return load(folder)
-    made = train()
+    order, found = Order(name, profile=profile, progress=progress), RECIPES[name]
+    folder = weights_folder() / f"{found.ships}_{order.profile}"
+    if is_kept(folder):
+        return opened(folder)
+    made = found.train(order)
     with suppress(OSError):
-        save(made, folder)
+        save_trained(made, folder, found.half)
     return made
 
 
@@ -65,36 +64,18 @@ def phantom_shapes(n: int, grid: Grid, seed: int, progress: bool = False) -> tup
     return stack_labels(cohort, grid, align=ALIGN, progress=progress)
 
 
-def train_phantom_autoencoder(
-    profile: str | None = None,
-    hearts: int | None = None,
-    epochs: int | None = None,
-    checkpoint: str | Path | None = None,
-    progress: bool = True,
-) -> AESpace:
-    """Train the ACNN autoencoder on phantom hearts: what ships under data/weights/acnn_ae_<profile>.
-
-    Parameters
-    ----------
-    profile : numbers of the model and of patients; None: the current one
-    hearts : patients (two shapes each) instead of the profile's
-    epochs : instead of the profile's
-    checkpoint : folder; a killed run goes on from there
-    """
-    profile = current_profile(profile)
-    config = AEConfig.profile(profile)
-    hearts, epochs = hearts or TRAINING[profile][0], epochs or TRAINING[profile][1]
-    labels, _ = phantom_shapes(hearts, config.grid, TRAINING_SEED, progress)
-    space, _ = train_autoencoder(
-        labels,
-        config,
-        seed=0,
-        checkpoint=checkpoint,
-        epochs=epochs,
-        progress=progress,
-        data=f"{hearts} phantom hearts, ED and ES, seed {TRAINING_SEED}",
-    )
-    return space
+@recipe("autoencoder", "shape autoencoder (Table V)", SCANS, ships="acnn_ae", half=False)
+def _autoencoder(order: Order) -> AESpace:
+    hearts, epochs = TRAINING[order.profile]
+    hearts, seed = order.hearts or hearts, TRAINING_SEED + order.seed
+    config = replace(AEConfig.profile(order.profile), epochs=order.epochs or epochs)
+    if order.data == "phantom":
+        labels, _ = phantom_shapes(hearts, config.grid, seed, order.progress)
+        about = f"{hearts} phantom hearts, ED and ES, seed {seed}"
+    else:
+        labels, _ = stack_labels(order.cohort(), config.grid, align=ALIGN, progress=order.progress)
+        about = f"data set {order.data}"
+    return train_autoencoder(labels, config, order.run, data=about)[0]
 
 
 def phantom_autoencoder(profile: str | None = None, progress: bool = True) -> AESpace:
@@ -103,14 +84,7 @@ def phantom_autoencoder(profile: str | None = None, progress: bool = True) -> AE
     Training takes about 20 minutes in `quick` on two cores. Where the folder of weights cannot be written to, the space
     is trained each time.
     """
-    profile = current_profile(profile)
-    return shipped_or_trained(
-        f"acnn_ae_{profile}",
-        AESpace.FILE,
-        AESpace.load,
-        lambda: train_phantom_autoencoder(profile, progress=progress),
-        AESpace.save,
-    )
+    return shipped("autoencoder", profile, progress)
 
 
 def phantom_images(
@@ -160,43 +134,19 @@ def _other_looks(images: np.ndarray, labels: np.ndarray, share: float, seed: int
     return out
 
 
-def image_codes(space: TLSpace, cohort: Cohort, poses: Mapping[str, np.ndarray] | None = None) -> pd.DataFrame:
-    """Codes table of a cohort, read from its images by the predictor; `poses` as in `images_on_grid`."""
-    images, _, table = images_on_grid(cohort, space.grid, poses)
-    return codes_table(space.encode_images(images), table)
-
-
-def train_phantom_tl(
-    profile: str | None = None,
-    patients: int | None = None,
-    checkpoint: str | Path | None = None,
-    progress: bool = True,
-    config: PredictorConfig | None = None,
-) -> TLSpace:
-    """Train the T-L network on phantom hearts, from `phantom_autoencoder`: what ships under data/weights/acnn_tl_*.
-
-    Parameters
-    ----------
-    profile : numbers of networks and patients; None: the current one
-    patients : instead of the profile's; four pairs each, the first of those that the autoencoder learned from
-    checkpoint : folder; a killed run goes on from there
-    config : instead of the profile's numbers of the predictor
-    """
-    profile = current_profile(profile)
-    config, patients = config or PredictorConfig.profile(profile), patients or TL_PATIENTS[profile]
-    shapes = phantom_autoencoder(profile, progress)
-    images, labels, _ = phantom_images(patients, config.grid, config.factor, TRAINING_SEED, RANDOMISED, progress)
-    space, _ = train_tl_network(
-        images,
-        labels,
-        config,
-        autoencoder=shapes,
-        seed=0,
-        checkpoint=checkpoint,
-        progress=progress,
-        data=f"{patients} phantom hearts, ED and ES, HR and LR, seed {TRAINING_SEED}",
-    )
-    return space
+@recipe("tl", "T-L network (Table IV): codes from images", SCANS, ships="acnn_tl")
+def _tl(order: Order) -> TLSpace:
+    config = PredictorConfig.profile(order.profile)
+    config = replace(config, epochs=order.epochs or config.epochs)
+    shapes = phantom_autoencoder(order.profile, order.progress)
+    if order.data == "phantom":
+        hearts, seed = order.hearts or TL_PATIENTS[order.profile], TRAINING_SEED + order.seed
+        images, labels, _ = phantom_images(hearts, config.grid, config.factor, seed, RANDOMISED, order.progress)
+        about = f"{hearts} phantom hearts, ED and ES, HR and LR, seed {seed}"
+    else:
+        images, labels, _ = images_on_grid(order.cohort(), config.grid, progress=order.progress)
+        about = f"data set {order.data}"
+    return train_tl_network(images, labels, config, order.run, autoencoder=shapes, data=about)[0]
 
 
 def phantom_tl(profile: str | None = None, progress: bool = True) -> TLSpace:
@@ -204,14 +154,7 @@ def phantom_tl(profile: str | None = None, progress: bool = True) -> TLSpace:
 
     Training takes about 25 minutes in `quick` on one core. Its autoencoder began as that of `phantom_autoencoder`.
     """
-    profile = current_profile(profile)
-    return shipped_or_trained(
-        f"acnn_tl_{profile}",
-        TLSpace.FILE,
-        TLSpace.load,
-        lambda: train_phantom_tl(profile, progress=progress),
-        lambda space, folder: space.save(folder, half=True),
-    )
+    return shipped("tl", profile, progress)
 
 
 def learned_space(name: str = "autoencoder", profile: str | None = None, progress: bool = True) -> AESpace | TLSpace:
@@ -220,9 +163,7 @@ def learned_space(name: str = "autoencoder", profile: str | None = None, progres
     Both encode label maps and decode codes; "tl" also encodes images. UsageError for another name.
     """
     spaces = {"autoencoder": phantom_autoencoder, "tl": phantom_tl}
-    if name not in spaces:
-        raise UsageError(f"space: found {name!r}; expected one of {list(spaces)}")
-    return spaces[name](profile, progress)
+    return spaces[one_of("space", name, spaces)](profile, progress)
 
 
 def fit_pca(labels: np.ndarray, grid: Grid, n_codes: int = 64) -> PCASpace:
@@ -243,8 +184,7 @@ def cardiac_cohort(
 
     if data == "acdc":
         return open_cohort("acdc", root=root).filter(phase=["ED", "ES"])
-    if data == "phantom":
-        if seed == TRAINING_SEED:
-            raise UsageError(f"seed: found {seed}; expected another, the shipped spaces were learned from its hearts")
-        return open_cohort("phantom", n=n, seed=seed, images=images)
-    raise UsageError(f"data: found {data!r}; expected 'acdc' or 'phantom'")
+    one_of("data", data, ("acdc", "phantom"))
+    if seed == TRAINING_SEED:
+        raise UsageError(f"seed: found {seed}; expected another, the shipped spaces were learned from its hearts")
+    return open_cohort("phantom", n=n, seed=seed, images=images)

@@ -1,5 +1,6 @@
 from .classification import (
     ClassificationResult as ClassificationResult,
+    CrossValidation as CrossValidation,
     classification_report as classification_report,
     classify as classify,
 )

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +30,10 @@ from sklearn.base import ClassifierMixin, clone
 from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import RepeatedStratifiedKFold
+from tqdm.auto import tqdm
 
-from shapelab.errors import DataError, UsageError
+from shapelab.data.facts import PHASES
+from shapelab.errors import DataError, UsageError, one_of, whole
 from shapelab.latent.features import FixedFeatures, FoldFeatures, IndexFeatures, random_features
 from shapelab.latent.importance import held_out_importance
 from shapelab.latent.results import KEYS, ClassificationResult
@@ -44,6 +48,31 @@ MODELS: dict[str, ClassifierMixin] = {
         n_estimators=100, max_depth=2, min_samples_leaf=3, subsample=0.8, max_features="sqrt"
     ),
 }
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """How patients are held out, and what is computed besides their predictions.
+
+    n_splits, n_repeats : of the stratified folds
+    permutations : of the permutation test; 0 leaves it out (p is NaN)
+    seed : of folds, models, shuffles and draws
+    n_jobs : processes (small trees are built in Python more than out of it: threads would wait for one another)
+    importances : compute them (for all but the shuffled control)
+    progress : show a bar
+    """
+
+    n_splits: int = 10
+    n_repeats: int = 5
+    permutations: int = 99
+    seed: int = 0
+    n_jobs: int = 1
+    importances: bool = True
+    progress: bool = False
+
+    def __post_init__(self):
+        for name, least in (("n_splits", 2), ("n_repeats", 1), ("permutations", 0)):
+            whole(name, getattr(self, name), least)
 
 
 def classify(codes, target: str = "group", model="forest", phases=("ED",), **options) -> pd.DataFrame:
@@ -63,24 +92,17 @@ def classification_report(
     groups: Sequence | None = None,
     controls: Sequence[str] = (),
     indices: pd.DataFrame | None = None,
-    saw_test_shapes: bool = True,
-    difference: bool = True,
-    n_splits: int = 10,
-    n_repeats: int = 5,
-    permutations: int = 99,
-    seed: int = 0,
-    n_jobs: int = 1,
-    importances: bool = True,
-    progress: bool = False,
+    settings: CrossValidation | None = None,
 ) -> ClassificationResult:
     """Classify patients from codes by stratified, repeated, patient-level cross-validation.
 
     The folds are drawn on a table of one row a patient, so a patient's ED and ES are never in different folds, and are
-    the same for all features, phases and models: rows can be compared. A function of its arguments and `seed`.
+    the same for all features, phases and models: rows can be compared. A function of its arguments and the seed.
 
     Parameters
     ----------
-    codes : a Codes table, or `FoldFeatures` (a space fitted in each fold), or a dict {name: either} for several
+    codes : a Codes table (taken as `FixedFeatures` whose space saw the test shapes), or `FoldFeatures` (those, or a
+        space fitted in each fold), or a dict {name: either} for several
     target : fact to predict
     model : "forest", "extra", "boosting", a scikit-learn classifier, or a list of these
     phases : ("ED",) or ("ED", "ES"), or a list of such
@@ -89,12 +111,7 @@ def classification_report(
     controls : among "volumes" (clinical indices instead of codes; needs `indices`), "shuffled" (the first features with
         labels shuffled within the folds, anew in each repeat) and "random" (normal numbers instead of codes, as many)
     indices : as `shapelab.metrics.clinical.cardiac_indices` returns them
-    saw_test_shapes : for plain Codes tables: whether their space was fitted on shapes of these patients
-    difference : for plain Codes tables: add ES - ED where both phases are used
-    n_splits, n_repeats : of the cross-validation
-    permutations : of the permutation test; 0 leaves it out (p is NaN)
-    n_jobs : processes (small trees are built in Python more than out of it: threads would wait for one another)
-    importances : compute them (for all but the shuffled control)
+    settings : of the cross-validation; default: `CrossValidation()`
 
     Returns
     -------
@@ -107,68 +124,55 @@ def classification_report(
     DataError : a class of fewer than `n_splits` patients (class and counts named), a patient without a phase or
         without a target, NaN among the codes, features for different patients
     """
-    sources = _sources(codes, saw_test_shapes, difference)
+    how, named = settings or CrossValidation(), codes if isinstance(codes, Mapping) else {"codes": codes}
+    if not named:
+        raise UsageError("classify: found no codes; expected a Codes table, or FoldFeatures, or a dict of these")
+    sources = {str(k): FixedFeatures(v) if isinstance(v, pd.DataFrame) else v for k, v in named.items()}
     first = next(iter(sources.values()))
-    everyone, truth = _truth(first.facts, target, groups, n_splits)
-    phase_sets, models = _phase_sets(phases), _models(model)
-    folds = _folds(everyone, truth, n_splits, n_repeats, seed)
+    everyone, truth = _truth(first.facts, target, groups, how.n_splits)
+    ways = list(product(_phase_sets(phases), _models(model).items()))
+    folds = _folds(everyone, truth, how)
     runs = [(name, source, False) for name, source in sources.items()]
-    runs += _controls(controls, first, indices, folds[0][0], seed)
+    runs += _controls(controls, first, indices, folds[0][0], how.seed)
     _check_patients(runs, truth.index)
 
-    rows, predictions, weights = [], [], []
-    from tqdm.auto import tqdm
-
-    todo = [(r, p, m) for r in runs for p in phase_sets for m in models.items()]
-    for (name, source, shuffle), phase_set, (model_name, classifier) in tqdm(
-        todo, desc="classify", leave=False, disable=not progress
-    ):
-        keys = {"features": name, "phases": "+".join(phase_set), "model": model_name}
+    keys, rows, predictions, weights = [], [], [], {}
+    bar = tqdm(list(product(runs, ways)), desc="classify", leave=False, disable=not how.progress)
+    for (name, source, shuffle), (phase_set, (model_name, classifier)) in bar:
+        keys.append((name, "+".join(phase_set), model_name))
         tables = _Tables(source, truth.index, phase_set)
         labels = [
-            _shuffle_within(truth.to_numpy(), parts, _generator(seed, 7, r)) if shuffle else truth.to_numpy()
+            _shuffle_within(truth.to_numpy(), parts, _generator(how.seed, 7, r)) if shuffle else truth.to_numpy()
             for r, parts in enumerate(folds)
         ]
-        with Parallel(n_jobs=n_jobs, max_nbytes=None) as workers:
-            held_out = _cross_validate(tables, labels, folds, classifier, seed, workers, importances and not shuffle)
-            p = _permutation_p(tables, labels[0], folds[0], classifier, permutations, seed, workers)
-        predicted = _predictions(held_out, truth, labels)
-        n_features = tables(folds[0][0]).shape[1]
+        with Parallel(n_jobs=how.n_jobs, max_nbytes=None) as workers:
+            held_out = _cross_validate(tables, labels, folds, classifier, how, workers)
+            p = _permutation_p(tables, labels[0], folds[0], classifier, how, workers)
+        predictions.append(_predictions(held_out, truth, labels))
+        if how.importances and not shuffle:
+            weights[keys[-1]] = _importances(held_out).assign(fixed=source.fixed)
         rows.append(
             {
-                **keys,
-                **_scores(predicted, truth.index, seed),
+                **dict(zip(KEYS, keys[-1], strict=True)),
+                **_scores(predictions[-1], truth.index, how.seed),
                 "p": p,
                 "chance": truth.value_counts(normalize=True).max(),
                 "n_patients": len(truth),
-                "n_features": n_features,
-                "n_repeats": n_repeats,
+                "n_features": tables(folds[0][0]).shape[1],
+                "n_repeats": how.n_repeats,
                 "saw_test_shapes": bool(source.saw_test_shapes),
             }
         )
-        predictions.append(predicted.assign(**keys))
-        if importances and not shuffle:
-            weights.append(_importances(held_out).assign(**keys, fixed=source.fixed))
     return ClassificationResult(
         pd.DataFrame(rows),
-        _keys_first(predictions),
-        _keys_first(weights),
+        _keys_first(keys, predictions),
+        _keys_first(list(weights), list(weights.values())),
         tuple(sorted(truth.unique())),
         tuple((fold.seen, fold.held_out) for parts in folds for fold in parts),
     )
 
 
 # ---- what is asked for, checked --------------------------------------------------------------------------------------
-
-
-def _sources(codes, saw_test_shapes: bool, difference: bool) -> dict[str, FoldFeatures]:
-    named = codes if isinstance(codes, Mapping) else {"codes": codes}
-    if not named:
-        raise UsageError("classify: found no codes; expected a Codes table, or FoldFeatures, or a dict of these")
-    return {
-        str(name): FixedFeatures(one, saw_test_shapes, difference) if isinstance(one, pd.DataFrame) else one
-        for name, one in named.items()
-    }
 
 
 def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: int) -> tuple[pd.Series, pd.Series]:
@@ -194,12 +198,12 @@ def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: 
     counts = truth.value_counts()
     if len(counts) < 2:
         raise DataError("codes", f"only {target}={counts.index[0]!r}", "at least two classes")
-    if n_splits < 2 or counts.min() < n_splits:
+    if counts.min() < n_splits:
         raise DataError(
             "codes",
             f"{counts.min()} patients with {target}={counts.idxmin()!r} "
             f"(patients in each class: {counts.sort_index().to_dict()})",
-            f"at least n_splits={n_splits} (and n_splits at least 2)",
+            f"at least n_splits={n_splits}",
             "Use a smaller n_splits, or leave the class out with groups=...",
         )
     return everyone, truth
@@ -208,7 +212,7 @@ def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: 
 def _phase_sets(phases) -> list[tuple[str, ...]]:
     if isinstance(phases, str):
         phases = [phases]
-    sets = [phases] if all(p in ("ED", "ES") for p in phases) else list(phases)
+    sets = [phases] if all(p in PHASES for p in phases) else list(phases)
     sets = [tuple(one.split("+")) if isinstance(one, str) else tuple(one) for one in sets]
     known = (("ED",), ("ES",), ("ED", "ES"))
     if not sets or any(one not in known for one in sets):
@@ -219,27 +223,20 @@ def _phase_sets(phases) -> list[tuple[str, ...]]:
 
 
 def _models(model) -> dict[str, ClassifierMixin]:
+    """Name -> classifier of what was asked for."""
     models = {}
     for one in model if isinstance(model, (list, tuple)) else [model]:
-        if isinstance(one, str):
-            if one not in MODELS:
-                raise UsageError(f"classify: found model={one!r}; expected one of {list(MODELS)} or a classifier")
-            models[one] = MODELS[one]
-        elif hasattr(one, "predict_proba") and hasattr(one, "fit"):
+        if hasattr(one, "predict_proba") and hasattr(one, "fit"):
             models[type(one).__name__] = one
         else:
-            raise UsageError(
-                f"classify: found model={one!r}; expected one of {list(MODELS)} or a classifier with "
-                "fit and predict_proba"
-            )
+            models[one] = MODELS[one_of("model (or a classifier with fit and predict_proba)", one, MODELS)]
     return models
 
 
 def _controls(controls, first: FoldFeatures, indices, fold: Fold, seed: int):
-    unknown = [c for c in controls if c not in CONTROLS]
-    if unknown:
-        raise UsageError(f"classify: found control {unknown[0]!r}; expected among {list(CONTROLS)}")
     runs = []
+    for control in controls:
+        one_of("classify: control", control, CONTROLS)
     if "volumes" in controls:
         if indices is None:
             raise UsageError(
@@ -279,11 +276,11 @@ class Fold(NamedTuple):
     held_out: list
 
 
-def _folds(everyone: pd.Series, truth: pd.Series, n_splits: int, n_repeats: int, seed: int) -> list[list[Fold]]:
+def _folds(everyone: pd.Series, truth: pd.Series, how: CrossValidation) -> list[list[Fold]]:
     """The folds of each repeat, drawn on everyone; groups too small to be spread over the folds are one stratum."""
-    small = everyone.map(everyone.value_counts()) < n_splits
+    small = everyone.map(everyone.value_counts()) < how.n_splits
     strata = everyone.where(~small, "(small)").astype(str).to_numpy()
-    splitter = RepeatedStratifiedKFold(n_splits=n_splits, n_repeats=n_repeats, random_state=seed)
+    splitter = RepeatedStratifiedKFold(n_splits=how.n_splits, n_repeats=how.n_repeats, random_state=how.seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")  # the small ones, left out or checked
         pairs = list(splitter.split(np.zeros(len(everyone)), strata))
@@ -292,7 +289,7 @@ def _folds(everyone: pd.Series, truth: pd.Series, n_splits: int, n_repeats: int,
         seen, held_out = list(everyone.index[train]), list(everyone.index[test])
         positions = (np.flatnonzero(truth.index.isin(names)) for names in (seen, held_out))
         folds.append(Fold(*positions, seen, held_out))
-    return [folds[r * n_splits : (r + 1) * n_splits] for r in range(n_repeats)]
+    return [folds[r * how.n_splits : (r + 1) * how.n_splits] for r in range(how.n_repeats)]
 
 
 class _Tables:
@@ -333,10 +330,10 @@ def _fitted(classifier: ClassifierMixin, x: np.ndarray, y: np.ndarray, seed: int
     return model.fit(x, y)
 
 
-def _cross_validate(tables: _Tables, labels, folds, classifier, seed: int, workers: Parallel, importances: bool):
+def _cross_validate(tables: _Tables, labels, folds, classifier, how: CrossValidation, workers: Parallel):
     """One record per (repeat, fold). The tables are made here, one after the other: fitting a space uses all cores."""
     jobs = [
-        (classifier, tables(fold), labels[r], fold.train, fold.test, (seed, 1, r, f), importances)
+        (classifier, tables(fold), labels[r], fold.train, fold.test, (how.seed, 1, r, f), how.importances)
         for r, parts in enumerate(folds)
         for f, fold in enumerate(parts)
     ]
@@ -361,17 +358,16 @@ def _held_out(classifier, table: pd.DataFrame, y, train, test, key: tuple[int, .
     return record
 
 
-def _permutation_p(
-    tables: _Tables, labels: np.ndarray, folds, classifier, m: int, seed: int, workers: Parallel
-) -> float:
-    if m == 0:
+def _permutation_p(tables: _Tables, labels, folds, classifier, how: CrossValidation, workers: Parallel) -> float:
+    """Share of shuffles of the labels that are told as well; NaN without any."""
+    if how.permutations == 0:
         return float("nan")
     parts = [(fold.train, fold.test, tables(fold).to_numpy()) for fold in folds]
-    shuffles = [_shuffle_within(labels, folds, _generator(seed, 3, i)) for i in range(m)]
+    shuffles = [_shuffle_within(labels, folds, _generator(how.seed, 3, i)) for i in range(how.permutations)]
     observed, *null = workers(
-        delayed(_count_right)(classifier, parts, y, (seed, 2, i)) for i, y in enumerate([labels, *shuffles])
+        delayed(_count_right)(classifier, parts, y, (how.seed, 2, i)) for i, y in enumerate([labels, *shuffles])
     )
-    return (sum(a >= observed for a in null) + 1) / (m + 1)
+    return (sum(a >= observed for a in null) + 1) / (how.permutations + 1)
 
 
 def _count_right(classifier, parts, y: np.ndarray, key: tuple[int, ...]) -> int:
@@ -424,8 +420,8 @@ def _importances(held_out: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(means).rename_axis("column").reset_index()
 
 
-def _keys_first(frames: list[pd.DataFrame]) -> pd.DataFrame:
+def _keys_first(keys: list[tuple[str, str, str]], frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """The tables as one, the features, phases and model of each in its first columns."""
     if not frames:
         return pd.DataFrame(columns=KEYS)
-    table = pd.concat(frames, ignore_index=True)
-    return table[[*KEYS, *[c for c in table.columns if c not in KEYS]]]
+    return pd.concat(frames, keys=keys, names=KEYS).reset_index(KEYS).reset_index(drop=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from shapelab.data.facts import PHASES
 from shapelab.errors import DataError, UsageError
 from shapelab.files import atomic_write
 from shapelab.spaces.contract import ShapeSpace, code_names, encode_batches
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # loading it is for whoever has a cohort
     from shapelab.data.cohort import Cohort
 
 INDEX = "subject"
-PHASES = ("ED", "ES")
 CODE = re.compile(r"(?:(?P<part>[A-Za-z]+)_)?z(?P<dimension>\d+)")
 
 
@@ -106,23 +106,19 @@ def check_table(codes: pd.DataFrame, where: str | Path) -> None:
     twice = codes.index[codes.index.duplicated()].unique()
     if len(twice):
         raise DataError(where, f"the ids {[str(i) for i in twice[:5]]} more than once", "a distinct id for each row")
-    for column in columns:
-        values = codes[column]
-        numbers = pd.to_numeric(values, errors="coerce")
-        words = numbers.isna() & values.notna()
-        if words.any():
-            raise DataError(
-                where, f"{values[words].iloc[0]!r} in column {column!r}, subject {words.idxmax()!r}", "a number"
-            )
-        holes = ~np.isfinite(numbers.to_numpy(dtype=np.float64))
-        if holes.any():
-            raise DataError(
-                where,
-                f"NaN or infinity in column {column!r}, subject {codes.index[holes][0]!r} "
-                f"({int(holes.sum())} in this column)",
-                "a finite number in every code column",
-                "Leave these rows out or compute their codes again.",
-            )
+    numbers = codes[columns].apply(pd.to_numeric, errors="coerce")
+    wrong = ~np.isfinite(numbers.to_numpy(dtype=np.float64))
+    if wrong.any():
+        column, row = np.argwhere(wrong.T)[0]
+        value = codes[columns].iloc[row, column]
+        found = "NaN or infinity" if pd.isna(value) or not isinstance(value, str) else repr(value)
+        raise DataError(
+            where,
+            f"{found} in column {columns[column]!r}, subject {codes.index[row]!r} "
+            f"({wrong[:, column].sum()} in this column)",
+            "a finite number in every code column",
+            "Leave these rows out or compute their codes again.",
+        )
 
 
 def read_codes(path: str | Path, required: Sequence[str] = ()) -> pd.DataFrame:

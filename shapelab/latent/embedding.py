@@ -13,7 +13,7 @@ from sklearn.manifold import TSNE, trustworthiness
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from shapelab.errors import UsageError
+from shapelab.errors import UsageError, in_range, one_of, whole
 from shapelab.latent.codes import code_array, code_columns
 
 METHODS = ("tsne", "umap", "pca")
@@ -47,8 +47,7 @@ def embed(codes: pd.DataFrame, method: str = "tsne", seed: int = 0, scale: bool 
 
 def _embed(x: np.ndarray, method: str, seed: int, options: dict) -> np.ndarray:
     n = len(x)
-    if method not in METHODS:
-        raise UsageError(f"embed: found method={method!r}; expected one of {list(METHODS)}")
+    one_of("embed: method", method, METHODS)
     if n < 4:
         raise UsageError(f"embed: found {n} subjects; expected at least 4")
     if method == "pca":
@@ -57,13 +56,11 @@ def _embed(x: np.ndarray, method: str, seed: int, options: dict) -> np.ndarray:
         return PCA(2, svd_solver="full", **options).fit_transform(x)
     if method == "tsne":
         perplexity = options.pop("perplexity", min(30.0, (n - 1) / 3))
-        if not 0 < perplexity < n:
-            raise UsageError(f"embed: found perplexity={perplexity} for {n} subjects; expected above 0 and below {n}")
+        in_range(f"embed: perplexity for {n} subjects", perplexity, high=np.nextafter(n, 0), above=True)
         init = options.pop("init", "pca" if x.shape[1] > 1 else "random")
         return TSNE(2, perplexity=perplexity, init=init, random_state=seed, **options).fit_transform(x)
     neighbours = options.pop("n_neighbors", min(15, n - 1))
-    if not 2 <= neighbours < n:
-        raise UsageError(f"embed: found n_neighbors={neighbours} for {n} subjects; expected 2 to {n - 1}")
+    whole(f"embed: n_neighbors for {n} subjects", neighbours, 2, n - 1)
     import umap
 
     with warnings.catch_warnings():
@@ -113,8 +110,7 @@ def embedding_quality(
     seeds, methods = list(seeds), [method] if isinstance(method, str) else list(method)
     if not seeds:
         raise UsageError("embedding_quality: found no seed; expected at least one")
-    if not 1 <= k < len(x) / 2:
-        raise UsageError(f"embedding_quality: found k={k} for {len(x)} subjects; expected 1 to below {len(x) / 2:g}")
+    whole(f"embedding_quality: k for {len(x)} subjects", k, 1, (len(x) - 1) // 2)
     classes = codes[target].to_numpy() if target is not None and target in codes else None
     rows = []
     for name in methods:

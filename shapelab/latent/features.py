@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
+from shapelab.data.facts import PHASES
 from shapelab.errors import DataError, UsageError
 from shapelab.latent.codes import check_table, code_columns, codes_table, patient_rows, read_codes, write_codes
 from shapelab.spaces.contract import ShapeSpace, encode_batches
@@ -54,28 +55,26 @@ class FixedFeatures:
     codes : Codes table. With a column `phase`: one row a subject, a column `patient` is needed. Without: one row a
         patient (index, or column `patient`), taken as it stands whatever phases are asked for.
     saw_test_shapes : whether the space was fitted on shapes of these patients. True unless you know better.
-    difference : add ES - ED where both phases are used
     """
 
     fixed = True
 
-    def __init__(self, codes: pd.DataFrame, saw_test_shapes: bool = True, difference: bool = True):
+    def __init__(self, codes: pd.DataFrame, saw_test_shapes: bool = True):
         check_table(codes, where="codes")
-        self.codes, self.saw_test_shapes, self.difference = codes, saw_test_shapes, difference
+        self.codes, self.saw_test_shapes = codes, saw_test_shapes
         if "phase" not in codes and "patient" in codes:
             self.codes = codes.set_index("patient")
             check_table(self.codes, where="codes")
 
     @property
     def facts(self) -> pd.DataFrame:
-        if "phase" not in self.codes:
-            return self.codes.drop(columns=code_columns(self.codes))
-        return patient_facts(self.codes.drop(columns=code_columns(self.codes)))
+        facts = self.codes.drop(columns=code_columns(self.codes))
+        return patient_facts(facts) if "phase" in facts else facts
 
     def table(self, train: Sequence[str], test: Sequence[str], phases: Sequence[str]) -> pd.DataFrame:
         rows = self.codes
         if "phase" in rows:
-            rows = patient_rows(rows[rows["patient"].isin([*train, *test])], phases, self.difference)
+            rows = patient_rows(rows[rows["patient"].isin([*train, *test])], phases)
         return rows.loc[[*train, *test], code_columns(rows)]
 
 
@@ -91,7 +90,7 @@ class IndexFeatures:
 
     def __init__(self, indices: pd.DataFrame):
         self.indices = indices
-        self._columns = {"ED": [c for c in ED_INDICES if c in indices], "ES": [c for c in ES_INDICES if c in indices]}
+        self._columns = {p: [c for c in names if c in indices] for p, names in (("ED", ED_INDICES), ("ES", ES_INDICES))}
         if not self._columns["ED"]:
             raise UsageError(
                 f"IndexFeatures: found columns {list(indices.columns[:6])}; expected those of "
@@ -111,7 +110,7 @@ class IndexFeatures:
         return self.indices.drop(columns=[*self._columns["ED"], *self._columns["ES"]])
 
     def table(self, train: Sequence[str], test: Sequence[str], phases: Sequence[str]) -> pd.DataFrame:
-        columns = [c for phase in ("ED", "ES") if phase in phases for c in self._columns[phase]]
+        columns = [c for phase in PHASES if phase in phases for c in self._columns[phase]]
         if "ED" not in phases:  # an ejection fraction needs both
             columns = [c for c in columns if not c.endswith("EF")]
         return self.indices.loc[[*train, *test], columns]
@@ -130,7 +129,6 @@ class SpaceFeatures:
     make_space : function (labels (n, X, Y, Z), seed) -> fitted `ShapeSpace`. The seed is a function of the training
         patients and of `seed`, so it may also name a folder for checkpoints.
     seed : integer from 0
-    difference : add ES - ED where both phases are used
     with_others : fit also on patients of `table` that are not classified (other groups); never on test patients
     cache : folder to keep the codes of each fold in (CSV), so that a killed run goes on where it was
     cache_key : says what `make_space` does; a cache is only used again for the same key, labels and training patients
@@ -146,7 +144,6 @@ class SpaceFeatures:
         table: pd.DataFrame,
         make_space: Callable[[np.ndarray, int], ShapeSpace],
         seed: int = 0,
-        difference: bool = True,
         with_others: bool = False,
         cache: str | Path | None = None,
         cache_key: str | None = None,
@@ -166,7 +163,7 @@ class SpaceFeatures:
                 "does, or codes of another space might be taken for this one's"
             )
         self.labels, self.subjects, self.make_space = labels, table, make_space
-        self.seed, self.difference, self.with_others, self.measure = seed, difference, with_others, measure
+        self.seed, self.with_others, self.measure = seed, with_others, measure
         self.cache = None if cache is None else Path(cache)
         says = f"{cache_key}|{getattr(measure, '__name__', measure)}|{labels.shape}|{list(table.index)}"
         self._content = hashlib.sha256(says.encode())
@@ -179,8 +176,7 @@ class SpaceFeatures:
         return patient_facts(self.subjects)
 
     def table(self, train: Sequence[str], test: Sequence[str], phases: Sequence[str]) -> pd.DataFrame:
-        codes = self._codes_of_fold(train, test)
-        return FixedFeatures(codes, False, self.difference).table(train, test, phases)
+        return FixedFeatures(self._codes_of_fold(train, test), False).table(train, test, phases)
 
     def measured(self, train: Sequence[str], test: Sequence[str]) -> pd.DataFrame:
         """What `measure` found for the test patients' subjects, in the space fitted without them (index = subject)."""
@@ -188,10 +184,8 @@ class SpaceFeatures:
         return codes.loc[codes["patient"].isin(test)].drop(columns=code_columns(codes))
 
     def _codes_of_fold(self, train: Sequence[str], test: Sequence[str]) -> pd.DataFrame:
-        fitted_on = self.subjects["patient"].isin(train)
-        if self.with_others:
-            fitted_on = ~self.subjects["patient"].isin(test)
-        return self.codes(sorted(self.subjects.loc[fitted_on, "patient"].unique()))
+        patients = self.subjects["patient"]
+        return self.codes(sorted(patients[~patients.isin(test) if self.with_others else patients.isin(train)].unique()))
 
     def codes(self, patients: Sequence[str]) -> pd.DataFrame:
         """Codes table of all subjects, from a space fitted on these patients; kept for the next call."""
@@ -200,12 +194,10 @@ class SpaceFeatures:
         key = identity.hexdigest()
         if key not in self._codes:
             file = None if self.cache is None else self.cache / f"codes-{key[:20]}.csv"
-            if file is not None and file.exists():
-                self._codes[key] = read_codes(file, required=("patient", "phase"))
-            else:
-                self._codes[key] = self._fit(patients)
-                if file is not None:
-                    write_codes(self._codes[key], file)
+            kept = file is not None and file.exists()
+            self._codes[key] = read_codes(file, required=("patient", "phase")) if kept else self._fit(patients)
+            if file is not None and not kept:
+                write_codes(self._codes[key], file)
         return self._codes[key]
 
     def _fit(self, patients: Sequence[str]) -> pd.DataFrame:
@@ -228,9 +220,9 @@ def random_features(like: FoldFeatures, d: int, seed: int) -> FixedFeatures:
             generator.normal(size=(len(facts), d)),
             facts.assign(patient=facts.index, phase=phase).set_axis(facts.index.astype(str) + f"_{phase}"),
         )
-        for phase in ("ED", "ES")
+        for phase in PHASES
     ]
-    return FixedFeatures(pd.concat(parts), saw_test_shapes=False, difference=getattr(like, "difference", True))
+    return FixedFeatures(pd.concat(parts), saw_test_shapes=False)
 
 
 def patient_facts(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from shapelab.errors import UsageError
-from shapelab.latent.codes import CODE, dimension_of
+from shapelab.errors import UsageError, one_of, whole
+from shapelab.latent.codes import dimension_of
 
 if TYPE_CHECKING:
     from shapelab.latent.results import ClassificationResult
@@ -69,8 +69,7 @@ def dimension_importance(result: ClassificationResult, by: str = "impurity", **k
     UsageError : features that are no codes, or codes of a space fitted in each fold, whose dimension 7 is another
         direction in every fold; classify the codes of one space for this
     """
-    if by not in MEASURES:
-        raise UsageError(f"dimension_importance: found by={by!r}; expected one of {list(MEASURES)}")
+    one_of("dimension_importance: by", by, MEASURES)
     rows = result.select("importances", **keys)
     if rows.empty:
         raise UsageError(
@@ -82,19 +81,11 @@ def dimension_importance(result: ClassificationResult, by: str = "impurity", **k
             "dimension_importance: found codes of a space fitted in each fold, whose dimensions differ "
             "from fold to fold; expected a result from the codes of one space"
         )
-    if not rows["column"].map(lambda c: CODE.fullmatch(c) is not None).all():
-        raise UsageError(f"dimension_importance: found columns {list(rows['column'][:4])}; expected code columns")
-    return (
-        rows.groupby(rows["column"].map(dimension_of))[by]
-        .sum()
-        .rename_axis("dimension")
-        .sort_values(ascending=False, kind="stable")
-    )
+    sums = rows.groupby(rows["column"].map(dimension_of))[by].sum()
+    return sums.rename_axis("dimension").sort_values(ascending=False, kind="stable")
 
 
 def important_dimensions(result: ClassificationResult, k: int = 2, by: str = "impurity", **keys) -> list[int]:
     """The k dimensions that the trees use most, most used first; for `shapelab.latent.traverse`."""
     ranked = dimension_importance(result, by, **keys)
-    if not 1 <= k <= len(ranked):
-        raise UsageError(f"important_dimensions: found k={k}; expected 1 to {len(ranked)}")
-    return [int(i) for i in ranked.index[:k]]
+    return [int(i) for i in ranked.index[: whole("important_dimensions: k", k, 1, len(ranked))]]

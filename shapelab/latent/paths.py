@@ -7,17 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import generate_binary_structure, label
 
+from shapelab.data.geometry import count_components, count_holes
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import UsageError
+from shapelab.errors import UsageError, in_range, whole
 from shapelab.metrics import dice
 from shapelab.metrics.clinical import structure_volumes
 from shapelab.spaces.contract import ShapeSpace, batches, check_codes, code_size
-
-# Voxels that share a face, edge or corner are one piece; so background that touches by a face only is one piece.
-TOUCHING = generate_binary_structure(3, 3)
-FACES = generate_binary_structure(3, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +67,9 @@ def traverse(
     chosen = np.unique(np.atleast_1d(dimensions))
     if chosen.size == 0 or not np.issubdtype(chosen.dtype, np.integer) or chosen[0] < 0 or chosen[-1] >= d:
         raise UsageError(f"traverse: found dimensions={dimensions!r}; expected integers from 0 to {d - 1}")
-    if not n_sigma > 0:
-        raise UsageError(f"traverse: found n_sigma={n_sigma}; expected a number above 0")
+    in_range("traverse: n_sigma", n_sigma, above=True)
     start = check_codes(space.mean if base is None else base, d)[0]
-    position = np.linspace(-n_sigma, n_sigma, _steps("traverse", steps))
+    position = np.linspace(-n_sigma, n_sigma, whole("traverse: steps", steps, 2))
     codes = np.repeat(start[None], steps, axis=0)
     codes[:, chosen] += (position[:, None] * np.asarray(space.sigma)[chosen]).astype(np.float32)
     return Path(position, codes, _decode(space, codes))
@@ -91,7 +86,7 @@ def interpolate(space: ShapeSpace, a: np.ndarray, b: np.ndarray, steps: int = 9)
     """
     d = code_size(space)
     a, b = check_codes(a, d)[0], check_codes(b, d)[0]
-    t = np.linspace(0, 1, _steps("interpolate", steps))
+    t = np.linspace(0, 1, whole("interpolate: steps", steps, 2))
     weight = t[:, None].astype(np.float32)
     codes = (1 - weight) * a + weight * b
     return Path(t, codes, _decode(space, codes))
@@ -115,7 +110,7 @@ def blend(labels_a: np.ndarray, labels_b: np.ndarray, steps: int = 9, scheme: La
         raise UsageError(
             f"blend: found label maps of shapes {labels_a.shape} and {labels_b.shape}; expected the same (X, Y, Z)"
         )
-    t = np.linspace(0, 1, _steps("blend", steps))
+    t = np.linspace(0, 1, whole("blend: steps", steps, 2))
     weight = t[:, None, None, None, None].astype(np.float32)
     return Path(t, None, (1 - weight) * scheme.onehot(labels_a) + weight * scheme.onehot(labels_b))
 
@@ -167,23 +162,6 @@ def path_table(
                 }
             )
     return pd.DataFrame(rows)
-
-
-def count_components(mask: np.ndarray) -> int:
-    """Pieces of a mask (X, Y, Z); voxels that share a corner belong together."""
-    return int(label(mask, TOUCHING)[1])
-
-
-def count_holes(mask: np.ndarray) -> int:
-    """Pieces of what is not in a mask (X, Y, Z) that are wholly enclosed by it."""
-    padded = np.pad(~np.asarray(mask, dtype=bool), 1, constant_values=True)
-    return int(label(padded, FACES)[1]) - 1
-
-
-def _steps(function: str, steps: int) -> int:
-    if int(steps) != steps or steps < 2:
-        raise UsageError(f"{function}: found steps={steps}; expected an integer from 2")
-    return int(steps)
 
 
 def _decode(space: ShapeSpace, codes: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
-from shapelab.errors import UsageError
+from shapelab.errors import UsageError, one_of
 
 KEYS = ["features", "phases", "model"]
 
@@ -42,10 +42,7 @@ class ClassificationResult:
         rows = getattr(self, frame)
         for key in KEYS:
             value = keys.pop(key, self.table[key].iloc[0])
-            known = list(dict.fromkeys(self.table[key]))
-            if value not in known:
-                raise UsageError(f"ClassificationResult: found {key}={value!r}; expected one of {known}")
-            rows = rows[rows[key] == value]
+            rows = rows[rows[key] == one_of(f"ClassificationResult: {key}", value, self.table[key].unique())]
         if keys:
             raise UsageError(f"ClassificationResult: found {sorted(keys)}; expected keys among {KEYS}")
         return rows

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
 
 import numpy as np
 import pandas as pd
 
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, UsageError, in_range
 
 SSIM_SIGMA = 1.5  # Wang et al. 2004: a Gaussian window of 11 samples with sigma 1.5
 SSIM_WINDOW = 11
@@ -126,8 +125,7 @@ def ssim(a, b, data_range: float = 1.0) -> float:
     """
     from skimage.metrics import structural_similarity
 
-    if not (isinstance(data_range, Real) and math.isfinite(data_range) and data_range > 0):
-        raise UsageError(f"data_range: found {data_range!r}; expected a positive number")
+    in_range("data_range", data_range, above=True)
     a, b = (_array(x).astype(np.float64) for x in (a, b))
     if a.shape != b.shape:
         raise DataError("ssim", f"images {a.shape} and {b.shape}", "the same shape")

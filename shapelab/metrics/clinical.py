@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from shapelab.data.cohort import Cohort
+from shapelab.data.facts import PHASES
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError, UsageError
 
 MYOCARDIAL_DENSITY = 1.05  # g/ml, the value of cardiac MR practice (design, "Metrics")
-PHASES = ("ED", "ES")
 
 
 def structure_volumes(label: np.ndarray, spacing, scheme: LabelScheme) -> pd.Series:
@@ -59,24 +59,22 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
     UsageError : a scheme without LV and RV cavity
     DataError : a patient without exactly one ED and one ES subject, named
     """
-    names = {"LVV": "LV cavity", "RVV": "RV cavity"}
+    names, masses = {"LVV": "LV cavity", "RVV": "RV cavity"}, {"LVM": "LV myocardium", "RVM": "RV wall"}
     missing = [n for n in names.values() if n not in cohort.scheme.names]
     if missing:
         raise UsageError(f"cardiac_indices: found scheme {cohort.scheme.name!r} without {missing}; expected a heart's")
-    volumes: dict[str, dict[str, pd.Series]] = {p: {} for p in cohort.patients}
-    facts: dict[str, dict] = {p: {} for p in cohort.patients}
+    found: dict[str, dict[str, tuple[pd.Series, dict]]] = {p: {} for p in cohort.patients}
     for s in cohort:
         phase = s.facts.get("phase")
-        if phase not in PHASES or phase in volumes[s.patient]:
+        if phase not in PHASES or phase in found[s.patient]:
             raise DataError(
                 s.where,
                 f"phase {phase!r} of patient {s.patient!r} (twice, or none of ED and ES)",
                 "one ED and one ES subject a patient",
             )
-        volumes[s.patient][phase] = structure_volumes(s.label, s.spacing, cohort.scheme)
-        facts[s.patient][phase] = dict(s.facts)
+        found[s.patient][phase] = structure_volumes(s.label, s.spacing, cohort.scheme), dict(s.facts)
     rows = {}
-    for patient, by_phase in volumes.items():
+    for patient, by_phase in found.items():
         if set(by_phase) != set(PHASES):
             raise DataError(
                 patient,
@@ -84,17 +82,12 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
                 "ED and ES",
                 "Leave the patient out with cohort.filter, or supply the missing phase.",
             )
-        ed, es = by_phase["ED"], by_phase["ES"]
-        row = {f"{short}_{phase}": by_phase[phase][name] for short, name in names.items() for phase in PHASES}
-        row["LVEF"] = ejection_fraction(ed["LV cavity"], es["LV cavity"])
-        row["RVEF"] = ejection_fraction(ed["RV cavity"], es["RV cavity"])
-        if "LV myocardium" in ed:
-            row["LVM"] = mass(ed["LV myocardium"])
-        if "RV wall" in ed:
-            row["RVM"] = mass(ed["RV wall"])
-        f_ed, f_es = facts[patient]["ED"], facts[patient]["ES"]
-        row.update({k: v for k, v in f_ed.items() if k not in row and k in f_es and _same(v, f_es[k])})
-        rows[patient] = row
+        (ed, facts), (es, facts_es) = (by_phase[phase] for phase in PHASES)
+        row = {f"{short}_{phase}": by_phase[phase][0][name] for short, name in names.items() for phase in PHASES}
+        row |= {f"{short[0]}VEF": ejection_fraction(ed[name], es[name]) for short, name in names.items()}
+        row |= {mass_of: mass(ed[name]) for mass_of, name in masses.items() if name in ed}
+        same = (k for k, v in facts.items() if k not in row and k in facts_es and _same(v, facts_es[k]))
+        rows[patient] = row | {k: facts[k] for k in same}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("patient").drop(columns="patient", errors="ignore")
 
 

@@ -17,6 +17,8 @@ from functools import lru_cache
 import numba
 import numpy as np
 
+from shapelab.data.geometry import bounding_box
+
 Surface = tuple[np.ndarray, np.ndarray]  # cubes (n, 3) in raster order, areas (n,) mm2
 
 
@@ -29,7 +31,8 @@ def element_surfaces(
     array is background, so that cubes go from 0 to D.
     """
     area = element_areas(spacing)
-    box, origin = _box(prediction, truth)
+    box = bounding_box(prediction | truth) or (slice(0, 1),) * 3  # one voxel of background if there is no label
+    origin = np.array([cut.start for cut in box], np.int32)
     surfaces = []
     for volume in (prediction, truth):
         cubes, labels, codes = _cubes(np.pad(volume[box], 1))
@@ -72,16 +75,6 @@ def _triangles() -> tuple[np.ndarray, np.ndarray]:
         triangles.append(corners[faces])
         ways += [way] * len(faces)
     return np.concatenate(triangles), np.array(ways)
-
-
-def _box(a: np.ndarray, b: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:
-    """The slices that hold all labels of both maps, and where they begin; one voxel if there are none."""
-    cut = []
-    for axis in range(3):
-        others = tuple(d for d in range(3) if d != axis)
-        used = np.flatnonzero(a.any(axis=others) | b.any(axis=others))
-        cut.append(slice(used[0], used[-1] + 1) if len(used) else slice(0, 1))
-    return tuple(cut), np.array([c.start for c in cut], np.int32)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, UsageError, one_of, spacing3
 from shapelab.metrics.elements import element_surfaces
 from shapelab.metrics.surface import distances, scan
 
@@ -48,9 +48,8 @@ def evaluate(prediction, truth, spacing, labels: Sequence[int] | None = None, su
     UsageError : wrong spacing, labels or surface
     DataError : shapes differ, not three axes, no integers, NaN, negative labels
     """
-    if surface not in SURFACES:
-        raise UsageError(f"surface: found {surface!r}; expected one of {SURFACES}")
-    spacing = check_spacing(spacing)
+    one_of("surface", surface, SURFACES)
+    spacing = spacing3("spacing", spacing)
     a, b = label_map(prediction, "prediction"), label_map(truth, "truth")
     if a.shape != b.shape:
         raise DataError("evaluate", f"prediction {a.shape} and truth {b.shape}", "the same shape")
@@ -114,17 +113,6 @@ def _weighted_percentile(values: np.ndarray, weights: np.ndarray, q: float) -> f
 
 
 # ------------------------------------------------------------------------------------------------ what is accepted
-
-
-def check_spacing(spacing) -> tuple[float, float, float]:
-    """Three lengths in mm, finite and positive, as floats; UsageError otherwise."""
-    try:
-        values = tuple(float(s) for s in spacing)
-    except (TypeError, ValueError):
-        values = ()
-    if len(values) != 3 or not all(math.isfinite(s) and s > 0 for s in values):
-        raise UsageError(f"spacing: found {spacing!r}; expected three positive lengths in mm, one an axis")
-    return values
 
 
 def check_labels(labels) -> list[int]:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from numbers import Real
-
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from shapelab.data.scheme import CARDIAC, LabelScheme
-from shapelab.errors import DataError, UsageError
-from shapelab.metrics.evaluation import MM3_PER_ML, check_spacing, label_map
+from shapelab.data.geometry import TOUCHING, bounding_box
+from shapelab.data.scheme import CARDIAC, VENTRICLES, LabelScheme
+from shapelab.errors import in_range, spacing3
+from shapelab.metrics.evaluation import MM3_PER_ML, label_map
 
 _SIDES = np.zeros((3, 3, 3), bool)  # neighbours in the slice that share a side: 4
 _SIDES[1, :, 1] = _SIDES[:, 1, 1] = True
 _SLICE = np.zeros((3, 3, 3), bool)  # and those that share a corner: 8
 _SLICE[:, :, 1] = True
-_ALL = np.ones((3, 3, 3), bool)  # 26
 
 
 def plausibility(
@@ -70,11 +67,13 @@ def plausibility(
     """
     array = label_map(label, "plausibility")
     scheme.check(array, "plausibility")
-    names = ("LV cavity", "LV myocardium", "RV cavity")
+    names = VENTRICLES
     values = [scheme.structure(name).value for name in names]
-    _check_thresholds(crumb=crumb, slack=slack, leak=leak)
-    unit = np.prod(check_spacing(spacing)) / MM3_PER_ML if spacing is not None else 1
-    array = _crop(np.where(np.isin(array, values), array, 0))
+    for name, threshold in (("crumb", crumb), ("slack", slack), ("leak", leak)):
+        in_range(name, threshold)
+    unit = np.prod(spacing3("spacing", spacing)) / MM3_PER_ML if spacing is not None else 1
+    array = np.where(np.isin(array, values), array, 0)
+    array = array[bounding_box(array, (1, 1, 0)) or ()]
     cavity, wall, rv = (array == v for v in values)
     lv = cavity | wall
     stray = {
@@ -97,33 +96,6 @@ def plausibility(
     return pd.Series(counts, dtype=object, name="plausibility")
 
 
-def plausibility_table(labels, scheme: LabelScheme = CARDIAC, index: Iterable | None = None, **options) -> pd.DataFrame:
-    """`plausibility` of N label maps (N, X, Y, Z), or of a sequence of maps of any shapes: one row a map."""
-    rows = [plausibility(x, scheme, **options) for x in labels]
-    if not rows:
-        raise DataError("plausibility_table", "no label map", "at least one")
-    table = pd.DataFrame(rows, index=list(index) if index is not None else range(len(rows)))
-    return table.astype({name: {"plausible": bool, "stray": float}.get(name, int) for name in table})
-
-
-def _check_thresholds(**values: float) -> None:
-    for name, value in values.items():
-        if not (isinstance(value, Real) and np.isfinite(value) and value >= 0):
-            raise UsageError(f"{name}: found {value!r}; expected a number from 0")
-
-
-def _crop(array: np.ndarray) -> np.ndarray:
-    """To what is not background, with a margin of one voxel in the slice wherever the array has one."""
-    if not array.any():
-        return array
-    cut = []
-    for axis in range(3):
-        used = np.flatnonzero(array.any(axis=tuple(a for a in range(3) if a != axis)))
-        margin = 1 if axis < 2 else 0
-        cut.append(slice(max(0, used[0] - margin), used[-1] + 1 + margin))
-    return array[tuple(cut)]
-
-
 def _holes(mask: np.ndarray) -> list[int]:
     """Sizes of the patches of what is not `mask` that reach no border of their slice."""
     parts, _ = ndimage.label(np.pad(~mask, ((1, 1), (1, 1), (0, 0)), constant_values=True), _SIDES)
@@ -142,7 +114,7 @@ def _pieces(mask: np.ndarray, slack: int) -> list[int]:
     if slack:
         wide = ndimage.binary_dilation(np.pad(mask, ((slack, slack), (slack, slack), (0, 0))), _SLICE, int(slack))
         wide = wide[slack:-slack, slack:-slack]
-    parts, _ = ndimage.label(wide, _ALL)
+    parts, _ = ndimage.label(wide, TOUCHING)
     return np.sort(np.bincount(parts[mask])[1:])[:-1].tolist()
 
 

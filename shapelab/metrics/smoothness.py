@@ -15,9 +15,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage.measure import marching_cubes
+from trimesh.graph import face_adjacency
 
-from shapelab.errors import DataError, UsageError
-from shapelab.metrics.evaluation import check_spacing
+from shapelab.data.geometry import bounding_box
+from shapelab.errors import DataError, UsageError, in_range, spacing3
 
 SCALE_MM = 3.0  # sd of the Gaussian that a mask is blurred by: steps of a voxel vanish, those of a slice do not
 
@@ -37,17 +38,12 @@ def mesh_curvature(vertices: np.ndarray, faces: np.ndarray) -> float:
         raise DataError("mesh_curvature", f"{len(faces)} faces of area {area:g}", "a surface")
     real = doubled > 1e-12 * area  # a face of no area has no normal: left out
     normals = np.divide(normals, doubled[:, None], out=np.zeros_like(normals), where=real[:, None])
-    ends = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), 1)
-    owner = np.repeat(np.arange(len(faces)), 3)
-    key = ends[:, 0].astype(np.int64) * len(vertices) + ends[:, 1]
-    order = np.argsort(key, kind="stable")
-    pairs = order[:-1][key[order][:-1] == key[order][1:]], order[1:][key[order][:-1] == key[order][1:]]
-    a, b = owner[pairs[0]], owner[pairs[1]]
+    pairs, edges = face_adjacency(faces, return_edges=True)
+    a, b = normals[pairs[:, 0]], normals[pairs[:, 1]]
     # the angle by both sine and cosine: exact for small ones, where the cosine alone is not
-    beta = np.arctan2(np.linalg.norm(np.cross(normals[a], normals[b]), axis=1), (normals[a] * normals[b]).sum(1))
-    length = np.linalg.norm(vertices[ends[pairs[0], 0]] - vertices[ends[pairs[0], 1]], axis=1)
-    both = real[a] & real[b]
-    return float((beta * length)[both].sum() / (2 * area))
+    beta = np.arctan2(np.linalg.norm(np.cross(a, b), axis=1), (a * b).sum(1))
+    length = np.linalg.norm(vertices[edges[:, 0]] - vertices[edges[:, 1]], axis=1)
+    return float((beta * length)[real[pairs].all(1)].sum() / (2 * area))
 
 
 def surface_curvature(mask: np.ndarray, spacing, scale_mm: float = SCALE_MM) -> float:
@@ -60,15 +56,15 @@ def surface_curvature(mask: np.ndarray, spacing, scale_mm: float = SCALE_MM) -> 
 
     mask : (D0, D1, D2) bool; spacing : (3,) mm. UsageError for another shape or scale.
     """
-    mask, spacing = np.asarray(mask, bool), np.asarray(check_spacing(spacing))
-    if mask.ndim != 3 or not (np.isfinite(scale_mm) and scale_mm > 0):
-        raise UsageError(f"surface_curvature: found shape {mask.shape}, scale {scale_mm}; expected (D0, D1, D2), mm")
-    if not mask.any():
+    mask, spacing = np.asarray(mask, bool), np.array(spacing3("spacing", spacing))
+    in_range("scale_mm", scale_mm, above=True)
+    if mask.ndim != 3:
+        raise UsageError(f"surface_curvature: found shape {mask.shape}; expected (D0, D1, D2)")
+    box = bounding_box(mask)
+    if box is None:
         return float("nan")
-    used = [np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    part = mask[tuple(slice(u[0], u[-1] + 1) for u in used)]
     pad = np.ceil(4 * scale_mm / spacing).astype(int) + 1
-    field = gaussian_filter(np.pad(part, pad[:, None]).astype(np.float32), scale_mm / spacing)
+    field = gaussian_filter(np.pad(mask[box], pad[:, None]).astype(np.float32), scale_mm / spacing)
     if not field.max() > 0.5:
         return float("nan")
     # a sample that is exactly at the level makes faces of no area

@@ -11,10 +11,8 @@ on one core a training step takes 16 ms a slice of 112 x 112, against 30 ms for 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,21 +22,22 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
-from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
+from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.data.volumes import SliceData, neighbours
-from shapelab.device import autocast, best_device
-from shapelab.errors import DataError, UsageError
-from shapelab.files import atomic_write
+from shapelab.device import autocast
+from shapelab.errors import UsageError
 from shapelab.phantoms.randomise import Randomisation, randomise
-from shapelab.profiles import current_profile
-from shapelab.tensor_files import checksum, read_tensors, write_tensors
-from shapelab.training import Batches, FitSettings, History, fit
+from shapelab.spaces.kept import NETWORK, Kept, scheme_of
+from shapelab.tensor_files import checksum
+from shapelab.training import Batches, Config, FitSettings, History, Run, fit, seeded
 from shapelab.training.losses import cross_entropy, soft_dice_loss
+
+LARGER = {"widths": (64, 128, 192, 256), "slices": 600_000, "hearts": 2000}  # than "quick"
 
 
 @dataclass(frozen=True)
-class NativeConfig:
+class NativeConfig(Config):
     """Numbers of the network and of its training."""
 
     # fmt: off
@@ -56,24 +55,14 @@ class NativeConfig:
     strength: Randomisation = field(default_factory=Randomisation)
     # fmt: on
 
+    PROFILES = {"full": LARGER, "paper": LARGER}
+
     def __post_init__(self):
-        if isinstance(self.strength, Mapping):
-            object.__setattr__(self, "strength", Randomisation(**self.strength))
-        object.__setattr__(self, "widths", tuple(int(w) for w in self.widths))
+        super().__post_init__()
         step = 2 ** len(self.widths)
         for name in ("size", "first", "second"):
             if getattr(self, name) % step or getattr(self, name) < 1:
                 raise UsageError(f"NativeConfig: found {name}={getattr(self, name)}; expected a multiple of {step}")
-
-    @classmethod
-    def profile(cls, name: str | None = None, **changes) -> NativeConfig:
-        """The numbers of a profile, some of them changed."""
-        numbers: dict[str, dict[str, Any]] = {
-            "quick": {},
-            "full": {"widths": (64, 128, 192, 256), "slices": 600_000, "hearts": 2000},
-            "paper": {"widths": (64, 128, 192, 256), "slices": 600_000, "hearts": 2000},
-        }
-        return replace(cls(**numbers[current_profile(name)]), **changes)
 
 
 class NativeNet(nn.Module):
@@ -111,14 +100,11 @@ def _block(n_in: int, n_out: int) -> nn.Sequential:
 
 def train_native(
     data: SliceData,
-    config: NativeConfig,
+    config: NativeConfig | None = None,
+    run: Run | None = None,
     *,
     stack_loss: Callable | None = None,
     whole_stacks: bool = False,
-    checkpoint: str | Path | None = None,
-    seed: int = 0,
-    progress: bool = True,
-    device=None,
     about: str = "",
 ) -> tuple[NativeSegmenter, History]:
     """Train the network on slices, each randomised anew (`shapelab.phantoms.randomise`), and return it.
@@ -126,27 +112,27 @@ def train_native(
     Parameters
     ----------
     data : slices with their labels
-    config : numbers; `config.slices` images are shown in all
+    config : numbers; `config.slices` images are shown in all; None takes the current profile's
+    run : where it is kept, seed (of weights, order, looks), device: see `shapelab.training.Run`
     stack_loss : (logits (Z, C, X, Y), labels (Z, X, Y), slice distance in mm) of one stack -> a further term, weighted;
         its mean over the batch's stacks is added. Needs `whole_stacks`
     whole_stacks : batches are stacks, about `config.batch` slices, each stack moved as one; else slices of many stacks
-    checkpoint : folder; a killed run goes on from there to the same weights
     about : where the data are from; kept beside the weights
 
     The loss is cross-entropy + soft Dice, the latter over the whole batch, since many slices lack a structure.
     """
-    torch.manual_seed(seed)
-    network = NativeNet(config).to(memory_format=torch.channels_last)
+    config, run = config or NativeConfig.profile(), run or Run()
+    network = seeded(lambda: NativeNet(config), run.seed).to(memory_format=torch.channels_last)
     epochs = max(1, round(config.slices / len(data)))
     stacks = len(data.distances)
     if stack_loss is not None and not whole_stacks:
         raise UsageError("train_native: found stack_loss without whole_stacks; expected both")
     batches = Batches(
         np.arange(stacks if whole_stacks else len(data)),
-        seed=seed,
+        seed=run.seed,
         batch_size=max(1, round(config.batch * stacks / len(data))) if whole_stacks else config.batch,
     )
-    target = torch.device(device or best_device())
+    target = run.target
 
     def step(chosen: Tensor) -> dict[str, Tensor]:
         rows = chosen.cpu().numpy()
@@ -177,19 +163,17 @@ def train_native(
         network,
         batches,
         epochs,
-        checkpoint=checkpoint,
-        seed=seed,
-        device=target,
-        progress=progress,
         settings=FitSettings(
             learning_rate=config.learning_rate, weight_decay=config.weight_decay, schedule="one-cycle", clip=5.0
         ),
-        identity={
-            "config": asdict(config),
-            "data": checksum({"i": data.images, "t": data.tissues}),
-            "stacks": whole_stacks,
-            "prior": stack_loss is not None,
-        },
+        run=run.about(
+            {
+                "config": asdict(config),
+                "data": checksum({"i": data.images, "t": data.tissues}),
+                "stacks": whole_stacks,
+                "prior": stack_loss is not None,
+            }
+        ),
     )
     return NativeSegmenter(network, config, metadata={"data": about, "epochs": epochs, "slices": len(data)}), history
 
@@ -197,11 +181,10 @@ def train_native(
 # ----------------------------------------------------------------------------------------------------------- inference
 
 
-class NativeSegmenter:
+class NativeSegmenter(Kept):
     """A trained network and how it is used on a scan: two passes, the largest piece of each structure, own voxels."""
 
-    FILE = "model.json"
-    KIND = "native"
+    FILE = NETWORK
 
     def __init__(
         self,
@@ -269,63 +252,20 @@ class NativeSegmenter:
         soft = self.probabilities(to_unit_range(sample.image), dz, turns)
         return keep_largest(from_grid(soft, sample.transform)), soft
 
-    def save(self, folder: str | Path, half: bool = False) -> Path:
-        """Write `model.json` and the weights beside it (safetensors); the JSON last, so that they belong together.
+    def description(self) -> dict[str, Any]:
+        return {"config": asdict(self.config), "scheme": asdict(self.scheme), "metadata": self.metadata}
 
-        half : store weights as fp16, half the size (they are used as fp32)
-        """
-        folder = Path(folder)
-        tensors = {k: v.half() if half and v.is_floating_point() else v for k, v in self.network.state_dict().items()}
-        weights = f"weights-{checksum(tensors)}.safetensors"
-        write_tensors(folder / weights, tensors)
-        text = json.dumps(
-            {
-                "kind": self.KIND,
-                "weights": weights,
-                "config": asdict(self.config),
-                "scheme": asdict(self.scheme),
-                "metadata": self.metadata,
-            },
-            indent=1,
-        )
-        with atomic_write(folder / self.FILE) as temporary:
-            temporary.write_text(text + "\n")
-        for old in folder.glob("weights-*.safetensors"):
-            if old.name != weights:
-                old.unlink(missing_ok=True)
-        return folder
+    def tensors(self) -> dict[str, Tensor]:
+        return self.network.state_dict()
 
     @classmethod
-    def load(cls, folder: str | Path, device: torch.device | str | None = None) -> NativeSegmenter:
-        """Read what `save` wrote. DataError naming the file if it is missing, damaged or does not fit its config."""
-        file = Path(folder) / cls.FILE
-        todo = "Save the network again (NativeSegmenter.save)."
-        if not file.is_file():
-            raise DataError(file, "no such file", "the description of a saved network", todo)
-        try:
-            text = json.loads(file.read_text())
-            if text["kind"] != cls.KIND:
-                raise ValueError(f"kind {text['kind']!r}")
-            config = NativeConfig(**text["config"])
-            scheme = LabelScheme(text["scheme"]["name"], tuple(Structure(**s) for s in text["scheme"]["structures"]))
-            weights = file.parent / text["weights"]
-            network = NativeNet(config)
-        except (ValueError, KeyError, TypeError, UsageError) as error:
-            raise DataError(
-                file,
-                f"a damaged description ({type(error).__name__}: {error})",
-                f"JSON with kind {cls.KIND!r}, weights, config, scheme",
-                todo,
-            ) from error
-        tensors, _ = read_tensors(weights)
-        try:
-            network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-        except RuntimeError as error:
-            raise DataError(
-                weights, f"weights that do not fit ({' '.join(str(error).split())})", f"those of {config}", todo
-            ) from error
-        network = network.to(torch.device(device or best_device()), memory_format=torch.channels_last).eval()
-        return cls(network, config, scheme, text.get("metadata", {}))
+    def rebuilt(cls, text: Mapping[str, Any]) -> NativeSegmenter:
+        config = NativeConfig(**text["config"])
+        return cls(NativeNet(config), config, scheme_of(text["scheme"]), text.get("metadata", {}))
+
+    def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        self.network.load_state_dict(tensors)
+        self.network.to(device, memory_format=torch.channels_last).eval()
 
 
 def _turned(stack: Tensor, degrees: float) -> Tensor:

@@ -36,8 +36,7 @@ Missing slices: the paper sets slices to zero in tests (Fig. 8) and tells of non
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -46,19 +45,30 @@ from torch import Tensor, nn
 
 from shapelab.augment import AffineRanges, affine_pair
 from shapelab.augment.landmarks import move_landmarks, random_gaps, random_maps
-from shapelab.data.grid import Grid
 from shapelab.data.volumes import LandmarkedVolumes
 from shapelab.device import autocast, best_device
-from shapelab.errors import UsageError
-from shapelab.models.acnn.trainer import KINDS
+from shapelab.errors import UsageError, one_of
 from shapelab.phantoms import LANDMARKS
-from shapelab.profiles import current_profile
 from shapelab.tensor_files import checksum
-from shapelab.training import Batches, FitSettings, History, fit, seeded
+from shapelab.training import Batches, Config, FitSettings, History, Run, fit, seeded
+
+LARGER = {  # than "quick": the paper's grid
+    "shape": (192, 192, 80),
+    "spacing": (1.25, 1.25, 2.0),
+    "widths": (16, 32, 64, 128, 256),
+    "merged": 64,
+    "crop": (112, 112, 64),
+    "alpha": 0.8,
+    "batch": 8,
+    "slices": 80,
+    "learning_rate": 1e-3,
+    "epochs": 50,
+    "baseline_epochs": 50,
+}
 
 
 @dataclass(frozen=True)
-class SSLLNConfig:
+class SSLLNConfig(Config):
     """Numbers of the network and its training; the defaults are the quick profile's."""
 
     shape: tuple[int, int, int] = (80, 80, 39)  # X, Y, slices
@@ -87,39 +97,15 @@ class SSLLNConfig:
     gaps: float = 0.0  # share of training volumes in which some consecutive slices are set to zero; not in the paper
     gap_mm: float = 45.0  # and over what length at most
 
+    PROFILES = {"full": LARGER, "paper": {**LARGER, "schedule": "constant"}}
+
     def __post_init__(self):
-        if isinstance(self.affine, dict):
-            object.__setattr__(self, "affine", AffineRanges(**self.affine))
-        for name in ("shape", "spacing", "widths", "convs", "crop"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        super().__post_init__()
         step = 2 ** (len(self.widths) - 1)
         if len(self.widths) != len(self.convs) or min(self.widths + self.convs) < 1:
             raise UsageError(f"SSLLNConfig: found widths {self.widths}, convs {self.convs}; expected as many, from 1")
         if any(n % step for n in self.shape[:2]):
             raise UsageError(f"SSLLNConfig: found shape {self.shape}; expected multiples of {step} in the plane")
-
-    @classmethod
-    def profile(cls, name: str | None = None, **changes) -> SSLLNConfig:
-        """The numbers of a profile ("quick", "full", "paper"; None: the current one), some of them changed."""
-        larger = {
-            "shape": (192, 192, 80),
-            "spacing": (1.25, 1.25, 2.0),
-            "widths": (16, 32, 64, 128, 256),
-            "merged": 64,
-            "crop": (112, 112, 64),
-            "alpha": 0.8,
-            "batch": 8,
-            "slices": 80,
-            "learning_rate": 1e-3,
-            "epochs": 50,
-            "baseline_epochs": 50,
-        }
-        numbers = {"quick": {}, "full": larger, "paper": {**larger, "schedule": "constant"}}
-        return replace(cls(**numbers[current_profile(name)]), **changes)
-
-    @property
-    def grid(self) -> Grid:
-        return Grid(self.shape, self.spacing)
 
 
 # ---------------------------------------------------------------------------------------------------------- networks
@@ -242,7 +228,6 @@ def _check(volume: Tensor, shape: tuple) -> None:
 
 #: Name in the paper's tables -> network.
 NETWORKS: dict[str, type[nn.Module]] = {"2D FCN": SliceFCN, "3D FCN": VolumeFCN, "SSLLN": SSLLN}
-KINDS.update({cls.__name__.lower(): (SSLLNConfig, cls) for cls in NETWORKS.values()})  # for saving and loading
 
 
 # -------------------------------------------------------------------------------------------------------------- loss
@@ -317,13 +302,9 @@ def landmark_term(logits: Tensor, landmarks: Tensor) -> Tensor:
 def train_sslln(
     volumes: LandmarkedVolumes,
     config: SSLLNConfig | None = None,
-    method: str = "SSLLN",
+    run: Run | None = None,
     *,
-    seed: int = 0,
-    checkpoint: str | Path | None = None,
-    resume: bool = True,
-    progress: bool = True,
-    device: torch.device | str | None = None,
+    method: str = "SSLLN",
 ) -> tuple[nn.Module, History]:
     """Train SSLLN, or what it is compared with, by equation 1 with the paper's augmentation.
 
@@ -331,18 +312,16 @@ def train_sslln(
     ----------
     volumes : on the config's grid
     config : None takes the current profile's
+    run : where it is kept, seed (of weights, order and augmentation), device: see `shapelab.training.Run`
     method : a key of `NETWORKS`
-    seed : of weights, order and augmentation
-    checkpoint, resume, progress, device : see `shapelab.training.fit`
 
     Raises UsageError for an unknown method or another grid.
     """
-    config = config or SSLLNConfig.profile()
-    if method not in NETWORKS:
-        raise UsageError(f"method: found {method!r}; expected one of {', '.join(NETWORKS)}")
+    config, run = config or SSLLNConfig.profile(), run or Run()
+    one_of("method", method, NETWORKS)
     if volumes.images.shape[1:] != config.shape:
         raise UsageError(f"volumes: found shape {volumes.images.shape[1:]}; expected the config's {config.shape}")
-    network = seeded(lambda: NETWORKS[method](config), seed)
+    network = seeded(lambda: NETWORKS[method](config), run.seed)
     loss = SSLLNLoss(config.alpha, config.beta)
 
     def step(rows: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
@@ -366,15 +345,10 @@ def train_sslln(
     history = fit(
         step,
         network,
-        Batches(*arrays, batch_size=config.batch, seed=seed),
+        Batches(*arrays, batch_size=config.batch, seed=run.seed),
         config.epochs,
         settings=settings,
-        checkpoint=checkpoint,
-        resume=resume,
-        identity=identity,
-        seed=seed,
-        device=device,
-        progress=progress,
+        run=run.about(identity),
     )
     return network.eval(), history
 

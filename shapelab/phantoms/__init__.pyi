@@ -1,5 +1,5 @@
 from .anatomy import Heart as Heart, LANDMARKS as LANDMARKS, build_heart as build_heart
-from .cohort import heart_cohort as heart_cohort, training_hearts as training_hearts
+from .cohort import heart_cohort as heart_cohort
 from .heart import HeartSurfaces as HeartSurfaces, label_batch as label_batch
 from .population import GROUPS as GROUPS, TERRITORIES as TERRITORIES, draw_factors as draw_factors
 from .realism import (

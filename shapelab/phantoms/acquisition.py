@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from shapelab.errors import UsageError
+from shapelab.data.facts import PHASES
+from shapelab.errors import in_range, one_of, spacing3, whole
 from shapelab.phantoms.anatomy import Heart
 from shapelab.phantoms.heart import ANGLES, HeartSurfaces, slice_curves
 
@@ -18,6 +19,7 @@ FIELD_MM = (180.0, 180.0, 128.0)  # of a fixed grid: holds every heart the popul
 LR_IN_PLANE = (1.3671875, 1.4063, 1.4453, 1.4844, 1.5625, 1.6406, 1.6797, 1.7578, 1.7857, 1.875)
 LR_IN_PLANE_SHARE = (0.22, 0.05, 0.10, 0.09, 0.28, 0.05, 0.06, 0.06, 0.05, 0.04)
 LR_THROUGH_PLANE, LR_THROUGH_PLANE_SHARE = (10.0, 5.0, 7.0), (0.88, 0.10, 0.02)
+LR_SHIFT_MM = 1.5  # sd of a slice's breath-hold displacement; ACDC's slice centres leave a smooth line by 1 to 2 mm
 MARGIN_MM = 12.0  # least distance from a heart to the edge of a cropped LR image
 # Standard deviation (mm) of a contour about its smooth course, per angular frequency from 0, between neighbouring ACDC
 # slices: endocardium, epicardium, RV. It is the hand's error, and what changes over 10 mm beyond the smooth surfaces.
@@ -52,20 +54,38 @@ class Stack:
 
 
 def check_resolution(resolution) -> tuple[float, float, float] | str:
-    """ "HR", "LR", or a spacing (x, y, z) in mm; UsageError otherwise."""
+    """ "HR", "LR", or a spacing (x, y, z) of 0.25 to 20 mm; UsageError otherwise."""
     if isinstance(resolution, str):
-        if resolution not in ("HR", "LR"):
-            raise UsageError(f"heart_cohort: found resolution={resolution!r}; expected 'HR', 'LR' or a spacing in mm")
-        return resolution
-    try:
-        spacing = tuple(float(s) for s in resolution)
-    except (TypeError, ValueError):
-        spacing = ()
-    if len(spacing) != 3 or not np.isfinite(spacing).all() or not 0.25 <= min(spacing) <= max(spacing) <= 20:
-        raise UsageError(
-            f"heart_cohort: found resolution={resolution!r}; expected 'HR', 'LR' or three spacings of 0.25 to 20 mm"
-        )
-    return spacing
+        return one_of("resolution (or a spacing in mm)", resolution, ("HR", "LR"))
+    what = "resolution ('HR', 'LR' or a spacing)"
+    return tuple(in_range(what, size, 0.25, 20) for size in spacing3(what, resolution))
+
+
+@dataclass(frozen=True)
+class StackFlaws:
+    """What is wrong with a stack of slices; UsageError for a number out of range.
+
+    slice_shift_mm : sd of the in-plane displacement of each slice; None is 1.5 at LR, else 0
+    contour_noise : strength of the observer's contour noise; None is 1 at LR (as between ACDC's slices), else 0
+    missing_slices : slices left out at the apex
+    """
+
+    slice_shift_mm: float | None = None
+    contour_noise: float | None = None
+    missing_slices: int = 0
+
+    def __post_init__(self):
+        for name, most in (("slice_shift_mm", 10), ("contour_noise", 5)):
+            if getattr(self, name) is not None:
+                in_range(name, getattr(self, name), 0, most)
+        whole("missing_slices", self.missing_slices, 0, 20)
+
+    def at(self, resolution) -> tuple[float, float, int]:
+        """Shift (mm), contour noise and missing slices at a resolution, as `make_stack` takes them."""
+        usual = (LR_SHIFT_MM, 1.0) if resolution == "LR" else (0.0, 0.0)
+        given = (self.slice_shift_mm, self.contour_noise)
+        shift, hand = (float(u if g is None else g) for u, g in zip(usual, given, strict=True))
+        return shift, hand, self.missing_slices
 
 
 def outline_points(h: HeartSurfaces, angle: float, n_levels: int = 24) -> np.ndarray:
@@ -170,7 +190,7 @@ def contour_noise(seed: int, index: int, phase: str, stack: Stack) -> np.ndarray
     """The observer's hand: (3, 1, Z, T) mm added to endocardium, epicardium and RV; None where the strength is 0."""
     if stack.hand == 0:
         return None
-    rng = np.random.default_rng([int(seed), int(index), 3, ("ED", "ES").index(phase)])
+    rng = np.random.default_rng([int(seed), int(index), 3, PHASES.index(phase)])
     n = stack.shape[2]
     strength = stack.hand * HAND[:, None]
     strength[0] *= 1.25 if phase == "ES" else 1.0  # between the papillary muscles of a contracted LV

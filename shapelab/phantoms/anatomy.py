@@ -15,16 +15,10 @@ import numpy as np
 import torch
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
+from shapelab.data.facts import HEART_LANDMARKS as LANDMARKS
+from shapelab.data.facts import PHASES
 from shapelab.phantoms.heart import ANGLES, MIN_WALL, N_ANGLES, N_LEVELS, NODES, POLE, HeartSurfaces
 
-LANDMARKS = (
-    "LV lateral wall mid-point",
-    "RV insertion anterior",
-    "RV insertion inferior",
-    "RV lateral wall turning point",
-    "apex",
-    "mitral valve centre",
-)
 MODES = np.arange(2, 8)  # angular frequencies of the smooth deformations; 1 would only move the centre
 N_WAVES = 5  # cosine modes base to apex
 # Standard deviation of a deformation, as a share of the radius, per angular frequency: the part of the variation
@@ -250,13 +244,15 @@ def _solve(function, low: float, high: float, target: float) -> float:
     return (low + high) / 2
 
 
+def _integral(squares: np.ndarray, length: float) -> float:
+    """Volume (ml) of squared radii (U, T) in mm2 at heights NODES * length."""
+    return np.trapezoid(np.mean(squares, -1), NODES) * np.pi * length / 1000
+
+
 def _scale(shape: np.ndarray, fixed: np.ndarray | float, length: float, target: float) -> float:
     """a so that volume(a * shape + fixed) = target: a quadratic equation."""
-
-    def integral(f):
-        return np.trapezoid(np.mean(f, -1), NODES) * np.pi * length / 1000
-
-    a, b, c = integral(shape**2), 2 * integral(shape * fixed), integral(np.square(fixed) + 0 * shape) - target
+    squares, mixed, rest = shape**2, shape * fixed, np.square(fixed) + 0 * shape
+    a, b, c = _integral(squares, length), 2 * _integral(mixed, length), _integral(rest, length) - target
     return float((-b + np.sqrt(max(b * b - 4 * a * c, 0.0))) / (2 * a))
 
 
@@ -291,7 +287,7 @@ class _Anatomy:
         self.rv = deformation(rng, spread * f["irregularity"], np.arange(1, 8))
 
 
-def build_heart(f: Mapping[str, float], phases: tuple[str, ...] = ("ED", "ES")) -> dict[str, Heart]:
+def build_heart(f: Mapping[str, float], phases: tuple[str, ...] = PHASES) -> dict[str, Heart]:
     """Surfaces and landmarks of one heart.
 
     f : the factors, as `shapelab.phantoms.population.draw_factors` draws them (one float each)
@@ -387,11 +383,7 @@ def _right(a: _Anatomy, solved: tuple[_Chamber, float], phase: str) -> Heart:
     depth = np.where(depth > 0, depth * np.clip(1 + a.rv * (1.15 if end else 1), 0.3, None), depth)
     target = f["RVV_ED"] * (1 - f["RVEF"] / 100 if end else 1.0)
     positive = np.clip(depth, 0, None)
-
-    def integral(values):
-        return np.trapezoid(values.mean(-1), NODES) * np.pi * length / 1000
-
-    qa, qb = integral(positive**2), 2 * integral(septum * positive)
+    qa, qb = _integral(positive**2, length), 2 * _integral(septum * positive, length)
     size = float((-qb + np.sqrt(qb * qb + 4 * qa * target)) / (2 * qa))
     inner = np.clip(septum + size * depth, 0.3 * septum, None)
     slope = np.gradient(np.concatenate([inner[:, -1:], inner, inner[:, :1]], 1), 2 * np.pi / N_ANGLES, axis=1)[:, 1:-1]

@@ -25,11 +25,12 @@ return volumes do not depend on the tilt, and the base is cut along a slice, as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 
+from shapelab.data.grid import Grid
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
 from shapelab.errors import UsageError
 
@@ -95,12 +96,9 @@ class HeartSurfaces:
 
     def moved(self, origin: torch.Tensor | np.ndarray | None = None, angle=None) -> HeartSurfaces:
         """The same hearts elsewhere: `origin` (N, 3) mm and `angle` (N,) radians, where given."""
-        now = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name, value in (("origin", origin), ("angle", angle)):
-            if value is not None:
-                value = torch.as_tensor(value, dtype=torch.float32, device=self.endo.device)
-                now[name] = value.reshape(now[name].shape)
-        return HeartSurfaces(**now)
+        given = {name: value for name, value in (("origin", origin), ("angle", angle)) if value is not None}
+        new = {k: torch.as_tensor(v, dtype=torch.float32, device=self.endo.device) for k, v in given.items()}
+        return replace(self, **{name: value.reshape(getattr(self, name).shape) for name, value in new.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,13 +212,15 @@ def _labels(curves: SliceCurves, hx, hy, rv_wall: int) -> torch.Tensor:
     return label
 
 
-def check_grid(grid, where: str) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
-    """(shape, spacing) of a Grid or of a pair (shape, spacing); UsageError if it is neither."""
-    shape, spacing = (grid.shape, grid.spacing) if hasattr(grid, "spacing") else grid
-    shape, spacing = tuple(int(n) for n in shape), tuple(float(v) for v in spacing)
-    if len(shape) != 3 or min(shape) < 1 or len(spacing) != 3 or not (np.isfinite(spacing).all() and min(spacing) > 0):
-        raise UsageError(f"{where}: found grid shape {shape}, spacing {spacing}; expected three positive numbers each")
-    return shape, spacing
+def check_scheme(scheme: LabelScheme) -> None:
+    """UsageError for a scheme that is not of a phantom heart."""
+    if scheme not in (BIVENTRICULAR, CARDIAC):
+        raise UsageError(f"scheme: found {getattr(scheme, 'name', scheme)!r}; expected BIVENTRICULAR or CARDIAC")
+
+
+def as_grid(grid) -> Grid:
+    """A `Grid`, from one or from a pair (shape, spacing in mm); UsageError if it is neither."""
+    return grid if isinstance(grid, Grid) else Grid(*grid)
 
 
 def label_batch(
@@ -246,9 +246,9 @@ def label_batch(
     -------
     (N, X, Y, Z) uint8 on `device`. A voxel has the label of its centre; nothing is resampled.
     """
-    shape, spacing = check_grid(grid, "label_batch")
-    if scheme not in (BIVENTRICULAR, CARDIAC):
-        raise UsageError(f"label_batch: found scheme {scheme.name!r}; expected BIVENTRICULAR or CARDIAC")
+    grid = as_grid(grid)
+    shape, spacing = grid.shape, grid.spacing
+    check_scheme(scheme)
     if device is not None:
         hearts = hearts.to(device)
     device = hearts.endo.device

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from shapelab.data.facts import PHASES
 from shapelab.phantoms.acquisition import Stack
 from shapelab.phantoms.heart import HeartSurfaces, SliceCurves, heart_frame, level_functions, slice_curves
 
 LAYER_MM = 2.0  # thickness of one layer of the sum through a slice
 SLICE_SHARE = 0.8  # ACDC: 5 to 8 mm slices at 10 mm distance
-PHASES = ("ED", "ES")
 PAPILLARY_DEG = (140.0, 238.0)  # anterolateral and posteromedial
 
 

@@ -9,24 +9,23 @@ detected six anatomical landmark locations").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
+from shapelab.augment import MotionRanges
+from shapelab.data.facts import RV_SIDE_MM
+from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.volumes import HeartPairs
-from shapelab.errors import UsageError
-from shapelab.files import read_cache, write_cache
+from shapelab.errors import UsageError, whole
 from shapelab.phantoms.acquisition import Stack, outline_points
-from shapelab.phantoms.cohort import PHASES, _check, _patient_surfaces, tidy
-from shapelab.phantoms.heart import HeartSurfaces, check_grid, label_batch
+from shapelab.phantoms.cohort import tidy
+from shapelab.phantoms.heart import HeartSurfaces, as_grid, label_batch
 from shapelab.phantoms.mr_imaging import mr_image
-from shapelab.phantoms.population import GROUPS
+from shapelab.phantoms.patients import Mix, Patient, anatomy, cached_hearts
 
-RV_SIDE_MM = 18.0  # as shapelab.data.grid (a room below this one)
 SHIFT_MM, TURN_DEG = 2.0, 1.5  # sd of a slice's breath-hold: ACDC's slice centres leave a smooth line by 1 to 2 mm
 
 
@@ -35,10 +34,8 @@ def heart_pairs(
     grid,
     factor: int,
     seed: int = 0,
-    groups: Sequence[str] = GROUPS,
-    phases: Sequence[str] = PHASES,
-    shift_mm: float = SHIFT_MM,
-    turn_deg: float = TURN_DEG,
+    mix: Mix | None = None,
+    motion: MotionRanges | None = None,
     cache: str | Path | None = None,
     progress: bool = False,
 ) -> HeartPairs:
@@ -50,35 +47,27 @@ def heart_pairs(
     grid : `Grid`, or (shape, spacing in mm): the HR grid
     factor : K, HR slices per LR slice
     seed : of hearts, scanner, breath-holds
-    shift_mm, turn_deg : sd of a slice's displacement and rotation in a patient of mean restlessness
+    mix : groups and phases; all of them where not given
+    motion : sd of a slice's displacement and rotation in a patient of mean restlessness; default 2 mm, 1.5 degrees
     cache : `.npz` file that is read if it holds these very pairs, else written
 
     Raises UsageError for a wrong argument.
     """
-    _check(n, seed, groups, CARDIAC, phases, None, None, 0)
-    shape, spacing = check_grid(grid, "heart_pairs")
-    if factor < 1 or shape[2] % factor:
-        raise UsageError(f"factor: found {factor} for {shape[2]} slices; expected a divisor of them")
-    key = repr((n, tuple(shape), tuple(spacing), factor, seed, tuple(groups), tuple(phases), shift_mm, turn_deg))
-    if cache is not None and (held := read_cache(cache, key)) is not None:
-        return HeartPairs(**held[0], table=held[1], spacing=tuple(map(float, spacing)), factor=factor)
-    from tqdm.auto import tqdm
+    n, grid, mix, motion = whole("n", n), as_grid(grid), mix or Mix(), motion or MotionRanges(SHIFT_MM, TURN_DEG)
+    whole("seed", seed, 0)
+    if factor < 1 or grid.shape[2] % factor:
+        raise UsageError(f"factor: found {factor} for {grid.shape[2]} slices; expected a divisor of them")
+    groups, phases, sds = tuple(mix.groups), tuple(mix.phases), (motion.shift_mm, motion.rotation_deg)
+    key = repr((n, grid.shape, grid.spacing, factor, seed, groups, phases, *sds))
 
-    images, labels, motion, rows = [], [], [], []
-    for i in tqdm(range(n), desc="phantom pairs", unit="heart", disable=not progress, leave=False):
-        who = (int(seed), i, groups[i % len(groups)], i // len(groups))
-        steps = breath_holds(seed, i, shape[2] // factor, shift_mm, turn_deg)
-        for phase in phases:
-            image, label, facts = _draw(who, phase, shape, spacing)
-            images.append(image.astype(np.float16))
-            labels.append(label)
-            motion.append(steps)
-            rows.append(facts)
-    table = pd.DataFrame(rows, index=[f"{r['patient']}_{r['phase']}" for r in rows])
-    arrays = {"images": np.stack(images), "labels": np.stack(labels), "motion": np.stack(motion)}
-    if cache is not None:
-        write_cache(cache, key, arrays, table)
-    return HeartPairs(**arrays, table=table, spacing=tuple(map(float, spacing)), factor=factor)
+    def draw(who: Patient, phase: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        image, label, facts = _draw(who, phase, grid)
+        steps = breath_holds(seed, who[1], grid.shape[2] // factor, *sds)
+        return {"images": image.astype(np.float16), "labels": label, "motion": steps}, facts
+
+    who = [mix.patient(seed, i) for i in range(n)]
+    arrays, table = cached_hearts(who, phases, draw, cache, key, progress)
+    return HeartPairs(**arrays, table=table, spacing=grid.spacing, factor=factor)
 
 
 def breath_holds(seed: int, index: int, slices: int, shift_mm: float, turn_deg: float) -> np.ndarray:
@@ -89,27 +78,25 @@ def breath_holds(seed: int, index: int, slices: int, shift_mm: float, turn_deg: 
     return (steps * (shift_mm, shift_mm, turn_deg)).astype(np.float32)
 
 
-def _draw(who, phase: str, shape, spacing) -> tuple[np.ndarray, np.ndarray, dict]:
+def _draw(who: Patient, phase: str, grid: Grid) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
     """Image (X, Y, Z), channel numbers (X, Y, Z) and facts of one heart on the grid."""
-    facts, both = _patient_surfaces(who)
-    placed = _aligned(both[phase].surfaces, shape, spacing)
-    label = tidy(label_batch(placed, (shape, spacing), scheme=CARDIAC)[0].numpy(), by_slice=False)
+    facts, both = anatomy(who)
+    placed = _aligned(both[phase].surfaces, grid)
+    label = tidy(label_batch(placed, grid, scheme=CARDIAC)[0].numpy(), by_slice=False)
     origin = tuple(float(v) for v in placed.origin[0])
-    stack = Stack(tuple(shape), tuple(map(float, spacing)), origin, np.zeros((shape[2], 2)), 0.0)
+    stack = Stack(grid.shape, grid.spacing, origin, np.zeros((grid.shape[2], 2)), 0.0)
     outline = outline_points(both["ED"].surfaces, float(placed.angle[0]))
-    image = mr_image(placed, stack, facts, outline, *who[:2], phase)
-    name = f"phantom{who[1]:03d}"
-    return image, CARDIAC.channels(label), {"patient": name, "group": who[2], "phase": phase, **facts}
+    return mr_image(placed, stack, facts, outline, *who[:2], phase), CARDIAC.channels(label), facts
 
 
-def _aligned(surfaces: HeartSurfaces, shape, spacing) -> HeartSurfaces:
+def _aligned(surfaces: HeartSurfaces, grid: Grid) -> HeartSurfaces:
     """One heart, turned and moved as `to_grid(align="rigid")` would: by the centroids of its label map on the grid."""
-    middle = (np.array(shape) - 1) / 2 * spacing
+    middle = (np.array(grid.shape) - 1) / 2 * grid.spacing
     target = middle + (RV_SIDE_MM, 0.0, 0.0)
     placed = surfaces.moved(origin=target[None], angle=np.array([np.pi]))
     for _ in range(2):  # a second time: the first box may have cut some of the heart
-        label = label_batch(placed, (shape, spacing), scheme=CARDIAC)[0].numpy()
-        lv, rv = (np.argwhere(np.isin(label, values)).mean(0) * spacing for values in ((2, 3), (1,)))
+        label = label_batch(placed, grid, scheme=CARDIAC)[0].numpy()
+        lv, rv = (np.argwhere(np.isin(label, values)).mean(0) * grid.spacing for values in ((2, 3), (1,)))
         turn = np.pi - np.arctan2(rv[1] - lv[1], rv[0] - lv[0])
         c, s = np.cos(turn), np.sin(turn)
         origin = placed.origin[0].numpy().astype(np.float64)

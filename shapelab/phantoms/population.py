@@ -14,9 +14,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import stats
 
-from shapelab.errors import UsageError
-
-GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
+from shapelab.data.facts import GROUPS
+from shapelab.errors import one_of
 
 
 @dataclass(frozen=True)
@@ -180,9 +179,7 @@ def draw_factors(seed: int, index: int, group: str, turn: int | None = None) -> 
     LVM, RVM (g); lengths in mm, angles in degrees, the rest shares (see `shapelab.phantoms.anatomy`).
     infarct_territory: 0 none, 1 LAD, 2 LCX, 3 RCA. shape_seed: of the smooth random deformations.
     """
-    if group not in MODELS:
-        raise UsageError(f"draw_factors: found group={group!r}; expected one of {list(GROUPS)}")
-    rng, m = np.random.default_rng([int(seed), int(index), 0]), MODELS[group]
+    m, rng = MODELS[one_of("group", group, GROUPS)], np.random.default_rng([int(seed), int(index), 0])
     z = rng.standard_normal(44)  # a fixed number of scores: a factor added later does not change the others
     turn = int(index) if turn is None else int(turn)
     z[:_N_EVEN] = _even_scores(int(seed), group, turn // 256)[turn % 256]

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shapelab.errors import UsageError
+from shapelab.errors import UsageError, in_range
 
 RV, WALL, LV, RV_WALL = 1, 2, 3, 4
 
@@ -46,8 +46,7 @@ class Randomisation:
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if not 0 <= value < 1000:
-                raise UsageError(f"Randomisation: found {name}={value!r}; expected a number from 0")
+            in_range(f"Randomisation.{name}", value, 0, 999)
 
 
 def generator_of(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -32,36 +32,27 @@ import pandas as pd
 import torch
 
 from shapelab.data.cohort import Cohort
+from shapelab.data.facts import PHASES
 from shapelab.data.scheme import LV_CAVITY
 from shapelab.data.subject import Subject
-from shapelab.errors import UsageError
-from shapelab.phantoms.anatomy import Heart, build_heart
-from shapelab.phantoms.heart import check_grid
-from shapelab.phantoms.population import GROUPS, draw_factors
+from shapelab.errors import whole
+from shapelab.phantoms.heart import as_grid
+from shapelab.phantoms.patients import Mix, Patient, anatomy
+from shapelab.phantoms.population import draw_factors
 from shapelab.phantoms.ultrasound_geometry import Artefacts, Box, Levels, closed, make_box, make_probe
 
 US_GROUPS = ("NOR", "DCM", "MINF")  # whom CETUS has: healthy, dilated, after an infarction
-PHASES = ("ED", "ES")
-SPACING, SHAPE = 3.0, (48, 48, 48)  # a box of 144 mm: the depth an apical view of a dilated heart needs
-
-
-Patient = tuple[int, int, str, int]  # seed, number, group, number within the group
-
-
-@lru_cache(maxsize=64)
-def _anatomy(who: Patient) -> tuple[dict[str, float], dict[str, Heart]]:
-    f = draw_factors(*who)
-    return f, build_heart(f)
+GRID = (48, 48, 48), (3.0, 3.0, 3.0)  # a box of 144 mm: the depth an apical view of a dilated heart needs
 
 
 @lru_cache(maxsize=8)
 def _levels(who: Patient, phase: str) -> Levels:
-    return Levels(_anatomy(who)[1][phase].surfaces)
+    return Levels(anatomy(who)[1][phase].surfaces)
 
 
 def us_label(who: Patient, phase: str, box: Box) -> np.ndarray:
     """LV cavity (X, Y, Z) uint8 of one subject: a voxel has the label of its centre."""
-    probe, levels = make_probe(*who[:2], _anatomy(who)[0], box.shape[2] * box.spacing[2]), _levels(who, phase)
+    probe, levels = make_probe(*who[:2], anatomy(who)[0], box.shape[2] * box.spacing[2]), _levels(who, phase)
     h = torch.from_numpy(probe.to_heart(box.points.flatten(1).T.numpy()).astype(np.float32)).T
     near = (h[2] > levels.base) & (h[2] < levels.apex + 2)
     level, _, _ = levels.lv(*h[:, near])
@@ -74,7 +65,7 @@ def us_image(who: Patient, phase: str, box: Box, artefacts: Artefacts = Artefact
     """Image (X, Y, Z) float32 in [0, 1] of one subject, 0 outside the sector."""
     from shapelab.phantoms.ultrasound_imaging import echo_image
 
-    f, _ = _anatomy(who)
+    f, _ = anatomy(who)
     probe = make_probe(*who[:2], f, box.shape[2] * box.spacing[2])
     return echo_image(_levels(who, phase), probe, box, artefacts, *who[:2], phase)
 
@@ -83,8 +74,7 @@ def us_cohort(
     n: int = 30,
     seed: int = 0,
     groups: Sequence[str] = US_GROUPS,
-    spacing: float | Sequence[float] = SPACING,
-    shape: Sequence[int] = SHAPE,
+    grid=GRID,
     phases: Sequence[str] = PHASES,
     images: bool = True,
     artefacts: Artefacts = Artefacts(),
@@ -97,8 +87,7 @@ def us_cohort(
     n : number of patients; the groups take turns
     seed : patient i is a function of (seed, groups, i): the same heart before the same probe whatever n and the grid
     groups : some of NOR, DCM, HCM, MINF, RV; the default are CETUS's
-    spacing : mm, one number or three
-    shape : voxels; the probe is in the middle of the first slice (x, y)
+    grid : `Grid`, or (shape, spacing in mm); the probe is in the middle of the first slice (x, y)
     phases : "ED", "ES" or both
     images : make the images too, float32 in [0, 1] (log-compressed), 0 outside the sector
     artefacts : their strength; the same seed gives the same image but for them
@@ -115,27 +104,12 @@ def us_cohort(
     ------
     UsageError : naming the argument and its value
     """
-    _check(n, seed, groups, phases, first)
-    three = (spacing,) * 3 if isinstance(spacing, (int, float)) else spacing
-    box = make_box(*check_grid((shape, three), "us_cohort"))
-    subjects = []
+    n, seed, first, mix = whole("n", n), whole("seed", seed, 0), whole("first", first, 0), Mix(groups, phases)
+    grid = as_grid(grid)
+    box, subjects = make_box(grid.shape, grid.spacing), []
     for i in range(first, first + n):
-        who = (int(seed), i, groups[i % len(groups)], i // len(groups))
-        subjects += _patient(who, box, phases, images, artefacts)
+        subjects += _patient(mix.patient(seed, i), box, phases, images, artefacts)
     return Cohort(subjects, "phantom-us", LV_CAVITY)
-
-
-def _check(n, seed, groups, phases, first) -> None:
-    def wrong(name: str, value, expected: str):
-        return UsageError(f"us_cohort: found {name}={value!r}; expected {expected}")
-
-    for name, value, low in (("n", n, 1), ("seed", seed, 0), ("first", first, 0)):
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < low:
-            raise wrong(name, value, f"an integer from {low}")
-    if isinstance(groups, str) or not len(groups) or set(groups) - set(GROUPS):
-        raise wrong("groups", groups, f"some of {list(GROUPS)}")
-    if isinstance(phases, str) or not len(phases) or set(phases) - set(PHASES) or len(set(phases)) != len(phases):
-        raise wrong("phases", phases, f"some of {list(PHASES)}, each once")
 
 
 def _patient(who: Patient, box: Box, phases, images: bool, artefacts: Artefacts) -> list[Subject]:
@@ -172,8 +146,6 @@ def us_arrays(cohort: Cohort, progress: bool = False) -> tuple[np.ndarray, np.nd
     """All of a cohort in memory: images (N, X, Y, Z) float16, labels (N, X, Y, Z) uint8, and its table."""
     from tqdm.auto import tqdm
 
-    images, labels = [], []
-    for s in tqdm(cohort, desc=cohort.name, unit="image", disable=not progress, leave=False):
-        images.append(s.image.astype(np.float16))
-        labels.append(s.label)
+    subjects = tqdm(cohort, desc=cohort.name, unit="image", disable=not progress, leave=False)
+    images, labels = zip(*[(s.image.astype(np.float16), s.label) for s in subjects], strict=True)
     return np.stack(images), np.stack(labels), cohort.table

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shapelab.errors import UsageError
+from shapelab.data.grid import Grid
+from shapelab.errors import in_range
 from shapelab.phantoms.anatomy import centre_line
 from shapelab.phantoms.heart import HeartSurfaces, slice_curves
 
@@ -36,8 +37,7 @@ class Artefacts:
 
     def __post_init__(self):
         for name, value in asdict(self).items():
-            if not (isinstance(value, (int, float, np.number)) and np.isfinite(value) and 0 <= value <= 5):
-                raise UsageError(f"Artefacts.{name}: found {value!r}; expected a number from 0 to 5")
+            in_range(f"Artefacts.{name}", value, 0, 5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,12 +126,8 @@ class Levels:
         heights = self.low + NODE_MM * np.arange(self.n)
         out, poles = [], None
         for k in which:
-            base, length = (
-                (hearts.lv_base, hearts.endo_length),
-                (hearts.lv_base, hearts.epi_length),
-                (hearts.rv_base, hearts.rv_length),
-                (hearts.rv_base, hearts.rv_length),
-            )[k]
+            base = hearts.rv_base if k > 1 else hearts.lv_base
+            length = (hearts.endo_length, hearts.epi_length, hearts.rv_length, hearts.rv_length)[k]
             first, last = float(base[0]), float(base[0] + length[0])
             inside = np.clip(heights, first + 1e-4, last - 1e-3)
             curves = slice_curves(hearts, torch.from_numpy(inside.astype(np.float32)))
@@ -151,8 +147,8 @@ class Levels:
         table = np.concatenate([table, table[..., :1]], -1)
         return torch.from_numpy(table.astype(np.float32))[None]
 
-    def _ask(self, table: torch.Tensor, x, y, z) -> tuple[torch.Tensor, ...]:
-        """(level of the two surfaces, their outward normals' heights and radial directions)."""
+    def _ask(self, table: torch.Tensor, x, y, z) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Level of the two surfaces (2, P), outward normal of the first (3, P), angle about the pole (P,)."""
         row = (z - self.low) / NODE_MM * (2 / (self.n - 1)) - 1
         cy = self.line[1, 0] + self.line[1, 1] * z + self.line[1, 2] * z * z
         pole = F.grid_sample(
@@ -168,18 +164,15 @@ class Levels:
         q = F.grid_sample(table[:, :4], where, padding_mode="border", align_corners=True)[0, :, 0]
         d2 = dx * dx + dy * dy
         size = 2 * torch.sqrt(d2 + (q[2:] / 2) ** 2).clamp(min=1e-3)
-        return (d2 - q[:2]) / size, dx, dy, q[2:], size, turn
+        return (d2 - q[:2]) / size, torch.stack([dx, dy, -q[2] / 2]) * (2 / size[0]), turn
 
-    def lv(self, x, y, z):
-        """endo, epi (2, P), and the epicardial normal (3, P) and angle (P,) about the LV's centre."""
-        level, dx, dy, slope, size, turn = self._ask(self._lv, x, y, z)
-        normal = torch.stack([dx, dy, -slope[0] / 2]) * (2 / size[0])
-        return level, normal, turn
+    def lv(self, x, y, z) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """endo, epi (2, P), and the normal (3, P) of the first and angle (P,) about the LV's centre."""
+        return self._ask(self._lv, x, y, z)
 
-    def rv(self, x, y, z):
+    def rv(self, x, y, z) -> tuple[torch.Tensor, torch.Tensor]:
         """rv, rv_outer (2, P), and the normal (3, P) of the first."""
-        level, dx, dy, slope, size, _ = self._ask(self._rv, x, y, z)
-        return level, torch.stack([dx, dy, -slope[0] / 2]) * (2 / size[0])
+        return self._ask(self._rv, x, y, z)[:2]
 
 
 def closed(endo: torch.Tensor, z: torch.Tensor, base: float) -> torch.Tensor:
@@ -188,11 +181,8 @@ def closed(endo: torch.Tensor, z: torch.Tensor, base: float) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Box:
-    """The voxels of one grid in the probe's frame; shared by all subjects on it."""
-
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
+class Box(Grid):
+    """A grid whose voxels lie in the probe's frame; shared by all subjects on it."""
 
     @cached_property
     def affine(self) -> np.ndarray:
@@ -213,9 +203,6 @@ class Box:
             for n, s, o in zip(self.shape, self.spacing, self.affine[:3, 3])
         ]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"))
-
-    def __hash__(self):
-        return hash((self.shape, self.spacing))
 
 
 @lru_cache(maxsize=4)

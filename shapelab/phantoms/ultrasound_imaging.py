@@ -16,18 +16,19 @@ Levels and spreads were set by eye against published transthoracic pictures, not
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from shapelab.data.facts import PHASES
+
 if TYPE_CHECKING:
     from shapelab.phantoms.ultrasound_geometry import Artefacts, Box, Levels, Probe
 
-PHASES = ("ED", "ES")
 LATTICE_DEG = 1.9  # one grain of speckle across the beam: 3.3 mm at 100 mm
 WIDEST_DEG = 46.0
 BEAM_RAD = 0.020  # width of a ramp per mm of depth
@@ -40,10 +41,12 @@ ATRIUM_MM = 52.0  # height of the atria above the valve
 class Rays:
     """The voxels of a box that any sector could reach, and where they lie in polar coordinates.
 
+    box : whose voxels
     index : (P,) into the flattened box; points (3, P) mm; depth (P,) range in mm; azimuth, elevation (P,) radians
     where : (1, 1, 1, P, 3) place on the speckle's lattice for grid_sample, and `scale` (P,) 1 / sd after interpolation
     """
 
+    box: Box
     index: torch.Tensor
     points: torch.Tensor
     depth: torch.Tensor
@@ -54,20 +57,9 @@ class Rays:
     scale: torch.Tensor
 
 
-_RAYS: OrderedDict[tuple, Rays] = OrderedDict()
-
-
+@lru_cache(maxsize=3)
 def rays(box: Box) -> Rays:
     """The `Rays` of a box; those of the last few boxes are kept."""
-    key = (box.shape, box.spacing)
-    if key not in _RAYS:
-        _RAYS[key] = _make_rays(box)
-        while len(_RAYS) > 3:
-            _RAYS.popitem(last=False)
-    return _RAYS[key]
-
-
-def _make_rays(box: Box) -> Rays:
     points = box.points.flatten(1)
     azimuth, elevation = torch.atan2(points[0], points[2]), torch.atan2(points[1], points[2])
     widest = np.deg2rad(WIDEST_DEG)
@@ -83,7 +75,7 @@ def _make_rays(box: Box) -> Rays:
     scale = 1 / torch.sqrt(((1 - part) ** 2 + part**2).prod(0))
     size = torch.tensor([n - 1 for n in lattice])[:, None]
     where = (2 * place / size - 1).flip(0).T[None, None, None]
-    return Rays(index, points, depth, azimuth, elevation, lattice, where.contiguous(), scale)
+    return Rays(box, index, points, depth, azimuth, elevation, lattice, where.contiguous(), scale)
 
 
 def _speckle(rng: np.random.Generator, r: Rays, channels: int) -> torch.Tensor:
@@ -93,12 +85,12 @@ def _speckle(rng: np.random.Generator, r: Rays, channels: int) -> torch.Tensor:
     return torch.sqrt((field[0::2] ** 2 + field[1::2] ** 2) / 2)
 
 
-def _smooth(rng: np.random.Generator, box: Box, r: Rays, mm: float, channels: int = 1) -> torch.Tensor:
+def _smooth(rng: np.random.Generator, r: Rays, mm: float, channels: int = 1) -> torch.Tensor:
     """Smooth random fields in space of correlation length about `mm`, sd about 1: (channels, P)."""
-    extent = [n * s for n, s in zip(box.shape, box.spacing)]
+    extent = [n * s for n, s in zip(r.box.shape, r.box.spacing)]
     size = [max(3, int(np.ceil(e / mm)) + 1) for e in extent]
     coarse = torch.from_numpy(rng.standard_normal((1, channels, *size), dtype=np.float32))
-    low = torch.tensor([float(o) for o in box.affine[:3, 3]])[:, None]
+    low = torch.tensor([float(o) for o in r.box.affine[:3, 3]])[:, None]
     where = ((r.points - low) / torch.tensor(extent)[:, None] * 2 - 1).flip(0).T[None, None, None]
     return 1.4 * F.grid_sample(coarse, where, align_corners=True, padding_mode="border")[0, :, 0, 0]
 
@@ -126,7 +118,7 @@ def echo_image(
     r = rays(box)
     h = torch.from_numpy(probe.to_heart(r.points.T.numpy()).astype(np.float32)).T.contiguous()
     width = torch.hypot(r.depth * BEAM_RAD, torch.tensor(0.5 * (1.0 + max(box.spacing))))
-    tissue, loss = _tissue(levels, probe, box, r, h, width, body, noise, artefacts.dropout)
+    tissue, loss = _tissue(levels, probe, r, h, width, body, noise, artefacts.dropout)
 
     grain = _speckle(noise, r, 2)
     grain[0] = grain[0] ** artefacts.speckle
@@ -137,7 +129,7 @@ def echo_image(
     echo = 10 ** ((tissue - loss) / 20) * grain[0]
 
     near, fade = body.uniform(-24, -15), body.uniform(9, 15)
-    patchy = 10 ** (0.25 * _smooth(body, box, r, 14.0)[0])
+    patchy = 10 ** (0.25 * _smooth(body, r, 14.0)[0])
     clutter = artefacts.clutter * 10 ** (near / 20) * torch.exp(-(r.depth - 8).clamp(min=0) / fade) * patchy * grain[1]
     # haze comes along the beam as the echoes do, and is shadowed with them
     haze = artefacts.clutter * 10 ** ((body.uniform(-54, -44) - shadow) / 20) * patchy * grain[1].roll(1)
@@ -152,7 +144,7 @@ def echo_image(
     return out.reshape(box.shape).numpy()
 
 
-def _tissue(levels, probe, box, r: Rays, h, width, body, noise, dropout: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _tissue(levels, probe, r: Rays, h, width, body, noise, dropout: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Echo of the tissue at each voxel in dB, and what is lost of it because a wall lies along the beam (dB)."""
     (endo, epi), normal, turn = levels.lv(*h)
     (rv, rv_outer), rv_normal = levels.rv(*h)
@@ -161,8 +153,8 @@ def _tissue(levels, probe, box, r: Rays, h, width, body, noise, dropout: float) 
     facing = (normal * beam).sum(0).abs().clamp(max=1)
     rv_facing = (rv_normal * beam).sum(0).abs().clamp(max=1)
     muscle, blood = body.uniform(-29, -22), body.uniform(-58, -50)
-    knobs = _smooth(noise, box, r, 5.0)[0]
-    broad = _smooth(body, box, r, 22.0, 2)
+    knobs = _smooth(noise, r, 5.0)[0]
+    broad = _smooth(body, r, 22.0, 2)
     length = levels.apex - levels.base
     down = ((z - levels.base) / length).clamp(0, 1.2)
 
@@ -196,17 +188,9 @@ def _tissue(levels, probe, box, r: Rays, h, width, body, noise, dropout: float) 
         echo = echo + share * (value - echo)
 
     # a wall along the beam fades: most the lateral and the anterior one, the septum less
-    fades = 0.35 + 0.65 * torch.exp(
-        -(
-            (
-                ((turn - np.deg2rad(body.normal(150, 25)) + np.pi) % (2 * np.pi) - np.pi)
-                / np.deg2rad(body.uniform(45, 75))
-            )
-            ** 2
-        )
-    )
+    fades = _fades(turn, body)
     strength = body.uniform(9, 20)
-    patch = (1 + 0.5 * _smooth(body, box, r, 28.0)[0]).clamp(0, 2)
+    patch = (1 + 0.5 * _smooth(body, r, 28.0)[0]).clamp(0, 2)
     near_wall = _inside(epi - 5.0, width) * lower
     lost = (
         dropout
@@ -215,6 +199,12 @@ def _tissue(levels, probe, box, r: Rays, h, width, body, noise, dropout: float) 
         * (fades * near_wall * (1 - facing) ** 1.5 + 0.5 * (1 - near_wall) * outer * (1 - rv_facing) ** 1.5)
     )
     return echo, lost
+
+
+def _fades(turn: torch.Tensor, body: np.random.Generator) -> torch.Tensor:
+    """How much of the wall's loss each direction about the LV has, 0.35 to 1: most on the lateral and anterior side."""
+    off = (turn - np.deg2rad(body.normal(150, 25)) + np.pi) % (2 * np.pi) - np.pi
+    return 0.35 + 0.65 * torch.exp(-((off / np.deg2rad(body.uniform(45, 75))) ** 2))
 
 
 def _papillary(levels, endo, turn, down, width, body) -> torch.Tensor:

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import trimesh
 from scipy import ndimage, sparse
 from skimage import measure
 
+from shapelab.data.geometry import bounding_box, cut_out
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import UsageError
+from shapelab.errors import UsageError, spacing3
 from shapelab.show import style
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def surface(
     The mesh is closed also where the structure touches the edge of the grid. UsageError on a wrong shape, on NaN,
     and on a spacing that is not three positive numbers.
     """
-    field = _field(np.asarray(probability), _checked_spacing(spacing), level, crop)
+    field = _field(np.asarray(probability), np.array(spacing3("spacing", spacing)), level, crop)
     if field is None:
         return None
     return _finish(field, _march(field.values, field.spacing, field.level), smooth, max_faces)
@@ -97,13 +98,6 @@ def _finish(
     return taubin(mesh, TAUBIN_PASSES if smooth is None else smooth)
 
 
-def _checked_spacing(spacing) -> np.ndarray:
-    spacing = np.asarray(spacing, dtype=float)
-    if spacing.shape != (3,) or not np.isfinite(spacing).all() or (spacing <= 0).any():
-        raise UsageError(f"spacing: found {spacing.tolist()}; expected three positive voxel sizes in mm")
-    return spacing
-
-
 def _field(array: np.ndarray, spacing: np.ndarray, level: float, crop: bool) -> _Field | None:
     """A probability or a mask (X, Y, Z) -> what is marched over; None where nothing is above the level."""
     if array.ndim != 3:
@@ -115,7 +109,7 @@ def _field(array: np.ndarray, spacing: np.ndarray, level: float, crop: bool) -> 
             "(heart_meshes takes a whole label map)"
         )
     inside = array > 0 if is_mask else array > level
-    box = _bounding_box(inside)
+    box = bounding_box(inside)
     if not is_mask and not np.isfinite(array.max() if array.size else 0.0):
         raise UsageError("surface: found NaN or infinite probabilities; expected numbers between 0 and 1")
     if box is None:
@@ -125,26 +119,12 @@ def _field(array: np.ndarray, spacing: np.ndarray, level: float, crop: bool) -> 
     # One voxel outside the box is below the level and is needed: the surface runs between it and the box. Round a mask
     # there are 8 mm, so that a coarser distance field still has room to be cut lower.
     margin = np.maximum(1, np.ceil(8.0 / spacing)).astype(int) if is_mask else np.ones(3, dtype=int)
-    low = [b.start - m for b, m in zip(box, margin, strict=True)]
-    high = [b.stop + m for b, m in zip(box, margin, strict=True)]
-    grown = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, array.shape, strict=True))
-    pad = [(max(-a, 0), max(b - n, 0)) for a, b, n in zip(low, high, array.shape, strict=True)]
-    first = np.array(low) + 0.5
+    first = (np.array([b.start for b in box]) - margin + 0.5) * spacing
     if is_mask:
         volume = float(np.count_nonzero(inside) * spacing.prod())
-        values, fine = _distance_field(np.pad(inside[grown], pad), spacing)
-        return _Field(values, first * spacing, fine, 0.0, volume)
-    return _Field(np.pad(array[grown], pad).astype(np.float32, copy=False), first * spacing, spacing, level, None)
-
-
-def _bounding_box(inside: np.ndarray) -> tuple[slice, slice, slice] | None:
-    """Smallest box with all that is True; reduces over the planes first, 4x faster than np.nonzero."""
-    plane = inside.any(axis=2)
-    hits = [np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0)), None]
-    if not len(hits[0]):
-        return None
-    hits[2] = np.flatnonzero(inside[hits[0][0] : hits[0][-1] + 1].any(axis=(0, 1)))
-    return tuple(slice(int(h[0]), int(h[-1]) + 1) for h in hits)
+        values, fine = _distance_field(cut_out(inside, box, margin), spacing)
+        return _Field(values, first, fine, 0.0, volume)
+    return _Field(cut_out(array, box, margin).astype(np.float32, copy=False), first, spacing, level, None)
 
 
 def _distance_field(mask: np.ndarray, spacing: np.ndarray, thickest: float = 2.5) -> tuple[np.ndarray, np.ndarray]:
@@ -271,7 +251,7 @@ def heart_meshes(
             f"heart_meshes: found an array {array.shape} of {array.dtype}; expected probabilities "
             f"({scheme.n_classes}, X, Y, Z) or a label map (X, Y, Z) of integers"
         )
-    spacing = _checked_spacing(spacing)
+    spacing = np.array(spacing3("spacing", spacing))
     fields = {name: _field(part, spacing, 0.5, True) for name, part in parts.items()}
     marched = {name: _march(f.values, f.spacing, f.level) for name, f in fields.items() if f is not None}
     total = sum(len(faces) for _, faces in marched.values())
@@ -301,81 +281,58 @@ def display_vertices(mesh: trimesh.Trimesh, opacity: float) -> np.ndarray:
 
 
 def mesh_figure(
-    meshes: Mapping[str, trimesh.Trimesh],
-    scheme: LabelScheme,
-    *,
-    title: str = "Surfaces",
-    opacity: Mapping[str, float] | None = None,
-    width: int = 560,
-    height: int = 520,
+    meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme, *, title: str = "Surfaces", height: int = 520
 ) -> go.Figure:
     """Plotly figure of the meshes, axes in mm on one scale; a heart is shown base up with the RV to the left.
 
-    `opacity` overrides `opacities(scheme)` per structure. Structures without a mesh are named in the title.
+    Structures without a mesh are named in the title.
     """
     import plotly.graph_objects as go
 
-    heart = style.is_heart(scheme)
-    alpha = {**opacities(scheme), **(opacity or {})}
-    fig = go.Figure()
-    for structure in scheme.structures:
-        mesh = meshes.get(structure.name)
-        if mesh is None:
-            continue
-        x, y, z = np.round(display_vertices(mesh, alpha[structure.name]), 2).astype(np.float32).T
-        i, j, k = mesh.faces.T.astype(np.uint16 if len(mesh.vertices) < 65536 else np.uint32)
-        fig.add_trace(
-            go.Mesh3d(
-                x=x,
-                y=y,
-                z=z,
-                i=i,
-                j=j,
-                k=k,
-                color=structure.colour,
-                opacity=alpha[structure.name],
-                name=structure.name,
-                showlegend=True,
-                hovertemplate=f"{structure.name}<br>x %{{x:.0f}} y %{{y:.0f}} z %{{z:.0f}} mm<extra></extra>",
-                lighting={"ambient": 0.55, "diffuse": 0.6, "specular": 0.15, "roughness": 0.6},
-            )
+    heart, alpha, fig = style.is_heart(scheme), opacities(scheme), go.Figure()
+    for structure in (s for s in scheme.structures if s.name in meshes):
+        mesh = meshes[structure.name]
+        corners = np.round(display_vertices(mesh, alpha[structure.name]), 2).astype(np.float32).T
+        faces = mesh.faces.T.astype(np.uint16 if len(mesh.vertices) < 65536 else np.uint32)
+        fig.add_mesh3d(
+            **dict(zip("xyzijk", (*corners, *faces), strict=True)),
+            color=structure.colour,
+            opacity=alpha[structure.name],
+            name=structure.name,
+            showlegend=True,
+            hovertemplate=f"{structure.name}<br>x %{{x:.0f}} y %{{y:.0f}} z %{{z:.0f}} mm<extra></extra>",
+            lighting={"ambient": 0.55, "diffuse": 0.6, "specular": 0.15, "roughness": 0.6},
         )
     note = missing(meshes, scheme)
-    plain = {"showbackground": False, "gridcolor": style.GRID, "nticks": 5}
-    # Fixed ranges: a structure that is switched off in the legend must not change the scale of the others.
+    layout = {"legend": {"orientation": "h", "y": -0.02}, "margin": {"l": 0, "r": 0, "t": 50, "b": 0}}
+    title = f"{title}<br><sup>{note}</sup>" if note else title
+    return fig.update_layout(style.plotly_layout(title, 560, height, scene=_scene(meshes, heart), **layout))
+
+
+def _scene(meshes: Mapping[str, trimesh.Trimesh], heart: bool) -> dict[str, Any]:
+    """Axes of a plotly figure in mm, and where the viewer stands. The ranges are fixed: a structure that is switched
+    off in the legend must not change the scale of the others."""
     bounds = np.array([m.bounds for m in meshes.values()]) if meshes else np.array([[[0.0] * 3, [100.0] * 3]])
     low, high = bounds[:, 0].min(axis=0) - 3, bounds[:, 1].max(axis=0) + 3
     ratio = 1.45 * (high - low) / (high - low).max()  # 1.45: as large as it fits while it is turned
-    x_range, y_range, z_range = ([float(a), float(b)] for a, b in zip(low, high, strict=True))
-    fig.update_layout(
-        **style.plotly_layout(
-            f"{title}<br><sup>{note}</sup>" if note else title,
-            width,
-            height,
-            scene={
-                "aspectmode": "manual",
-                "aspectratio": dict(zip("xyz", ratio.tolist(), strict=True)),
-                "xaxis": {"title": {"text": "x (mm), RV → LV" if heart else "x (mm)"}, "range": x_range, **plain},
-                "yaxis": {
-                    "title": {"text": "y (mm), anterior in front" if heart else "y (mm)"},
-                    "range": y_range,
-                    **plain,
-                },
-                # z grows towards the apex: turned over, the base is up and left stays left (see the module's text).
-                "zaxis": {
-                    "title": {"text": "z (mm), base up" if heart else "z (mm)"},
-                    **plain,
-                    "range": z_range[::-1] if heart else z_range,
-                },
-                "camera": {
-                    "eye": {"x": -0.27, "y": -1.2, "z": 0.41},
-                    "up": {"x": 0, "y": 0, "z": 1},
-                    "center": {"x": 0, "y": 0, "z": -0.08},
-                    "projection": {"type": "orthographic"},
-                },
-            },
-            legend={"orientation": "h", "y": -0.02},
-            margin={"l": 0, "r": 0, "t": 50, "b": 0},
+    ranges = np.stack([low, high], 1).tolist()
+    words = ("x (mm)", "y (mm)", "z (mm)")
+    if heart:  # z grows towards the apex: turned over, the base is up and left stays left (see the module's text)
+        words, ranges = (
+            ("x (mm), RV → LV", "y (mm), anterior in front", "z (mm), base up"),
+            [*ranges[:2], ranges[2][::-1]],
         )
-    )
-    return fig
+    plain = {"showbackground": False, "gridcolor": style.GRID, "nticks": 5}
+    axes = {
+        f"{n}axis": {"title": {"text": w}, "range": r, **plain} for n, w, r in zip("xyz", words, ranges, strict=True)
+    }
+    return axes | {
+        "aspectmode": "manual",
+        "aspectratio": dict(zip("xyz", ratio.tolist(), strict=True)),
+        "camera": {
+            "eye": {"x": -0.27, "y": -1.2, "z": 0.41},
+            "up": {"x": 0, "y": 0, "z": 1},
+            "center": {"x": 0, "y": 0, "z": -0.08},
+            "projection": {"type": "orthographic"},
+        },
+    }

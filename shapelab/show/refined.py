@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.transforms import Affine2D
 
 from shapelab.atlas.frame import Frame
 from shapelab.atlas.pipeline import Refinement
-from shapelab.data.scheme import LabelScheme
+from shapelab.data.scheme import LV, VENTRICLES, LabelScheme
 from shapelab.errors import DataError, UsageError
 from shapelab.show import slices, style
 from shapelab.show.style import Picture
@@ -43,10 +44,10 @@ def heart_axes(label: np.ndarray, frame: Frame, scheme: LabelScheme, mirrored: b
 
     Raises UsageError for a scheme without LV and RV cavity, DataError where one of the two is not there.
     """
-    missing = [n for n in ("LV cavity", "LV myocardium", "RV cavity") if n not in scheme.names]
+    missing = [n for n in VENTRICLES if n not in scheme.names]
     if missing:
         raise UsageError(f"heart_axes: found scheme {scheme.name!r} without {missing}; expected a heart's")
-    left = np.isin(label, [scheme.structure(n).value for n in ("LV cavity", "LV myocardium")])
+    left = np.isin(label, [scheme.structure(n).value for n in LV])
     right = label == scheme.structure("RV cavity").value
     if not (left.any() and right.any()):
         raise DataError("heart_axes", "a label map without LV or without RV", "both ventricles")
@@ -108,9 +109,7 @@ def before_after(result: Refinement, image: np.ndarray | None = None, title: str
         for t in depths
     ]
     volumes += _fill(right, views, pair, result, image, [f"short axis, {round(t):+d} mm" for t in depths])
-    fig.suptitle(title or "Refinement, before and after")
-    slices._legend(fig, volumes)
-    return fig
+    return slices.finished(fig, title or "Refinement, before and after", volumes)
 
 
 def _windows(pair, heart: Axes3) -> list[np.ndarray]:
@@ -126,7 +125,7 @@ def _windows(pair, heart: Axes3) -> list[np.ndarray]:
 
 def _slice_middle(result: Refinement, heart: Axes3, window: np.ndarray, share: float) -> float:
     """mm along the long axis of the given slice nearest to a share of the LV's length, from its basal end."""
-    values = [result.scheme.structure(n).value for n in ("LV cavity", "LV myocardium")]
+    values = [result.scheme.structure(n).value for n in LV]
     z = result.target_frame.positions()[2][np.isin(result.target, values).any((0, 1))]
     t = np.sort((z - heart.centre[2]) * heart.along[2])
     return float(t[round(share * (len(t) - 1))])
@@ -141,14 +140,17 @@ def _fill(fig, views, pair, result: Refinement, image, names) -> list:
         for column, (name, label, frame) in enumerate(pair):
             cut = plane(label, frame, origin, u, v, window)
             behind = None if image is None else plane(image, result.target_frame, origin, u, v, window)
-            volume = slices._Volume(
+            volume = slices.Volume(
                 None if behind is None else behind[:, None], cut[:, None], np.array([STEP, 1.0, STEP]), result.scheme
             )
             ax = axes[row, column]
-            _draw(ax, volume, window)
+            slices.draw(ax, volume, 1, 0)
+            move = Affine2D().translate(window[0][0], window[1][0])  # to millimetres of the window
+            for artist in (*ax.images, *ax.collections):
+                artist.set_transform(move + ax.transData)
             if image is not None:  # one window of grey for all panels
                 ax.images[0].set_clim(*grey)
-            slices._frame(
+            slices.frame(
                 ax,
                 np.array(window),
                 (x_name, y_name),
@@ -158,13 +160,3 @@ def _fill(fig, views, pair, result: Refinement, image, names) -> list:
             ax.set_title(f"{names[row]}: {name}", fontsize=8.5)
             drawn.append(volume)
     return drawn
-
-
-def _draw(ax, volume, window) -> None:
-    """The plane, then everything in it moved to millimetres of the window."""
-    from matplotlib.transforms import Affine2D
-
-    slices._draw(ax, volume, (slice(None), 0, slice(None)), (0, 2), contours=True, names=False)
-    move = Affine2D().translate(window[0][0], window[1][0])
-    for artist in (*ax.images, *ax.collections):
-        artist.set_transform(move + ax.transData)

@@ -125,15 +125,13 @@ def shaded(
     window: np.ndarray,
     view: View = FRONT,
     pixels: int = 300,
-    opacity: Mapping[str, float] | None = None,
 ) -> np.ndarray:
     """RGB picture (rows, columns, 3) float of the meshes on white.
 
     `window` is ((right low, high), (up low, high)) in mm of the projected frame; `pixels` is the picture's width. Twice
     as many are drawn each way and averaged, for smooth edges.
     """
-    heart = style.is_heart(scheme)
-    alpha = {**_meshes.opacities(scheme), **(opacity or {})}
+    heart, alpha = style.is_heart(scheme), _meshes.opacities(scheme)
     scale = 2 * pixels / np.ptp(window[0])
     shape = 2 * max(1, round(pixels * np.ptp(window[1]) / np.ptp(window[0]))), 2 * pixels
     n = shape[0] * shape[1]
@@ -144,20 +142,15 @@ def shaded(
         points = project(_meshes.display_vertices(mesh, alpha[structure.name]), view, heart)
         normals = project(mesh.vertex_normals, view, heart)
         fragments = _rasterise(points, normals, mesh.faces, window[:, 0], scale, shape)
-        colour = style.rgb(structure.colour)
-        if alpha[structure.name] >= 1:
-            _paint(image, depth, fragments, fragments.depth < depth[fragments.pixel], colour, 1.0)
-            continue
-        front = fragments.depth < depth[fragments.pixel]
-        inner = fragments.normal[:, 1] > 0
-        for side in (front & inner, front & ~inner):
-            _paint(image, None, fragments, side, colour, alpha[structure.name])
+        front, inner = fragments.depth < depth[fragments.pixel], fragments.normal[:, 1] > 0
+        for side in (front,) if alpha[structure.name] >= 1 else (front & inner, front & ~inner):
+            _paint(image, depth, fragments, side, style.rgb(structure.colour), alpha[structure.name])
     return image.reshape(shape[0] // 2, 2, shape[1] // 2, 2, 3).mean(axis=(1, 3))
 
 
 def _paint(
     image: np.ndarray,
-    depth: np.ndarray | None,
+    depth: np.ndarray,
     fragments: _Fragments,
     keep: np.ndarray,
     colour: np.ndarray,
@@ -169,12 +162,11 @@ def _paint(
     normal = fragments.normal[chosen[hit]]
     paint = _shade(colour, normal)
     if alpha < 1:
-        cover = alpha + (1 - alpha) * (1 - np.abs(normal[:, 1:2])) ** 2
-        cover = np.clip(0.75 * cover, 0, 1)
+        cover = np.clip(0.75 * (alpha + (1 - alpha) * (1 - np.abs(normal[:, 1:2])) ** 2), 0, 1)
         paint = image[hit] * (1 - cover) + paint * cover
-    image[hit] = paint
-    if depth is not None:
+    else:
         depth[hit] = fragments.depth[chosen[hit]]
+    image[hit] = paint
 
 
 def window_of(sets: Sequence[Meshes], view: View, heart: bool, margin: float = 4.0) -> np.ndarray:
@@ -196,7 +188,6 @@ def mesh_grid(
     column_names: Sequence[str] | None = None,
     title: str | None = None,
     view: View | Sequence[View] = FRONT,
-    opacity: Mapping[str, float] | None = None,
     width: float = style.WIDTH,
 ) -> Picture:
     """Still pictures of many mesh sets on one millimetre scale: a traversal has a dimension a row, steps as columns.
@@ -220,7 +211,7 @@ def mesh_grid(
     seen = {name for r in rows for m in r for name in m}
     for r, row in enumerate(rows):
         for c, ax in enumerate(axes[r]):
-            _panel(ax, row[c] if c < len(row) else None, scheme, windows[c], views[c], panel, opacity, seen)
+            _panel(ax, row[c] if c < len(row) else None, scheme, windows[c], views[c], panel, seen)
             if r == 0 and column_names is not None and c < len(column_names):
                 ax.set_title(column_names[c])
         if row_names is not None:
@@ -232,15 +223,12 @@ def mesh_grid(
     return fig
 
 
-def _panel(
-    ax, meshes: Meshes | None, scheme, window: np.ndarray, view: View, panel: float, opacity, seen: set[str]
-) -> None:
-    ax.set_xticks([])
-    ax.set_yticks([])
+def _panel(ax, meshes: Meshes | None, scheme, window: np.ndarray, view: View, panel: float, seen: set[str]) -> None:
+    ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     if meshes is None:
         return
-    picture = shaded(meshes, scheme, window, view, max(120, round(panel * style.DPI)), opacity)
+    picture = shaded(meshes, scheme, window, view, max(120, round(panel * style.DPI)))
     ax.imshow(picture, extent=(*window[0], *window[1]), interpolation="antialiased")
     absent = [n for n in scheme.names if n in seen and n not in meshes]
     if not meshes:
@@ -286,14 +274,11 @@ def mesh_picture(
     title: str | None = None,
     views: Sequence[View] = (FRONT, SIDE),
     names: bool = True,
-    opacity: Mapping[str, float] | None = None,
 ) -> Picture:
     """Still picture of one heart from the front and from the side, on one scale, with the structures' names in it."""
     heart = style.is_heart(scheme)
     where = [f"from {_where(v, heart)}" for v in views]
-    fig = mesh_grid(
-        [[meshes] * len(views)], scheme, column_names=where, title=title, view=views, opacity=opacity, width=6.8
-    )
+    fig = mesh_grid([[meshes] * len(views)], scheme, column_names=where, title=title, view=views, width=6.8)
     if names and meshes:
         for ax, view in zip(fig.axes, views, strict=True):
             _write_names(ax, meshes, view, heart)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.lines import Line2D
@@ -31,17 +31,14 @@ def _is_number(column: pd.Series, most: int = 8) -> bool:
 def pieces(table: pd.DataFrame, colour: str, hollow: str | None) -> list[tuple[str, style.Mark, bool, pd.DataFrame]]:
     """(legend text, mark, hollow?, rows) of each group, ED solid and ES hollow where `hollow` names such a column."""
     found = []
-    if hollow is not None and hollow in table.columns and table[hollow].nunique() == 2:
-        filled_value, hollow_value = sorted(table[hollow].unique(), key=str)
-    else:
-        filled_value = hollow_value = None
+    two = hollow in table.columns and table[hollow].nunique() == 2
     for value, mark in marks(table[colour].dropna()).items():
         rows = table[table[colour] == value]
-        if hollow_value is None:
+        if not two:
             found.append((str(value), mark, False, rows))
             continue
-        found.append((f"{value}, {filled_value}", mark, False, rows[rows[hollow] == filled_value]))
-        found.append((f"{value}, {hollow_value}", mark, True, rows[rows[hollow] == hollow_value]))
+        for open_, other in enumerate(sorted(table[hollow].dropna().unique(), key=str)):
+            found.append((f"{value}, {other}", mark, bool(open_), rows[rows[hollow] == other]))
     return [piece for piece in found if len(piece[3])]
 
 
@@ -62,8 +59,6 @@ def embedding(
     hover: Sequence[str] | None = None,
     hollow: str | None = "phase",
     title: str = "Embedding of the codes",
-    width: int = 680,
-    height: int = 520,
 ) -> go.Figure:
     """Scatter of an embedding with hover text (plotly); `embedding_picture` is its still twin.
 
@@ -75,48 +70,29 @@ def embedding(
 
     check_columns(table, ["x", "y", colour], "embedding")
     fig = go.Figure()
-    common: dict[str, Any] = {"mode": "markers", "hovertemplate": "%{text}<extra></extra>"}
     if _is_number(table[colour]):
-        fig.add_trace(
-            go.Scatter(
-                x=table["x"],
-                y=table["y"],
-                text=hover_text(table, hover),
-                customdata=[str(i) for i in table.index],
-                marker={
-                    "color": table[colour],
-                    "colorscale": "Viridis",
-                    "size": 9,
-                    "colorbar": {"title": {"text": colour}},
-                    "line": {"width": 0.5, "color": "white"},
-                },
-                showlegend=False,
-                **common,
-            )
-        )
+        bar = {"color": table[colour], "colorscale": "Viridis", "colorbar": {"title": {"text": colour}}}
+        drawn = [(None, table, bar, {"width": 0.5, "color": "white"})]
     else:
+        drawn = []
         for name, mark, open_, rows in pieces(table, colour, hollow):
-            symbol = mark.symbol + ("-open" if open_ else "")
-            fig.add_trace(
-                go.Scatter(
-                    x=rows["x"],
-                    y=rows["y"],
-                    name=name,
-                    text=hover_text(rows, hover),
-                    customdata=[str(i) for i in rows.index],
-                    marker={
-                        "color": mark.colour,
-                        "symbol": symbol,
-                        "size": 9,
-                        "line": {"width": 1.6 if open_ else 0.5, "color": mark.colour if open_ else "white"},
-                    },
-                    **common,
-                )
-            )
-    x_title, y_title = axis_titles(table)
-    fig.update_layout(**style.plotly_layout(title, width, height, legend={"title": {"text": colour}}))
-    fig.update_xaxes(title_text=x_title, showline=True, linecolor=style.MUTED)
-    fig.update_yaxes(title_text=y_title, showline=True, linecolor=style.MUTED)
+            edge = {"width": 1.6, "color": mark.colour} if open_ else {"width": 0.5, "color": "white"}
+            drawn.append((name, rows, {"color": mark.colour, "symbol": mark.symbol + ("-open" if open_ else "")}, edge))
+    for name, rows, look, edge in drawn:
+        fig.add_scatter(
+            x=rows["x"],
+            y=rows["y"],
+            name=name,
+            text=hover_text(rows, hover),
+            customdata=[str(i) for i in rows.index],
+            marker={**look, "size": 9, "line": edge},
+            showlegend=None if name else False,
+            mode="markers",
+            hovertemplate="%{text}<extra></extra>",
+        )
+    fig.update_layout(**style.plotly_layout(title, 680, 520, legend={"title": {"text": colour}}))
+    for update, axis in zip((fig.update_xaxes, fig.update_yaxes), axis_titles(table), strict=True):
+        update(title_text=axis, showline=True, linecolor=style.MUTED)
     return fig
 
 
@@ -148,31 +124,13 @@ def embedding_picture(
             fig.colorbar(drawn, ax=ax, label=colour)
         else:
             for text, mark, open_, rows in pieces(table, colour, hollow):
-                look = (
-                    {"facecolors": "none", "edgecolors": mark.colour, "linewidths": 1.2}
-                    if open_
-                    else {"facecolors": mark.colour, "edgecolors": "white", "linewidths": 0.4}
-                )
-                ax.scatter(rows["x"], rows["y"], marker=mark.marker, s=30, **look)
-                handles[text] = Line2D(
-                    [],
-                    [],
-                    marker=mark.marker,
-                    ls="",
-                    color=mark.colour,
-                    label=text,
-                    ms=6,
-                    mfc="none" if open_ else mark.colour,
-                )
-        for subject in names:
-            if subject in table.index:
-                ax.annotate(
-                    subject,
-                    (table.at[subject, "x"], table.at[subject, "y"]),
-                    xytext=(6, 6),
-                    textcoords="offset points",
-                    fontsize=7.5,
-                )
+                face, edge, lw = ("none", mark.colour, 1.2) if open_ else (mark.colour, "white", 0.4)
+                look = {"marker": mark.marker, "facecolors": face, "edgecolors": edge, "linewidths": lw}
+                ax.scatter(rows["x"], rows["y"], s=30, **look)
+                look = {"marker": mark.marker, "ls": "", "ms": 6, "color": mark.colour, "mfc": face}
+                handles[text] = Line2D([], [], label=text, **look)
+        for subject in table.index.intersection(list(names), sort=False):
+            ax.annotate(subject, table.loc[subject, ["x", "y"]], (6, 6), textcoords="offset points", fontsize=7.5)
         ax.set(title=name, **dict(zip(("xlabel", "ylabel"), axis_titles(table, name), strict=True)))
         ax.grid(True)
     if handles:

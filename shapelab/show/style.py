@@ -16,6 +16,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from shapelab.data import facts
 from shapelab.errors import UsageError
 
 DPI = 90  # a 9 inch wide figure is 810 pixels: sharp enough on a page, 20 to 120 kB as PNG
@@ -62,13 +63,14 @@ class Mark:
 
 
 # Okabe-Ito colours and a shape each, so that a grey print still tells the groups apart.
-GROUPS: dict[str, Mark] = {
-    "NOR": Mark("#009E73", "o", "circle"),
-    "DCM": Mark("#D55E00", "^", "triangle-up"),
-    "HCM": Mark("#0072B2", "s", "square"),
-    "MINF": Mark("#CC79A7", "D", "diamond"),
-    "RV": Mark("#E69F00", "v", "triangle-down"),
-}
+_GROUP_MARKS = (
+    Mark("#009E73", "o", "circle"),
+    Mark("#D55E00", "^", "triangle-up"),
+    Mark("#0072B2", "s", "square"),
+    Mark("#CC79A7", "D", "diamond"),
+    Mark("#E69F00", "v", "triangle-down"),
+)
+GROUPS: dict[str, Mark] = dict(zip(facts.GROUPS, _GROUP_MARKS, strict=True))
 SPARE = (
     Mark("#0072B2", "o", "circle"),
     Mark("#D55E00", "^", "triangle-up"),

@@ -1,11 +1,11 @@
-"""The axes along which a learned code is spelt, so that its first numbers say most about the shape."""
+"""The axes along which codes are spelt: so that the first numbers say most, and with signs that do not hang on luck."""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def shape_axes(codes: np.ndarray, maps: np.ndarray, n_classes: int, at_most: int = 400) -> np.ndarray:
+def shape_axes(codes: np.ndarray, channels: np.ndarray, n_classes: int, at_most: int = 400) -> np.ndarray:
     """Axes of the code space sorted by the variance of the label maps that they carry.
 
     Among linear functions of the code, the one that explains the one-hot label maps best (least squares) is taken;
@@ -15,7 +15,7 @@ def shape_axes(codes: np.ndarray, maps: np.ndarray, n_classes: int, at_most: int
     Parameters
     ----------
     codes : (N, d) of the training shapes
-    maps : (N, X, Y, Z) their label maps, channel numbers; up to `at_most` of them, spread evenly, are used for the fit
+    channels : (N, X, Y, Z) their label maps, channel numbers; `at_most` of them, spread evenly, are used for the fit
 
     Returns
     -------
@@ -23,8 +23,8 @@ def shape_axes(codes: np.ndarray, maps: np.ndarray, n_classes: int, at_most: int
     largest size in each axis is positive.
     """
     centred = np.asarray(codes, np.float64) - np.mean(codes, axis=0, dtype=np.float64)
-    rows = np.linspace(0, len(maps) - 1, min(len(maps), at_most)).round().astype(int)
-    flat = maps[rows].reshape(len(rows), -1)
+    rows = np.linspace(0, len(channels) - 1, min(len(channels), at_most)).round().astype(int)
+    flat = channels[rows].reshape(len(rows), -1)
     flat = flat[:, flat.any(axis=0)]  # the rest is background in all
     products = np.zeros((len(rows), len(rows)))
     for structure in range(1, n_classes):
@@ -39,4 +39,18 @@ def shape_axes(codes: np.ndarray, maps: np.ndarray, n_classes: int, at_most: int
     carried, turn = np.linalg.eigh(half @ effect @ half)
     carried, turn = np.maximum(carried[::-1], 1e-4 * carried[-1]), turn[:, ::-1]
     axes = inverse_half @ turn * np.sqrt(carried * size.sum() / carried.sum())
+    return with_fixed_signs(axes)
+
+
+def principal_axes(scatter: np.ndarray) -> np.ndarray:
+    """Eigenvectors (d, d) of a scatter or covariance matrix: columns, largest variance first, signs fixed.
+
+    Codes (N, d) @ them are uncorrelated.
+    """
+    _, axes = np.linalg.eigh(scatter)
+    return with_fixed_signs(axes[:, ::-1])
+
+
+def with_fixed_signs(axes: np.ndarray) -> np.ndarray:
+    """Axes (F, d), one a column, with the entry of largest size in each made positive."""
     return axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])

@@ -72,7 +72,7 @@ def check_codes(codes: np.ndarray, d: int) -> np.ndarray:
 def check_labels(labels: np.ndarray, grid: Grid, scheme: LabelScheme) -> np.ndarray:
     """Label maps (N, X, Y, Z) -> channel numbers, uint8. DataError on another shape, type or integer."""
     check_shape(labels, grid)
-    return scheme.channels(np.asarray(labels))
+    return np.ascontiguousarray(scheme.channels(np.asarray(labels)))
 
 
 def check_shape(labels: np.ndarray, grid: Grid) -> None:

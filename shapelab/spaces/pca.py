@@ -7,26 +7,25 @@ its codes.
 
 from __future__ import annotations
 
-import json
-from numbers import Integral
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import scipy.linalg
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
 
-from shapelab.data.scheme import LabelScheme, Structure
-from shapelab.errors import DataError, UsageError
-from shapelab.files import atomic_write
+from shapelab.data.grid import Grid
+from shapelab.data.scheme import LabelScheme
+from shapelab.errors import DataError, UsageError, one_of, whole
+from shapelab.spaces.axes import with_fixed_signs
 from shapelab.spaces.contract import batches, check_codes, check_labels, check_shape, code_names
 from shapelab.spaces.distances import distance_probabilities, signed_distances
-
-if TYPE_CHECKING:  # loading it loads torch
-    from shapelab.data.grid import Grid
+from shapelab.spaces.kept import Kept, scheme_of
 
 REPRESENTATIONS = ("labels", "sdf")
 TENSORS = ("components_", "mean_", "singular_values_", "explained_variance_", "explained_variance_ratio_")
@@ -34,7 +33,7 @@ SMALLEST = {np.float64: 1e-12, np.float32: 1e-5}  # singular values below this s
 GRAM_CHUNK = 16384  # features multiplied at once in double precision
 
 
-class PCASpace(TransformerMixin, BaseEstimator):
+class PCASpace(Kept, TransformerMixin, BaseEstimator):
     """Principal components of shapes: a scikit-learn estimator and a `ShapeSpace`.
 
     ``fit`` takes either label maps, (N, X, Y, Z) integers on `grid`, or any table, (N, F) numbers. Fitted on
@@ -214,63 +213,40 @@ class PCASpace(TransformerMixin, BaseEstimator):
 
     # ---- files ---------------------------------------------------------------------------------------------
 
-    def save(self, folder: str | Path) -> Path:
-        """Write ``space.safetensors`` and ``space.json`` into `folder`; the space must hold label maps."""
+    def save(self, folder: str | Path, half: bool = False) -> Path:
+        """Keep the space in `folder` (`shapelab.spaces.kept`); it must hold label maps."""
         check_is_fitted(self)
         self._check_fitted_on_labels()
-        folder = Path(folder)
-        text = json.dumps(self._description(), indent=1)
-        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in TENSORS}
-        with atomic_write(folder / "space.safetensors") as temporary:
-            # the description travels with the tensors too, so that two halves of different spaces are noticed
-            save_file(tensors, temporary, metadata={"space": text})
-        with atomic_write(folder / "space.json") as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        return folder
+        return super().save(folder, half)
+
+    def description(self) -> dict:
+        """Parameters, grid and scheme."""
+        numbers = {
+            "n_codes": int(self.n_codes),
+            "representation": self.representation,
+            "whiten": bool(self.whiten),
+            "max_distance": float(self.max_distance),
+            "temperature": None if self.temperature is None else float(self.temperature),
+        }
+        grid = {"shape": list(self.grid.shape), "spacing": list(self.grid.spacing)}
+        return {"parameters": numbers, "grid": grid, "scheme": asdict(self.scheme), "n_samples": self.n_samples_}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The fitted arrays."""
+        return {name: torch.from_numpy(np.ascontiguousarray(getattr(self, name))) for name in TENSORS}
 
     @classmethod
-    def load(cls, folder: str | Path) -> PCASpace:
-        """Read what `save` wrote. DataError naming the file that is missing, broken or of another kind."""
-        from shapelab.data.grid import Grid
-
-        described, tensors = Path(folder) / "space.json", Path(folder) / "space.safetensors"
-        text = _read_description(described)
-        facts = json.loads(text)
-        space = cls(
-            grid=Grid(tuple(facts["grid"]["shape"]), tuple(facts["grid"]["spacing"])),
-            scheme=LabelScheme(facts["scheme"]["name"], tuple(Structure(*s) for s in facts["scheme"]["structures"])),
-            **facts["parameters"],
-        )
-        todo = "Fit the space again and save it."
-        try:
-            with safe_open(tensors, framework="numpy") as file:
-                if (file.metadata() or {}).get("space") != text:
-                    raise DataError(tensors, "tensors of another space", f"those of {described.name} beside it", todo)
-                for name in file.keys():
-                    setattr(space, name, file.get_tensor(name))
-        except (OSError, SafetensorError) as error:
-            raise DataError(tensors, f"no readable tensors ({error})", "what PCASpace.save writes", todo) from error
-        space.n_samples_ = facts["n_samples"]
-        space.n_codes_, space.n_features_in_ = space.components_.shape
+    def rebuilt(cls, text: Mapping[str, Any]) -> PCASpace:
+        """A space of the same parameters, without its arrays."""
+        grid = Grid(tuple(text["grid"]["shape"]), tuple(text["grid"]["spacing"]))
+        space = cls(grid=grid, scheme=scheme_of(text["scheme"]), **text["parameters"])
+        space.n_samples_ = text["n_samples"]
         return space
 
-    def _description(self) -> dict:
-        return {
-            "kind": type(self).__name__,
-            "parameters": {
-                "n_codes": int(self.n_codes),
-                "representation": self.representation,
-                "whiten": bool(self.whiten),
-                "max_distance": float(self.max_distance),
-                "temperature": None if self.temperature is None else float(self.temperature),
-            },
-            "grid": {"shape": list(self.grid.shape), "spacing": list(self.grid.spacing)},
-            "scheme": {
-                "name": self.scheme.name,
-                "structures": [[s.value, s.name, s.colour] for s in self.scheme.structures],
-            },
-            "n_samples": self.n_samples_,
-        }
+    def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        """Take the arrays; a space of principal components computes on the CPU."""
+        vars(self).update({name: tensors[name].numpy() for name in TENSORS})
+        self.n_codes_, self.n_features_in_ = self.components_.shape
 
     # ---- checks --------------------------------------------------------------------------------------------
 
@@ -278,12 +254,8 @@ class PCASpace(TransformerMixin, BaseEstimator):
         return np.sqrt(self.explained_variance_) if self.whiten else self.mean_.dtype.type(1)
 
     def _check_parameters(self) -> None:
-        if self.representation not in REPRESENTATIONS:
-            raise UsageError(
-                f"PCASpace: found representation={self.representation!r}; expected one of {list(REPRESENTATIONS)}"
-            )
-        if not isinstance(self.n_codes, Integral) or self.n_codes < 1:
-            raise UsageError(f"PCASpace: found n_codes={self.n_codes!r}; expected an integer from 1")
+        one_of("representation", self.representation, REPRESENTATIONS)
+        whole("n_codes", self.n_codes)
         if not self.max_distance > 0 or (self.temperature is not None and not self.temperature > 0):
             raise UsageError(
                 f"PCASpace: found max_distance={self.max_distance}, "
@@ -336,23 +308,8 @@ def principal_axes(centred: np.ndarray, n_codes: int) -> tuple[np.ndarray, np.nd
         rows = (left[:, :d] / singular[:d]).astype(centred.dtype).T @ centred
         if d:
             rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    rows = rows[:d]
-    largest = np.abs(rows).argmax(axis=1) if d else np.zeros(0, dtype=int)
-    signs = np.sign(rows[np.arange(d), largest])
-    return np.ascontiguousarray(rows * signs[:, None].astype(rows.dtype)), singular[:d]
+    return np.ascontiguousarray(with_fixed_signs(rows[:d].T).T), singular[:d]
 
 
 def _is_label_batch(X) -> bool:
     return getattr(X, "ndim", None) == 4 and np.issubdtype(np.asarray(X).dtype, np.integer)
-
-
-def _read_description(path: Path) -> str:
-    todo = "Give the folder that PCASpace.save wrote."
-    try:
-        text = path.read_text(encoding="utf-8")
-        kind = json.loads(text)["kind"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(path, f"no readable description ({error})", "what PCASpace.save writes", todo) from error
-    if kind != PCASpace.__name__:
-        raise DataError(path, f"a space of kind {kind!r}", f"{PCASpace.__name__!r}", todo)
-    return text

@@ -8,7 +8,8 @@ early stop, and checkpoints.
 (`Batches`), and whatever `step` draws from torch's default generator (`fit` seeds it anew before each step). So a
 checkpoint needs no generator states: weights, optimiser state and the two counters are the whole state. They are one
 file, put in place by one rename, so that they cannot disagree. A run killed at any moment and started again ends, on
-the CPU with the same number of threads, in the same bits as one that was never killed.
+one CPU with the same number of threads, in the same bits as one that was never killed. That is tested in fp32 and,
+where the processor has it, in bf16, whose wrong gradients `shapelab.training.exact` keeps out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,14 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from shapelab.device import autocast, best_device
-from shapelab.errors import DataError, ShapelabError, UsageError
+from shapelab.errors import DataError, ShapelabError, in_range, one_of, whole
 from shapelab.tensor_files import read_tensors, write_tensors
 from shapelab.training.batches import Batch, derive_seed, to_device
 from shapelab.training.exact import exact_gradients
 from shapelab.training.history import History
 
 CHECKPOINT = "checkpoint.safetensors"
+SCHEDULES = ("constant", "cosine", "one-cycle")
 FORMAT = 1  # raised when a checkpoint of an older shapelab can no longer be read
 
 
@@ -61,12 +63,10 @@ class FitSettings:
     # fmt: on
 
     def __post_init__(self):
-        if self.schedule not in ("constant", "cosine", "one-cycle"):
-            raise UsageError(f"schedule: found {self.schedule!r}; expected 'constant', 'cosine' or 'one-cycle'")
-        if not self.learning_rate > 0:
-            raise UsageError(f"learning_rate: found {self.learning_rate}; expected a number above 0")
-        if self.patience is not None and self.patience < 1:
-            raise UsageError(f"patience: found {self.patience}; expected None or at least 1 epoch")
+        one_of("schedule", self.schedule, SCHEDULES)
+        in_range("learning_rate", self.learning_rate, 0, above=True)
+        if self.patience is not None:
+            whole("patience", self.patience)
 
     def learning_rate_at(self, progress: float) -> float:
         """Learning rate at `progress` (0 start of the run, 1 end): a pure function, so there is nothing to save."""
@@ -81,6 +81,40 @@ class FitSettings:
 # -------------------------------------------------------------------------------------------------------------- fit
 
 
+@dataclass(frozen=True)
+class Run:
+    """How a training is run and kept: what travels from a command or a notebook down to `fit`.
+
+    checkpoint : folder for `checkpoint.safetensors` and `history.csv`; None keeps nothing
+    resume : go on from the checkpoint in that folder if there is one; False starts anew and overwrites it
+    seed : of everything random
+    progress : show a bar
+    device : best available if not given
+    identity : what the run is about (configuration, fingerprint of the data): a checkpoint of another identity is an
+        error, never taken silently. JSON-able. Seed, epochs and settings are added to it. Trainers fill it in.
+    """
+
+    checkpoint: str | Path | None = None
+    resume: bool = True
+    seed: int = 0
+    progress: bool = True
+    device: torch.device | str | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def target(self) -> torch.device:
+        """The device that it comes to."""
+        return torch.device(self.device or best_device())
+
+    def about(self, identity: Mapping[str, Any]) -> Run:
+        """The same run, with what it is about."""
+        return replace(self, identity={**self.identity, **identity})
+
+    def within(self, name: str) -> Run:
+        """The same run, kept in a folder `name` of its folder: one stage of several."""
+        return self if self.checkpoint is None else replace(self, checkpoint=Path(self.checkpoint) / name)
+
+
 def fit(
     step: Callable[[Batch], Mapping[str, Tensor]],
     model: nn.Module,
@@ -90,12 +124,7 @@ def fit(
     settings: FitSettings | None = None,
     optimiser: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
     validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
-    checkpoint: str | Path | None = None,
-    resume: bool = True,
-    identity: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    device: torch.device | str | None = None,
-    progress: bool = True,
+    run: Run | None = None,
 ) -> History:
     """Train `model` in place and return the history.
 
@@ -116,70 +145,66 @@ def fit(
     optimiser : parameters -> optimiser; Adam with the settings' learning rate and weight decay if not given. The
         schedule scales each parameter group's own learning rate.
     validate : model (in evaluation mode) -> dict of numbers, added to the epoch's row
-    checkpoint : folder for `checkpoint.safetensors` and `history.csv`; None keeps nothing
-    resume : go on from the checkpoint in that folder if there is one; False starts anew and overwrites it
-    identity : what the run is about (configuration, fingerprint of the data): a checkpoint of another identity is an
-        error, never taken silently. JSON-able. Seed, epochs and settings are added to it.
-    seed : of everything random
-    device : best available if not given
-    progress : show a bar
+    run : where it is kept, seed, device: `Run`
 
     Raises
     ------
     TrainingError : the loss is not finite
     DataError : the checkpoint is damaged, or belongs to another run
     """
-    if epochs < 1:
-        raise UsageError(f"epochs: found {epochs}; expected at least 1")
-    settings = settings or FitSettings()
-    device = torch.device(device or best_device())
+    whole("epochs", epochs)
+    settings, run = settings or FitSettings(), run or Run()
+    device = run.target
     model.to(device)
-    run = _Run(model, settings, optimiser, device)
-    identity = _plain({**(identity or {}), "seed": seed, "epochs": epochs, "settings": _training_part(settings)})
-    file = Path(checkpoint) / CHECKPOINT if checkpoint is not None else None
+    state = _State(model, settings, optimiser, device)
+    about = {**run.identity, "seed": run.seed, "epochs": epochs, "settings": _training_part(settings)}
+    identity = json.loads(json.dumps(about))  # as a checkpoint gives it back: tuples are lists, keys are strings
+    file = Path(run.checkpoint) / CHECKPOINT if run.checkpoint is not None else None
     if file is not None:
         _remove_leftovers(file)
-        if resume and file.exists():
-            run.restore(file, identity)
+        if run.resume and file.exists():
+            state.restore(file, identity)
 
     def save() -> None:
         if file is not None:
-            run.save(file, identity)
+            state.save(file, identity)
 
     saved_at = time.monotonic()
     forked = [device] if device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=forked),
         exact_gradients(model),
-        tqdm(total=epochs, initial=run.epoch, unit="epoch", disable=not progress) as bar,
+        tqdm(total=epochs, initial=state.epoch, unit="epoch", disable=not run.progress) as bar,
     ):
-        while run.epoch < epochs and not run.stopped:
+        while state.epoch < epochs and not state.stopped:
             started = time.perf_counter()
-            items = batches(run.epoch) if callable(batches) else batches
+            items = batches(state.epoch) if callable(batches) else batches
             count = len(items) if hasattr(items, "__len__") else None
             model.train()
-            for index, batch in _from(items, run.index):
-                torch.manual_seed(derive_seed(seed, run.epoch, index))
-                run.learn(step, to_device(batch, device), (run.epoch + (index / count if count else 0)) / epochs)
+            for index, batch in _from(items, state.index):
+                torch.manual_seed(derive_seed(run.seed, state.epoch, index))
+                state.learn(step, to_device(batch, device), (state.epoch + (index / count if count else 0)) / epochs)
                 if file is not None and time.monotonic() - saved_at > settings.checkpoint_seconds:
                     save()
                     saved_at = time.monotonic()
-            last = run.epoch + 1 == epochs
-            validated, extra = last or (run.epoch + 1) % settings.validate_every == 0, {}
+            last = state.epoch + 1 == epochs
+            validated, extra = last or (state.epoch + 1) % settings.validate_every == 0, {}
             if validate is not None and validated:
                 model.eval()
                 with torch.inference_mode():
                     extra = {k: float(v) for k, v in validate(model).items()}
-            run.end_epoch(extra, validated, time.perf_counter() - started)
+            state.end_epoch(extra, validated, time.perf_counter() - started)
             bar.update()
-            bar.set_postfix({k: f"{v:.4g}" for k, v in run.history.last.items() if k not in ("epoch", "seconds", "lr")})
+            bar.set_postfix(
+                {k: f"{v:.4g}" for k, v in state.history.last.items() if k not in ("epoch", "seconds", "lr")}
+            )
             if last:
-                run.stopped = "all epochs done"
-    run.take_best()
-    run.history.stopped = run.stopped
+                state.stopped = "all epochs done"
+    state.take_best()
+    state.history.stopped = state.stopped
     save()
     model.eval()
-    return run.history
+    return state.history
 
 
 def _from(items: Iterable[Batch], start: int) -> Iterator[tuple[int, Batch]]:
@@ -189,7 +214,7 @@ def _from(items: Iterable[Batch], start: int) -> Iterator[tuple[int, Batch]]:
     return itertools.islice(enumerate(items), start, None)
 
 
-class _Run:
+class _State:
     """All that changes while training: weights, optimiser, counters, history. What a checkpoint holds."""
 
     def __init__(self, model, settings: FitSettings, optimiser, device: torch.device):
@@ -258,7 +283,7 @@ class _Run:
         if self.settings.monitor not in row:
             if not validated:  # a column of `validate`, which was not asked this epoch
                 return
-            raise UsageError(f"settings.monitor: found {self.settings.monitor!r}; expected one of {sorted(row)}")
+            one_of("settings.monitor", self.settings.monitor, sorted(row))
         if row[self.settings.monitor] < self.best_value:
             self.best_value, self.stale = row[self.settings.monitor], 0
             self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
@@ -348,11 +373,6 @@ class _Run:
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _plain(value: Any) -> Any:
-    """As JSON gives it back: tuples are lists, keys are strings."""
-    return json.loads(json.dumps(value))
 
 
 def _training_part(settings: FitSettings) -> dict:

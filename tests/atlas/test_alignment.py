@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from shapelab.atlas import move_slices, refine, simulate_low_resolution, slice_shifts
+from shapelab.atlas import RefinementSettings, move_slices, refine, simulate_low_resolution, slice_shifts
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS
 from shapelab.errors import DataError, UsageError
 from shapelab.metrics import dice
@@ -69,7 +69,7 @@ def test_moving_back_restores_a_label_map():
 def test_a_refinement_of_aligned_slices_is_nearer_to_the_truth(hearts):
     stack = simulate_low_resolution(hearts[0], 2, 5.0, 1, seed=2)
     given = stack.label, stack.image, stack.landmarks, hearts[1:3], stack.spacing
-    ways = [refine(*given, align=a) for a in (False, True)]
+    ways = [refine(*given, settings=RefinementSettings(align=a)) for a in (False, True)]
     plain, aligned = (dice(r.label, stack.truth_frame.nearest(stack.truth.label, r.frame), r.scheme) for r in ways)
     assert aligned["LV myocardium"] > plain["LV myocardium"] + 0.03 and aligned.mean() > plain.mean()
     assert not ways[0].shift.any() and ways[1].shift.shape == stack.shift.shape and "alignment" in ways[1].seconds

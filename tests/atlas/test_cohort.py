@@ -2,13 +2,21 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 
 import joblib
 import nibabel
 import numpy as np
 import pytest
 
-from shapelab.atlas import FreeFormDeformation, read_refinement, refine, refine_cohort, simulate_low_resolution
+from shapelab.atlas import (
+    FreeFormDeformation,
+    RefinementSettings,
+    read_refinement,
+    refine,
+    refine_cohort,
+    simulate_low_resolution,
+)
 from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
@@ -16,7 +24,7 @@ from shapelab.errors import DataError, UsageError
 FFD = FreeFormDeformation(
     control_mm=20.0, levels=1, iterations=8, bending=(6,), blur_mm=(3,), sampling_mm=(5,), step_mm=(3,)
 )
-SETTINGS = {"ffd": FFD, "n_atlases": 1, "fusion": "majority"}
+SETTINGS = RefinementSettings(ffd=FFD, n_atlases=1)
 AFFINE = np.array([[-2.5, 0, 0, 80], [0, 0, 12, -20], [0, 2.5, 0, 5], [0, 0, 0, 1.0]])  # turned, moved
 
 
@@ -42,7 +50,7 @@ def empty(subject):
 
 
 def test_each_is_written_where_it_lies(subjects, atlases, tmp_path):
-    table = refine_cohort(subjects, atlases, tmp_path, **SETTINGS)
+    table = refine_cohort(subjects, atlases, tmp_path, settings=SETTINGS)
     assert list(table.index) == ["case0", "case1", "case2"] and (table["state"] == "refined").all()
     assert list(table["landmarks"]) == ["given", "given", "label"] and (table["min_jacobian"] > 0).all()
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"case{i}.{e}" for i in range(3) for e in ("json", "nii.gz")]
@@ -53,14 +61,14 @@ def test_each_is_written_where_it_lies(subjects, atlases, tmp_path):
     assert np.abs(places[0] - places[1]).max() < 6
     assert np.allclose(np.linalg.norm(image.affine[:3, :3], axis=0), (2.5, 2.5, 4.0))
     # and it is what `refine` gives
-    alone = refine(subjects[2].label, None, None, atlases, subjects[2].spacing, **SETTINGS)
+    alone = refine(subjects[2].label, None, None, atlases, subjects[2].spacing, settings=SETTINGS)
     assert np.array_equal(np.asarray(nibabel.load(tmp_path / "case2.nii.gz").dataobj), alone.label)
 
 
 def test_what_was_written_is_read_back(subjects, atlases, tmp_path):
-    refine_cohort(subjects[2:], atlases, tmp_path, **SETTINGS)
+    refine_cohort(subjects[2:], atlases, tmp_path, settings=SETTINGS)
     label, frame = read_refinement(tmp_path / "case2.nii.gz", subjects[2].affine)
-    made = refine(subjects[2].label, None, None, atlases, subjects[2].spacing, **SETTINGS)
+    made = refine(subjects[2].label, None, None, atlases, subjects[2].spacing, settings=SETTINGS)
     assert np.array_equal(label, made.label) and frame.spacing == made.frame.spacing
     assert np.allclose(frame.origin, made.frame.origin, atol=1e-4)
     with pytest.raises(DataError, match="axes along the target's"):
@@ -73,20 +81,22 @@ def test_what_was_written_is_read_back(subjects, atlases, tmp_path):
 
 
 def test_goes_on_where_it_was_interrupted(subjects, atlases, tmp_path):
-    first = refine_cohort(subjects[:2], atlases, tmp_path, **SETTINGS)
+    first = refine_cohort(subjects[:2], atlases, tmp_path, settings=SETTINGS)
     (tmp_path / "case1.json").unlink()  # as if killed between label map and report
     stamp = (tmp_path / "case0.nii.gz").stat().st_mtime_ns
-    table = refine_cohort(subjects[:2], atlases, tmp_path, **SETTINGS)
+    table = refine_cohort(subjects[:2], atlases, tmp_path, settings=SETTINGS)
     assert list(table["state"]) == ["kept", "refined"] and (tmp_path / "case0.nii.gz").stat().st_mtime_ns == stamp
     assert (table.drop(columns=["state", "seconds"]) == first.drop(columns=["state", "seconds"])).all(axis=None)
-    assert list(refine_cohort(subjects[:1], atlases, tmp_path, overwrite=True, **SETTINGS)["state"]) == ["refined"]
+    assert list(refine_cohort(subjects[:1], atlases, tmp_path, overwrite=True, settings=SETTINGS)["state"]) == [
+        "refined"
+    ]
     with pytest.raises(UsageError, match="other settings or atlases"):
-        refine_cohort(subjects[:1], atlases, tmp_path, **{**SETTINGS, "n_atlases": 2})
+        refine_cohort(subjects[:1], atlases, tmp_path, settings=replace(SETTINGS, n_atlases=2))
     with pytest.raises(UsageError, match="other settings or atlases"):
-        refine_cohort(subjects[:1], atlases[:1], tmp_path, **SETTINGS)
+        refine_cohort(subjects[:1], atlases[:1], tmp_path, settings=SETTINGS)
     (tmp_path / "case0.json").write_text("{")
     with pytest.raises(DataError, match="a report that cannot be read"):
-        refine_cohort(subjects[:1], atlases, tmp_path, **SETTINGS)
+        refine_cohort(subjects[:1], atlases, tmp_path, settings=SETTINGS)
 
 
 def test_memory_does_not_grow_with_the_cohort(subjects, atlases, tmp_path):
@@ -95,7 +105,7 @@ def test_memory_does_not_grow_with_the_cohort(subjects, atlases, tmp_path):
         label = subjects[2].label
         many = [Subject(f"s{i}", BIVENTRICULAR, label=label.copy, affine=AFFINE) for i in range(n)]
         tracemalloc.start()
-        refine_cohort(many, atlases, tmp_path / str(n), n_jobs=1, **SETTINGS)
+        refine_cohort(many, atlases, tmp_path / str(n), n_jobs=1, settings=SETTINGS)
         try:
             return tracemalloc.get_traced_memory()[1]
         finally:
@@ -108,21 +118,21 @@ def test_memory_does_not_grow_with_the_cohort(subjects, atlases, tmp_path):
 
 def test_one_that_fails_is_named_and_the_others_go_on(subjects, atlases, tmp_path):
     broken = [empty(subjects[0]), subjects[1]]
-    table = refine_cohort(broken, atlases, tmp_path, on_error="skip", **SETTINGS)
+    table = refine_cohort(broken, atlases, tmp_path, on_error="skip", settings=SETTINGS)
     assert list(table["state"]) == ["failed", "refined"]
     assert "without labels" in table.loc["case0", "error"] and not (tmp_path / "case0.nii.gz").exists()
     with pytest.raises(DataError, match="subject case0: found DataError: .*without labels"):
-        refine_cohort(broken, atlases, tmp_path, **SETTINGS)
+        refine_cohort(broken, atlases, tmp_path, settings=SETTINGS)
     # and when it is mended it is done
-    table = refine_cohort(subjects[:2], atlases, tmp_path, **SETTINGS)
+    table = refine_cohort(subjects[:2], atlases, tmp_path, settings=SETTINGS)
     assert list(table["state"]) == ["refined", "kept"]
 
 
 @pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
 def test_any_backend_of_joblib(subjects, atlases, tmp_path, backend):
-    one = refine_cohort(subjects[:2], atlases, tmp_path / "one", **SETTINGS)
+    one = refine_cohort(subjects[:2], atlases, tmp_path / "one", settings=SETTINGS)
     with joblib.parallel_config(backend=backend, n_jobs=2):
-        two = refine_cohort(subjects[:2], atlases, tmp_path / "two", **SETTINGS)
+        two = refine_cohort(subjects[:2], atlases, tmp_path / "two", settings=SETTINGS)
     assert (one.drop(columns="seconds") == two.drop(columns="seconds")).all(axis=None)
     for name in one["file"]:
         labels = [np.asarray(nibabel.load(tmp_path / d / name).dataobj) for d in ("one", "two")]
@@ -138,18 +148,16 @@ def test_on_a_local_dask_cluster(subjects, atlases, tmp_path):
         distributed.Client(cluster),
         joblib.parallel_config(backend="dask"),
     ):
-        table = refine_cohort(broken, atlases, tmp_path, on_error="skip", **SETTINGS)
+        table = refine_cohort(broken, atlases, tmp_path, on_error="skip", settings=SETTINGS)
         assert list(table["state"]) == ["refined", "failed"]
         with pytest.raises(DataError, match="subject case1"):
-            refine_cohort(broken, atlases, tmp_path, **SETTINGS)
+            refine_cohort(broken, atlases, tmp_path, settings=SETTINGS)
     assert json.loads((tmp_path / "case0.json").read_text())["state"] == "refined"
 
 
 def test_wrong_arguments(subjects, atlases, tmp_path):
     with pytest.raises(UsageError, match="on_error: found 'stop'"):
         refine_cohort(subjects, atlases, tmp_path, on_error="stop")
-    with pytest.raises(UsageError, match="settings .'atlas'."):
-        refine_cohort(subjects, atlases, tmp_path, atlas=3)
     with pytest.raises(UsageError, match="file names"):
         refine_cohort([subjects[0].with_(id="../a")], atlases, tmp_path)
     with pytest.raises(DataError, match="1 ids more than once"):

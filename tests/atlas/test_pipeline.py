@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from shapelab.atlas import Atlas, Frame, FreeFormDeformation, majority_vote, refine, simulate_low_resolution
+from shapelab.atlas import (
+    Atlas,
+    Frame,
+    FreeFormDeformation,
+    RefinementSettings,
+    majority_vote,
+    refine,
+    simulate_low_resolution,
+)
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
 from shapelab.metrics import dice
@@ -14,6 +22,7 @@ from shapelab.metrics import dice
 FFD = FreeFormDeformation(
     control_mm=12.0, levels=2, iterations=25, bending=(15, 6), blur_mm=(4, 0), sampling_mm=(5, 0), step_mm=(2, 0.8)
 )
+SETTINGS = RefinementSettings(ffd=FFD)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +34,13 @@ def target(hearts):
 @pytest.fixture(scope="module")
 def refined(target, hearts):
     return refine(
-        target.label, target.image, target.landmarks, hearts[1:], target.spacing, n_atlases=3, ffd=FFD, threads=1
+        target.label,
+        target.image,
+        target.landmarks,
+        hearts[1:],
+        target.spacing,
+        settings=RefinementSettings(n_atlases=3, ffd=FFD),
+        threads=1,
     )
 
 
@@ -65,8 +80,8 @@ def test_voxels_lie_at_whole_multiples_of_the_spacing(refined):
 
 def test_an_image_votes(target, hearts):
     arrays = [torch.from_numpy(a) for a in (target.label, target.image)]
-    local = {"fusion": "non-local", "patch": (3, 3, 1), "window": (3, 3, 1)}
-    result = refine(*arrays, target.landmarks, hearts[1:3], target.spacing, ffd=FFD, **local)
+    local = RefinementSettings(ffd=FFD, fusion="non-local", patch=(3, 3, 1), window=(3, 3, 1))
+    result = refine(*arrays, target.landmarks, hearts[1:3], target.spacing, settings=local)
     assert result.fusion == "non-local" and len(result.atlases) == 2
     assert dice(result.label, truth_in(target, result.frame), result.scheme)[:3].min() > 0.8
     # threads change nothing, nor do intensities of another scale
@@ -76,8 +91,7 @@ def test_an_image_votes(target, hearts):
         target.landmarks,
         hearts[1:3],
         target.spacing,
-        ffd=FFD,
-        **local,
+        settings=local,
         threads=1,
     )
     assert (again.label != result.label).mean() < 1e-3
@@ -85,11 +99,11 @@ def test_an_image_votes(target, hearts):
 
 @pytest.mark.parametrize("fusion", ["majority", "non-local"])
 def test_torch_refines_as_numba_does(target, hearts, fusion):
-    settings = {"fusion": fusion, "patch": (3, 3, 1), "window": (3, 3, 1)}
+    settings = RefinementSettings(ffd=FFD, fusion=fusion, patch=(3, 3, 1), window=(3, 3, 1))
     given = (target.landmarks, hearts[1:3], target.spacing)
-    one = refine(target.label, target.image, *given, ffd=FFD, **settings)
+    one = refine(target.label, target.image, *given, settings=settings)
     arrays = [torch.from_numpy(a) for a in (target.label, target.image)]
-    other = refine(*arrays, *given, ffd=replace(FFD, engine="torch"), **settings)
+    other = refine(*arrays, *given, settings=replace(settings, ffd=replace(FFD, engine="torch")))
     assert {d.engine for d in other.deformations} == {"torch"} and {d.engine for d in one.deformations} == {"numba"}
     assert isinstance(other.label, np.ndarray) and other.label.dtype == one.label.dtype == np.uint8
     assert other.frame == one.frame and dice(other.label, one.label, one.scheme).min() > 0.95
@@ -97,10 +111,17 @@ def test_torch_refines_as_numba_does(target, hearts, fusion):
 
 
 def test_without_an_image_the_majority_decides(target, hearts):
-    result = refine(target.label, None, target.landmarks, hearts[1:2], target.spacing, ffd=FFD)
+    result = refine(target.label, None, target.landmarks, hearts[1:2], target.spacing, settings=SETTINGS)
     assert result.fusion == "majority" and np.array_equal(result.label, result.stage("FFD 12 mm"))
     bare = [Atlas(a.label, a.spacing, a.landmarks) for a in hearts[1:2]]
-    again = refine(target.label, target.image, target.landmarks, bare, target.spacing, ffd=FFD, fusion="non-local")
+    again = refine(
+        target.label,
+        target.image,
+        target.landmarks,
+        bare,
+        target.spacing,
+        settings=RefinementSettings(ffd=FFD, fusion="non-local"),
+    )
     assert again.fusion == "majority" and np.array_equal(again.label, result.label)
 
 
@@ -111,15 +132,22 @@ def test_the_majority_decides_unless_the_image_is_asked(refined):
 
 
 def test_without_landmarks_the_label_map_gives_them(target, hearts):
-    result = refine(target.label, None, None, hearts[1:3], target.spacing, ffd=FFD)
+    result = refine(target.label, None, None, hearts[1:3], target.spacing, settings=SETTINGS)
     assert result.landmarks == "label"
     assert dice(result.label, truth_in(target, result.frame), result.scheme)[:3].min() > 0.83
     bare = [Atlas(a.label, a.spacing) for a in hearts[1:3]]  # atlases without: theirs too
-    assert np.array_equal(refine(target.label, None, None, bare, target.spacing, ffd=FFD).label, result.label)
+    assert np.array_equal(refine(target.label, None, None, bare, target.spacing, settings=SETTINGS).label, result.label)
 
 
 def test_another_spacing_of_the_result(target, hearts):
-    result = refine(target.label, None, target.landmarks, hearts[1:2], target.spacing, ffd=FFD, out_spacing=(5, 5, 6))
+    result = refine(
+        target.label,
+        None,
+        target.landmarks,
+        hearts[1:2],
+        target.spacing,
+        settings=RefinementSettings(ffd=FFD, out_spacing=(5, 5, 6)),
+    )
     assert result.frame.spacing == (5, 5, 6)
     assert dice(result.label, truth_in(target, result.frame), result.scheme)["LV cavity"] > 0.85
 
@@ -140,11 +168,11 @@ def test_bad_input(target, hearts):
     with pytest.raises(UsageError, match="atlases of another scheme"):
         call(scheme=CARDIAC)
     with pytest.raises(UsageError, match="fusion: found 'vote'"):
-        call(fusion="vote")
+        RefinementSettings(fusion="vote")
     with pytest.raises(UsageError, match="Frame: found"):
         call(spacing=(1, 1))
-    with pytest.raises(UsageError, match="n=0"):
-        call(n_atlases=0)
+    with pytest.raises(UsageError, match="n_atlases: found 0"):
+        RefinementSettings(n_atlases=0)
     with pytest.raises(DataError, match="target: found a label map without labels"):
         call(label=0 * target.label)
     with pytest.raises(DataError, match="target: found label values .7."):

@@ -1,4 +1,4 @@
-"""Text pairs and the committed form of notebooks."""
+"""Notebooks as files, and their committed form."""
 
 from __future__ import annotations
 
@@ -6,29 +6,11 @@ import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from jupytext.cli import jupytext
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from shapelab.commands.main import main
 from shapelab.course import notebooks as tools
-from shapelab.errors import ShapelabError, UsageError
-
-TEXT = """# %% [markdown]
-# # A title
-
-# %% tags=["nbval-check-output"]
-print(1)
-
-# %%
-# a comment
-print(2)
-"""
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "01_a.py").write_text(TEXT)
-    return tmp_path
+from shapelab.errors import ShapelabError
 
 
 def stream(text: str, name: str = "stdout"):
@@ -95,48 +77,52 @@ def test_a_table_stays():
     assert set(table.data) == {"text/html", "text/plain"}
 
 
-# ------------------------------------------------------------------------------------------------ pairs
+# ------------------------------------------------------------------------------------------------ text pairs
+
+TEXT = """# %% [markdown]
+# # A title
+
+# %% tags=["nbval-check-output"]
+print(1)
+
+# %%
+# a comment
+print(2)
+"""
 
 
-def test_sync_makes_the_notebook_once(folder):
-    assert tools.sync_folder(folder) == [folder / "01_a.ipynb"]
-    assert tools.sync_folder(folder) == []
-    notebook = tools.read_notebook(folder / "01_a.ipynb")
+def sync(folder):
+    """As `make notebooks-sync` does it."""
+    command = ["--quiet", "--update", "--set-kernel", "python3", "--to", "ipynb"]
+    jupytext([*command, "--output", str(folder / "01_a.ipynb"), str(folder / "01_a.py")])
+    tools.settle(folder / "01_a.ipynb")
+    return tools.read_notebook(folder / "01_a.ipynb")
+
+
+def test_a_notebook_made_from_its_text_is_as_it_is_committed(tmp_path):
+    (tmp_path / "01_a.py").write_text(TEXT)
+    notebook = sync(tmp_path)
     assert [c.cell_type for c in notebook.cells] == ["markdown", "code", "code"]
-    assert notebook.cells[1].metadata.tags == ["nbval-check-output"]
-    assert tools.compare(notebook, tools.read_text(folder / "src" / "01_a.py")) == []
+    assert notebook.cells[1].metadata == {"tags": ["nbval-check-output"]}
+    assert notebook.metadata == {"kernelspec": tools.KERNEL, "language_info": {"name": "python"}}
+    before = (tmp_path / "01_a.ipynb").read_bytes()
+    sync(tmp_path)
+    assert (tmp_path / "01_a.ipynb").read_bytes() == before
 
 
-def test_sync_keeps_the_outputs_of_cells_that_did_not_change(folder):
-    tools.sync_folder(folder)
-    notebook = tools.read_notebook(folder / "01_a.ipynb")
-    for cell in notebook.cells[1:]:
-        cell.outputs = [stream("out\n")]
-    tools.write_notebook(notebook, folder / "01_a.ipynb")
-    text = folder / "src" / "01_a.py"
-    text.write_text(TEXT.replace("print(2)", "print(3)"))
-    assert tools.sync_folder(folder, ["01"]) == [folder / "01_a.ipynb"]
-    _, kept, changed = tools.read_notebook(folder / "01_a.ipynb").cells
-    assert kept.outputs[0].text == "out\n" and changed.outputs == []
+def test_outputs_stay_with_the_cells_that_did_not_change(tmp_path):
+    (tmp_path / "01_a.py").write_text(TEXT)
+    notebook = sync(tmp_path)
+    for number, cell in enumerate(notebook.cells[1:], 1):
+        cell.outputs, cell.execution_count = [stream("out\n")], number
+    tools.write_notebook(notebook, tmp_path / "01_a.ipynb")
+    (tmp_path / "01_a.py").write_text(TEXT.replace("print(2)", "print(3)"))
+    _, kept, changed = sync(tmp_path).cells
+    assert (kept.outputs[0].text, kept.execution_count) == ("out\n", 1)
+    assert (changed.outputs, changed.execution_count) == ([], None)
 
 
-def test_sync_names_what_there_is(folder):
-    with pytest.raises(UsageError, match="no text numbered 09 in .*src; there are: 01"):
-        tools.sync_folder(folder, ["09"])
-
-
-def test_sync_from_the_command_line(folder, capsys):
-    assert main(["notebooks", "--folder", str(folder), "--sync"]) == 0
-    assert capsys.readouterr().out == f"wrote {folder / '01_a.ipynb'}\n"
-
-
-def test_compare_says_which_cell_differs(folder):
-    text = tools.read_text(folder / "src" / "01_a.py")
-    notebook = new_notebook(cells=[new_markdown_cell("# A title"), new_code_cell("print(1)"), new_code_cell("other")])
-    differences = tools.compare(notebook, text)
-    assert differences == ["cell 1 differs: 'print(1)'", "cell 2 differs: '# a comment'"]  # the first by its tag
-    notebook.cells.pop()
-    assert tools.compare(notebook, text)[0] == "2 cells in the notebook, 3 in the text"
+# ------------------------------------------------------------------------------------------------ files
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"cells": 3, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}'])
@@ -147,14 +133,11 @@ def test_what_is_no_notebook_is_said_to_be_none(content, tmp_path):
         tools.read_notebook(path)
 
 
-def test_a_notebook_or_a_text_that_is_not_there(tmp_path):
+def test_a_notebook_that_is_not_there(tmp_path):
     with pytest.raises(ShapelabError, match="there is no such notebook"):
         tools.read_notebook(tmp_path / "00_a.ipynb")
-    with pytest.raises(ShapelabError, match="there is no such text"):
-        tools.read_text(tmp_path / "00_a.py")
 
 
-def test_numbers_and_pairs(tmp_path):
+def test_numbers(tmp_path):
     assert tools.number_of(tmp_path / "03_shape.ipynb") == "03"
     assert tools.number_of(tmp_path / "3_shape.ipynb") is None
-    assert tools.pair_of(tmp_path / "03_shape.ipynb") == tmp_path / "src" / "03_shape.py"

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -120,8 +121,19 @@ def test_a_failure_names_notebook_cell_and_error(series):
 def test_what_was_made_is_said_at_the_end(series):
     _, out, done = series
     assert "2 of 3 notebooks passed" in done.stdout
+    assert re.search(r"\d+ s in all, \d+ s in the mean \(budget: 40 s\)", done.stdout)
     assert f"Start reading at:          {out / 'index.html'}" in done.stdout
     assert re.search(r"\[3/3\] 0\d_\w+.ipynb: (ok|FAILED), [\d.]+ s", done.stdout)
+
+
+def test_a_table_says_how_long_each_took(series):
+    _, out, done = series
+    table = pd.read_csv(out / "seconds.csv")
+    assert list(table) == ["notebook", "seconds", "status"]
+    assert table["notebook"].tolist() == ["00_first", "01_second", "02_third"]
+    assert table["status"].tolist() == ["passed", "failed", "passed"]
+    said = [float(re.search(rf"{name}.ipynb: \w+, ([\d.]+) s", done.stdout)[1]) for name in table["notebook"]]
+    assert table["seconds"].tolist() == said and table["seconds"].min() > 0
 
 
 def test_the_others_still_run(series):
@@ -189,6 +201,7 @@ def test_a_later_run_of_one_keeps_the_others_in_the_index(series, tmp_path):
     (records / "noise.json").write_text("[]")
     index = notebooks_pages.write_index(tmp_path).read_text()
     assert "2 of 2 notebooks passed" in index and "05_other.html" in index
+    assert pd.read_csv(tmp_path / "seconds.csv")["notebook"].tolist() == ["02_third", "05_other"]
 
 
 # ------------------------------------------------------------------------------------------------ ways to fail

@@ -10,6 +10,7 @@ from shapelab.data.landmarks import HEART_LANDMARKS, landmarks_from_label, read_
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS
 from shapelab.errors import DataError, UsageError
 from shapelab.phantoms import LANDMARKS, heart_cohort
+from shapelab.phantoms.acquisition import StackFlaws
 
 
 def test_reads_by_column_name(tmp_path):
@@ -59,7 +60,7 @@ def test_what_is_wrong_in_a_file(tmp_path, text, words):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(DataError, match="cannot be opened"):
+    with pytest.raises(DataError, match="no such file"):
         read_landmarks(tmp_path / "none.csv")
     (tmp_path / "latin.csv").write_bytes("name,x,y,z\nKlappe \xe4,1,2,3\n".encode("latin-1"))
     with pytest.raises(DataError, match="UTF-8"):
@@ -89,7 +90,7 @@ def test_landmarks_of_phantoms_are_near_the_known_ones():
 
 
 def test_an_apex_that_was_not_scanned_is_guessed():
-    thick = errors((1.5, 1.5, 10.0), missing_slices=1).mean(0)
+    thick = errors((1.5, 1.5, 10.0), flaws=StackFlaws(missing_slices=1)).mean(0)
     assert thick[4] < 8 and thick[5] < 6  # less than the slice that is missing
 
 

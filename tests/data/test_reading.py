@@ -74,7 +74,7 @@ def test_nothing_left_is_an_error(root):
 
 
 def test_on_error_is_checked(root):
-    with pytest.raises(UsageError, match="found 'ignore'; expected 'raise' or 'skip'"):
+    with pytest.raises(UsageError, match="found 'ignore'; expected one of raise, skip"):
         to_cohort(acdc.scan(root), on_error="ignore")
 
 

@@ -5,9 +5,11 @@ from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments import shipped as spaces
+from shapelab.latent.codes import codes_table
 from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
 from shapelab.models.acnn.predictor import PredictorConfig
 from shapelab.models.acnn.tl import TLSpace
+from shapelab.training import Run
 
 GRID = Grid((24, 24, 12), (6.0, 6.0, 10.0))
 
@@ -25,7 +27,7 @@ def test_shipped_weights_are_read_and_missing_ones_are_trained_and_kept(tmp_path
     monkeypatch.setitem(spaces.TRAINING, "quick", (2, 1))
     made = spaces.phantom_autoencoder("quick", progress=False)
     assert (tmp_path / "acnn_ae_quick" / AESpace.FILE).is_file() and made.metadata["n"] == 4
-    monkeypatch.setattr(spaces, "train_phantom_autoencoder", None)
+    monkeypatch.setattr(spaces, "train_autoencoder", None)
     again = spaces.phantom_autoencoder("quick")
     labels, _ = spaces.phantom_shapes(1, GRID, seed=3)
     assert np.array_equal(again.encode(labels), made.encode(labels))
@@ -76,7 +78,13 @@ def small_tl(tmp_path, monkeypatch):
     monkeypatch.setattr(PredictorConfig, "profile", classmethod(lambda cls, name=None, **kw: tl))
     monkeypatch.setitem(spaces.TL_PATIENTS, "quick", 2)
     labels, _ = spaces.phantom_shapes(2, GRID, seed=3)
-    train_autoencoder(labels, ae, seed=0, progress=False)[0].save(tmp_path / "acnn_ae_quick")
+    train_autoencoder(labels, ae, run=Run(seed=0, progress=False))[0].save(tmp_path / "acnn_ae_quick")
+
+
+def image_codes(space, cohort, poses=None):
+    """Codes table of a cohort, read from its images by the predictor."""
+    images, _, table = spaces.images_on_grid(cohort, space.grid, poses)
+    return codes_table(space.encode_images(images), table)
 
 
 def test_a_missing_tl_network_is_trained_and_kept_and_reads_cohorts(tmp_path, monkeypatch):
@@ -84,10 +92,10 @@ def test_a_missing_tl_network_is_trained_and_kept_and_reads_cohorts(tmp_path, mo
     made = spaces.phantom_tl("quick", progress=False)
     assert (tmp_path / "acnn_tl_quick" / TLSpace.FILE).is_file() and made.metadata["n"] == 8
     assert "seed 20000" in made.metadata["data"]
-    monkeypatch.setattr(spaces, "train_phantom_tl", None)
+    monkeypatch.setattr(spaces, "train_tl_network", None)
     again = spaces.phantom_tl("quick")
     cohort = spaces.cardiac_cohort("phantom", seed=5, n=2, images=True)
-    codes = spaces.image_codes(again, cohort)
+    codes = image_codes(again, cohort)
     assert codes.index.tolist() == list(cohort.ids) and codes["group"].notna().all()
     images, labels, _ = spaces.images_on_grid(cohort, GRID)
     z = codes[[f"z{k:02d}" for k in range(6)]].to_numpy()
@@ -96,13 +104,13 @@ def test_a_missing_tl_network_is_trained_and_kept_and_reads_cohorts(tmp_path, mo
 
     # the pose from another label map: the same one gives the same codes, one that is turned does not
     poses = {s.id: s.label for s in cohort}
-    assert spaces.image_codes(again, cohort, poses).equals(codes)
+    assert image_codes(again, cohort, poses).equals(codes)
     turned = {s.id: s.label[::-1] for s in cohort}
-    assert not np.allclose(spaces.image_codes(again, cohort, turned).iloc[:, :6], codes.iloc[:, :6], atol=1e-4)
+    assert not np.allclose(image_codes(again, cohort, turned).iloc[:, :6], codes.iloc[:, :6], atol=1e-4)
     with pytest.raises(DataError, match="phantom001_ES.*no pose"):
-        spaces.image_codes(again, cohort, {i: poses[i] for i in cohort.ids[:3]})
+        image_codes(again, cohort, {i: poses[i] for i in cohort.ids[:3]})
     with pytest.raises(DataError, match="no image"):
-        spaces.image_codes(again, spaces.cardiac_cohort("phantom", seed=5, n=1))
+        image_codes(again, spaces.cardiac_cohort("phantom", seed=5, n=1))
 
 
 def test_spaces_by_name(monkeypatch):

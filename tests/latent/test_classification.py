@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,11 +8,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
 from shapelab.errors import DataError, UsageError
-from shapelab.latent import ClassificationResult, SpaceFeatures, classification_report, classify
+from shapelab.latent import ClassificationResult, CrossValidation, SpaceFeatures, classification_report, classify
 from shapelab.latent.classification import _folds, _shuffle_within
 
 SMALL = RandomForestClassifier(n_estimators=10, max_features=None)  # every tree finds the one good column
-QUICK = {"n_splits": 5, "n_repeats": 2, "permutations": 0}
+QUICK = CrossValidation(n_splits=5, n_repeats=2, permutations=0)
 
 
 def codes_of(n=30, d=4, signal=10.0, groups="ABC", seed=0):
@@ -33,7 +35,7 @@ def codes_of(n=30, d=4, signal=10.0, groups="ABC", seed=0):
 
 
 def test_separable_groups_are_all_right():
-    table = classify(codes_of(), model=SMALL, **{**QUICK, "permutations": 19})
+    table = classify(codes_of(), model=SMALL, settings=replace(QUICK, permutations=19))
     row = table.iloc[0]
     assert (row["accuracy"], row["low"], row["high"], row["balanced_accuracy"]) == (1, 1, 1, 1)
     assert row["p"] == 1 / 20  # no shuffle of 19 is as good: the smallest p there is
@@ -43,13 +45,13 @@ def test_separable_groups_are_all_right():
 
 @pytest.mark.parametrize("model", ["forest", "extra", "boosting"])
 def test_every_named_model_learns(model):
-    table = classify(codes_of(groups="AB"), model=model, n_splits=3, n_repeats=1, permutations=0, importances=False)
+    table = classify(codes_of(groups="AB"), model=model, settings=CrossValidation(3, 1, 0, importances=False))
     assert table["accuracy"].item() > 0.9 and np.isnan(table["p"].item())
 
 
 def test_controls_without_information_are_at_chance():
     table = classify(
-        codes_of(n=48), model=SMALL, controls=("shuffled", "random"), n_splits=3, n_repeats=4, permutations=19
+        codes_of(n=48), model=SMALL, controls=("shuffled", "random"), settings=CrossValidation(3, 4, 19)
     ).set_index("features")
     assert list(table.index) == ["codes", "shuffled labels", "random codes"]
     for control in ("shuffled labels", "random codes"):
@@ -61,7 +63,9 @@ def test_controls_without_information_are_at_chance():
 
 def test_several_features_phases_and_models_share_the_folds():
     codes = {"good": codes_of(), "noise": codes_of(signal=0)}
-    result = classification_report(codes, model=[SMALL, LogisticRegression()], phases=[("ED",), "ED+ES"], **QUICK)
+    result = classification_report(
+        codes, model=[SMALL, LogisticRegression()], phases=[("ED",), "ED+ES"], settings=QUICK
+    )
     assert isinstance(result, ClassificationResult) and len(result.table) == 8
     assert result.table.groupby("phases")["n_features"].unique().map(list).to_dict() == {"ED": [4], "ED+ES": [12]}
     folds = result.predictions.pivot_table(
@@ -75,7 +79,7 @@ def test_several_features_phases_and_models_share_the_folds():
 
 
 def test_numbers_agree_with_the_predictions():
-    result = classification_report(codes_of(signal=1.0), model=SMALL, **QUICK)
+    result = classification_report(codes_of(signal=1.0), model=SMALL, settings=QUICK)
     row, predictions = result.table.iloc[0], result.predictions
     assert len(predictions) == 60 and predictions.groupby(["repeat", "patient"]).size().eq(1).all()
     right = predictions["truth"] == predictions["predicted"]
@@ -93,16 +97,17 @@ def test_numbers_agree_with_the_predictions():
 
 def test_same_seed_same_table_in_one_process_or_two():
     codes = codes_of(signal=1.0)
-    options = {**QUICK, "model": SMALL, "n_splits": 3, "permutations": 2, "controls": ("shuffled", "random")}
-    first = classify(codes, seed=3, **options)
-    pd.testing.assert_frame_equal(first, classify(codes, seed=3, n_jobs=2, **options))
-    pd.testing.assert_frame_equal(first, classify(codes.sample(frac=1, random_state=1), seed=3, **options))
-    assert not first.equals(classify(codes, seed=4, **options))
+    options = {"model": SMALL, "controls": ("shuffled", "random")}
+    how = CrossValidation(n_splits=3, n_repeats=2, permutations=2, seed=3)
+    first = classify(codes, settings=how, **options)
+    pd.testing.assert_frame_equal(first, classify(codes, settings=replace(how, n_jobs=2), **options))
+    pd.testing.assert_frame_equal(first, classify(codes.sample(frac=1, random_state=1), settings=how, **options))
+    assert not first.equals(classify(codes, settings=replace(how, seed=4), **options))
 
 
 def test_shuffles_keep_the_classes_of_each_fold():
     truth = pd.Series(list("AAABBBCCC") * 4)
-    parts = _folds(truth, truth, 4, 1, 0)[0]
+    parts = _folds(truth, truth, CrossValidation(4, 1))[0]
     shuffled = _shuffle_within(truth.to_numpy(), parts, np.random.default_rng(0))
     assert (shuffled != truth).any()
     for fold in parts:
@@ -132,7 +137,7 @@ def test_no_space_ever_saw_a_shape_of_its_test_patients():
         {"space": features},
         model=[SMALL, LogisticRegression()],
         phases=[("ED",), ("ED", "ES")],
-        **{**QUICK, "permutations": 3},
+        settings=replace(QUICK, permutations=3),
     )
     assert len(Recording.fits) == 10  # 5 folds x 2 repeats, shared by models, phases and permutations
     assert not result.table["saw_test_shapes"].any()
@@ -158,59 +163,63 @@ def test_volumes_control():
     indices = pd.DataFrame(
         {c: rng.normal(size=30) for c in ("LVV_ED", "RVV_ED", "LVV_ES", "RVV_ES", "RVEF", "LVM")}, index=patients
     ).assign(LVEF=group.map({"A": 20, "B": 50, "C": 80}), group=group)
-    table = classify(codes, model=SMALL, phases=["ED", "ED+ES"], controls=("volumes",), indices=indices, **QUICK)
+    table = classify(codes, model=SMALL, phases=["ED", "ED+ES"], controls=("volumes",), indices=indices, settings=QUICK)
     volumes = table[table["features"] == "volumes + EF"].set_index("phases")
     assert volumes["n_features"].to_dict() == {"ED": 3, "ED+ES": 7}
     assert volumes.loc["ED+ES", "accuracy"] == 1 > volumes.loc["ED", "accuracy"]
     with pytest.raises(DataError, match=r"volumes \+ EF: found nothing for patient\(s\) \['p04'\]"):
-        classify(codes, controls=("volumes",), indices=indices.drop("p04"), **QUICK)
+        classify(codes, controls=("volumes",), indices=indices.drop("p04"), settings=QUICK)
 
 
 def test_groups_are_chosen():
-    result = classification_report(codes_of(groups="ABCDE"), model=SMALL, groups=["E", "A"], **QUICK)
+    result = classification_report(codes_of(groups="ABCDE"), model=SMALL, groups=["E", "A"], settings=QUICK)
     assert result.classes == ("A", "E") and result.table["n_patients"].item() == 12
 
 
 def test_somebody_elses_table_of_one_row_a_patient():
     codes = codes_of()
     codes = codes[codes["phase"] == "ED"].drop(columns=["phase", "patient"])
-    assert classify(codes, model=SMALL, **QUICK)["accuracy"].item() == 1
+    assert classify(codes, model=SMALL, settings=QUICK)["accuracy"].item() == 1
 
 
 @pytest.mark.parametrize(
     "options, error, message",
     [
         ({"target": "diagnosis"}, UsageError, r"target='diagnosis'; expected .*'group'"),
-        ({"model": "svm"}, UsageError, "model='svm'"),
-        ({"model": 3}, UsageError, "model=3"),
+        ({"model": "svm"}, UsageError, "classifier.*found 'svm'"),
+        ({"model": 3}, UsageError, "classifier.*found 3"),
         ({"phases": ("ED", "MID")}, UsageError, "phases="),
         ({"controls": ("volumes",)}, UsageError, "without indices"),
-        ({"controls": ("noise",)}, UsageError, "control 'noise'"),
+        ({"controls": ("noise",)}, UsageError, "control: found 'noise'"),
         ({"groups": ("A", "Z")}, UsageError, "'Z'"),
         ({"groups": ("A",)}, DataError, "only group='A'"),
-        ({"n_splits": 11}, DataError, r"10 patients with group='A' .*\{'A': 10, 'B': 10, 'C': 10\}.*n_splits=11"),
+        (
+            {"settings": CrossValidation(n_splits=11)},
+            DataError,
+            r"10 patients with group='A' .*\{'A': 10, 'B': 10, 'C': 10\}.*n_splits=11",
+        ),
     ],
 )
 def test_bad_arguments(options, error, message):
     with pytest.raises(error, match=message):
-        classify(codes_of(), **{**QUICK, **options})
+        classify(codes_of(), **{"settings": QUICK, **options})
 
 
 def test_bad_tables():
     codes = codes_of()
     with pytest.raises(DataError, match=r"no ES row for patient\(s\) \['p07'\]"):
-        classify(codes.drop("p07_ES"), phases=("ED", "ES"), **QUICK)
+        classify(codes.drop("p07_ES"), phases=("ED", "ES"), settings=QUICK)
     with pytest.raises(DataError, match="NaN or infinity in column 'z02', subject 'p03_ED'"):
-        classify(codes.assign(z02=codes["z02"].where(codes.index != "p03_ED")), **QUICK)
+        classify(codes.assign(z02=codes["z02"].where(codes.index != "p03_ED")), settings=QUICK)
     with pytest.raises(DataError, match="no 'group' for patient 'p05'"):
-        classify(codes.assign(group=codes["group"].where(codes["patient"] != "p05")), **QUICK)
+        classify(codes.assign(group=codes["group"].where(codes["patient"] != "p05")), settings=QUICK)
     with pytest.raises(UsageError, match="no codes"):
-        classify({}, **QUICK)
+        classify({}, settings=QUICK)
 
 
 def test_unknown_row_is_named():
-    result = classification_report(codes_of(), model=SMALL, **QUICK)
-    with pytest.raises(UsageError, match="model='boosting'; expected one of \\['RandomForestClassifier'\\]"):
+    result = classification_report(codes_of(), model=SMALL, settings=QUICK)
+    with pytest.raises(UsageError, match="model: found 'boosting'; expected one of RandomForestClassifier"):
         result.confusion(model="boosting")
     with pytest.raises(UsageError, match="'fold'"):
         result.select(fold=1)
@@ -218,9 +227,9 @@ def test_unknown_row_is_named():
 
 def test_folds_are_shared_by_all_choices_of_groups():
     codes = codes_of(groups="ABCDE", n=50)
-    every = classification_report(codes, model=SMALL, **QUICK)
-    some = classification_report(codes, model=SMALL, groups=["E", "A"], **QUICK)
-    assert every.folds == some.folds and len(every.folds) == QUICK["n_splits"] * QUICK["n_repeats"]
+    every = classification_report(codes, model=SMALL, settings=QUICK)
+    some = classification_report(codes, model=SMALL, groups=["E", "A"], settings=QUICK)
+    assert every.folds == some.folds and len(every.folds) == QUICK.n_splits * QUICK.n_repeats
     for seen, held_out in every.folds:
         assert not set(seen) & set(held_out) and len(seen) + len(held_out) == 50
     fold_of = every.predictions.drop_duplicates(["repeat", "patient"]).set_index(["repeat", "patient"])["fold"]
@@ -235,5 +244,5 @@ def test_a_group_too_small_to_stratify_may_be_left_out():
             codes_of(groups="C", n=2).rename(index=lambda i: f"x{i}").assign(patient=lambda t: "x" + t["patient"]),
         ]
     )
-    result = classification_report(codes, model=SMALL, groups=["A", "B"], **QUICK)
+    result = classification_report(codes, model=SMALL, groups=["A", "B"], settings=QUICK)
     assert result.table["n_patients"].iloc[0] == 20

@@ -80,9 +80,9 @@ def test_overlap_by_hand():
 @pytest.mark.parametrize(
     "method, options, message",
     [
-        ("mds", {}, "method='mds'"),
-        ("tsne", {"perplexity": 45}, "perplexity=45 for 45 subjects; expected above 0 and below 45"),
-        ("umap", {"n_neighbors": 45}, "n_neighbors=45 for 45 subjects; expected 2 to 44"),
+        ("mds", {}, "method: found 'mds'"),
+        ("tsne", {"perplexity": 45}, "perplexity for 45 subjects: found 45"),
+        ("umap", {"n_neighbors": 45}, "n_neighbors for 45 subjects: found 45; expected a whole number from 2 to 44"),
     ],
 )
 def test_bad_arguments(method, options, message):
@@ -93,7 +93,7 @@ def test_bad_arguments(method, options, message):
 def test_too_few_subjects():
     with pytest.raises(UsageError, match="found 3 subjects"):
         embed(blobs(3), "pca")
-    with pytest.raises(UsageError, match="k=10 for 12 subjects"):
+    with pytest.raises(UsageError, match="k for 12 subjects: found 10"):
         embedding_quality(blobs(12), "pca")
     with pytest.raises(UsageError, match="no seed"):
         embedding_quality(blobs(), "pca", seeds=[])

@@ -93,7 +93,6 @@ def test_fixed_features_say_that_they_saw():
     assert fixed.saw_test_shapes and not FixedFeatures(codes, saw_test_shapes=False).saw_test_shapes
     table = fixed.table(PATIENTS[:2], PATIENTS[2:3], ("ED", "ES"))
     assert table.loc["p02"].tolist() == [4, 5, 1] and len(table) == 3
-    assert FixedFeatures(codes, difference=False).table(PATIENTS[:2], [], ("ED", "ES")).shape == (2, 2)
     assert list(fixed.facts.columns) == ["group"] and fixed.facts.loc["p03", "group"] == "B"
 
 

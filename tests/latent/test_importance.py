@@ -11,7 +11,9 @@ from tests.latent.test_classification import QUICK, SMALL, codes_of
 
 @pytest.fixture(scope="module")
 def result():
-    return classification_report(codes_of(d=6), model=SMALL, phases=("ED", "ES"), controls=("shuffled",), **QUICK)
+    return classification_report(
+        codes_of(d=6), model=SMALL, phases=("ED", "ES"), controls=("shuffled",), settings=QUICK
+    )
 
 
 @pytest.mark.parametrize("by", ["impurity", "held_out"])
@@ -42,9 +44,9 @@ def test_a_class_without_training_patients_counts_for_nothing():
 
 
 def test_bad_arguments(result):
-    with pytest.raises(UsageError, match="k=7; expected 1 to 6"):
+    with pytest.raises(UsageError, match="k: found 7; expected a whole number from 1 to 6"):
         important_dimensions(result, 7)
-    with pytest.raises(UsageError, match="by='gain'"):
+    with pytest.raises(UsageError, match="by: found 'gain'"):
         important_dimensions(result, 1, "gain")
     with pytest.raises(UsageError, match="without importances"):
         important_dimensions(result, 1, features="shuffled labels")

@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from shapelab.data.geometry import count_components, count_holes
 from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError
 from shapelab.latent import blend, interpolate, path_table, traverse
-from shapelab.latent.paths import count_components, count_holes
 from shapelab.spaces import PCASpace
 
 GRID = Grid((24, 24, 6), (2.0, 2.0, 5.0))
@@ -135,9 +135,9 @@ def test_bad_arguments(space):
     for dimensions in (8, -1, [0, 9], 1.5, []):
         with pytest.raises(UsageError, match="expected integers from 0 to 7"):
             traverse(space, dimensions)
-    with pytest.raises(UsageError, match="steps=1"):
+    with pytest.raises(UsageError, match="steps: found 1"):
         traverse(space, 0, steps=1)
-    with pytest.raises(UsageError, match="n_sigma=0"):
+    with pytest.raises(UsageError, match="n_sigma: found 0"):
         traverse(space, 0, n_sigma=0)
     with pytest.raises(UsageError, match=r"shape \(3,\)"):
         traverse(space, 0, base=np.zeros(3))

@@ -61,7 +61,7 @@ def test_nothing_and_wrong_arguments():
     assert np.isnan(surface_curvature(np.zeros((4, 4, 4), bool), (1, 1, 1)))
     with pytest.raises(UsageError, match="surface_curvature: found shape"):
         surface_curvature(np.ones((4, 4), bool), (1, 1, 1))
-    with pytest.raises(UsageError, match="scale 0"):
+    with pytest.raises(UsageError, match="scale_mm: found 0"):
         surface_curvature(np.ones((4, 4, 4), bool), (1, 1, 1), 0)
     with pytest.raises(DataError, match="a surface"):
         mesh_curvature(np.zeros((3, 3)), np.array([[0, 1, 2]]))

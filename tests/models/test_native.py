@@ -16,6 +16,7 @@ from shapelab.errors import DataError, UsageError
 from shapelab.models.native import NativeConfig, NativeNet, NativeSegmenter, heart_centre, keep_largest, train_native
 from shapelab.phantoms.randomise import Randomisation
 from shapelab.tensor_files import checksum
+from shapelab.training import Run
 
 SMALL = NativeConfig(spacing=2.0, size=32, first=64, second=48, widths=(8, 8), slices=32, batch=8)
 
@@ -83,10 +84,12 @@ def test_training_learns_and_resumes_to_the_same_weights(tmp_path):
     data = SliceData.of_stacks([image_of(tissues)] * 3, [tissues] * 3, [10.0] * 3)
     strength = Randomisation(**{**dict.fromkeys(vars(Randomisation()), 0), "shift_mm": 4.0})
     config = replace(SMALL, slices=150, strength=strength, learning_rate=1e-2)
-    made, history = train_native(data, config, progress=False, seed=1)
+    made, history = train_native(data, config, run=Run(progress=False, seed=1))
     assert history["loss"][-1] < 0.6 * history["loss"][0]
-    again, _ = train_native(data, config, progress=False, seed=1, checkpoint=tmp_path)
-    third, _ = train_native(data, config, progress=False, seed=1, checkpoint=tmp_path)  # finds the end of the run
+    again, _ = train_native(data, config, run=Run(progress=False, seed=1, checkpoint=tmp_path))
+    third, _ = train_native(
+        data, config, run=Run(progress=False, seed=1, checkpoint=tmp_path)
+    )  # finds the end of the run
     assert checksum(made.network.state_dict()) == checksum(again.network.state_dict())
     assert checksum(third.network.state_dict()) == checksum(again.network.state_dict())
 
@@ -101,12 +104,12 @@ def test_stacks_stay_whole_and_the_prior_sees_each():
         return logits.square().mean()
 
     _, history = train_native(
-        data, replace(SMALL, slices=10, batch=10), stack_loss=prior, whole_stacks=True, progress=False
+        data, replace(SMALL, slices=10, batch=10), run=Run(progress=False), stack_loss=prior, whole_stacks=True
     )
     assert sorted(seen) == [((5, 4, 32, 32), (5, 32, 32), 5.0), ((5, 4, 32, 32), (5, 32, 32), 10.0)]
     assert history["prior"][0] > 0
     with pytest.raises(UsageError, match="whole_stacks"):
-        train_native(data, SMALL, stack_loss=prior, progress=False)
+        train_native(data, SMALL, run=Run(progress=False), stack_loss=prior)
 
 
 @pytest.mark.parametrize("spacing", [(2.0, 2.0, 10.0), (1.0, 1.0, 8.0), (1.5, 1.5, 5.0)])
@@ -196,7 +199,7 @@ def test_half_the_size_and_nearly_the_same(tmp_path):
     "damage, match",
     [
         ("missing", "no such file"),
-        ("kind", "kind 'other'"),
+        ("kind", "kind: found 'other'"),
         ("json", "damaged description"),
         ("config", "damaged"),
         ("widths", "do not fit"),

@@ -11,8 +11,9 @@ from torch import nn
 from shapelab.augment import AffineRanges, affine_pair
 from shapelab.errors import DataError, UsageError
 from shapelab.models import sslln
-from shapelab.models.acnn import load_network, save_network
 from shapelab.models.sslln import SSLLN, SSLLNConfig, SSLLNLoss
+from shapelab.spaces import load_network, save_network
+from shapelab.training import Run
 
 TINY = SSLLNConfig(shape=(16, 16, 6), widths=(4, 6, 8), convs=(2, 2, 2), merged=8, crop=(12, 12, 4), epochs=1)
 
@@ -198,7 +199,7 @@ BALLS = replace(
 
 @pytest.mark.slow
 def test_training_finds_labels_and_landmarks_of_unseen_volumes():
-    network, history = sslln.train_sslln(balls(48), BALLS, progress=False)
+    network, history = sslln.train_sslln(balls(48), BALLS, run=Run(progress=False))
     assert history["loss"][-1] < history["loss"][0] and history["dice"][-1] < -0.95
     unseen = balls(8, seed=1)
     labels, landmarks = sslln.predict(network, unseen.images)
@@ -209,11 +210,11 @@ def test_training_finds_labels_and_landmarks_of_unseen_volumes():
 
 def test_training_is_a_function_of_its_seed():
     config = replace(BALLS, epochs=1)
-    one, same, other = (sslln.train_sslln(balls(8), config, seed=s, progress=False)[0] for s in (0, 0, 1))
+    one, same, other = (sslln.train_sslln(balls(8), config, run=Run(seed=s, progress=False))[0] for s in (0, 0, 1))
     weights = [torch.cat([p.ravel() for p in n.parameters()]) for n in (one, same, other)]
     assert torch.equal(weights[0], weights[1]) and not torch.allclose(weights[0], weights[2])
     with pytest.raises(UsageError, match="method: found 'U-Net'"):
-        sslln.train_sslln(balls(2), config, "U-Net")
+        sslln.train_sslln(balls(2), config, method="U-Net")
     with pytest.raises(UsageError, match=r"found shape \(16, 16, 6\)"):
         sslln.train_sslln(balls(2), replace(config, shape=(16, 16, 8)))
 
@@ -233,7 +234,7 @@ def test_missing_slices_are_consecutive_and_as_many_as_asked_for():
 
 def test_training_sees_missing_slices_only_if_asked_for():
     def weights(**numbers):
-        network, _ = sslln.train_sslln(balls(4), replace(BALLS, epochs=1, **numbers), progress=False)
+        network, _ = sslln.train_sslln(balls(4), replace(BALLS, epochs=1, **numbers), run=Run(progress=False))
         return torch.cat([p.ravel() for p in network.parameters()])
 
     assert torch.equal(weights(), weights(gap_mm=9.0)) and not torch.allclose(weights(), weights(gaps=1.0))

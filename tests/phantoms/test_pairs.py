@@ -98,7 +98,12 @@ def test_some_of_them(pairs):
 
 @pytest.mark.parametrize(
     "arguments, word",
-    [((0, GRID, 2), "n=0"), ((1, GRID, 5), "factor"), ((1, GRID, 0), "factor"), ((1, ((4, 4), (1, 1)), 2), "grid")],
+    [
+        ((0, GRID, 2), "n: found 0"),
+        ((1, GRID, 5), "factor"),
+        ((1, GRID, 0), "factor"),
+        ((1, ((4, 4), (1, 1)), 2), "Grid"),
+    ],
 )
 def test_wrong_arguments_are_named(arguments, word):
     with pytest.raises(UsageError, match=word):

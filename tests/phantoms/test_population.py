@@ -73,5 +73,5 @@ def test_score_functions():
 
 
 def test_unknown_group_is_named():
-    with pytest.raises(UsageError, match="group='ARV'"):
+    with pytest.raises(UsageError, match="group: found 'ARV'"):
         draw_factors(0, 0, "ARV")

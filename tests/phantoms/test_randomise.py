@@ -139,5 +139,5 @@ def test_wrong_shapes_are_named(shapes):
 
 
 def test_a_negative_strength_is_named():
-    with pytest.raises(UsageError, match="noise=-1"):
+    with pytest.raises(UsageError, match="noise: found -1"):
         r.Randomisation(noise=-1)

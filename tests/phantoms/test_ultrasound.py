@@ -15,7 +15,7 @@ from shapelab.phantoms.ultrasound import us_arrays, us_cohort
 from shapelab.phantoms.ultrasound_geometry import Artefacts, Levels, closed, make_box, make_probe
 from shapelab.phantoms.ultrasound_imaging import more_shadows, rays, shadow_db
 
-QUICK = {"spacing": 6.0, "shape": (24, 24, 24)}
+QUICK = {"grid": ((24, 24, 24), (6.0, 6.0, 6.0))}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_volumes_are_those_of_the_facts(cohort, phase):
 
 def test_same_volume_on_every_grid():
     volumes = [
-        us_cohort(1, seed=3, spacing=sp, shape=(int(144 / sp),) * 3)[0].label.sum() * sp**3 / 1000
+        us_cohort(1, seed=3, grid=((int(144 / sp),) * 3, (sp,) * 3))[0].label.sum() * sp**3 / 1000
         for sp in (2.0, 3.0, 4.0)
     ]
     assert np.ptp(volumes) / np.mean(volumes) < 0.03
@@ -188,15 +188,15 @@ def test_shadows_are_wedges():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 0}, "found n=0"),
-        ({"n": True}, "found n=True"),
-        ({"seed": -1}, "found seed=-1"),
-        ({"groups": "NOR"}, "found groups='NOR'"),
-        ({"groups": ["X"]}, r"found groups=\['X'\]"),
-        ({"phases": ["ED", "ED"]}, "found phases"),
-        ({"spacing": (1, 1)}, "us_cohort"),
-        ({"spacing": -1.0}, "us_cohort"),
-        ({"first": 1.5}, "found first=1.5"),
+        ({"n": 0}, "n: found 0"),
+        ({"n": True}, "n: found True"),
+        ({"seed": -1}, "seed: found -1"),
+        ({"groups": "NOR"}, "groups: found 'NOR'"),
+        ({"groups": ["X"]}, r"groups: found \['X'\]"),
+        ({"phases": ["ED", "ED"]}, "phases: found"),
+        ({"grid": ((9, 9, 9), (1, 1))}, "spacing"),
+        ({"grid": ((9, 9, 9), (-1.0, 1, 1))}, "spacing"),
+        ({"first": 1.5}, "first: found 1.5"),
     ],
 )
 def test_wrong_arguments(options, message):

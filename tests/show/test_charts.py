@@ -90,14 +90,14 @@ def test_ridgeline_densities_integrate_to_one_and_the_constant_dimension_is_name
     generator = np.random.default_rng(0)
     codes = pd.DataFrame(generator.normal(size=(200, 5)), columns=[f"z{i:02d}" for i in range(5)])
     codes["z03"] = 7.0
-    fig = charts.ridgeline(codes, notes={"z01": "p = .4"})
+    fig = charts.ridgeline(codes)
     stairs = [p for p in fig.axes[0].patches if type(p).__name__ == "StepPatch"]
     assert len(stairs) == 4
     for patch in stairs:
         data = patch.get_data()
         assert ((data.values - data.baseline) * np.diff(data.edges)).sum() == pytest.approx(1)
     text = words(fig)
-    assert "constant: not used" in text and "p = .4" in text and "sigma (no unit)" in text and "200 shapes" in text
+    assert "constant: not used" in text and "sigma (no unit)" in text and "200 shapes" in text
     inside(fig, painted)
 
 
@@ -218,28 +218,3 @@ def test_the_user_s_own_matplotlib_look_is_left_alone(embedded):
 )
 def test_short_names(name, short):
     assert style.short_name(name) == short
-
-
-def test_bland_altman_draws_every_case_and_writes_the_limits(painted):
-    generator = np.random.default_rng(0)
-    truth = generator.uniform(20, 70, 20)
-    table = pd.DataFrame({"ours": truth + 2, "expert": truth, "method": ["FCN", "ACNN"] * 10, "group": ["NOR"] * 20})
-    limits = {m: {"bias": 2.0, "low": -1.5, "high": 5.5} for m in ("FCN", "ACNN")}
-    names = {"measured": "ours", "truth": "expert", "unit": "%", "by": "method", "group": "group"}
-    fig = charts.bland_altman(table, **names, limits=limits)
-    text = words(fig)
-    for part in ("FCN", "ACNN", "mean of both (%)", "ours - expert (%)", "+2.0", "-1.5", "+5.5", "NOR"):
-        assert part in text
-    points = np.concatenate([c.get_offsets() for ax in fig.axes for c in ax.collections])
-    assert len(points) == 20 and np.allclose(points[:, 1], 2) and np.allclose(np.sort(points[:, 0]), np.sort(truth + 1))
-    inside(fig, painted)
-
-
-def test_bland_altman_refuses_what_it_cannot_draw():
-    table = pd.DataFrame({"a": [1.0, np.nan], "b": [1.0, 2.0], "m": ["x", "y"]})
-    with pytest.raises(UsageError, match="2 cases, 1 of them not finite"):
-        charts.bland_altman(table, measured="a", truth="b", unit="ml")
-    with pytest.raises(UsageError, match="bland_altman: found columns"):
-        charts.bland_altman(table, measured="a", truth="c", unit="ml")
-    with pytest.raises(UsageError, match=r"expected those of \['x'\]"):
-        charts.bland_altman(table[:1], measured="a", truth="b", unit="ml", by="m", limits={"y": {}})

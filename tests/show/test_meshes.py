@@ -158,8 +158,8 @@ def test_other_schemes_are_not_turned_over(shapes):
     ("array", "spacing", "words"),
     [
         (np.zeros((4, 4)), (1, 1, 1), r"shape \(4, 4\)"),
-        (np.zeros((4, 4, 4)), (1, 0, 1), "three positive"),
-        (np.zeros((4, 4, 4)), (1, 1), "three positive"),
+        (np.zeros((4, 4, 4)), (1, 0, 1), "above 0"),
+        (np.zeros((4, 4, 4)), (1, 1), "above 0"),
         (np.full((4, 4, 4), np.nan), (1, 1, 1), "NaN"),
         (np.full((4, 4, 4), 3, np.uint8), (1, 1, 1), "integers up to 3"),
     ],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from shapelab.atlas import FreeFormDeformation, phantom_atlases, refine, simulate_low_resolution
+from shapelab.atlas import FreeFormDeformation, RefinementSettings, phantom_atlases, refine, simulate_low_resolution
 from shapelab.atlas.frame import Frame
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.errors import DataError, UsageError
@@ -64,7 +64,9 @@ def test_a_plane_by_hand():
 def found():
     hearts = phantom_atlases(2, seed=3, scheme=CARDIAC, images=False, resolution=(2.5, 2.5, 4.0))
     low = simulate_low_resolution(hearts[0], factor=3)
-    return refine(low.label, None, low.landmarks, hearts[1:], low.spacing, n_atlases=1, ffd=FFD)
+    return refine(
+        low.label, None, low.landmarks, hearts[1:], low.spacing, settings=RefinementSettings(n_atlases=1, ffd=FFD)
+    )
 
 
 def texts(fig) -> list[str]:

@@ -1,7 +1,21 @@
 import numpy as np
 import pytest
 
-from shapelab.spaces.axes import shape_axes
+from shapelab.spaces.axes import principal_axes, shape_axes, with_fixed_signs
+
+
+def test_signs_are_those_of_the_largest_entry():
+    axes = np.array([[1.0, 2.0, 0.0], [-3.0, -1.0, 4.0]])
+    assert with_fixed_signs(axes).tolist() == [[-1, 2, 0], [3, -1, 4]]
+    assert with_fixed_signs(np.zeros((5, 0))).shape == (5, 0)
+
+
+def test_principal_axes_come_sorted():
+    codes = np.random.default_rng(0).normal(size=(50, 4)) * [1, 3, 2, 0.5]
+    axes = principal_axes(np.cov(codes.T))
+    assert np.allclose(axes.T @ axes, np.eye(4)) and np.abs(axes).argmax(0).tolist() == [1, 2, 0, 3]
+    by_hand = principal_axes(np.array([[2.0, 1.0], [1.0, 2.0]]))  # variances 3 and 1 along the diagonals
+    assert np.allclose(np.abs(by_hand), np.sqrt(0.5)) and by_hand[0, 0] * by_hand[1, 0] > 0
 
 
 def test_shape_axes_are_sorted_by_the_variance_of_the_label_maps():

@@ -160,14 +160,24 @@ def test_load_names_the_file_at_fault(hearts, tmp_path):
     PCASpace(8, grid=GRID, scheme=CARDIAC).fit(hearts).save(tmp_path / "a")
     PCASpace(7, grid=GRID, scheme=CARDIAC).fit(hearts).save(tmp_path / "b")
     (tmp_path / "a" / "space.json").write_bytes((tmp_path / "b" / "space.json").read_bytes())
-    with pytest.raises(DataError, match="space.safetensors: found tensors of another space"):
+    with pytest.raises(DataError, match="weights-.*safetensors: found no such file"):
         PCASpace.load(tmp_path / "a")
-    tensors = tmp_path / "b" / "space.safetensors"
-    tensors.write_bytes(tensors.read_bytes()[:100])
-    with pytest.raises(DataError, match="space.safetensors: found no readable tensors"):
+    weights = next((tmp_path / "b").glob("*.safetensors"))
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100])
+    with pytest.raises(DataError, match="weights-.*safetensors: found a damaged file"):
         PCASpace.load(tmp_path / "b")
-    (tmp_path / "b" / "space.json").write_text(json.dumps({"kind": "AESpace"}))
-    with pytest.raises(DataError, match="kind 'AESpace'"):
+    weights.write_bytes(whole[:-401] + bytes([whole[-401] ^ 8]) + whole[-400:])
+    with pytest.raises(DataError, match="found contents with checksum"):
+        PCASpace.load(tmp_path / "b")
+    file = tmp_path / "b" / "space.json"
+    text = json.loads(file.read_text())
+    del text["grid"]["spacing"]
+    file.write_text(json.dumps(text))
+    with pytest.raises(DataError, match="space.json: found a damaged description .KeyError: 'spacing'"):
+        PCASpace.load(tmp_path / "b")
+    file.write_text(json.dumps({"kind": "autoencoder"}))
+    with pytest.raises(DataError, match="kind 'autoencoder'; expected a PCASpace"):
         PCASpace.load(tmp_path / "b")
 
 
@@ -200,9 +210,9 @@ def test_bad_codes(hearts):
 def test_bad_arguments(hearts):
     with pytest.raises(UsageError, match="no grid or no scheme"):
         PCASpace(8).fit(hearts)
-    with pytest.raises(UsageError, match="representation='mesh'"):
+    with pytest.raises(UsageError, match="representation: found 'mesh'"):
         PCASpace(8, "mesh").fit(np.eye(5))
-    with pytest.raises(UsageError, match="n_codes=0"):
+    with pytest.raises(UsageError, match="n_codes: found 0"):
         PCASpace(0).fit(np.eye(5))
     with pytest.raises(UsageError, match="max_distance=-1"):
         PCASpace(2, max_distance=-1).fit(np.eye(5))

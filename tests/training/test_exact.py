@@ -8,7 +8,7 @@ from torch import nn
 
 from shapelab import device
 from shapelab.tensor_files import checksum
-from shapelab.training import FitSettings, fit
+from shapelab.training import FitSettings, Run, fit
 from shapelab.training.exact import exact_gradients, gradient_errs
 
 # kernel, stride, padding, width: bad and good as measured on a processor where the gradients go wrong
@@ -89,9 +89,8 @@ def trained(settings=None):
         model,
         [x],
         4,
+        run=Run(progress=False, device="cpu"),
         settings=settings or FitSettings(learning_rate=0.02),
-        progress=False,
-        device="cpu",
     )
     return model
 

@@ -14,7 +14,7 @@ from torch import nn
 from shapelab import tensor_files
 from shapelab.errors import DataError, UsageError
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
-from shapelab.training import Batches, FitSettings, History, TrainingError, fit
+from shapelab.training import Batches, FitSettings, History, Run, TrainingError, fit
 from shapelab.training.loop import CHECKPOINT
 
 
@@ -32,7 +32,8 @@ def squares(model):
 
 def run(model, x, y, epochs=3, **options):
     batches = Batches(x, y, batch_size=8, seed=1)
-    return fit(squares(model), model, batches, epochs, **{"progress": False, "device": "cpu", **options})
+    how = Run(checkpoint=options.pop("checkpoint", None), progress=False, device="cpu")
+    return fit(squares(model), model, batches, epochs, run=how, **options)
 
 
 # ------------------------------------------------------------------------------------------------ settings, history
@@ -72,18 +73,28 @@ def test_one_update_by_hand():
     x, y = torch.tensor([[2.0]]), torch.tensor([[0.0]])  # loss (2w)^2 = 36, gradient 8 w = 24
     step = lambda _: {"a": (model(x) - y).square().mean() / 2, "b": (model(x) - y).square().mean() / 2}  # noqa: E731
     sgd = lambda p: torch.optim.SGD(p, lr=0.01)  # noqa: E731
-    history = fit(step, model, [None], 1, optimiser=sgd, progress=False, device="cpu", settings=FitSettings(amp=False))
+    history = fit(
+        step, model, [None], 1, run=Run(progress=False, device="cpu"), optimiser=sgd, settings=FitSettings(amp=False)
+    )
     assert model.weight.item() == pytest.approx(3 - 0.01 * 24)  # without "loss" the sum is minimised
     assert history.last["loss"] == pytest.approx(36) and history.last["a"] == pytest.approx(18)
     nn.init.constant_(model.weight, 3.0)
-    fit(step, model, [None], 1, optimiser=sgd, progress=False, device="cpu", settings=FitSettings(amp=False, clip=1.0))
+    fit(
+        step,
+        model,
+        [None],
+        1,
+        run=Run(progress=False, device="cpu"),
+        optimiser=sgd,
+        settings=FitSettings(amp=False, clip=1.0),
+    )
     assert model.weight.item() == pytest.approx(3 - 0.01)  # the gradient's norm is cut to 1
 
 
 def test_only_loss_is_minimised_when_named_and_the_rest_logged():
     model, x, y = line()
     step = lambda b: {"loss": (model(b[0]) - b[1]).square().mean(), "far": torch.tensor(7.0)}  # noqa: E731
-    history = fit(step, model, Batches(x, y, batch_size=8), 2, progress=False, device="cpu")
+    history = fit(step, model, Batches(x, y, batch_size=8), 2, run=Run(progress=False, device="cpu"))
     assert (history["far"] == 7).all() and history["loss"][1] < history["loss"][0]
 
 
@@ -104,9 +115,8 @@ def test_each_group_keeps_its_own_rate_under_the_schedule():
         model,
         [None] * 4,
         1,
+        run=Run(progress=False, device="cpu"),
         optimiser=optimiser,
-        progress=False,
-        device="cpu",
         settings=FitSettings(schedule="cosine"),
     )
     rates = [group["lr"] for group in seen[0].param_groups]
@@ -135,7 +145,7 @@ def test_what_a_step_draws_depends_on_seed_epoch_and_step_alone_and_the_callers_
             return squares(model)(batch)
 
         torch.manual_seed(5)
-        fit(step, model, Batches(x, y, batch_size=8), 2, seed=seed, progress=False, device="cpu")
+        fit(step, model, Batches(x, y, batch_size=8), 2, run=Run(seed=seed, progress=False, device="cpu"))
         return got, torch.rand(1).item()
 
     first, after = draws(0, False)
@@ -149,7 +159,7 @@ def test_generators_of_unknown_length_do_as_well():
     model, x, y = line()
     pairs = lambda epoch: ((torch.from_numpy(x), torch.from_numpy(y)) for _ in range(3))  # noqa: E731
     history = fit(
-        squares(model), model, pairs, 4, settings=FitSettings(schedule="cosine"), progress=False, device="cpu"
+        squares(model), model, pairs, 4, run=Run(progress=False, device="cpu"), settings=FitSettings(schedule="cosine")
     )
     assert len(history) == 4 and history["lr"].tolist() == pytest.approx(
         [1e-3, 0.853553e-3, 0.5e-3, 0.146447e-3], rel=1e-4
@@ -197,9 +207,9 @@ def test_wrong_calls_are_named():
     with pytest.raises(UsageError, match="epochs: found 0"):
         run(model, x, y, 0)
     with pytest.raises(TrainingError, match="empty dict"):
-        fit(lambda b: {}, model, [1], 1, progress=False, device="cpu")
+        fit(lambda b: {}, model, [1], 1, run=Run(progress=False, device="cpu"))
     with pytest.raises(TrainingError, match="no batch"):
-        fit(squares(model), model, [], 1, progress=False, device="cpu")
+        fit(squares(model), model, [], 1, run=Run(progress=False, device="cpu"))
     with pytest.raises(UsageError, match="monitor: found 'vla'"):
         run(model, x, y, settings=FitSettings(patience=1, monitor="vla"))
 
@@ -234,19 +244,9 @@ def demanding_run(folder, stop_at=None, epochs=3, **options):
         return {"loss": (model(noisy) - batch[:, :, 1:-1, 1:-1, 1:-1]).square().mean()}
 
     settings = FitSettings(schedule="one-cycle", checkpoint_seconds=options.pop("seconds", 0), patience=50, clip=1.0)
-    history = fit(
-        step,
-        model,
-        batches,
-        epochs,
-        settings=settings,
-        checkpoint=folder,
-        seed=7,
-        progress=False,
-        device="cpu",
-        validate=lambda m: {"val": float(m[0].weight.sum())},
-        **options,
-    )
+    run = Run(folder, seed=7, progress=False, device="cpu", **options)
+    validate = lambda m: {"val": float(m[0].weight.sum())}  # noqa: E731
+    history = fit(step, model, batches, epochs, settings=settings, validate=validate, run=run)
     return (
         checksum(model.state_dict()),
         [{k: v for k, v in r.items() if k != "seconds"} for r in history.rows],
@@ -364,7 +364,7 @@ SUPERVISOR = textwrap.dedent("""
     os.fsync = lambda file: None    # what is written outlives a killed process anyway; only a power cut needs it
     from shapelab.augment import AffineRanges, random_affine
     from shapelab.models.acnn import AEConfig, train_autoencoder
-    from shapelab.training import FitSettings
+    from shapelab.training import FitSettings, Run
     import shapelab.models.acnn.autoencoder as acnn
     from functools import partial
     # a checkpoint after every step, so that many kills hit the writing of one
@@ -379,7 +379,7 @@ SUPERVISOR = textwrap.dedent("""
         child = os.fork()
         if child == 0:
             folder = sys.argv[1] + "/" + name
-            space, _ = train_autoencoder(maps, config, seed=3, checkpoint=folder, progress=False)
+            space, _ = train_autoencoder(maps, config, Run(folder, seed=3, progress=False))
             space.save(folder + "/space")
             os._exit(0)
         return child

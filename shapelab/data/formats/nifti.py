@@ -38,10 +38,10 @@ _DAMAGED = "Copy or download the file again."
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What a NIfTI header says, checked.
+    """What the header of an image says, checked; of NIfTI and of `shapelab.data.formats.metaimage` alike.
 
-    shape (X, Y, Z) voxels; spacing (3,) mm; affine (4, 4) voxel index -> mm; dtype, offset, slope and inter are how
-    the voxels are stored: value = stored * slope + inter.
+    shape (X, Y, Z) voxels; spacing (3,) as in the file, mm unless its publisher says otherwise; affine (4, 4) voxel
+    index -> RAS; dtype, offset, slope and inter are how the voxels are stored: value = stored * slope + inter.
     """
 
     file: Path
@@ -49,9 +49,9 @@ class Header:
     spacing: tuple[float, float, float]
     affine: np.ndarray
     dtype: np.dtype
-    offset: int
-    slope: float
-    inter: float
+    offset: int = 0
+    slope: float = 1.0
+    inter: float = 0.0
 
     @property
     def n_bytes(self) -> int:

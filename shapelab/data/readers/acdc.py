@@ -15,25 +15,27 @@ Subjects are ``patient001_ED`` and ``patient001_ES``; both have the fact ``patie
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from shapelab.data.formats.nifti import find_nifti, is_nifti
-from shapelab.data.reading import Case, Problem, Scan
+from shapelab.data.cards import Card, register
+from shapelab.data.facts import GROUPS
+from shapelab.data.formats.text import read_text
+from shapelab.data.reading import SUBSETS, Problem, Scan, patient_folders
 from shapelab.data.scheme import CARDIAC
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, one_of
 
-GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
-SUBSETS = ("training", "testing")
-KEYS = ("ED", "ES", "Group", "Height", "NbFrame", "Weight")
-_PATIENT = re.compile(r"patient\d+")
+#: Keys of Info.cfg and what they hold.
+KEYS = {"ED": int, "ES": int, "Group": str, "Height": float, "NbFrame": int, "Weight": float}
 _INFO_TODO = "Restore Info.cfg from the publisher's archive."
 
 
 def recognise(root: Path) -> bool:
-    """Whether `root` holds patients in ACDC's layout; looks at folder names only."""
-    return bool(_patients(Path(root), None))
+    """Whether `root` holds patients in ACDC's layout; looks at names only (CETUS's patients are no match)."""
+    return any(
+        (folder / "Info.cfg").is_file() or any(folder.glob(f"{folder.name}_frame*.nii*"))
+        for _, folder in _patients(Path(root))
+    )
 
 
 def scan(root: str | Path, subset: str | None = None) -> Scan:
@@ -45,33 +47,17 @@ def scan(root: str | Path, subset: str | None = None) -> Scan:
 
     Facts of a subject: patient, phase, group, modality ("MR"), height (cm), weight (kg), frame, n_frames, subset.
     """
-    if subset not in (None, *SUBSETS):
-        raise UsageError(f"acdc subset: found {subset!r}; expected one of {list(SUBSETS)} or None")
-    root = Path(root)
-    cases, problems = [], []
-    for part, folder in _patients(root, subset):
-        found, wrong = _scan_patient(folder, part)
-        cases += found
-        problems += wrong
-    return Scan("acdc", root, CARDIAC, tuple(cases), tuple(problems))
+    if subset is not None:
+        one_of("acdc subset", subset, SUBSETS)
+    found = Scan("acdc", Path(root), CARDIAC)
+    for part, folder in _patients(found.root):
+        if subset in (None, part):
+            _scan_patient(found, folder, part)
+    return found
 
 
-def _patients(root: Path, subset: str | None) -> list[tuple[str | None, Path]]:
-    """(subset, folder) of every patient; the subset is None where the folders' parent does not say it."""
-    for base in (root, root / "database", root / "ACDC" / "database"):
-        parts: dict[str | None, Path] = {part: base / part for part in SUBSETS if (base / part).is_dir()}
-        if not parts and base.is_dir():
-            parts = {base.name if base.name in SUBSETS else None: base}
-        found = [
-            (part, patient)
-            for part, folder in parts.items()
-            if subset in (None, part)
-            for patient in sorted(folder.iterdir())
-            if _PATIENT.fullmatch(patient.name) and patient.is_dir()
-        ]
-        if found:
-            return found
-    return []
+def _patients(root: Path) -> list[tuple[str | None, Path]]:
+    return patient_folders(root, ("database", "ACDC/database"), r"patient\d+")
 
 
 @dataclass(frozen=True)
@@ -89,115 +75,77 @@ class Info:
 def read_info(file: Path) -> tuple[Info | None, list[DataError]]:
     """Info.cfg -> (Info, []), or (None, everything that is wrong with it)."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        return None, [DataError(file, "no such file", f"a text file with {', '.join(KEYS)}", _INFO_TODO)]
-    except (OSError, UnicodeDecodeError) as error:
-        return None, [
-            DataError(file, f"a file that cannot be read as text ({error})", "lines of `Key: value`", _INFO_TODO)
-        ]
-    values: dict[str, str] = {}
+        lines = read_text(file, f"a text file with {', '.join(KEYS)}", _INFO_TODO).splitlines()
+    except DataError as error:
+        return None, [error]
+    texts: dict[str, str] = {}
     errors = []
-    for line in lines:
+
+    def wrong(found: str, expected: str) -> None:
+        errors.append(DataError(file, found, expected, _INFO_TODO))
+
+    for line in filter(str.strip, lines):
         key, colon, value = (part.strip() for part in line.partition(":"))
-        if not line.strip():
-            continue
-        if not colon or key in values:
-            errors.append(
-                DataError(
-                    file,
-                    f"the line {line.strip()!r}{' after another of that key' if colon else ''}",
-                    "each key once, as `Key: value`",
-                    _INFO_TODO,
-                )
-            )
-        values.setdefault(key, value)
-    errors += [
-        DataError(file, f"no key {key!r}", f"the keys {', '.join(KEYS)}", _INFO_TODO)
-        for key in KEYS
-        if key not in values
-    ]
-    numbers = {key: _number(file, key, values[key], errors) for key in KEYS if key != "Group" and key in values}
-    if values.get("Group", GROUPS[0]) not in GROUPS:
-        errors.append(DataError(file, f"Group {values['Group']!r}", f"one of {', '.join(GROUPS)}", _INFO_TODO))
+        if not colon or key in texts:
+            again = " after another of that key" if colon else ""
+            wrong(f"the line {line.strip()!r}{again}", "each key once, as `Key: value`")
+        texts.setdefault(key, value)
+    for key in (key for key in KEYS if key not in texts):
+        wrong(f"no key {key!r}", f"the keys {', '.join(KEYS)}")
+    values = {key: _value(key, texts[key]) for key in KEYS if key in texts}
+    for key, value in values.items():
+        if value is None:
+            kinds = {int: "an integer above zero", float: "a number above zero", str: f"one of {', '.join(GROUPS)}"}
+            wrong(f"{key} {texts[key]!r}", kinds[KEYS[key]])
     if not errors:
-        errors += _frame_errors(file, numbers)
-    if errors:
-        return None, errors
-    return Info(
-        int(numbers["ED"]),
-        int(numbers["ES"]),
-        values["Group"],
-        numbers["Height"],
-        int(numbers["NbFrame"]),
-        numbers["Weight"],
-    ), []
+        for key in ("ED", "ES"):
+            if values[key] > values["NbFrame"]:
+                wrong(f"{key} {values[key]}", f"a frame from 1 to NbFrame, {values['NbFrame']}")
+        if values["ED"] == values["ES"]:
+            wrong(f"ED and ES both {values['ED']}", "two different frames")
+    return (None, errors) if errors else (Info(*(values[key] for key in KEYS)), [])
 
 
-def _number(file: Path, key: str, text: str, errors: list[DataError]) -> float:
-    """Height (cm) and weight (kg) above zero; ED, ES and NbFrame integers from 1. Adds to `errors` otherwise."""
-    whole = key in ("ED", "ES", "NbFrame")
+def _value(key: str, text: str) -> int | float | str | None:
+    """Height (cm) and weight (kg) above zero, frames from 1, a group; None if the text is none of that."""
     try:
-        number = float(int(text)) if whole else float(text)
+        value = KEYS[key](text)
     except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or number <= 0:
-        errors.append(
-            DataError(file, f"{key} {text!r}", f"{'an integer' if whole else 'a number'} above zero", _INFO_TODO)
-        )
-    return number
+        return None
+    good = value in GROUPS if key == "Group" else 0 < value < math.inf
+    return value if good else None
 
 
-def _frame_errors(file: Path, numbers: dict[str, float]) -> list[DataError]:
-    ed, es, n = (int(numbers[key]) for key in ("ED", "ES", "NbFrame"))
-    errors = [
-        DataError(file, f"{key} {frame}", f"a frame from 1 to NbFrame, {n}", _INFO_TODO)
-        for key, frame in (("ED", ed), ("ES", es))
-        if frame > n
-    ]
-    if ed == es:
-        errors.append(DataError(file, f"ED and ES both {ed}", "two different frames", _INFO_TODO))
-    return errors
-
-
-def _scan_patient(folder: Path, subset: str | None) -> tuple[list[Case], list[Problem]]:
+def _scan_patient(found: Scan, folder: Path, subset: str | None) -> None:
     name = folder.name
     info, errors = read_info(folder / "Info.cfg")
+    found.problems += [Problem("facts", error) for error in errors]
     if info is None:
-        return [], [Problem("facts", error) for error in errors]
-    cases, problems = [], []
-    for phase, frame in (("ED", info.ed), ("ES", info.es)):
-        paths = {
-            what: find_nifti(folder, f"{name}_frame{frame:02d}{ending}")
-            for what, ending in (("image", ""), ("label map", "_gt"))
-        }
-        missing = [_absent(folder, frame, phase, what) for what, path in paths.items() if path is None]
-        problems += [Problem("layout", error) for error in missing]
-        if missing:
-            continue
-        facts = {
-            "patient": name,
-            "phase": phase,
-            "group": info.group,
-            "modality": "MR",
-            "height": info.height,
-            "weight": info.weight,
-            "frame": frame,
-            "n_frames": info.n_frames,
-        }
-        cases.append(
-            Case(f"{name}_{phase}", paths["label map"], paths["image"], facts | ({"subset": subset} if subset else {}))
-        )
-    return cases, problems
-
-
-def _absent(folder: Path, frame: int, phase: str, what: str) -> DataError:
-    ending = "_gt" if what == "label map" else ""
-    file = folder / f"{folder.name}_frame{frame:02d}{ending}.nii.gz"
-    frames = re.compile(rf"{folder.name}_frame(\d+){ending}\.nii(\.gz)?")
-    here = sorted(m[1] for p in folder.iterdir() if is_nifti(p) and (m := frames.fullmatch(p.name)))
-    found = "no such file" + (f" (frames here: {', '.join(here)})" if here else "")
+        return
+    shared = {"group": info.group, "modality": "MR", "height": info.height, "weight": info.weight}
     todo = "Unpack the publisher's archive again, or correct the frame in Info.cfg."
-    if what == "label map" and folder.parent.name == "testing":
+    if subset == "testing":
         todo += " Older copies of the testing part come without label maps: open subset='training'."
-    return DataError(file, found, f"the {what} of the {phase} frame, number {frame} in Info.cfg", todo)
+    for phase, frame in (("ED", info.ed), ("ES", info.es)):
+        facts = {"patient": name, "phase": phase, **shared, "frame": frame, "n_frames": info.n_frames}
+        facts |= {"subset": subset} if subset else {}
+        stem = f"{name}_frame{frame:02d}"
+        wanted = f"of the {phase} frame, number {frame} in Info.cfg"
+        found.find(f"{name}_{phase}", folder, [stem], [f"{stem}_gt"], facts, expected=wanted, todo=todo)
+
+
+register(
+    Card(
+        "acdc",
+        "ACDC: short-axis cardiac MR, 150 patients in five groups",
+        home="https://www.creatis.insa-lyon.fr/Challenge/acdc/databases.html",
+        licence="CC BY-NC-SA 4.0",
+        citation="Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-Structures Segmentation and "
+        "Diagnosis: Is the Problem Solved?, IEEE TMI 37(11):2514-2525, 2018, doi:10.1109/TMI.2018.2837502",
+        layout="training/patientNNN/ (and testing/) with Info.cfg, patientNNN_frameMM.nii.gz and "
+        "patientNNN_frameMM_gt.nii.gz",
+        folder="acdc",
+        recognise=recognise,
+        scan=scan,
+    )
+)

@@ -26,18 +26,18 @@ from typing import Any
 
 import numpy as np
 
-from shapelab.data.formats.metaimage import SUFFIXES
-from shapelab.data.reading import Case, Problem, Scan
+from shapelab.data.cards import Card, register
+from shapelab.data.facts import PHASES
+from shapelab.data.formats.nifti import Header
+from shapelab.data.formats.text import read_text
+from shapelab.data.reading import Problem, Scan, number_in, patient_folders, volumes
 from shapelab.data.scheme import LV_CAVITY
 from shapelab.errors import DataError
 
-PHASES = ("ED", "ES")
 ENDINGS = ("_gt", "_truth")
 METRES_BELOW = 0.05
 MAPPING = {1: 1, 255: 1}
-_PATIENT = re.compile(r"patient_?\d+", re.IGNORECASE)
 _FRAME = re.compile(r"frame\D{0,3}(\d+)\s*$", re.IGNORECASE)
-_FORMATS = (".nii.gz", ".nii", *SUFFIXES)
 _TODO = "Unpack the publisher's archive again."
 
 
@@ -56,17 +56,14 @@ def scan(root: str | Path, subset: str | None = None) -> Scan:
     Facts of a subject: patient (lower case, two digits), phase, modality ("3D US"), and subset or frame where the
     layout tells.
     """
-    root = Path(root)
-    cases, problems = [], []
-    for part, folder in _patients(root):
+    found = Scan("cetus", Path(root), LV_CAVITY, mapping=MAPPING, in_mm=in_mm)
+    for part, folder in _patients(found.root):
         if subset in (None, part) and _is_cetus(folder):
-            found, wrong = _scan_patient(folder, part)
-            cases += found
-            problems += wrong
-    return Scan("cetus", root, LV_CAVITY, tuple(cases), tuple(problems), mapping=MAPPING, in_mm=in_mm)
+            _scan_patient(found, folder, part)
+    return found
 
 
-def in_mm(header: Any) -> Any:
+def in_mm(header: Header) -> Header:
     """The header with lengths in mm: metres (voxels below 0.05) are multiplied by 1000."""
     if max(header.spacing) >= METRES_BELOW:
         return header
@@ -76,113 +73,77 @@ def in_mm(header: Any) -> Any:
 
 
 def _patients(root: Path) -> list[tuple[str | None, Path]]:
-    """(subset, folder) of every patient, by number."""
-    for base in (root, root / "dataset", root / "CETUS", root / "CETUS" / "dataset"):
-        if not base.is_dir():
-            continue
-        parts: list[tuple[str | None, Path]] = [(None, base)]
-        parts += [(p, base / p) for p in ("training", "testing") if (base / p).is_dir()]
-        found = [
-            (part, p) for part, folder in parts for p in folder.iterdir() if _PATIENT.fullmatch(p.name) and p.is_dir()
-        ]
-        if found:
-            return sorted(found, key=lambda pair: (_number(pair[1].name), str(pair[1])))
-    return []
+    return patient_folders(root, ("dataset", "CETUS", "CETUS/dataset"), r"patient_?\d+")
 
 
-def _number(name: str) -> int:
-    return int(re.sub(r"\D", "", name))
+def _times(folder: Path) -> Path | None:
+    """<name>_ED_ES_time.txt, which names the frames, if it is there."""
+    return next(iter(sorted(folder.glob("[!.]*_time.txt"))), None)
 
 
 def _is_cetus(folder: Path) -> bool:
-    """A patient's folder holds <name>_ED or _ES, or frames as MetaImage beside <name>_ED_ES_time.txt."""
-    names = _names(folder)
-    phases = any(f"{folder.name}_{phase}{end}".lower() in names for phase in PHASES for end in _FORMATS)
-    return phases or any(name.endswith("_time.txt") for name in names)
+    """A patient's folder holds <name>_ED or _ES, or frames beside <name>_ED_ES_time.txt."""
+    here = volumes(folder)
+    return any(f"{folder.name}_{phase}".casefold() in here for phase in PHASES) or _times(folder) is not None
 
 
-def _names(folder: Path) -> dict[str, Path]:
-    """Lower-case name -> file, hidden ones left out."""
-    return {p.name.lower(): p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")}
-
-
-def _first(names: dict[str, Path], stem: str, endings: tuple[str, ...]) -> Path | None:
-    wanted = (f"{stem}{end}".lower() for end in endings)
-    return next((names[name] for name in wanted if name in names), None)
-
-
-def _scan_patient(folder: Path, subset: str | None) -> tuple[list[Case], list[Problem]]:
-    names, stem = _names(folder), folder.name
-    patient = f"patient{_number(stem):02d}"
-    frames, errors = _frames(folder, names)
-    problems = [Problem("facts", error) for error in errors]
-    cases = []
+def _scan_patient(found: Scan, folder: Path, subset: str | None) -> None:
+    stem, patient = folder.name, f"patient{number_in(folder.name):02d}"
+    outlined = re.compile(rf"{stem}_({'|'.join(PHASES)})({'|'.join(ENDINGS)})", re.IGNORECASE)
+    # without any outline a patient is of the challenge's testing part, and not incomplete
+    blind = not any(outlined.match(file.name) for file in folder.iterdir())
+    try:
+        frames = _frames(folder)
+    except DataError as error:
+        found.problems.append(Problem("facts", error))
+        frames = {}
     for phase in PHASES:
         facts: dict[str, Any] = {"patient": patient, "phase": phase, "modality": "3D US"}
         facts |= {"subset": subset} if subset else {}
-        image = _first(names, f"{stem}_{phase}", _FORMATS)
-        if image is None and phase in frames:
+        image, label = [f"{stem}_{phase}"], [f"{stem}_{phase}{ending}" for ending in reversed(ENDINGS)]
+        here = volumes(folder)
+        if image[0].casefold() not in here and phase in frames:
             facts["frame"] = frames[phase]
-            image = _first(names, f"{stem}_frame{frames[phase]:02d}", _FORMATS)
-        label = _first(names, f"{stem}_{phase}", tuple(e + f for e in ENDINGS for f in _FORMATS))
-        if image is None:
-            number = f"_frame{frames[phase]:02d}.mhd" if phase in frames else f"_{phase}.nii.gz"
-            problems.append(
-                Problem(
-                    "layout",
-                    DataError(
-                        folder / f"{stem}{number}", "no such file", f"the image at {phase} (NIfTI or MetaImage)", _TODO
-                    ),
-                )
+            image = [f"{stem}_frame{frames[phase]:02d}"]
+        meshes = [f for f in folder.glob("*.vtk") if f.stem.casefold() in map(str.casefold, label)]
+        if meshes and not any(name.casefold() in here for name in label):
+            found.problem(
+                "layout",
+                meshes[0],
+                "an outline as a mesh (.vtk)",
+                f"a label map, {stem}_{phase}_truth.mhd",
+                "Take the archive of today, whose outlines are volumes (_gt.nii.gz), or rasterise the mesh on the "
+                "image's grid.",
             )
             continue
-        mesh = _first(names, f"{stem}_{phase}", tuple(e + ".vtk" for e in ENDINGS))
-        if label is None and (mesh is not None or not _blind(names, stem)):
-            problems.append(Problem("layout", _no_label(folder, phase, mesh)))
-            continue
-        cases.append(Case(f"{patient}_{phase}", label, image, facts))
-    return cases, problems
+        found.find(f"{patient}_{phase}", folder, image, () if blind else label, facts, expected=f"at {phase}")
 
 
-def _blind(names: dict[str, Path], stem: str) -> bool:
-    """Whether a patient has no outline at all: of the challenge's testing part, and not incomplete."""
-    return not any(f"{stem}_{phase}{end}".lower() in name for name in names for phase in PHASES for end in ENDINGS)
-
-
-def _no_label(folder: Path, phase: str, mesh: Path | None) -> DataError:
-    if mesh is not None:
-        return DataError(
-            mesh,
-            "an outline as a mesh (.vtk)",
-            f"a label map, {folder.name}_{phase}_truth.mhd",
-            "Take the archive of today, whose outlines are volumes (_gt.nii.gz), or rasterise the mesh on "
-            "the image's grid.",
-        )
-    return DataError(
-        folder / f"{folder.name}_{phase}_gt.nii.gz",
-        "no such file",
-        f"the label map at {phase} (_gt or _truth), as the other phase has one",
-        _TODO,
-    )
-
-
-def _frames(folder: Path, names: dict[str, Path]) -> tuple[dict[str, int], list[DataError]]:
+def _frames(folder: Path) -> dict[str, int]:
     """Phase -> frame number from <name>_ED_ES_time.txt; nothing where there is no such file."""
-    file = next((path for name, path in names.items() if name.endswith("_time.txt")), None)
-    if file is None:
-        return {}, []
-    try:
-        lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        return {}, [DataError(file, f"a file that cannot be read as text ({error})", "two lines with a frame", _TODO)]
-    numbers = [_FRAME.search(line) for line in lines[:2]]
+    if (file := _times(folder)) is None:
+        return {}
+    text = read_text(file, "two lines with a frame", _TODO)
+    lines = [line for line in text.splitlines() if line.strip()][:2]
+    numbers = [_FRAME.search(line) for line in lines]
     if len(numbers) < 2 or not all(numbers):
-        return {}, [
-            DataError(
-                file,
-                f"the lines {[line[:40] for line in lines[:2]]}",
-                "two lines that end in `frame N`, first ED, then ES",
-                _TODO,
-            )
-        ]
-    return {phase: int(found[1]) for phase, found in zip(PHASES, numbers)}, []
+        found = f"the lines {[line[:40] for line in lines]}"
+        raise DataError(file, found, "two lines that end in `frame N`, first ED, then ES", _TODO)
+    return {phase: int(number[1]) for phase, number in zip(PHASES, numbers, strict=True)}
+
+
+register(
+    Card(
+        "cetus",
+        "CETUS: 3D ultrasound of the left ventricle, 45 patients",
+        home="https://www.creatis.insa-lyon.fr/Challenge/CETUS/",
+        licence="CC BY-NC-SA 4.0",
+        citation="Bernard et al., Standardized Evaluation System for Left Ventricular Segmentation Algorithms in 3D "
+        "Echocardiography, IEEE TMI 35(4):967-977, 2016, doi:10.1109/TMI.2015.2503890",
+        layout="patientNN/patientNN_ED.nii.gz and patientNN_ED_gt.nii.gz, and so for ES (or .mhd with _truth)",
+        folder="CETUS",
+        phantom='open_cohort("phantom-us")',
+        recognise=recognise,
+        scan=scan,
+    )
+)

@@ -1,1 +1,1 @@
-from .tables import experiment_of as experiment_of, measured as measured, printed as printed, run as run
+from .tables import experiment_of as experiment_of, printed as printed, run as run

@@ -21,34 +21,31 @@ the label map. "Images alone": position and direction, too, come from the image,
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from shapelab import __version__
 from shapelab.data.cohort import Cohort
 from shapelab.data.grid import ALIGN, images_on_grid, stack_labels
 from shapelab.data.scheme import CARDIAC
-from shapelab.device import describe
 from shapelab.errors import UsageError
 from shapelab.experiments.acnn.reality import phantom_native, predicted_poses
+from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.shipped import cardiac_cohort, fit_pca, phantom_autoencoder, phantom_tl
 from shapelab.experiments.tables import printed
-from shapelab.files import atomic_write
-from shapelab.latent.classification import classification_report
+from shapelab.latent.classification import CrossValidation, classification_report
 from shapelab.latent.codes import code_array, code_columns, codes_table
 from shapelab.latent.features import FixedFeatures, SpaceFeatures
 from shapelab.latent.results import ClassificationResult
 from shapelab.metrics import dice_table
 from shapelab.metrics.clinical import cardiac_indices
 from shapelab.models.acnn import AESpace, train_autoencoder
-from shapelab.profiles import current_profile
+from shapelab.training import Config, Run
 
 THREE = ("NOR", "DCM", "HCM")
 #: Of the table of accuracies, the first.
@@ -60,7 +57,7 @@ PHASES = (("ED",), ("ED", "ES"))
 
 
 @dataclass(frozen=True)
-class PathologyConfig:
+class PathologyConfig(Config):
     """Numbers of the experiment; the autoencoder's own are `AEConfig`'s."""
 
     model: str = "forest"  # decided beforehand; the other ensembles are shown beside it
@@ -71,14 +68,7 @@ class PathologyConfig:
     epochs: int = 15  # of the autoencoder in each fold, from phantom weights
     phantoms: int = 100  # patients, where the data are phantoms
 
-    @classmethod
-    def profile(cls, name: str | None = None) -> PathologyConfig:
-        numbers = {
-            "quick": {},
-            "full": {"n_repeats": 10, "permutations": 999, "epochs": 100},
-            "paper": {"n_repeats": 10, "permutations": 999, "epochs": 100},
-        }
-        return cls(**numbers[current_profile(name)])
+    PROFILES = dict.fromkeys(("full", "paper"), {"n_repeats": 10, "permutations": 999, "epochs": 100})
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,20 +110,18 @@ def run(
     DataFrame: groups, features, phases, model, accuracy, low, high (95 %), balanced_accuracy, p, chance, paper (its
     accuracy, where it has one), n_patients, n_features, n_repeats, saw_test_shapes
     """
-    return run_whole(data, root, groups, profile, seed, output, progress).table
+    door = {"root": root, "profile": profile, "output": output, "progress": progress}
+    return run_whole(data, groups, seed, **door).table
 
 
 def run_whole(
-    data="phantom",
-    root=None,
-    groups=None,
-    profile=None,
-    seed=0,
-    output=None,
-    progress=True,
+    data: str = "phantom",
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
     config: PathologyConfig | None = None,
     poses: Mapping[str, np.ndarray] | None = None,
     refit: bool = True,
+    **door: Any,
 ) -> PathologyResult:
     """As `run`, with everything that came out.
 
@@ -141,20 +129,19 @@ def run_whole(
     poses : subject id -> label map that says where the heart is (see `images_on_grid`), for the codes from images
         alone; None: as the native network learned from phantoms segments them
     refit : False leaves out the spaces that are fitted in each fold, which take most of the time
+    door : root, profile, output, progress, as `run`'s
     """
-    profile = current_profile(profile)
+    study = Study.of("pathology", **door)
+    profile, progress = study.profile, study.progress
     config = config or PathologyConfig.profile(profile)
-    output = Path(output) if output is not None else Path("results") / "pathology"
-    cohort = cardiac_cohort(data, root, seed, config.phantoms, images=True)
+    cohort = cardiac_cohort(data, study.root, seed, config.phantoms, images=True)
     group_sets = _group_sets(groups, cohort)
     space, tl = phantom_autoencoder(profile, progress), phantom_tl(profile, progress)
     labels, table = stack_labels(cohort, space.grid, align=ALIGN, progress=progress)
     images, _, _ = images_on_grid(cohort, tl.grid, progress=progress)
     poses, not_found = (poses, []) if poses is not None else _poses(cohort, profile, progress)
     alone, _, _ = images_on_grid(cohort, tl.grid, poses, progress)
-    spaces = {}
-    if refit:
-        spaces = _spaces_of_folds(labels, table, space, config, profile, seed, output / "folds", progress)
+    spaces = _spaces_of_folds(labels, table, space, config, seed, study) if refit else {}
     fixed = {
         "T-L codes, images alone": codes_table(tl.encode_images(alone), table),
         "T-L codes, from images": codes_table(tl.encode_images(images), table),
@@ -186,9 +173,14 @@ def run_whole(
         "poses not found": not_found,
         "phantom weights": space.metadata,
         "T-L weights": tl.metadata,
-        "shapelab": __version__,
     }
-    _write(result, output, data, {**about, **describe(), "date": date.today().isoformat()})
+    written = {
+        "": result.table,
+        "_reconstruction": result.reconstruction,
+        "_agreement": result.agreement.reset_index(),
+        "_predictions": pd.concat([r.predictions.assign(groups=g) for g, r in result.reports.items()]),
+    }
+    study.write(f"pathology_{data}", written, about, digits=6)
     return result
 
 
@@ -204,38 +196,32 @@ def _reports(
     features, group_sets, indices, config: PathologyConfig, seed: int, progress: bool
 ) -> tuple[dict[str, ClassificationResult], pd.DataFrame]:
     """Groups -> report of the main model; and the tables of all models as one."""
-    shared = {
-        "controls": ("volumes", "shuffled", "random"),
-        "indices": indices,
-        "seed": seed,
-        "n_splits": config.n_splits,
-        "n_repeats": config.n_repeats,
-        "n_jobs": -1,
-        "progress": progress,
-    }
+    shared = {"controls": ("volumes", "shuffled", "random"), "indices": indices}
+    main = CrossValidation(config.n_splits, config.n_repeats, config.permutations, seed, n_jobs=-1, progress=progress)
     reports, tables = {}, []
     for name, kept in group_sets.items():
-        for models, more in (
-            (config.model, {"permutations": config.permutations}),
-            (list(config.others), {"permutations": 0, "importances": False}),
-        ):
+        others = list(config.others), replace(main, permutations=0, importances=False)
+        for models, how in ((config.model, main), others):
             if models:
-                one = classification_report(features, "group", models, list(PHASES), groups=kept, **shared, **more)
+                one = classification_report(
+                    features, "group", models, list(PHASES), groups=kept, settings=how, **shared
+                )
                 reports.setdefault(name, one)
                 tables.append(one.table.assign(groups=name))
     return reports, pd.concat(tables, ignore_index=True)
 
 
-def _spaces_of_folds(labels, table, space: AESpace, config, profile, seed, cache, progress) -> dict[str, SpaceFeatures]:
+def _spaces_of_folds(labels, table, space: AESpace, config, seed: int, study: Study) -> dict[str, SpaceFeatures]:
     """The two spaces that are fitted anew in each fold."""
     shared = {"seed": seed, "with_others": True, "measure": reconstruction_dice}
+    cache = study.folder / "folds"
     return {
         "AE codes": SpaceFeatures(
             labels,
             table,
-            _fine_tuning(space, config, cache, progress),
+            _fine_tuning(space, config, cache, study.progress),
             cache=cache,
-            cache_key=f"AE|{profile}|{config.epochs}|{space.metadata}",
+            cache_key=f"AE|{study.profile}|{config.epochs}|{space.metadata}",
             **shared,
         ),
         "PCA codes": SpaceFeatures(
@@ -264,7 +250,7 @@ def _fine_tuning(space: AESpace, config: PathologyConfig, cache: Path, progress:
         checkpoint = cache / f"training-{seed:08x}"
         settings = replace(space.config, epochs=config.epochs)
         fitted, _ = train_autoencoder(
-            shapes, settings, scheme=space.scheme, seed=seed, init=space, checkpoint=checkpoint, progress=progress
+            shapes, settings, Run(checkpoint, seed=seed, progress=progress), scheme=space.scheme, init=space
         )
         shutil.rmtree(checkpoint, ignore_errors=True)  # the fold's codes are kept; its weights are 11 MB
         return fitted
@@ -345,18 +331,3 @@ def _with_paper(table: pd.DataFrame) -> pd.DataFrame:
     table = table.merge(paper[["features", "phases", "paper"]], how="left", on=["features", "phases"])
     table["paper"] = table["paper"].where(table["groups"].map(lambda g: set(g.split("/")) == set(THREE)))
     return table[[*COLUMNS, *(c for c in table if c not in COLUMNS)]]
-
-
-def _write(result: PathologyResult, output: Path, data: str, about: dict) -> None:
-    """All tables, each whole or not at all."""
-    tables = {
-        "": result.table,
-        "_reconstruction": result.reconstruction,
-        "_agreement": result.agreement.reset_index(),
-        "_predictions": pd.concat([r.predictions.assign(groups=g) for g, r in result.reports.items()]),
-    }
-    for suffix, table in tables.items():
-        with atomic_write(output / f"pathology_{data}{suffix}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g")
-    with atomic_write(output / f"pathology_{data}.json") as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n")

@@ -12,9 +12,7 @@ early stop or threshold comes from a real scan, except in the upper reference.
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -23,24 +21,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shapelab import __version__
 from shapelab.data.cohort import Cohort
 from shapelab.data.grid import RV_SIDE_MM, Grid, to_grid, to_unit_range
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.data.volumes import SliceData
-from shapelab.device import describe
-from shapelab.errors import UsageError
-from shapelab.experiments.shipped import cardiac_cohort, phantom_autoencoder, shipped_or_trained
+from shapelab.errors import UsageError, one_of
+from shapelab.experiments.kept_runs import Study
+from shapelab.experiments.recipes import SCANS, Order, recipe
+from shapelab.experiments.shipped import cardiac_cohort, phantom_autoencoder, shipped
 from shapelab.experiments.tables import spread
-from shapelab.files import atomic_write, write_csv
 from shapelab.metrics import evaluate
 from shapelab.models.acnn import ACNNLoss
 from shapelab.models.native import NativeConfig, NativeSegmenter, train_native
 from shapelab.phantoms.randomise import Randomisation
-from shapelab.profiles import current_profile
+from shapelab.training import Run
 
 #: Phantom patients the network learns from.
 TRAINING_SEED = 30_000
+SHIPPED = "acnn_seg_native"  # its folder under data/weights, before the profile's name
 FIELD_PX = 144  # of a training stack, before it is moved and cut
 TWINS = ("patient074", "patient076")  # one scan, outlined twice
 AIM = {"LV cavity": 0.85, "LV myocardium": 0.70, "RV cavity": 0.75}  # mean Dice that was aimed at
@@ -65,12 +63,12 @@ def phantom_slices(n: int, config: NativeConfig, seed: int = TRAINING_SEED, prog
     """Slices of n phantom patients (ED and ES, ACDC-like stacks), with images, on the network's in-plane grid."""
     from tqdm.auto import tqdm
 
-    from shapelab.phantoms.acquisition import make_stack, square_field
+    from shapelab.phantoms.acquisition import LR_SHIFT_MM, make_stack, square_field
     from shapelab.phantoms.anatomy import build_heart
-    from shapelab.phantoms.cohort import LR_SHIFT_MM, PHASES, make_image, make_label
+    from shapelab.phantoms.cohort import PHASES, make_image, make_label
     from shapelab.phantoms.population import GROUPS, draw_factors
 
-    images, tissues, distances = [], [], []
+    stacks = []
     for i in tqdm(range(n), desc="phantoms", disable=not progress, leave=False):
         who = (seed, i, GROUPS[i % len(GROUPS)], i // len(GROUPS))
         f = draw_factors(*who)
@@ -80,27 +78,24 @@ def phantom_slices(n: int, config: NativeConfig, seed: int = TRAINING_SEED, prog
         above = int(np.random.default_rng([seed, i, 8]).choice(3, p=(0.5, 0.35, 0.15)))
         stack = square_field(stack, hearts, f["angle"], config.spacing, FIELD_PX, above)
         for phase in PHASES:
-            tissues.append(make_label(who, phase, stack, BIVENTRICULAR))
-            images.append(make_image(who, phase, stack))
-            distances.append(stack.spacing[2])
-    return SliceData.of_stacks(images, tissues, distances)
+            label = make_label(who, phase, stack, BIVENTRICULAR)
+            stacks.append((make_image(who, phase, stack), label, stack.spacing[2]))
+    return SliceData.of_stacks(*zip(*stacks, strict=True))
 
 
 def real_slices(cohort: Cohort, config: NativeConfig, progress: bool = False) -> SliceData:
     """Slices of a cohort's stacks (with images) about the heart, on the network's in-plane grid."""
     from tqdm.auto import tqdm
 
-    images, tissues, distances = [], [], []
+    stacks = []
     for subject in tqdm(cohort, desc=cohort.name, disable=not progress, leave=False):
         subject = subject.load()
         spacing = subject.spacing
         middle = np.array([*_box_centre(subject.label, spacing), (subject.label.shape[2] - 1) / 2 * spacing[2]])
         grid = Grid((FIELD_PX, FIELD_PX, subject.label.shape[2]), (config.spacing, config.spacing, spacing[2]))
         sample = to_grid(subject, grid, centre=middle)
-        images.append(to_unit_range(sample.image))
-        tissues.append(sample.label)
-        distances.append(float(spacing[2]))
-    return SliceData.of_stacks(images, tissues, distances)
+        stacks.append((to_unit_range(sample.image), sample.label, float(spacing[2])))
+    return SliceData.of_stacks(*zip(*stacks, strict=True))
 
 
 def _box_centre(label: np.ndarray, spacing) -> np.ndarray:
@@ -111,17 +106,18 @@ def _box_centre(label: np.ndarray, spacing) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------ networks
 
 
-def train_phantom_native(
-    profile: str | None = None, checkpoint: str | Path | None = None, progress: bool = True, **changes
-) -> NativeSegmenter:
-    """Train the native network on phantoms alone: what ships under data/weights/acnn_seg_native_<profile>.
-
-    checkpoint : folder; a killed run goes on from there. changes : of `NativeConfig`, by name
-    """
-    config = NativeConfig.profile(profile, **changes)
-    data = phantom_slices(config.hearts, config, progress=progress)
+@recipe("native", "segmentation of a scan at its own resolution", SCANS, ships=SHIPPED)
+@recipe("native-acnn", "the same with the shape prior (eq. 1)", SCANS[1:])
+def _native(order: Order) -> NativeSegmenter:
+    if order.epochs is not None:
+        raise UsageError("epochs: the native network counts training images, not epochs; leave it out")
+    if order.data != "phantom":
+        return train_on_real(order.cohort(), order.profile, order.model == "native-acnn", order.run)
+    changes = {} if order.hearts is None else {"hearts": order.hearts}
+    config = NativeConfig.profile(order.profile, **changes)
+    data = phantom_slices(config.hearts, config, progress=order.progress)
     about = f"{config.hearts} phantom hearts, ED and ES, seed {TRAINING_SEED}"
-    return train_native(data, config, checkpoint=checkpoint, progress=progress, about=about)[0]
+    return train_native(data, config, order.run, about=about)[0]
 
 
 def phantom_native(profile: str | None = None, progress: bool = True) -> NativeSegmenter:
@@ -130,14 +126,7 @@ def phantom_native(profile: str | None = None, progress: bool = True) -> NativeS
     Training takes about half an hour on one core in `quick`. Where the folder of weights cannot be written to, it is
     trained each time.
     """
-    profile = current_profile(profile)
-    return shipped_or_trained(
-        f"acnn_seg_native_{profile}",
-        NativeSegmenter.FILE,
-        NativeSegmenter.load,
-        lambda: train_phantom_native(profile, progress=progress),
-        lambda segmenter, folder: segmenter.save(folder, half=True),
-    )
+    return shipped("native", profile, progress)
 
 
 class StackPrior:
@@ -269,37 +258,22 @@ def run(
         patients, tested on the others, without and with the prior, beside the phantoms' network on the same stacks
     seed : of the split by patient, and of training on ACDC
     """
-    profile = current_profile(profile)
-    output = Path(output) if output is not None else Path("results") / "reality"
+    one_of("data", data, ("phantom", "acdc"))
+    study = Study.of("reality", output, profile, root, progress)
     cohort = cardiac_cohort("acdc", root)
-    taught = phantom_native(profile, progress)
+    taught = phantom_native(study.profile, progress)
     if data == "phantom":
         table, name = measure(taught, cohort, "phantoms alone", progress), "reality_acdc"
-    elif data == "acdc":
+    else:
         train, test = split(cohort, seed)
         tables = [measure(taught, test, "phantoms alone", progress)]
         for method, prior in (("ACDC", False), ("ACDC + prior", True)):
-            made = train_on_real(
-                train, profile, prior, seed, output / f"training-{'prior' if prior else 'plain'}", progress
-            )
+            checkpoint = study.folder / f"training-{'prior' if prior else 'plain'}"
+            made = train_on_real(train, study.profile, prior, Run(checkpoint, seed=seed, progress=progress))
             tables.append(measure(made, test, method, progress))
         table, name = pd.concat(tables, ignore_index=True), "reality_acdc_trained"
-    else:
-        raise UsageError(f"data: found {data!r}; expected 'phantom' or 'acdc'")
-    about = {
-        "data": data,
-        "cohort": repr(cohort),
-        "profile": profile,
-        "seed": seed,
-        "network": taught.metadata,
-        "shapelab": __version__,
-        **describe(),
-        "date": date.today().isoformat(),
-    }
-    for suffix, part in (("", table), ("_summary", summary(table))):
-        write_csv(part, output / f"{name}{suffix}.csv")
-    with atomic_write(output / f"{name}.json") as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n")
+    about = {"data": data, "cohort": repr(cohort), "profile": study.profile, "seed": seed, "network": taught.metadata}
+    study.write(name, {"": table, "_summary": summary(table)}, about)
     return table
 
 
@@ -310,26 +284,11 @@ def split(cohort: Cohort, seed: int = 0) -> tuple[Cohort, Cohort]:
     return train.filter(lambda s: s.patient not in twins), test
 
 
-def train_on_real(
-    train: Cohort,
-    profile: str | None,
-    prior: bool,
-    seed: int = 0,
-    checkpoint: str | Path | None = None,
-    progress: bool = True,
-) -> NativeSegmenter:
+def train_on_real(train: Cohort, profile: str, prior: bool, run: Run | None = None) -> NativeSegmenter:
     """The native network trained on real stacks, with or without ACNN's prior. Its weights are for no one but you: they
     hold what they learned from the data set, under its licence."""
-    profile = current_profile(profile)
+    run = run or Run()
     config = replace(NativeConfig.profile(profile), slices=REAL_SLICES[profile], strength=REAL)
-    loss = StackPrior(phantom_autoencoder(profile, progress), config.spacing) if prior else None
-    return train_native(
-        real_slices(train, config, progress),
-        config,
-        stack_loss=loss,
-        whole_stacks=True,
-        seed=seed,
-        checkpoint=checkpoint,
-        progress=progress,
-        about=repr(train),
-    )[0]
+    loss = StackPrior(phantom_autoencoder(profile, run.progress), config.spacing) if prior else None
+    slices = real_slices(train, config, run.progress)
+    return train_native(slices, config, run, stack_loss=loss, whole_stacks=True, about=repr(train))[0]

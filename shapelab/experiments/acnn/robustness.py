@@ -11,10 +11,8 @@ information, and makes fewer anatomically impossible results. Here that is measu
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +20,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from shapelab import __version__
 from shapelab.augment import Corruption, corrupt
 from shapelab.data.cohort import Cohort
 from shapelab.data.grid import Grid, to_grid, unit_image
 from shapelab.data.volumes import HeartPairs
-from shapelab.device import best_device, describe
+from shapelab.device import best_device
 from shapelab.errors import DataError, UsageError, one_of
 from shapelab.experiments.acnn.segmentation import (
-    METHODS,
     STACK_SEED,
     SegmentationConfig,
     evaluate_cases,
@@ -40,11 +36,12 @@ from shapelab.experiments.acnn.segmentation import (
     slug,
     trained_network,
 )
+from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.shipped import cardiac_cohort
-from shapelab.files import atomic_write, write_csv
 from shapelab.metrics import dice_table
-from shapelab.models.acnn import ACNNLoss, InputSettings, SubPixelConfig, load_network, lr_stacks, predict_labels
+from shapelab.models.acnn import ACNNLoss, InputSettings, SubPixelConfig, lr_stacks, predict_labels
 from shapelab.show import style
+from shapelab.spaces import load_network
 from shapelab.training.losses import cross_entropy, onehot
 
 #: kind -> what befalls the stack at strength 1, strengths to try, what the strength is.
@@ -70,7 +67,6 @@ SWEEP = {20: (WEIGHTS, 320, (0, 1, 2)), None: ((0.0, 0.1, 1.0), None, (0,))}
 
 def run(
     data: str = "phantom",
-    root: str | Path | None = None,
     profile: str | None = None,
     output: str | Path | None = None,
     progress: bool = True,
@@ -85,17 +81,16 @@ def run(
 
     Raises DataError where a network has not been trained yet.
     """
-    config = config or SegmentationConfig.profile(profile)
-    output = Path(output) if output is not None else Path("results") / "acnn"
-    pairs = load_pairs(data, config, root, output, progress)
+    study = Study.of("acnn", output, profile)
+    config, output = config or SegmentationConfig.profile(study.profile), study.folder
+    pairs = load_pairs(data, config, output, progress)
     hearts = pairs["test"]  # the curves: of the first HEARTS of them
     if "ED" in set(hearts.table["phase"]):
         hearts = hearts[(hearts.table["phase"] == "ED").to_numpy()]
-    folders = {name: output / f"table1_{data}" / f"{slug(name)}-{config.seeds[0]}" for name in COMPARED}
-    models = {name: trained_network(folder) for name, folder in folders.items()}
+    trained = trainings(config, output, data)
+    models = {name: trained_network(trained[name, config.seeds[0]]) for name in COMPARED}
     prior = phantom_autoencoder_for(config.network, progress)
     terms = {name: prior_terms(one, prior, hearts, config.weight) for name, one in models.items()}
-    trained = trainings(config, output, data)
     several = {f"{name} @ {seed}": trained_network(f) for (name, seed), f in trained.items() if name in COMPARED}
     curves = pd.concat([robustness(several, hearts[slice(0, HEARTS)], kind=kind) for kind in CORRUPTIONS])
     curves["method"] = curves["method"].str.rsplit(" @ ", n=1).str[0]
@@ -116,18 +111,8 @@ def run(
         cases[["method", "seed"]] = cases["method"].str.rsplit(" @ ", n=1, expand=True)
         dice = cases.groupby(["method", "seed", "phase", "structure"], sort=False)["dice"]
         tables["acdc"] = dice.agg(mean="mean", sd="std", n="count").reset_index()
-    for name, table in tables.items():
-        write_csv(table, output / f"acnn_table1_{name}.csv")
-    about = {
-        "data": data,
-        "hearts": len(hearts),
-        "config": asdict(config),
-        "shapelab": __version__,
-        **describe(),
-        "date": date.today().isoformat(),
-    }
-    with atomic_write(output / "acnn_table1_claims.json") as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n")
+    about = {"data": data, "hearts": len(hearts), "config": asdict(config)}
+    study.write("acnn_table1", {f"_{name}": table for name, table in tables.items()}, about, facts="_claims")
     return tables
 
 
@@ -162,8 +147,7 @@ def corrupted_stacks(pairs: HeartPairs, kind: str, strength: float, seed: int = 
     "motion" counts from a stack without any; "noise" and "missing" are added to each heart's own breath-holds. A larger
     strength moves the same slices the same way, farther, and takes away the same slices and more.
     """
-    if kind not in CORRUPTIONS:
-        raise UsageError(f"kind: found {kind!r}; expected one of {', '.join(CORRUPTIONS)}")
+    one_of("kind", kind, CORRUPTIONS)
     clean = lr_stacks(pairs, InputSettings(natural=kind != "motion", noise=0.0))
     if strength == 0:
         return clean
@@ -192,8 +176,7 @@ def robustness(
     DataFrame, a row a (method, strength, structure): kind, method, strength, structure, dice, dice_sd, hd, assd (means;
     mm; a missed structure is left out), n_missed, n, and of the hearts: plausible (share), violations (a heart)
     """
-    if kind not in CORRUPTIONS:
-        raise UsageError(f"kind: found {kind!r}; expected one of {', '.join(CORRUPTIONS)}")
+    one_of("kind", kind, CORRUPTIONS)
     rows = []
     for strength in CORRUPTIONS[kind][1] if strengths is None else strengths:
         stacks = corrupted_stacks(pairs, kind, float(strength), seed)
@@ -356,10 +339,9 @@ def sweep(
     hearts: Sequence[int | None] = (None,),
     steps: int | None = None,
     seeds: Sequence[int] = (0,),
-    method: str = "ACNN-Seg",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Trainings of one method with other lambdas, or fewer training patients, everything else equal.
+    """Trainings of ACNN-Seg with other lambdas, or fewer training patients, everything else equal.
 
     Parameters
     ----------
@@ -386,7 +368,7 @@ def sweep(
         for weight in weights:
             for seed in seeds:
                 here = Path(folder) / f"hearts{patients}-lambda{weight:g}-seed{seed}"
-                name = method if weight else _without_prior(method)
+                name = "ACNN-Seg" if weight else "3D-Seg"
                 cases, _ = run_method(name, seed, part, settings, here, progress, weight=weight)
                 network = load_network(here / "network")
                 terms = prior_terms(network, prior, pairs["test"], weight)
@@ -401,12 +383,6 @@ def sweep(
                     }
                 )
     return pd.DataFrame(rows)
-
-
-def _without_prior(method: str) -> str:
-    """The method of Table I that is the same but for the prior."""
-    plain = replace(METHODS[method], prior=False)
-    return next(name for name, how in METHODS.items() if how == plain)
 
 
 def first_patients(pairs: HeartPairs, n: int | None) -> HeartPairs:

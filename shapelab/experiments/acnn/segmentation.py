@@ -3,10 +3,10 @@
 The paper: 1200 pairs of a cine stack (LR, 10 mm slices, each from its own breath-hold) and a 3-D acquisition (HR) with
 labels; 900 to train on, 100 to validate, 200 to test; ED. Input: the LR stack. Truth: the HR labels, without motion.
 
-Here: pairs of phantom hearts (`shapelab.phantoms.pairs`), or pairs of one's own (UK Digital Heart's layout). Training,
-validation and test hearts are drawn from different seeds, so no patient is in two of them. All methods see the same
-hearts in the same order, the same affine augmentation and the same number of steps; only network, loss and motion
-augmentation differ (`METHODS`), and capacities are Table I's (`shapelab.models.acnn.baselines`).
+Here: pairs of phantom hearts (`shapelab.phantoms.pairs`). Training, validation and test hearts are drawn from different
+seeds, so no patient is in two of them. All methods see the same hearts in the same order, the same affine augmentation
+and the same number of steps; only network, loss and motion augmentation differ (`METHODS`), and capacities are Table
+I's (`shapelab.models.acnn.baselines`).
 
 Where the paper is silent, or we chose otherwise
 ------------------------------------------------
@@ -28,24 +28,23 @@ Mean and sd are over test hearts, after the mean over seeds; sd_seeds is that of
 
 from __future__ import annotations
 
-import json
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import date
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
-from shapelab import __version__
 from shapelab.augment import MotionRanges
+from shapelab.data.facts import PHASES
+from shapelab.data.scheme import CARDIAC
 from shapelab.data.volumes import HeartPairs
-from shapelab.device import describe
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import UsageError, one_of
 from shapelab.experiments.acnn.segmentation_tables import (
     MEASURES,
     METHODS,
@@ -55,24 +54,24 @@ from shapelab.experiments.acnn.segmentation_tables import (
     layout,
     summarise,
 )
-from shapelab.experiments.shipped import phantom_autoencoder, shipped_or_trained
-from shapelab.files import atomic_write, write_csv
+from shapelab.experiments.kept_runs import Study, kept_network, seeds_of, slug
+from shapelab.experiments.recipes import Order, recipe
+from shapelab.experiments.shipped import phantom_autoencoder, shipped
 from shapelab.metrics import evaluate, plausibility
 from shapelab.models.acnn import (
     ACNNLoss,
     InputSettings,
     SubPixelConfig,
-    load_network,
+    Training,
     lr_stacks,
     predict_labels,
-    save_network,
     train_network,
 )
 from shapelab.models.acnn.baselines import CascadeLoss, build, count_parameters
-from shapelab.models.acnn.trainer import FILE
-from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, breath_holds, heart_pairs
-from shapelab.profiles import current_profile
-from shapelab.training import History
+from shapelab.phantoms.pairs import heart_pairs
+from shapelab.phantoms.patients import Mix
+from shapelab.spaces import load_network
+from shapelab.training import Config, History, Run
 
 __all__ = [
     "METHODS",
@@ -87,9 +86,7 @@ __all__ = [
     "phantom_network",
     "run",
     "run_method",
-    "ship",
     "slug",
-    "split_pairs",
     "summarise",
     "train_method",
     "trained_network",
@@ -104,30 +101,36 @@ CHECKS = ("violations", "holes", "pieces", "leaks", "gaps", "missing")  # of `pl
 
 
 @dataclass(frozen=True)
-class SegmentationConfig:
+class SegmentationConfig(Config):
     """Numbers of the experiment; the defaults are the quick profile's."""
 
     training: int = 160  # patients
     validation: int = 12
     test: int = 60
-    phases: tuple[str, ...] = ("ED", "ES")
+    phases: tuple[str, ...] = PHASES
     epochs: int = 24
     seeds: tuple[int, ...] = (0, 1)  # of weights, order, augmentation
     weight: float = 0.1  # lambda_1: see above
     motion: MotionRanges = field(default_factory=MotionRanges)  # MAug, beyond each heart's own breath-holds
     network: SubPixelConfig = field(default_factory=lambda: SubPixelConfig(batch=4, learning_rate=4e-3))
 
+    PROFILES = dict.fromkeys(
+        ("full", "paper"),
+        {
+            "training": 900,
+            "validation": 100,
+            "test": 200,
+            "phases": ("ED",),
+            "epochs": 100,
+            "seeds": (0, 1, 2),
+            "network": {},
+        },
+    )
+
     def __post_init__(self):
+        super().__post_init__()
         if min(self.training, self.test, self.epochs, len(self.seeds)) < 1 or self.validation < 0:
             raise UsageError(f"SegmentationConfig: found {self}; expected hearts, epochs and seeds from 1")
-
-    @classmethod
-    def profile(cls, name: str | None = None) -> SegmentationConfig:
-        name = current_profile(name)
-        if name == "quick":
-            return cls()
-        larger = {"training": 900, "validation": 100, "test": 200, "phases": ("ED",), "epochs": 100, "seeds": (0, 1, 2)}
-        return cls(network=SubPixelConfig.profile(name), **larger)
 
 
 def run(
@@ -144,8 +147,8 @@ def run(
 
     Parameters
     ----------
-    data : "phantom", or "digital_heart" (pairs of one's own under `root`)
-    root : folder of the data set; None looks under SHAPELAB_DATA
+    data : "phantom"
+    root : not asked for by phantoms
     profile : "quick", "full" or "paper"; None: what fits this machine
     seeds : of weights, order and augmentation, a training each; None: the profile's
     output : folder, by default ``results/acnn``; acnn_table1_<data>.csv, ..._contrasts.csv, ..._cases.csv and ....json
@@ -157,21 +160,19 @@ def run(
     -------
     DataFrame, see `summarise`
     """
-    profile = current_profile(profile)
-    config = config or SegmentationConfig.profile(profile)
-    seeds = config.seeds if seeds is None else tuple(int(s) for s in seeds)
-    methods = _checked(methods)
-    output = Path(output) if output is not None else Path("results") / "acnn"
-    pairs = load_pairs(data, config, root, output, progress)
-    folder = output / f"table1_{data}"
+    study = Study.of("acnn", output, profile)
+    config = config or SegmentationConfig.profile(study.profile)
+    seeds, methods = seeds_of(seeds, config.seeds), _checked(methods)
+    pairs = load_pairs(data, config, study.folder, progress)
+    about = {"data": data, "profile": study.profile, "config": asdict(config), "phantom seeds": SEEDS}
     parts, facts = [], []
-    for seed in seeds:
-        for method in methods:
-            cases, about = run_method(method, seed, pairs, config, folder / f"{slug(method)}-{seed}", progress)
-            parts.append(cases)
-            facts.append(about)
-            write(parts, facts, output, data, profile, config)  # after each: a run cut short has its table
-    return write(parts, facts, output, data, profile, config)
+    for seed, method in itertools.product(seeds, methods):
+        folder = study.folder / f"table1_{data}" / f"{slug(method)}-{seed}"
+        cases, made = run_method(method, seed, pairs, config, folder, progress)
+        parts.append(cases)
+        facts.append(made)
+        table = write(study, parts, {**about, "runs": facts})  # after each: a run cut short has its table
+    return table
 
 
 def _checked(methods: Sequence[str] | None) -> tuple[str, ...]:
@@ -191,7 +192,6 @@ def _checked(methods: Sequence[str] | None) -> tuple[str, ...]:
 def load_pairs(
     data: str,
     config: SegmentationConfig,
-    root: str | Path | None = None,
     folder: str | Path | None = None,
     progress: bool = False,
     parts: Sequence[str] = tuple(SEEDS),
@@ -200,56 +200,20 @@ def load_pairs(
 
     parts : which of the three
     """
-    grid, factor = config.network.grid, config.network.factor
-    if data == "phantom":
-        sizes = {"training": config.training, "validation": config.validation, "test": config.test}
-        return {
-            name: heart_pairs(
-                n,
-                grid,
-                factor,
-                SEEDS[name],
-                phases=config.phases,
-                progress=progress,
-                cache=None if folder is None else Path(folder) / f"pairs_{name}.npz",
-            )
-            for name, n in sizes.items()
-            if n and name in parts
-        }
-    if data == "digital_heart":
-        return real_pairs(root, config, progress)
-    raise UsageError(f"data: found {data!r}; expected 'phantom' or 'digital_heart'")
-
-
-def real_pairs(root: str | Path | None, config: SegmentationConfig, progress: bool = False) -> dict:
-    """Real pairs in parts by patient, and under "stacks" the real LR stacks (N, X, Y, Z/K) of the test part.
-
-    Networks learn from stacks made of the HR scans, with breath-holds as the phantom's, since those of a real pair are
-    not known; they are tested on the stacks that were scanned.
-    """
-    from shapelab.data.cards import locate
-    from shapelab.experiments.acnn.digital_heart_pairs import digital_heart_pairs
-
-    grid, factor = config.network.grid, config.network.factor
-    folder = Path(root) if root is not None else locate("digital_heart")
-    pairs, stacks = digital_heart_pairs(folder, grid, factor, progress)
-    slices = grid.shape[2] // factor
-    motion = np.stack([breath_holds(SEEDS["training"], i, slices, SHIFT_MM, TURN_DEG) for i in range(len(pairs))])
-    parts = split_pairs(replace(pairs, motion=motion), config)
-    tested = pairs.table["patient"].isin(set(parts["test"].table["patient"])).to_numpy()
-    return {**parts, "stacks": torch.from_numpy(stacks[tested]).float()}
-
-
-def split_pairs(pairs: HeartPairs, config: SegmentationConfig, seed: int = 0) -> dict[str, HeartPairs]:
-    """Pairs in training, validation and test by patient, in the config's proportions (the paper's: 900 : 100 : 200)."""
-    patients = np.array(list(dict.fromkeys(pairs.table["patient"])))
-    order = patients[np.random.default_rng(seed).permutation(len(patients))]
-    sizes = np.array([config.training, config.validation, config.test], float)
-    cuts = np.round(np.cumsum(sizes / sizes.sum()) * len(order)).astype(int)[:2]
-    parts = {n: set(p) for n, p in zip(SEEDS, np.split(order, cuts), strict=True)}
-    if not parts["training"] or not parts["test"]:
-        raise DataError("pairs", f"{len(patients)} patients", "enough for a training and a test part")
-    return {n: pairs[pairs.table["patient"].isin(p).to_numpy()] for n, p in parts.items() if p}
+    one_of("data", data, ("phantom",))
+    return {
+        name: heart_pairs(
+            n,
+            config.network.grid,
+            config.network.factor,
+            SEEDS[name],
+            mix=Mix(phases=config.phases),
+            cache=None if folder is None else Path(folder) / f"pairs_{name}.npz",
+            progress=progress,
+        )
+        for name in parts
+        if (n := getattr(config, name))
+    }
 
 
 # -------------------------------------------------------------------------------------------------------- one method
@@ -282,95 +246,71 @@ def run_method(
         "epochs": config.epochs,
         "test": len(pairs["test"]),
         "n_training": len(pairs["training"]),
-        "network": _plain(asdict(config.network)),
-        "motion": _plain(asdict(config.motion)) if how.motion else None,
+        "network": asdict(config.network),
+        "motion": asdict(config.motion) if how.motion else None,
     }
-    cases_file, about_file = folder / "cases.csv", folder / "about.json"
-    if about_file.is_file() and cases_file.is_file():
-        about = json.loads(about_file.read_text())
-        if any(about.get(k) != v for k, v in key.items()):
-            raise DataError(about_file, "results of another run", f"those of {key}", "Use another output folder.")
-        return pd.read_csv(cases_file), about
-    stacks = pairs["stacks"] if "stacks" in pairs else lr_stacks(pairs["test"], seed=STACK_SEED)
-    started = time.perf_counter()
-    if how.network is None:
-        segment, facts = _predictor_and_decoder(config)
-    else:
-        network = _trained(how, seed, pairs, config, weight, folder, progress)
-        segment, facts = _segment_with(network), {"parameters": count_parameters(network)}
-    facts["train_seconds"] = round(time.perf_counter() - started, 1)
-    facts["seconds"] = seconds_per_volume(segment, stacks)
-    cases = evaluate_cases(segment(stacks), pairs["test"]).assign(method=method, seed=seed)
-    about = {**key, **facts, **describe(), "shapelab": __version__, "date": date.today().isoformat()}
-    write_csv(cases, cases_file)
-    with atomic_write(about_file) as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n")
-    return cases, about
 
+    def train(checkpoint: Path) -> nn.Module:
+        return train_method(method, pairs, config, Run(checkpoint, seed=seed, progress=progress), weight)[0]
 
-def _trained(how: Method, seed: int, pairs, config: SegmentationConfig, weight: float, folder: Path, progress):
-    """The network of a method, trained on from its checkpoint, or read where it was trained before."""
-    if (folder / "network").is_dir():
-        return load_network(folder / "network")
-    network, history = train_method(how, seed, pairs, config, folder, progress, weight)
-    hearts = pairs["training"].table
-    modality = "phantom " if "phantom" in str(hearts["patient"].iloc[0]) else ""
-    data = f"{len(hearts)} images of {hearts['patient'].nunique()} {modality}hearts"
-    about = {"data": data, "seed": seed, "weight": weight, "final": history.last}
-    save_network(folder / "network", network, metadata=about)
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
-    return network
+    def make() -> tuple[dict[str, pd.DataFrame], dict]:
+        stacks = lr_stacks(pairs["test"], seed=STACK_SEED)
+        started = time.perf_counter()
+        if how.network is None:
+            segment, facts = _predictor_and_decoder(config)
+        else:
+            network = kept_network(folder, train, checkpoint="")
+            segment, facts = partial(predict_labels, network), {"parameters": count_parameters(network)}
+        facts["train_seconds"] = round(time.perf_counter() - started, 1)
+        facts["seconds"] = seconds_per_volume(segment, stacks)
+        cases = evaluate_cases(segment(stacks), pairs["test"])
+        return {"cases": cases.assign(method=method, seed=seed)}, facts
+
+    tables, about = Study(folder).kept(key, make)
+    return tables["cases"], about
 
 
 def train_method(
-    method: str | Method,
-    seed: int,
+    method: str,
     pairs: Mapping[str, HeartPairs],
     config: SegmentationConfig,
-    checkpoint: str | Path | None,
-    progress: bool = True,
+    run: Run | None = None,
     weight: float | None = None,
 ) -> tuple[nn.Module, History]:
-    """Train the network of a method (a name of `METHODS`) on the training pairs; a killed run goes on from its
-    `checkpoint`.
+    """Train the network of a method on the training pairs; a killed run goes on from its checkpoint.
 
-    method : a name of `METHODS`, or a `Method`; weight : lambda, instead of the config's
+    method : a name of `METHODS`; weight : lambda, instead of the config's
 
-    Raises UsageError for a method that has no network of its own.
+    The network has `task`, `scheme` and `metadata` as those that are read have. Raises UsageError for a method that has
+    no network of its own.
     """
-    how = METHODS[method] if isinstance(method, str) else method
+    how, run, numbers = METHODS[method], run or Run(), config.network
     if how.network is None:
         raise UsageError(f"method: found {method!r}; expected one that is trained on pairs")
     weight = (config.weight if weight is None else weight) if how.prior else 0.0
-    numbers = config.network
-    network = build(how.network, numbers, seed)
-    prior = phantom_autoencoder_for(numbers, progress) if weight else None
+    network = build(how.network, numbers, run.seed)
+    prior = phantom_autoencoder_for(numbers, run.progress) if weight else None
     loss = CascadeLoss() if how.network.startswith("AE-Seg") else ACNNLoss(prior, weight if prior is not None else 0.0)
-    history = train_network(
+    _, history = train_network(
         network,
         pairs["training"],
         loss,
+        run,
+        training=replace(Training.of(numbers), epochs=config.epochs),
         inputs=InputSettings(motion=config.motion if how.motion else None),
-        epochs=config.epochs,
-        batch=numbers.batch,
-        learning_rate=numbers.learning_rate,
-        weight_decay=numbers.weight_decay,
-        schedule=numbers.schedule,
-        seed=seed,
         validation=pairs.get("validation"),
-        checkpoint=checkpoint,
-        progress=progress,
     )
+    hearts = pairs["training"].table
+    modality = "phantom " if "phantom" in str(hearts["patient"].iloc[0]) else ""
+    data = f"{len(hearts)} images of {hearts['patient'].nunique()} {modality}hearts"
+    network.task, network.scheme = "seg", CARDIAC
+    network.metadata = {"data": data, "seed": run.seed, "weight": weight, "final": history.last}
     return network, history
 
 
 def phantom_autoencoder_for(network: SubPixelConfig, progress: bool = False):
     """The prior: the shape autoencoder learned from phantoms, of the profile whose grid this is."""
     return phantom_autoencoder(_profile_of(network), progress)
-
-
-def _segment_with(network: nn.Module):
-    return lambda stacks: predict_labels(network, stacks)
 
 
 def _predictor_and_decoder(config: SegmentationConfig):
@@ -423,36 +363,17 @@ def evaluate_cases(labels: np.ndarray, pairs: HeartPairs) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write(parts, facts, output: Path, data: str, profile: str, config: SegmentationConfig) -> pd.DataFrame:
-    """All tables, each whole or not at all; the table of Table I comes back."""
+def write(study: Study, parts: Sequence[pd.DataFrame], about: Mapping[str, Any]) -> pd.DataFrame:
+    """All tables of the cases so far, each whole or not at all; the table of Table I comes back.
+
+    about : data, profile, config, phantom seeds, and runs: the facts of each part
+    """
     cases = pd.concat(parts, ignore_index=True)
     phase = "ED" if "ED" in set(cases["phase"]) else None
-    table = summarise(cases, facts, phase)
-    write_csv(table, output / f"acnn_table1_{data}.csv")
-    write_csv(contrasts(cases, phase), output / f"acnn_table1_{data}_contrasts.csv")
-    write_csv(cases, output / f"acnn_table1_{data}_cases.csv")
-    about = {
-        "data": data,
-        "profile": profile,
-        "config": asdict(config),
-        "phantom seeds": SEEDS,
-        "runs": list(facts),
-        "shapelab": __version__,
-        **describe(),
-        "date": date.today().isoformat(),
-    }
-    with atomic_write(output / f"acnn_table1_{data}.json") as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n")
+    table = summarise(cases, about["runs"], phase)
+    tables = {"": table, "_contrasts": contrasts(cases, phase), "_cases": cases}
+    study.write(f"acnn_table1_{about['data']}", tables, about)
     return table
-
-
-def slug(method: str) -> str:
-    """A method's name as that of a folder."""
-    return method.lower().replace(" + ", "-").replace(" ", "-")
-
-
-def _plain(value):  # as JSON gives it back: tuples are lists
-    return json.loads(json.dumps(value))
 
 
 def trained_network(folder: str | Path) -> nn.Module:
@@ -460,26 +381,23 @@ def trained_network(folder: str | Path) -> nn.Module:
     return load_network(Path(folder) / "network")
 
 
+@recipe("3d-seg", "sub-pixel segmentation (Fig. 2)", method="3D-Seg")
+@recipe("3d-seg-maug", "the same with motion augmentation", method="3D-Seg-MAug", ships=SHIPPED["3D-Seg-MAug"])
+@recipe("acnn-seg", "sub-pixel segmentation with the shape prior (eq. 1)", method="ACNN-Seg")
+@recipe("acnn-seg-maug", "the same with motion augmentation", method="ACNN-Seg-MAug", ships=SHIPPED["ACNN-Seg-MAug"])
+@recipe("2d-fcn", "slice by slice (Table I)", method="2D-FCN", ships=SHIPPED["2D-FCN"])
+@recipe("3d-unet", "3D U-Net on the upsampled stack (Table I)", method="3D-UNet")
+@recipe("ae-seg", "cascade with an autoencoder (Table I)", method="AE-Seg")
+@recipe("ae-seg-m", "the same, larger", method="AE-Seg-M")
+def _ordered(order: Order, method: str) -> nn.Module:
+    config = order.numbers(SegmentationConfig.profile(order.profile), hearts="training")
+    pairs = load_pairs(order.data, config, order.checkpoint, order.progress, parts=("training", "validation"))
+    network, _ = train_method(method, pairs, config, order.run)
+    network.metadata["method"] = method
+    return network
+
+
 def phantom_network(method: str = "ACNN-Seg-MAug", profile: str | None = None, progress: bool = True) -> nn.Module:
     """A network of `SHIPPED` learned from phantoms (seed 0): shipped weights, or trained now (and kept), which takes
     about five minutes in `quick` on one core."""
-    profile = current_profile(profile)
-    if method not in SHIPPED:
-        raise UsageError(f"method: found {method!r}; expected one of {', '.join(SHIPPED)}")
-    config = SegmentationConfig.profile(profile)
-
-    def train() -> nn.Module:
-        pairs = load_pairs("phantom", config, progress=progress)
-        with TemporaryDirectory() as here:
-            weight = config.weight if METHODS[method].prior else 0.0
-            _trained(METHODS[method], 0, pairs, config, weight, Path(here), progress)
-            return load_network(Path(here) / "network")
-
-    return shipped_or_trained(
-        f"{SHIPPED[method]}_{profile}", FILE, load_network, train, lambda network, folder: ship(method, network, folder)
-    )
-
-
-def ship(method: str, network: nn.Module, folder: str | Path) -> Path:
-    """Write a network as it ships, in fp16."""
-    return save_network(folder, network, metadata={**getattr(network, "metadata", {}), "method": method}, half=True)
+    return shipped(slug(one_of("method", method, SHIPPED)), profile, progress)

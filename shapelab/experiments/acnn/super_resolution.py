@@ -27,34 +27,32 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from shapelab import __version__
 from shapelab.augment import MotionRanges, random_motion, shift_slices
 from shapelab.data.volumes import HeartPairs
-from shapelab.device import best_device, describe
-from shapelab.errors import UsageError
+from shapelab.device import best_device
+from shapelab.errors import UsageError, one_of
 from shapelab.experiments.acnn.super_resolution_tables import METHODS, claims, layout, sweep_table, table_three
-from shapelab.experiments.shipped import shipped_or_trained
-from shapelab.files import atomic_write
+from shapelab.experiments.kept_runs import Study, seeds_of
+from shapelab.experiments.recipes import Order, recipe
+from shapelab.experiments.shipped import phantom_tl, shipped
 from shapelab.metrics import ssim
 from shapelab.models.acnn import (
     ACNNLoss,
     InputSettings,
     SubPixelConfig,
+    Training,
     baselines,
-    load_network,
     lr_stacks,
     predict_images,
-    save_network,
     train_network,
 )
 from shapelab.models.acnn.sr_baselines import (
@@ -66,11 +64,10 @@ from shapelab.models.acnn.sr_baselines import (
     SRCNNConfig,
     SubPixelSR,
 )
-from shapelab.models.acnn.trainer import FILE
 from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, heart_pairs
-from shapelab.profiles import current_profile
+from shapelab.spaces import save_network
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
-from shapelab.training import History, seeded
+from shapelab.training import Config, History, Run, seeded
 
 __all__ = [
     "SHIPPED",
@@ -92,7 +89,7 @@ TRAINING_SEED, TEST_SEED = 30_000, 31_000  # phantom patients: no other experime
 
 
 @dataclass(frozen=True)
-class SuperResolutionConfig:
+class SuperResolutionConfig(Config):
     """Numbers of the experiment."""
 
     network: SubPixelConfig = field(default_factory=lambda: SubPixelConfig(n_out=1, widths=(8, 16, 24, 32)))
@@ -110,16 +107,10 @@ class SuperResolutionConfig:
     repeats: int = 5  # of a timed run
     paper_speed: bool = True  # time the paper's sizes too (untrained networks)
 
-    @classmethod
-    def profile(cls, name: str | None = None) -> SuperResolutionConfig:
-        """The numbers of a profile ("quick", "full", "paper"; None: the current one)."""
-        name = current_profile(name)
-        if name == "quick":
-            return cls()
-        network = SubPixelConfig.profile(name, n_out=1)
-        return cls(
-            network=network, patch=48, train=1000, test=200, epochs=network.epochs, learning_rate=network.learning_rate
-        )
+    PROFILES = dict.fromkeys(
+        ("full", "paper"),
+        {"network": {"n_out": 1}, "patch": 48, "train": 1000, "test": 200, "epochs": 100, "learning_rate": 1e-3},
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +139,8 @@ def run(
 
     Parameters
     ----------
-    data : "phantom", or "digital_heart": pairs as `shapelab.data.readers.digital_heart` reads them, tested on acquired
-    stacks
-    root : folder of the pairs
+    data : "phantom"
+    root : not asked for by phantoms
     profile : "quick", "full" or "paper"; None: what fits this machine
     seeds : of weights and training; every method is trained once a seed; None: 0 and 1
     output : folder for acnn_table3_<data>.csv, ..._hearts.csv, ..._sweep.csv, ..._motion.csv, ..._speed.csv,
@@ -177,15 +167,11 @@ def run_whole(
 ) -> SuperResolutionResult:
     """As `run`, with everything that came out; `config` instead of the profile's numbers, `prior` (a `TLSpace`) instead
     of the one learned from phantoms."""
-    profile = current_profile(profile)
-    config = config or SuperResolutionConfig.profile(profile)
-    output = Path(output) if output is not None else Path("results") / "acnn"
-    seeds = (0, 1) if seeds is None else tuple(seeds)
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise UsageError(f"seeds: found {list(seeds)}; expected one or more, each once")
-    train, test, stacks = _data(data, root, config, output, progress)
-    prior = prior if prior is not None else tl_space(profile, progress)
-    trainer = _Trainer(config, train, prior, output / "table3" / "networks", progress)
+    study = Study.of("acnn", output, profile, root, progress)
+    config, seeds = config or SuperResolutionConfig.profile(study.profile), seeds_of(seeds, (0, 1))
+    train, test, stacks = _data(data, config, study.folder, progress)
+    prior = prior if prior is not None else tl_space(study.profile, progress)
+    trainer = _Trainer(config, train, prior, study.folder / "table3" / "networks", progress)
 
     def scored(network: nn.Module) -> pd.DataFrame:
         return pd.concat([evaluate(network, x, test, prior).assign(condition=name) for name, x in stacks.items()])
@@ -206,35 +192,29 @@ def run_whole(
     curve = motion_curve(networks, test, config)
     result = SuperResolutionResult(table_three(hearts, speed), hearts, sweep_table(sweeps), curve, speed, networks)
     patients = {name: int(pairs.table["patient"].nunique()) for name, pairs in (("train", train), ("test", test))}
-    about = {"data": data, "profile": profile, "seeds": list(seeds), "config": asdict(config), "patients": patients}
-    about |= {"prior": prior.metadata, "shapelab": __version__, **describe(), "date": date.today().isoformat()}
-    _write(result, output, data, about)
+    about = {
+        "data": data,
+        "profile": study.profile,
+        "seeds": list(seeds),
+        "config": asdict(config),
+        "patients": patients,
+    }
+    _write(result, study, {**about, "prior": prior.metadata})
     return result
 
 
 # --------------------------------------------------------------------------------------------------------------- data
 
 
-def _data(data: str, root, config: SuperResolutionConfig, output: Path, progress: bool):
+def _data(data: str, config: SuperResolutionConfig, folder: Path, progress: bool):
     """Pairs to learn from, pairs of other patients, and condition -> LR stacks of these."""
+    one_of("data", data, ("phantom",))
     grid, factor = config.network.grid, config.network.factor
-    if data == "phantom":
-        options = {"grid": grid, "factor": factor, "progress": progress}
-        train = heart_pairs(config.train, seed=TRAINING_SEED, cache=output / "table3" / "train.npz", **options)
-        test = heart_pairs(config.test, seed=TEST_SEED, cache=output / "table3" / "test.npz", **options)
-        return train, test, test_stacks(test, config)
-    if data == "digital_heart":
-        from shapelab.experiments.acnn.digital_heart_pairs import digital_heart_pairs
-
-        pairs, acquired = digital_heart_pairs(root, grid, factor, progress)
-        names = pairs.table["patient"].unique()
-        if len(names) <= config.test:
-            raise UsageError(f"root: found {len(names)} patients; expected more than the {config.test} of the test")
-        chosen = np.random.default_rng(TEST_SEED).permutation(names)[: config.test]
-        tested = pairs.table["patient"].isin(chosen).to_numpy()
-        test, stacks = pairs[tested], torch.from_numpy(acquired[tested].astype(np.float32))
-        return pairs[~tested], test, {"clean": test_stacks(test, config)["clean"], "acquired": stacks}
-    raise UsageError(f"data: found {data!r}; expected 'phantom' or 'digital_heart'")
+    train, test = (
+        heart_pairs(n, grid, factor, seed, cache=folder / "table3" / f"{name}.npz", progress=progress)
+        for name, n, seed in (("train", config.train, TRAINING_SEED), ("test", config.test, TEST_SEED))
+    )
+    return train, test, test_stacks(test, config)
 
 
 def test_stacks(pairs: HeartPairs, config: SuperResolutionConfig) -> dict[str, Tensor]:
@@ -250,8 +230,6 @@ def test_stacks(pairs: HeartPairs, config: SuperResolutionConfig) -> dict[str, T
 
 def tl_space(profile: str | None = None, progress: bool = True):
     """The T-L network learned from phantoms, whose predictor is the prior of equation 2."""
-    from shapelab.experiments.shipped import phantom_tl
-
     return phantom_tl(profile, progress)
 
 
@@ -309,32 +287,11 @@ class _Trainer:
             if texts.get("key") == key:
                 network.load_state_dict(tensors)
                 return network.eval(), History.read(folder / "history.csv")
-        history = self._train(network, method, weight, seed, folder / "training")
+        run = Run(folder / "training", seed=seed, progress=self.progress)
+        network, history = train_method(method, self.pairs, self.config, run, self.prior, weight)
         history.write(folder / "history.csv")
         write_tensors(file, network.state_dict(), {"key": key})
         return network.eval(), history
-
-    def _train(self, network: nn.Module, method: str, weight: float, seed: int, checkpoint: Path) -> History:
-        c, numbers = self.config, self.config.network
-        loss = ACNNLoss(self.prior if weight else None, weight)
-        if method == "SR-CNN":
-            network = Patches(network, c.patch)
-            loss = PatchLoss(network)
-        return train_network(
-            network,
-            self.pairs,
-            loss,
-            task="sr",
-            inputs=training_inputs(c, self.pairs),
-            epochs=c.epochs,
-            batch=numbers.batch,
-            learning_rate=c.srcnn_rate if method == "SR-CNN" else c.learning_rate,
-            weight_decay=numbers.weight_decay,
-            schedule=numbers.schedule,
-            seed=seed,
-            checkpoint=checkpoint,
-            progress=self.progress,
-        )
 
     def _key(self, method: str, weight: float, seed: int) -> str:
         c = self.config
@@ -346,29 +303,31 @@ class _Trainer:
 
 def train_method(
     method: str,
-    seed: int,
-    data: str,
+    pairs: HeartPairs,
     config: SuperResolutionConfig,
-    checkpoint: str | Path,
-    root: str | Path | None = None,
-    profile: str | None = None,
-    progress: bool = True,
+    run: Run | None = None,
+    prior: Any = None,
+    weight: float = 0.0,
 ) -> tuple[nn.Module, History]:
-    """Train one network on all pairs of a data set ("phantom": the config's number of patients; "digital_heart").
+    """Train the network of a method that has parameters; a killed run goes on from its checkpoint.
 
-    checkpoint : folder; a killed run goes on from there. profile : whose T-L network is the prior
+    prior : the `TLSpace` of equation 2, used where its weight (lambda) is not 0
+
+    The network has `task`, `scheme` and `metadata` as those that are read have.
     """
-    grid, factor = config.network.grid, config.network.factor
-    if data == "phantom":
-        pairs = heart_pairs(config.train, grid, factor, TRAINING_SEED, progress=progress)
-    elif data == "digital_heart":
-        from shapelab.experiments.acnn.digital_heart_pairs import digital_heart_pairs
-
-        pairs, _ = digital_heart_pairs(root, grid, factor, progress)
-    else:
-        raise UsageError(f"data: found {data!r}; expected 'phantom' or 'digital_heart'")
-    prior = tl_space(profile, progress) if method == "ACNN-SR" else None
-    return _Trainer(config, pairs, prior, Path(checkpoint), progress)(method, seed)
+    run = run or Run()
+    network = build(method, config, run.seed).to(run.target)
+    learner, loss, rate = network, ACNNLoss(prior if weight else None, weight), config.learning_rate
+    if method == "SR-CNN":
+        learner, rate = Patches(network, config.patch), config.srcnn_rate
+        loss = PatchLoss(learner)
+    training = replace(Training.of(config.network), epochs=config.epochs, learning_rate=rate)
+    inputs = training_inputs(config, pairs)
+    _, history = train_network(learner, pairs, loss, run, training=training, task="sr", inputs=inputs)
+    patients = pairs.table["patient"].nunique()
+    data = f"{patients} phantom patients, ED and ES, seed {TRAINING_SEED}"
+    network.task, network.scheme, network.metadata = "sr", pairs.scheme, {"data": data, "final": history.last}
+    return network, history
 
 
 def training_inputs(config: SuperResolutionConfig, pairs: HeartPairs) -> InputSettings:
@@ -477,33 +436,28 @@ def motion_curve(networks: dict[str, nn.Module], pairs: HeartPairs, config: Supe
 SHIPPED = {"SR": "acnn_sr", "ACNN-SR": "acnn_sr_prior", "SR-CNN": "acnn_srcnn"}
 
 
+@recipe("sr", "sub-pixel super-resolution (Fig. 2)", method="SR", ships=SHIPPED["SR"])
+@recipe("acnn-sr", "the same with the shape prior (eq. 2)", method="ACNN-SR", ships=SHIPPED["ACNN-SR"])
+@recipe("sr-cnn", "upsampling first (Table III)", method="SR-CNN", ships=SHIPPED["SR-CNN"])
+def _ordered(order: Order, method: str) -> nn.Module:
+    config = order.numbers(SuperResolutionConfig.profile(order.profile), hearts="train")
+    pairs = heart_pairs(
+        config.train, config.network.grid, config.network.factor, TRAINING_SEED, progress=order.progress
+    )
+    if method != "ACNN-SR":
+        return train_method(method, pairs, config, order.run)[0]
+    return train_method(method, pairs, config, order.run, tl_space(order.profile, order.progress), config.weight)[0]
+
+
 def phantom_sr(method: str, profile: str | None = None, progress: bool = True) -> nn.Module:
     """A network learned from phantoms: shipped weights, or trained now (and kept) where there are none.
 
     method : "SR", "ACNN-SR" or "SR-CNN"; UsageError for another. In `quick` training takes 3 to 5 minutes on one core.
     """
-    profile = current_profile(profile)
-    if method not in SHIPPED:
-        raise UsageError(f"method: found {method!r}; expected one of {', '.join(SHIPPED)}")
-    config = SuperResolutionConfig.profile(profile)
-
-    def train() -> nn.Module:
-        with TemporaryDirectory() as scratch:
-            network, history = train_method(method, 0, "phantom", config, scratch, profile=profile, progress=progress)
-        data = f"{config.train} phantom patients, ED and ES, seed {TRAINING_SEED}"
-        network.metadata = {"data": data, "final": history.last}
-        return network
-
-    return shipped_or_trained(
-        f"{SHIPPED[method]}_{profile}",
-        FILE,
-        load_network,
-        train,
-        lambda network, folder: save_network(folder, network, task="sr", metadata=network.metadata, half=True),
-    )
+    return shipped(one_of("method", method, SHIPPED).lower(), profile, progress)
 
 
-def _write(result: SuperResolutionResult, output: Path, data: str, about: dict) -> None:
+def _write(result: SuperResolutionResult, study: Study, about: dict) -> None:
     """All tables, each whole or not at all; the network of ACNN-SR as `load_network` reads it."""
     tables = {
         "": result.table,
@@ -513,11 +467,7 @@ def _write(result: SuperResolutionResult, output: Path, data: str, about: dict) 
         "_speed": result.speed,
         "_claims": claims(result.hearts, result.speed),
     }
-    for suffix, table in tables.items():
-        with atomic_write(output / f"acnn_table3_{data}{suffix}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g")
-    with atomic_write(output / f"acnn_table3_{data}.json") as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n")
-    for method in ("SR", "ACNN-SR", "SR-CNN"):
-        facts = {"data": data, "config": about["config"]}
-        save_network(output / "table3" / method, result.networks[method], task="sr", metadata=facts)
+    study.write(f"acnn_table3_{about['data']}", tables, about, digits=6)
+    for method in SHIPPED:
+        facts = {"data": about["data"], "config": about["config"]}
+        save_network(study.folder / "table3" / method, result.networks[method], task="sr", metadata=facts)

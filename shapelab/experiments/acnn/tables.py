@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import one_of
+from shapelab.experiments.kept_runs import Study
 
 TABLES = {1: "segmentation", 2: "ultrasound", 3: "super_resolution"}
 
@@ -43,7 +44,7 @@ def run(
     Returns the experiment's table. UsageError for an unknown table or data set.
     """
     experiment = experiment_of(table)
-    output = Path(output) if output is not None else Path("results") / "acnn"
+    output = Study.of("acnn", output, profile).folder
     options = {"data": data, "root": root, "profile": profile, "seeds": seeds, "output": output, "progress": progress}
     if table == 1 and data == "acdc":  # no finer truth than its slices: segmentation at native resolution
         return _native(root, profile, seeds, output, progress)
@@ -65,22 +66,9 @@ def _native(root, profile, seeds, output: Path, progress: bool) -> pd.DataFrame:
 
 def experiment_of(table: int):
     """The module that makes a table."""
-    if table not in TABLES:
-        raise UsageError(f"table: found {table!r}; expected one of {', '.join(map(str, TABLES))}")
-    return importlib.import_module(f"shapelab.experiments.acnn.{TABLES[table]}")
+    return importlib.import_module(f"shapelab.experiments.acnn.{TABLES[one_of('table', table, TABLES)]}")
 
 
 def printed(experiment, table: pd.DataFrame) -> pd.DataFrame:
     """A table as its experiment lays it out for the eye, or as it is."""
     return experiment.layout(table) if hasattr(experiment, "layout") else table
-
-
-def measured(name: str) -> pd.DataFrame:
-    """A table of benchmarks/results, as it was measured on the machine that its JSON names: "acnn_table1_phantom", ...
-
-    DataError if there is none, as in an installation without the repository.
-    """
-    file = Path(__file__).parents[3] / "benchmarks" / "results" / f"{name}.csv"
-    if not file.is_file():
-        raise DataError(file, "no such file", "a measured table", "Run the experiment: shapelab experiment acnn.")
-    return pd.read_csv(file)

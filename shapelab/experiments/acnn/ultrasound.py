@@ -21,10 +21,9 @@ voxels out. With it, after 600 steps: no prior 2.71 and 2.75 mm, 0.001 2.66 and 
 
 from __future__ import annotations
 
-import json
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -33,24 +32,23 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from shapelab import __version__
 from shapelab.augment import AffineRanges, random_affine_pair
 from shapelab.data.grid import Grid, GridTransform, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import LV_CAVITY
-from shapelab.device import best_device, describe
-from shapelab.errors import UsageError
+from shapelab.errors import UsageError, one_of
 from shapelab.experiments.acnn.ultrasound_tables import METHODS, layout, summarise
+from shapelab.experiments.kept_runs import Study, plain, seeds_of
 from shapelab.experiments.shipped import weights_folder
-from shapelab.files import atomic_write
+from shapelab.files import write_csv
 from shapelab.metrics import evaluate
 from shapelab.models.acnn import ACNNLoss, AEConfig, AESpace, SubPixelConfig, SubPixelNet, train_autoencoder
-from shapelab.models.acnn.trainer import load_network, predict_labels, save_network
+from shapelab.models.acnn.trainer import predict_labels
 from shapelab.phantoms.ultrasound import us_arrays, us_cohort
 from shapelab.phantoms.ultrasound_geometry import Artefacts, make_box
 from shapelab.phantoms.ultrasound_imaging import more_shadows
-from shapelab.profiles import current_profile
+from shapelab.spaces.kept import is_kept, load_network, save_network
 from shapelab.tensor_files import checksum
-from shapelab.training import Batches, FitSettings, fit, seeded
+from shapelab.training import Batches, Config, FitSettings, Run, fit, seeded
 
 __all__ = [
     "METHODS",
@@ -73,8 +71,22 @@ __all__ = [
 PRIOR_SEED, TRAIN_SEED, CHOICE_SEED, TEST_SEED = 20_000, 31_000, 32_000, 33_000
 
 
+LARGER = {  # than "quick"
+    "shape": (96, 96, 96),
+    "spacing": (1.5, 1.5, 1.5),
+    "widths": (16, 32, 64, 96),
+    "test": 200,
+    "epochs": 100,
+    "prior_hearts": 2000,
+    "prior_epochs": 50,
+    "prior_step": (1, 1, 1),
+    "bottleneck": 2,
+    "curve": 60,
+}
+
+
 @dataclass(frozen=True)
-class UltrasoundConfig:
+class UltrasoundConfig(Config):
     """Numbers of the experiment; the defaults are the quick profile's."""
 
     name: str = "quick"
@@ -102,28 +114,10 @@ class UltrasoundConfig:
         default_factory=lambda: AffineRanges((6.0, 6.0, 15.0), scale=0.08, shear=0.03, translation=(4.0, 4.0, 4.0))
     )
 
-    @classmethod
-    def profile(cls, name: str | None = None, **changes) -> UltrasoundConfig:
-        """The numbers of a profile ("quick", "full", "paper"; None: the current one), some of them changed by name."""
-        name = current_profile(name)
-        large = {
-            "shape": (96, 96, 96),
-            "spacing": (1.5, 1.5, 1.5),
-            "widths": (16, 32, 64, 96),
-            "test": 200,
-            "epochs": 100,
-            "prior_hearts": 2000,
-            "prior_epochs": 50,
-            "prior_step": (1, 1, 1),
-            "bottleneck": 2,
-            "curve": 60,
-        }
-        numbers = {"quick": {}, "full": large, "paper": {**large, "test": 30, "learning_rate": 1e-3}}
-        return cls(**{"name": name, **numbers[name], **changes})
-
-    @property
-    def grid(self) -> Grid:
-        return Grid(self.shape, self.spacing)
+    PROFILES = {
+        "full": {"name": "full", **LARGER},
+        "paper": {"name": "paper", **LARGER, "test": 30, "learning_rate": 1e-3},
+    }
 
     @property
     def prior_grid(self) -> Grid:
@@ -177,7 +171,7 @@ def phantom_echoes(
     n: int, config: UltrasoundConfig, seed: int, artefacts: Artefacts | None = None, progress: bool = False
 ) -> Echoes:
     """Phantom patients on the experiment's grid; artefacts: of usual strength if not given."""
-    cohort = us_cohort(n, seed=seed, spacing=config.spacing, shape=config.shape, artefacts=artefacts or Artefacts())
+    cohort = us_cohort(n, seed=seed, grid=config.grid, artefacts=artefacts or Artefacts())
     return Echoes(*us_arrays(cohort, progress))
 
 
@@ -220,31 +214,22 @@ def shape_prior(
 
     labels : (N, X, Y, Z) on the experiment's grid, to learn from instead of phantoms
     """
+    taught, grid = None, config.prior_grid
+    data = f"{config.prior_hearts} phantom hearts in 3D ultrasound's frame, ED and ES, seed {PRIOR_SEED}"
     if labels is not None:
         labels = on_prior_grid(labels, config)
-    shipped = weights_folder() / f"acnn_ae_us_{config.name}"
-    wanted = _plain(asdict(config.autoencoder))
-    for folder in (shipped, cache) if labels is None else (cache,):
-        if (folder / AESpace.FILE).is_file():
+        taught, data = checksum({"l": labels}), "training outlines"
+    wanted = plain(asdict(config.autoencoder))
+    for folder in (cache,) if taught else (weights_folder() / f"acnn_ae_us_{config.name}", cache):
+        if is_kept(folder):
             space = AESpace.load(folder)
-            if _plain(asdict(space.config)) == wanted and (labels is None or _seen(space) == checksum({"l": labels})):
+            if plain(asdict(space.config)) == wanted and taught in (None, space.metadata.get("taught")):
                 return space
-    data = "training outlines"
-    taught = None if labels is None else checksum({"l": labels})
     if labels is None:
-        grid = config.prior_grid
-        cohort = us_cohort(config.prior_hearts, PRIOR_SEED, spacing=grid.spacing, shape=grid.shape, images=False)
+        cohort = us_cohort(config.prior_hearts, PRIOR_SEED, grid=grid, images=False)
         labels = np.stack([s.label for s in cohort])
-        data = f"{config.prior_hearts} phantom hearts in 3D ultrasound's frame, ED and ES, seed {PRIOR_SEED}"
-    space, _ = train_autoencoder(
-        labels,
-        config.autoencoder,
-        scheme=LV_CAVITY,
-        seed=0,
-        checkpoint=cache / "training",
-        data=data,
-        progress=progress,
-    )
+    run = Run(cache / "training", progress=progress)
+    space, _ = train_autoencoder(labels, config.autoencoder, run, scheme=LV_CAVITY, data=data)
     space.metadata["taught"] = taught
     space.save(cache)
     return space
@@ -258,10 +243,6 @@ def on_prior_grid(labels: np.ndarray, config: UltrasoundConfig) -> np.ndarray:
     return (soft >= 0.5).to(torch.uint8).numpy()
 
 
-def _seen(space: AESpace) -> str | None:
-    return space.metadata.get("taught")
-
-
 def train_method(
     method: str, seed: int, train: Echoes, prior: AESpace, config: UltrasoundConfig, folder: Path, progress: bool = True
 ) -> torch.nn.Module:
@@ -271,7 +252,7 @@ def train_method(
     """
     weight = config.weight_of(method)
     training = {k: getattr(config, k) for k in ("widths", "epochs", "batch", "learning_rate")} | asdict(config.affine)
-    about = _plain(
+    about = plain(
         {
             "method": "prior" if weight else "plain",
             "seed": seed,
@@ -282,7 +263,7 @@ def train_method(
             "prior": checksum(prior.model.state_dict()) if weight else None,
         }
     )
-    if (folder / "model.json").is_file():
+    if is_kept(folder):
         network = load_network(folder)
         if network.metadata.get("about") == about:
             return network
@@ -302,11 +283,7 @@ def train_method(
         Batches(train.images, train.labels, batch_size=config.batch, seed=seed),
         config.epochs,
         settings=settings,
-        checkpoint=folder / "training",
-        identity=about,
-        seed=seed,
-        device=best_device(),
-        progress=progress,
+        run=Run(folder / "training", seed=seed, progress=progress, identity=about),
     )
     save_network(folder, network, scheme=LV_CAVITY, metadata={"about": about, "final": history.last})
     return network
@@ -372,13 +349,8 @@ def run(
     mean), p (Wilcoxon against the other method, over cases), paper, paper_sd. For "EF bias (limits)", "EDV bias
     (limits)", "ESV bias (limits)" mean is the bias (prediction - truth) and sd 1.96 standard deviations.
     """
-    if data not in ("phantom", "cetus"):
-        raise UsageError(f"data: found {data!r}; expected 'phantom' or 'cetus'")
-    config = config or UltrasoundConfig.profile(profile)
-    if seeds is not None:
-        config = replace(config, seeds=tuple(int(s) for s in seeds))
-    output = Path(output) if output is not None else Path("results") / "acnn"
-    work = output / f"table2_{data}_{config.name}"
+    one_of("data", data, ("phantom", "cetus"))
+    config, study, work = _door(config, profile, seeds, output, data)
     if data == "phantom":
         train = phantom_echoes(config.train, config, TRAIN_SEED, progress=progress)
         test = phantom_echoes(config.test, config, TEST_SEED, progress=progress)
@@ -386,13 +358,11 @@ def run(
         train, test = cetus_echoes(root, config, progress=progress)
     prior = shape_prior(config, work / "prior", None if data == "phantom" else train.labels, progress)
     cases = []
-    for seed in config.seeds:
-        for method in METHODS:
-            network = train_method(method, seed, train, prior, config, work / f"{method}-{seed}", progress)
-            cases.append(measure(network, test, config.spacing).assign(method=method, seed=seed))
-            _write_table(output / f"acnn_table2_{data}_cases.csv", pd.concat(cases))
+    for seed, method in itertools.product(config.seeds, METHODS):
+        network = train_method(method, seed, train, prior, config, work / f"{method}-{seed}", progress)
+        cases.append(measure(network, test, config.spacing).assign(method=method, seed=seed))
+        write_csv(pd.concat(cases), study.folder / f"acnn_table2_{data}_cases.csv", digits=6)
     table = summarise(pd.concat(cases, ignore_index=True))
-    _write_table(output / f"acnn_table2_{data}.csv", table)
     kept = prior.reconstruction_dice(on_prior_grid(test.labels, config)).mean()
     about = {
         "data": data,
@@ -402,13 +372,17 @@ def run(
         "prior": prior.metadata,
         "prior's Dice of the test shapes": float(kept),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "shapelab": __version__,
-        **describe(),
-        "date": date.today().isoformat(),
     }
-    with atomic_write(output / f"acnn_table2_{data}.json") as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n")
+    study.write(f"acnn_table2_{data}", {"": table}, about, digits=6)
     return table
+
+
+def _door(config: UltrasoundConfig | None, profile, seeds, output, data: str) -> tuple[UltrasoundConfig, Study, Path]:
+    """The numbers with the seeds that were asked for, the folder of the results, and that of what is trained."""
+    study = Study.of("acnn", output, profile)
+    config = config or UltrasoundConfig.profile(study.profile)
+    config = replace(config, seeds=seeds_of(seeds, config.seeds))
+    return config, study, study.folder / f"table2_{data}_{config.name}"
 
 
 def robustness(
@@ -430,44 +404,30 @@ def robustness(
     Returns one row per strength, method and seed: dice, assd, hd (means of finite values), plausible (share), n_missed,
     n; written to acnn_table2_robustness_<artefact>.csv.
     """
-    if artefact not in asdict(Artefacts()):
-        raise UsageError(f"artefact: found {artefact!r}; expected one of {list(asdict(Artefacts()))}")
-    config = config or UltrasoundConfig.profile(profile)
-    config = config if seeds is None else replace(config, seeds=tuple(int(s) for s in seeds))
-    output = Path(output) if output is not None else Path("results") / "acnn"
-    work = output / f"table2_phantom_{config.name}"
+    one_of("artefact", artefact, asdict(Artefacts()))
+    config, study, work = _door(config, profile, seeds, output, "phantom")
     train = phantom_echoes(config.train, config, TRAIN_SEED, progress=progress)
     prior = shape_prior(config, work / "prior", None, progress)
     rows = []
     for strength in strengths:
         test = phantom_echoes(config.curve, config, TEST_SEED, Artefacts(**{artefact: strength}), progress)
-        for seed in config.seeds:
-            for method in METHODS:
-                network = train_method(method, seed, train, prior, config, work / f"{method}-{seed}", progress)
-                cases = measure(network, test, config.spacing)
-                finite = cases[np.isfinite(cases.hd)]
-                rows.append(
-                    {
-                        artefact: strength,
-                        "method": method,
-                        "seed": seed,
-                        "dice": cases.dice.mean(),
-                        "assd": finite.assd.mean(),
-                        "hd": finite.hd.mean(),
-                        "plausible": cases.plausible.mean(),
-                        "n": len(cases),
-                        "n_missed": len(cases) - len(finite),
-                    }
-                )
+        for seed, method in itertools.product(config.seeds, METHODS):
+            network = train_method(method, seed, train, prior, config, work / f"{method}-{seed}", progress)
+            cases = measure(network, test, config.spacing)
+            finite = cases[np.isfinite(cases.hd)]
+            rows.append(
+                {
+                    artefact: strength,
+                    "method": method,
+                    "seed": seed,
+                    "dice": cases.dice.mean(),
+                    "assd": finite.assd.mean(),
+                    "hd": finite.hd.mean(),
+                    "plausible": cases.plausible.mean(),
+                    "n": len(cases),
+                    "n_missed": len(cases) - len(finite),
+                }
+            )
     table = pd.DataFrame(rows)
-    _write_table(output / f"acnn_table2_robustness_{artefact}.csv", table)
+    write_csv(table, study.folder / f"acnn_table2_robustness_{artefact}.csv", digits=6)
     return table
-
-
-def _write_table(path: Path, table: pd.DataFrame) -> None:
-    with atomic_write(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
-
-
-def _plain(value):
-    return json.loads(json.dumps(value))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
+from shapelab.augment import MotionRanges
 from shapelab.data.scheme import LabelScheme
 from shapelab.data.volumes import HeartPairs
-from shapelab.experiments.acnn.segmentation import METHODS, SegmentationConfig, train_method
+from shapelab.experiments.acnn.segmentation import SegmentationConfig, train_method
+from shapelab.experiments.kept_runs import kept_network
 from shapelab.experiments.sslln.hearts import COHORTS, PHASE, SEEDS
-from shapelab.models.acnn import load_network, lr_stacks, predict_labels, save_network
+from shapelab.models.acnn import lr_stacks, predict_labels
 from shapelab.phantoms.pairs import heart_pairs
+from shapelab.phantoms.patients import Mix
+from shapelab.training import Run
 
 
 def acnn_pairs(config, cohort: str, n: int, folder: Path | None, progress: bool = False) -> HeartPairs:
@@ -27,10 +31,8 @@ def acnn_pairs(config, cohort: str, n: int, folder: Path | None, progress: bool 
         numbers.grid,
         numbers.factor,
         SEEDS[cohort],
-        COHORTS[cohort],
-        (PHASE,),
-        config.degradation.shift_mm,
-        0.0,
+        Mix(COHORTS[cohort], (PHASE,)),
+        MotionRanges(config.degradation.shift_mm, 0.0),
         cache,
         progress,
     )
@@ -48,21 +50,21 @@ def acnn_segmentations(
     """
     folder = None if folder is None else Path(folder)
     shared = None if folder is None else folder.parent
-    if folder is not None and (folder / "network").is_dir():
-        network = load_network(folder / "network")
-    else:
+
+    def train(checkpoint: Path | None) -> nn.Module:
         pairs = acnn_pairs(config, "training", config.training, shared, progress)
-        numbers = replace(
-            SegmentationConfig(),
+        numbers = SegmentationConfig(
             training=config.training,
             phases=(PHASE,),
             network=config.acnn,
             epochs=config.network.baseline_epochs,
             validation=0,
         )
-        checkpoint = None if folder is None else folder / "training"
-        network, history = train_method(METHODS[method], seed, {"training": pairs}, numbers, checkpoint, progress)
-        if folder is not None:
-            save_network(folder / "network", network, metadata={"method": method, "final": history.last})
+        run = Run(checkpoint, seed=seed, progress=progress)
+        network, history = train_method(method, {"training": pairs}, numbers, run)
+        network.metadata = {"method": method, "final": history.last}
+        return network
+
+    network = kept_network(folder, train)
     test = acnn_pairs(config, "healthy", config.compared, shared, progress)
     return predict_labels(network, lr_stacks(test, seed=seed)), test.labels, test.spacing, test.scheme

@@ -17,17 +17,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from tqdm.auto import tqdm
 
 from shapelab.atlas import Atlas, LowResolution, simulate_low_resolution
 from shapelab.data.grid import Grid
 from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.data.volumes import LandmarkedVolumes
-from shapelab.errors import UsageError
-from shapelab.files import read_cache, write_cache
+from shapelab.errors import whole
 from shapelab.phantoms import GROUPS, LANDMARKS
 from shapelab.phantoms.cohort import landmarks_in_stack, make_image, make_label, patient_on_grid
+from shapelab.phantoms.patients import Mix, Patient, cached_hearts
 
 PHASE = "ED"  # "During training, we only used ED instances"
 #: Seeds of the phantom hearts; no other experiment draws from them.
@@ -65,26 +63,23 @@ def phantom_volumes(
     Returns LandmarkedVolumes: images float16 in [0, 1], labels of BIVENTRICULAR, landmarks in voxels (outside the
     grid: not there). UsageError for a wrong argument.
     """
-    if n < 1:
-        raise UsageError(f"phantom_volumes: found n={n}; expected hearts, from 1")
+    mix = Mix(groups, (PHASE,))
     key = repr((n, tuple(grid.shape), tuple(grid.spacing), seed, tuple(groups)))
-    spacing = tuple(float(s) for s in grid.spacing)
-    if cache is not None and (held := read_cache(cache, key)) is not None:
-        arrays, table = held
-        return LandmarkedVolumes(arrays["images"], arrays["labels"], arrays["landmarks"], table, spacing)
-    images, labels, landmarks, rows = [], [], [], []
-    for i in tqdm(range(n), desc="phantom volumes", unit="heart", disable=not progress, leave=False):
-        who, facts, stack = patient_on_grid(seed, i, groups, grid, (PHASE,))
-        images.append(make_image(who, PHASE, stack).astype(np.float16))
-        labels.append(BIVENTRICULAR.channels(make_label(who, PHASE, stack, BIVENTRICULAR)))
-        placed = landmarks_in_stack(who, PHASE, stack)
-        landmarks.append([placed[name] / grid.spacing for name in LANDMARKS])
-        rows.append({"patient": f"phantom{i:03d}", "group": who[2], "phase": PHASE, **facts})
-    table = pd.DataFrame(rows, index=[f"{r['patient']}_{PHASE}" for r in rows])
-    arrays = {"images": np.stack(images), "labels": np.stack(labels).astype(np.uint8), "landmarks": np.array(landmarks)}
-    if cache is not None:
-        write_cache(cache, key, arrays, table)
-    return LandmarkedVolumes(**arrays, table=table, spacing=spacing)
+
+    def draw(who: Patient, phase: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        _, facts, stack = patient_on_grid(seed, who[1], groups, grid, mix.phases)
+        placed = landmarks_in_stack(who, phase, stack)
+        label = BIVENTRICULAR.channels(make_label(who, phase, stack, BIVENTRICULAR)).astype(np.uint8)
+        landmarks = np.array([placed[name] / grid.spacing for name in LANDMARKS])
+        return {
+            "images": make_image(who, phase, stack).astype(np.float16),
+            "labels": label,
+            "landmarks": landmarks,
+        }, facts
+
+    who = [mix.patient(seed, i) for i in range(whole("n", n))]
+    arrays, table = cached_hearts(who, mix.phases, draw, cache, key, progress)
+    return LandmarkedVolumes(**arrays, table=table, spacing=tuple(float(s) for s in grid.spacing))
 
 
 def atlas_of(

@@ -25,37 +25,41 @@ multi-atlas: the paper's (Bai et al. 2015) registers images by intensities from 
 
 from __future__ import annotations
 
-import json
-import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 from torch import nn
 
-from shapelab import __version__
-from shapelab.atlas import Atlas, Frame, LowResolution, Refinement, fuse_labels, landmark_affine, refine, select_atlases
+from shapelab.atlas import (
+    Atlas,
+    Frame,
+    LowResolution,
+    Refinement,
+    RefinementSettings,
+    fuse_labels,
+    landmark_affine,
+    refine,
+    select_atlases,
+)
 from shapelab.atlas.warp import warp_image, warp_label
 from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.data.volumes import LandmarkedVolumes
-from shapelab.device import describe
-from shapelab.errors import DataError, UsageError
-from shapelab.experiments.shipped import shipped_or_trained
+from shapelab.errors import DataError, UsageError, one_of
+from shapelab.experiments.kept_runs import Study, kept_network, slug
+from shapelab.experiments.recipes import Order, recipe
+from shapelab.experiments.shipped import shipped
 from shapelab.experiments.sslln.hearts import COHORTS, SEEDS, Degradation, atlas_of, degrade, in_stack, phantom_volumes
 from shapelab.experiments.sslln.starts import class_affines, started_from
-from shapelab.files import atomic_write, write_csv
 from shapelab.metrics import evaluate_cohort
-from shapelab.models.acnn import SubPixelConfig, load_network, save_network
-from shapelab.models.acnn.trainer import FILE
+from shapelab.models.acnn import SubPixelConfig
 from shapelab.models.sslln import SSLLNConfig, predict, train_sslln
 from shapelab.phantoms import LANDMARKS
-from shapelab.profiles import current_profile
+from shapelab.training import Config, Run
 
 #: Method of the tables -> (network of `shapelab.models.sslln.NETWORKS`, trained on low resolution).
 TRAINED = {
@@ -75,8 +79,16 @@ STARTS = ("network", "labels", "classes")  # of the affine map, Fig. 12
 STACK_SEED = 1  # of the degradation of tests; that of training hearts is 0
 
 
+#: What "full" and "paper" have in common: the paper's slices and grids.
+LARGER = {
+    "degradation": Degradation(factor=5),
+    "network": {},
+    "acnn": SubPixelConfig.profile("paper", schedule="one-cycle"),
+}
+
+
 @dataclass(frozen=True)
-class SSLLNExperiment:
+class SSLLNExperiment(Config):
     """Numbers of the experiments; the defaults are the quick profile's."""
 
     training: int = 200  # hearts
@@ -94,26 +106,19 @@ class SSLLNExperiment:
         )
     )
 
+    PROFILES = {
+        "full": {**LARGER, "training": 400, "healthy": 200, "atlases": 100},
+        "paper": {**LARGER, "training": 1000, "healthy": 600, "atlases": 231},
+    }
+
     def __post_init__(self):
+        super().__post_init__()
         sizes = (self.training, self.healthy, self.PH, self.atlases, self.compared, self.n_atlases, len(self.seeds))
         if min(sizes) < 1 or self.compared > self.healthy:
             raise UsageError(
                 f"SSLLNExperiment: found {sizes} hearts, atlases and seeds; expected each from 1, and no "
                 "more compared than tested"
             )
-
-    @classmethod
-    def profile(cls, name: str | None = None) -> SSLLNExperiment:
-        name = current_profile(name)
-        if name == "quick":
-            return cls()
-        larger = (
-            {"training": 1000, "healthy": 600, "atlases": 231}
-            if name == "paper"
-            else {"training": 400, "healthy": 200, "atlases": 100}
-        )
-        acnn = SubPixelConfig.profile("paper", schedule="one-cycle")
-        return cls(degradation=Degradation(factor=5), network=SSLLNConfig.profile(name), acnn=acnn, **larger)
 
 
 class Laboratory:
@@ -156,40 +161,30 @@ class Laboratory:
 
     def network(self, method: str) -> nn.Module:
         """The trained network of a method of `TRAINED`; a killed training goes on from its checkpoint."""
-        if method not in TRAINED:
-            raise UsageError(f"method: found {method!r}; expected one of {', '.join(TRAINED)}")
+        one_of("method", method, TRAINED)
         if method not in self._networks:
-            here = None if self.folder is None else self._folder(method) / "network"
-            if here is not None and here.is_dir():
-                self._networks[method] = load_network(here)
-            else:
-                self._networks[method] = self._train(method, here)
+            self._networks[method] = kept_network(self._folder(method), partial(self._train, method))
         return self._networks[method]
 
-    def _train(self, method: str, here: Path | None) -> nn.Module:
+    def _train(self, method: str, checkpoint: Path | None) -> nn.Module:
         name, low = TRAINED[method]
         hearts = self.degraded("training")[0] if low else self.cohort("training")
-        checkpoint = None if here is None else here.parent / "training"
         numbers = self.config.network
         numbers = numbers if name == "SSLLN" else replace(numbers, epochs=numbers.baseline_epochs)
         numbers = replace(numbers, gaps=GAPS.get(method, numbers.gaps))
-        network, history = train_sslln(
-            hearts, numbers, name, seed=self.seed, checkpoint=checkpoint, progress=self.progress
-        )
-        about = {
+        run = Run(checkpoint, seed=self.seed, progress=self.progress)
+        network, history = train_sslln(hearts, numbers, run, method=name)
+        network.scheme, network.task = BIVENTRICULAR, "seg"
+        network.metadata = {
             "method": method,
             "data": f"{len(hearts)} phantom hearts at ED, seed {SEEDS['training']}",
             "seed": self.seed,
             "final": history.last,
         }
-        network.scheme, network.metadata, network.task = BIVENTRICULAR, about, "seg"
-        if here is not None:
-            save_network(here, network, scheme=BIVENTRICULAR, metadata=about)
-            shutil.rmtree(checkpoint, ignore_errors=True)
         return network
 
-    def _folder(self, method: str) -> Path:
-        return self.folder / f"{slug(method)}-{self.seed}"
+    def _folder(self, method: str) -> Path | None:
+        return None if self.folder is None else self.folder / f"{slug(method)}-{self.seed}"
 
     # --------------------------------------------------------------------------------------------------------- results
 
@@ -207,13 +202,20 @@ class Laboratory:
         """
         if method not in METHODS or cohort not in ("healthy", "PH"):
             raise UsageError(f"cases: found {method!r}, {cohort!r}; expected one of {METHODS}, 'healthy' or 'PH'")
-        if self.folder is not None and (held := self._held(method, cohort)) is not None:
-            return held
+
+        config = {name: value for name, value in asdict(self.config).items() if name != "seeds"}
+        key = {"method": method, "cohort": cohort, "seed": self.seed, "config": config}
+        study = Study(self._folder(method))
+        tables, _ = study.kept(key, lambda: (self._made(method, cohort), {}), part=f"_{cohort}")
+        return tables["cases"], tables.get("landmarks")
+
+    def _made(self, method: str, cohort: str) -> dict[str, pd.DataFrame]:
+        """The tables of `cases`, made now."""
         made = self._compared(cohort) if method in (*ACNN_METHODS, "multi-atlas") else self.cohort(cohort)
         if method in ACNN_METHODS:
             from shapelab.experiments.sslln.acnn_methods import acnn_segmentations
 
-            folder = None if self.folder is None else self._folder(method)
+            folder = self._folder(method)
             labels, truth, spacing, scheme = acnn_segmentations(method, self.config, self.seed, folder, self.progress)
             places = None
         else:
@@ -223,11 +225,12 @@ class Laboratory:
         ids = list(made.table.index)
         cases = evaluate_cohort(scheme.integers(labels), scheme.integers(truth), spacing, ids, scheme, method=method)
         cases = cases.assign(**who)[[*who, *[c for c in cases if c not in who]]]
-        found = None if places is None else landmark_errors(places, made).assign(**who)
-        found = None if found is None else found[[*who, "id", "landmark", "error"]]
-        if self.folder is not None:
-            self._keep(method, cohort, cases, found)
-        return cases, found
+        if places is None:
+            return {"cases": cases}
+        return {
+            "cases": cases,
+            "landmarks": landmark_errors(places, made).assign(**who)[[*who, "id", "landmark", "error"]],
+        }
 
     def _compared(self, cohort: str) -> LandmarkedVolumes:
         return self.cohort(cohort)[: self.config.compared]
@@ -263,8 +266,7 @@ class Laboratory:
             tissue "classes" (`shapelab.experiments.sslln.starts`)
         align : bring slices into line first
         """
-        if start not in STARTS:
-            raise UsageError(f"start: found {start!r}; expected one of {STARTS}")
+        one_of("start", start, STARTS)
         hearts, stacks = self.degraded(cohort)
         stacks = stacks[rows]
         labels, places = predict(self.network("SSLLN-LR"), hearts.images[rows])
@@ -282,9 +284,8 @@ class Laboratory:
         elif start == "classes":
             affines = class_affines(thick, stack.spacing, atlases, stack.scheme)
             landmarks, atlases = started_from(affines, atlases, thick, stack.spacing)
-        return refine(
-            thick, stack.image, landmarks, atlases, stack.spacing, n_atlases=self.config.n_atlases, align=align
-        )
+        settings = RefinementSettings(n_atlases=self.config.n_atlases, align=align)
+        return refine(thick, stack.image, landmarks, atlases, stack.spacing, settings=settings)
 
     @staticmethod
     def on_truth(stack: LowResolution, result: Refinement | None) -> np.ndarray:
@@ -297,34 +298,6 @@ class Laboratory:
         from tqdm.auto import tqdm
 
         return tqdm(things, desc=what, unit="heart", disable=not self.progress, leave=False)
-
-    # ----------------------------------------------------------------------------------------------------------- files
-
-    def _key(self, method: str, cohort: str) -> dict:
-        config = json.loads(json.dumps(asdict(self.config)))
-        config.pop("seeds")
-        return {"method": method, "cohort": cohort, "seed": self.seed, "config": config}
-
-    def _held(self, method: str, cohort: str) -> tuple[pd.DataFrame, pd.DataFrame | None] | None:
-        folder = self._folder(method)
-        about, cases, places = (
-            folder / f"{n}_{cohort}.{e}" for n, e in (("about", "json"), ("cases", "csv"), ("landmarks", "csv"))
-        )
-        if not (about.is_file() and cases.is_file()):
-            return None
-        key, found = self._key(method, cohort), json.loads(about.read_text())
-        if any(found.get(k) != v for k, v in key.items()):
-            raise DataError(about, "results of another run", f"those of {key}", "Use another output folder.")
-        return pd.read_csv(cases), pd.read_csv(places) if places.is_file() else None
-
-    def _keep(self, method: str, cohort: str, cases: pd.DataFrame, places: pd.DataFrame | None) -> None:
-        folder = self._folder(method)
-        for name, table in (("cases", cases), ("landmarks", places)):
-            if table is not None:
-                write_csv(table, folder / f"{name}_{cohort}.csv")
-        about = {**self._key(method, cohort), "shapelab": __version__, **describe(), "date": date.today().isoformat()}
-        with atomic_write(folder / f"about_{cohort}.json") as temporary:
-            temporary.write_text(json.dumps(about, indent=1) + "\n")
 
 
 def landmark_errors(places: np.ndarray, volumes: LandmarkedVolumes) -> pd.DataFrame:
@@ -355,25 +328,25 @@ def multi_atlas(stack: LowResolution, atlases: list[Atlas], n: int = 5) -> np.nd
     return fuse_labels(labels, [warped[i] for i in chosen], image)
 
 
-def slug(method: str) -> str:
-    """A method's name as that of a folder."""
-    return method.lower().replace(",", "").replace(" ", "-").replace("+", "-")
+@recipe("sslln-hr", "labels and landmarks of high-resolution volumes", ships=SHIPPED["SSLLN-HR"])
+@recipe("sslln-hr-gaps", "the same, trained with slices that are missing", ships=SHIPPED["SSLLN-HR, gaps"])
+@recipe("sslln-lr", "the same of thick slices", ships=SHIPPED["SSLLN-LR"])
+@recipe("sslln-2d-fcn", "slice by slice, labels alone", ships=SHIPPED["2D FCN"])
+def _ordered(order: Order) -> nn.Module:
+    numbers = SSLLNExperiment.profile(order.profile)
+    method = next(m for m in SHIPPED if recipe_of(m) == order.model)
+    epochs = "baseline_epochs" if method == "2D FCN" else "epochs"
+    network = numbers.network if order.epochs is None else replace(numbers.network, **{epochs: order.epochs})
+    numbers = replace(numbers, training=order.hearts or numbers.training, network=network)
+    return Laboratory(numbers, order.checkpoint, order.seed, order.progress).network(method)
+
+
+def recipe_of(method: str) -> str:
+    """The name of a method's recipe: "2D FCN" is one of the ACNN paper, too."""
+    return f"sslln-{slug(method).removeprefix('sslln-')}"
 
 
 def phantom_sslln(method: str = "SSLLN-HR", profile: str | None = None, progress: bool = True) -> nn.Module:
     """A network of `SHIPPED` learned from phantoms (seed 0): shipped weights, or trained now (and kept), which takes
     half an hour in `quick` on a busy core."""
-    profile = current_profile(profile)
-    if method not in SHIPPED:
-        raise UsageError(f"method: found {method!r}; expected one of {', '.join(SHIPPED)}")
-
-    def train() -> nn.Module:
-        with TemporaryDirectory() as here:
-            return Laboratory(SSLLNExperiment.profile(profile), here, progress=progress).network(method)
-
-    return shipped_or_trained(f"{SHIPPED[method]}_{profile}", FILE, load_network, train, ship)
-
-
-def ship(network: nn.Module, folder: str | Path) -> Path:
-    """Write a network as it ships, in fp16."""
-    return save_network(folder, network, scheme=BIVENTRICULAR, metadata=network.metadata, half=True)
+    return shipped(recipe_of(one_of("method", method, SHIPPED)), profile, progress)

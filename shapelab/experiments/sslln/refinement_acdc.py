@@ -20,27 +20,30 @@ cases"); `pictures` shows them side by side.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from shapelab import __version__
-from shapelab.atlas import Atlas, Frame, interpolate_slices, phantom_atlases, read_refinement, refine_cohort
+from shapelab.atlas import (
+    Atlas,
+    Frame,
+    RefinementSettings,
+    interpolate_slices,
+    phantom_atlases,
+    read_refinement,
+    refine_cohort,
+)
 from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject
-from shapelab.device import describe
-from shapelab.errors import UsageError
+from shapelab.errors import UsageError, whole
+from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.shipped import cardiac_cohort
-from shapelab.files import atomic_write, write_csv
 from shapelab.metrics import dice, evaluate, surface_curvature
 from shapelab.metrics.clinical import structure_volumes
-from shapelab.profiles import current_profile
 from shapelab.show import render
 from shapelab.show.meshes import heart_meshes
 from shapelab.show.style import Picture
@@ -76,31 +79,24 @@ def run(
     hearts : how many patients, or ids of patients, instead of the profile's
     atlases : high-resolution hearts of the scheme; None: 20 phantoms
     cohort : hearts of the scheme `CARDIAC` at ED, in place of ACDC's
-    settings : of `shapelab.atlas.refine`: n_atlases, ffd, fusion, out_spacing, ...; other ones need another folder
+    settings : of `shapelab.atlas.RefinementSettings`; other ones need another folder
 
-    A heart that cannot be refined has a row that says why (`error`). UsageError for unknown patients or settings.
+    A heart that cannot be refined has a row that says why (`error`). UsageError for unknown patients.
     """
-    profile = current_profile(profile)
-    output = Path(output) if output is not None else Path("results") / "refinement"
+    study = Study.of("refinement", output, profile, root, progress)
     cohort = cardiac_cohort("acdc", root).filter(phase="ED") if cohort is None else cohort
-    chosen = chosen_hearts(cohort, HEARTS[profile] if hearts is None else hearts)
+    chosen = chosen_hearts(cohort, HEARTS[study.profile] if hearts is None else hearts)
     atlases = phantom_atlases(ATLASES, ATLAS_SEED, scheme=CARDIAC, images=False) if atlases is None else atlases
     settings = {"out_spacing": SPACING} | settings
-    table = refined_table(chosen, atlases, output / "labels", progress, **settings)
+    table = refined_table(chosen, atlases, study.folder / "labels", progress, **settings)
     about = {
         "cohort": repr(chosen),
-        "profile": profile,
+        "profile": study.profile,
         "atlases": [a.id for a in atlases],
         "atlas seed": ATLAS_SEED,
         "settings": {k: v if isinstance(v, int | float | str | tuple) else repr(v) for k, v in settings.items()},
-        "shapelab": __version__,
-        **describe(),
-        "date": date.today().isoformat(),
     }
-    for suffix, part in (("", table), ("_summary", summary(table))):
-        write_csv(part, output / f"refinement_acdc{suffix}.csv")
-    with atomic_write(output / "refinement_acdc.json") as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n")
+    study.write("refinement_acdc", {"": table, "_summary": summary(table)}, about)
     return table
 
 
@@ -112,8 +108,7 @@ def chosen_hearts(cohort: Cohort, which: int | Sequence[str] | None) -> Cohort:
     if which is None:
         return cohort
     if isinstance(which, int):
-        if which < 1:
-            raise UsageError(f"hearts: found {which}; expected at least 1")
+        whole("hearts", which)
         turn = pd.Series([str(s.facts.get("group")) for s in cohort])
         order = turn.groupby(turn).cumcount().sort_values(kind="stable").index[:which]
         return cohort[[cohort.ids[i] for i in sorted(order)]]
@@ -130,8 +125,9 @@ def refined_table(cohort: Cohort, atlases: Sequence[Atlas], folder: Path, progre
     rows = []
     for subject in tqdm(cohort, desc=f"refining {cohort.name}", disable=not progress, leave=False):
         subject = subject.load()
+        how = RefinementSettings(**settings)
         made = refine_cohort(
-            [subject], atlases, folder, 1, "skip", images=settings.get("fusion") == "non-local", **settings
+            [subject], atlases, folder, 1, "skip", images=how.fusion == "non-local", settings=how
         ).iloc[0]
         row = {
             "subject": subject.id,

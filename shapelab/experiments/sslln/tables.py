@@ -12,24 +12,20 @@ Which hearts, and where we chose otherwise than the paper: `shapelab.experiments
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 
 import pandas as pd
 
-from shapelab import __version__
-from shapelab.device import describe
-from shapelab.errors import UsageError
+from shapelab.errors import one_of
+from shapelab.experiments.kept_runs import Study, seeds_of
 from shapelab.experiments.sslln import layout as tables
 from shapelab.experiments.sslln.hearts import SEEDS, missing_slices
 from shapelab.experiments.sslln.laboratory import ACNN_METHODS, REFINED, STARTS, Laboratory, SSLLNExperiment
-from shapelab.files import atomic_write, write_csv
+from shapelab.files import write_csv
 from shapelab.metrics import evaluate_cohort
 from shapelab.models.sslln import predict
-from shapelab.profiles import current_profile
 
 #: Table -> (methods, cohort).
 METHODS_OF = {
@@ -71,26 +67,23 @@ def run(
 
     Returns the table in long form, see `shapelab.experiments.sslln.layout`. UsageError for an unknown table or data.
     """
-    if table not in METHODS_OF:
-        raise UsageError(f"table: found {table!r}; expected one of {', '.join(map(str, METHODS_OF))}")
-    output = Path(output) if output is not None else Path("results") / "sslln"
+    one_of("table", table, METHODS_OF)
+    one_of("data", data, ("phantom", "acdc"))
+    study = Study.of("sslln", output, profile, root, progress)
     if data == "acdc":
         from shapelab.experiments.sslln import refinement_acdc as refinement
 
-        found = refinement.run(root=root, profile=profile, output=output, progress=progress)
+        found = refinement.run(root=root, profile=profile, output=study.folder, progress=progress)
         print("\nACDC, refined: the outlines that were given, and how smooth the result is; no table of the paper\n")
         print(refinement.summary(found).to_string())
         return found
-    if data != "phantom":
-        raise UsageError(f"data: found {data!r}; expected 'phantom' or 'acdc'")
-    profile = current_profile(profile)
-    config = config or SSLLNExperiment.profile(profile)
-    seeds = config.seeds if seeds is None else tuple(int(s) for s in seeds)
+    config = config or SSLLNExperiment.profile(study.profile)
+    seeds = seeds_of(seeds, config.seeds)
     methods, cohort = METHODS_OF[table]
     parts: dict[str, list] = {m: [] for m in methods}
     extra = []
     for seed in seeds:
-        laboratory = Laboratory(config, output / f"phantom_{profile}", seed, progress)
+        laboratory = Laboratory(config, study.folder / f"phantom_{study.profile}", seed, progress)
         for method in methods:
             parts[method].append(laboratory.cases(method, cohort)[1 if table == 2 else 0])
         if table == 1:
@@ -99,24 +92,12 @@ def run(
             extra.append(initialisations(laboratory))
     cases = {m: pd.concat(p, ignore_index=True) for m, p in parts.items()}
     found = _table(table, cases)
-    name = f"sslln_table{table}"
-    write_csv(found, output / f"{name}.csv")
-    write_csv(pd.concat(cases.values(), ignore_index=True), output / f"{name}_cases.csv")
     if extra:
         figure = "gaps" if table == 1 else "initialisation"
-        write_csv(pd.concat(extra, ignore_index=True), output / f"sslln_{figure}.csv")
-    about = {
-        "data": data,
-        "profile": profile,
-        "config": asdict(config),
-        "seeds": list(seeds),
-        "phantom seeds": SEEDS,
-        "shapelab": __version__,
-        **describe(),
-        "date": date.today().isoformat(),
-    }
-    with atomic_write(output / f"{name}.json") as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n")
+        write_csv(pd.concat(extra, ignore_index=True), study.folder / f"sslln_{figure}.csv")
+    about = {"data": data, "profile": study.profile, "config": asdict(config), "seeds": list(seeds)}
+    written = {"": found, "_cases": pd.concat(cases.values(), ignore_index=True)}
+    study.write(f"sslln_table{table}", written, {**about, "phantom seeds": SEEDS})
     print(f"\nTable {NUMERALS[table - 1]}: ours (the paper's)\n")
     print(tables.layout(found).to_string())
     return found

@@ -13,11 +13,10 @@ from .subpixel import SubPixelConfig as SubPixelConfig, SubPixelNet as SubPixelN
 from .tl import TLNetwork as TLNetwork, TLSpace as TLSpace, train_tl_network as train_tl_network
 from .trainer import (
     InputSettings as InputSettings,
-    load_network as load_network,
+    Training as Training,
     lr_stacks as lr_stacks,
     predict_images as predict_images,
     predict_labels as predict_labels,
     predict_probabilities as predict_probabilities,
-    save_network as save_network,
     train_network as train_network,
 )

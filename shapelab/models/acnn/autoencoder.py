@@ -32,9 +32,8 @@ After training: (1) the normalisation's statistics are measured anew on clean la
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -42,25 +41,25 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from shapelab import __version__
 from shapelab.augment import AffineRanges, random_affine, swap_labels
-from shapelab.data.grid import Grid
-from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
-from shapelab.device import autocast, best_device, describe
-from shapelab.errors import DataError, UsageError
-from shapelab.files import atomic_write
-from shapelab.profiles import current_profile
-from shapelab.spaces.axes import shape_axes
-from shapelab.tensor_files import checksum, read_tensors, write_tensors
-from shapelab.training import Batches, FitSettings, History, fit
+from shapelab.data.scheme import CARDIAC, LabelScheme
+from shapelab.device import autocast, describe
+from shapelab.errors import UsageError
+from shapelab.spaces.axes import principal_axes, shape_axes
+from shapelab.spaces.kept import scheme_of
+from shapelab.spaces.network_space import NetworkSpace
+from shapelab.tensor_files import checksum
+from shapelab.training import Batches, Config, FitSettings, History, Run, fit, seeded
 from shapelab.training.losses import cross_entropy, dice_scores, onehot
 
 STRIDE = (24, 24, 12)  # product of the encoder's strides: S1 (2,2,1), S2 and S3 (2,2,2), S4 (3,3,3)
 
 
 @dataclass(frozen=True)
-class AEConfig:
+class AEConfig(Config):
     """Numbers of the autoencoder and of its training; the defaults are the quick profile's."""
 
     # fmt: off
@@ -79,43 +78,31 @@ class AEConfig:
     principal_axes: bool = True  # codes uncorrelated and sorted by variance: see above
     # fmt: on
 
+    PROFILES = {
+        # 1.5 mm in plane, as fine as the scans; 4x4x3 cells x 8 = 384 numbers at S4
+        "full": {"shape": (96, 96, 36), "spacing": (1.5, 1.5, 10 / 3), "bottleneck": 8, "epochs": 200},
+        # Table V and the supplement; codes as they come
+        "paper": {
+            "shape": (120, 120, 60),
+            "spacing": (1.25, 1.25, 2.0),
+            "bottleneck": 1,
+            "epochs": 200,
+            "schedule": "constant",
+            "principal_axes": False,
+        },
+    }
+
     def __post_init__(self):
-        for name in ("shape", "spacing", "widths"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if isinstance(self.affine, Mapping):
-            object.__setattr__(self, "affine", AffineRanges(**self.affine))
+        super().__post_init__()
         if len(self.shape) != 3 or any(n < s or n % s for n, s in zip(self.shape, STRIDE)):
             raise UsageError(f"AEConfig.shape: found {self.shape}; expected multiples of the strides {STRIDE}")
         if min(self.n_classes - 1, self.bottleneck, self.code, self.batch, self.epochs, *self.widths) < 1:
             raise UsageError(f"AEConfig: found {self}; expected at least two classes and one of everything else")
 
-    @classmethod
-    def profile(cls, name: str | None = None, n_classes: int = 4, **changes) -> AEConfig:
-        """The numbers of a profile ("quick", "full", "paper"; None: the current one), some of them changed by name."""
-        numbers: dict[str, dict[str, Any]] = {
-            "quick": {},
-            # 1.5 mm in plane, as fine as the scans; 4x4x3 cells x 8 = 384 numbers at S4
-            "full": {"shape": (96, 96, 36), "spacing": (1.5, 1.5, 10 / 3), "bottleneck": 8, "epochs": 200},
-            # Table V and the supplement; codes as they come
-            "paper": {
-                "shape": (120, 120, 60),
-                "spacing": (1.25, 1.25, 2.0),
-                "bottleneck": 1,
-                "epochs": 200,
-                "schedule": "constant",
-                "principal_axes": False,
-            },
-        }
-        return cls(**{**numbers[current_profile(name)], "n_classes": n_classes, **changes})
-
     @property
     def cells(self) -> tuple[int, int, int]:
         """Grid of the coarsest scale S4; 5 x 5 x 5 in the paper."""
         return tuple(n // s for n, s in zip(self.shape, STRIDE))
-
-    @property
-    def grid(self) -> Grid:
-        return Grid(self.shape, self.spacing)
 
 
 # ---------------------------------------------------------------------------------------------------------- the model
@@ -187,17 +174,12 @@ class Autoencoder(nn.Module):
 def train_autoencoder(
     labels: np.ndarray,
     config: AEConfig | None = None,
+    run: Run | None = None,
     *,
     scheme: LabelScheme = CARDIAC,
-    seed: int = 0,
-    checkpoint: str | Path | None = None,
-    resume: bool = True,
     init: AESpace | str | Path | None = None,
-    epochs: int | None = None,
     validation: np.ndarray | None = None,
     data: str = "",
-    progress: bool = True,
-    device: torch.device | str | None = None,
 ) -> tuple[AESpace, History]:
     """Train the autoencoder on label maps; the space of their shapes comes back with the history.
 
@@ -205,10 +187,8 @@ def train_autoencoder(
     ----------
     labels : (N, X, Y, Z) integers of `scheme` on the config's grid (`shapelab.data.grid.stack_labels` makes them)
     config : numbers; None takes the current profile's
-    seed : of weights, order, augmentation
-    checkpoint, resume : see `shapelab.training.fit`
+    run : where it is kept, seed (of weights, order, augmentation), device: see `shapelab.training.Run`
     init : a space (or its folder) to start from instead of random weights: fine-tuning
-    epochs : instead of the config's
     validation : (M, X, Y, Z) label maps; their Dice after a tenth, two tenths, ... of the run goes into the history
     data : what the labels are, in words; kept in the space's metadata
 
@@ -217,15 +197,11 @@ def train_autoencoder(
     space : `AESpace`
     history : a row an epoch: loss, dice (mean over structures, augmented training maps, labels swapped), and `val dice`
     """
-    config = config or AEConfig.profile(n_classes=scheme.n_classes)
-    config = replace(config, epochs=epochs) if epochs is not None else config
-    device = torch.device(device or best_device())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Autoencoder(config)
+    config, run = config or AEConfig.profile(n_classes=scheme.n_classes), run or Run()
+    model = seeded(lambda: Autoencoder(config), run.seed)
     if init is not None:
         _start_from(model, init if isinstance(init, AESpace) else AESpace.load(init))
-    space = AESpace(config, scheme, model=model.to(device))
+    space = AESpace(config, scheme, model=model.to(run.target))
     maps = torch.from_numpy(space.check(labels))
     held_out = None if validation is None else space.check(validation)
 
@@ -240,8 +216,6 @@ def train_autoencoder(
         return {"loss": cross_entropy(logits, moved), "dice": dice}
 
     def validate(_: nn.Module) -> dict[str, float]:
-        if held_out is None:
-            return {}
         kept = {k: v.clone() for k, v in model.state_dict().items()}
         measure_statistics(model, maps)
         scores = space.reconstruction_dice(held_out)
@@ -260,16 +234,11 @@ def train_autoencoder(
     history = fit(
         step,
         model,
-        Batches(maps, batch_size=config.batch, seed=seed),
+        Batches(maps, batch_size=config.batch, seed=run.seed),
         config.epochs,
         settings=settings,
         validate=validate if held_out is not None else None,
-        checkpoint=checkpoint,
-        resume=resume,
-        identity=identity,
-        seed=seed,
-        device=device,
-        progress=progress,
+        run=run.about(identity),
     )
     measure_statistics(model, maps)
     space.set_training_codes(space.encode(labels))
@@ -281,7 +250,7 @@ def train_autoencoder(
         "data": data,
         "n": len(maps),
         "labels": identity["labels"],
-        "seed": seed,
+        "seed": run.seed,
         "final": history.last,
         "shapelab": __version__,
         **describe(),
@@ -299,25 +268,25 @@ def _start_from(model: Autoencoder, space: AESpace) -> None:
     model.load_state_dict(space.model.state_dict())
 
 
-@torch.no_grad()
-def measure_statistics(model: Autoencoder, maps: Tensor, batch: int = 16, at_most: int = 512) -> None:
+def measure_statistics(
+    model: nn.Module,
+    maps: Tensor,
+    batch: int = 16,
+    at_most: int = 512,
+    prepare: Callable[[Tensor], Tensor] | None = None,
+) -> None:
     """Set the batch normalisation's means and variances to those of clean label maps (N, X, Y, Z), in place.
 
     The average over batches, as they come, of up to `at_most` maps spread evenly over all.
+
+    maps : channel numbers; prepare : what of them (or of something else) the model reads; None: their one-hot maps
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm3d)]
-    momenta = [m.momentum for m in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # None: the plain average instead of a decaying one
-    model.train()
+    prepare = prepare or (lambda part: onehot(part, model.config.n_classes))
     device = next(model.parameters()).device
     chosen = maps[torch.linspace(0, len(maps) - 1, min(len(maps), at_most)).round().long()]
+    parts = torch.tensor_split(chosen, -(-len(chosen) // batch))
     with autocast(device):
-        for part in torch.tensor_split(chosen, -(-len(chosen) // batch)):
-            model(onehot(part.to(device), model.config.n_classes))
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
+        update_bn((prepare(part.to(device)) for part in parts), model)
     model.eval()
 
 
@@ -329,9 +298,7 @@ def rotate_to_principal_axes(model: Autoencoder, codes: np.ndarray) -> None:
     entry of largest size in each axis is positive.
     """
     centred = np.asarray(codes, np.float64) - np.mean(codes, axis=0, dtype=np.float64)
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    axes = axes[:, ::-1]  # columns, largest variance first
-    axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
+    axes = principal_axes(centred.T @ centred)
     turn = torch.from_numpy(np.ascontiguousarray(axes)).to(model.to_code.weight.device)
     for layer, weight in (
         (model.to_code, turn.T @ model.to_code.weight.double()),
@@ -344,8 +311,8 @@ def rotate_to_principal_axes(model: Autoencoder, codes: np.ndarray) -> None:
 # ---------------------------------------------------------------------------------------------------------- the space
 
 
-class AESpace:
-    """The shape space of an autoencoder: label maps <-> 64 codes (a `shapelab.latent.ShapeSpace`).
+class AESpace(NetworkSpace):
+    """The shape space of an autoencoder: label maps <-> 64 codes (a `shapelab.spaces.ShapeSpace`).
 
     >>> space = AESpace(AEConfig.profile("quick")).fit(labels)       # doctest: +SKIP
     >>> codes = space.encode(labels)                                  # (N, 64)      doctest: +SKIP
@@ -355,8 +322,6 @@ class AESpace:
     (data, seed, versions), `history` (after `fit`).
     """
 
-    FILE = "space.json"
-
     def __init__(
         self,
         config: AEConfig | None = None,
@@ -365,179 +330,24 @@ class AESpace:
         seed: int = 0,
         model: Autoencoder | None = None,
     ):
-        self.config = config or AEConfig.profile(n_classes=scheme.n_classes)
+        super().__init__(config or AEConfig.profile(n_classes=scheme.n_classes), scheme, model)
         if self.config.n_classes != scheme.n_classes:
             raise UsageError(
                 f"AESpace: found {self.config.n_classes} classes in the config and {scheme.n_classes} in "
                 f"the scheme {scheme.name!r}; expected the same number"
             )
-        self.scheme, self.seed, self.model = scheme, seed, model
-        self.training_codes: np.ndarray | None = None
-        self.axes: np.ndarray | None = None  # (d, d): code = network's code @ axes; None: as it comes
-        self._mean = self._sigma = None
-        self.metadata: dict[str, Any] = {}
-        self.history = History()
+        self.seed, self.history = seed, History()
 
-    @property
-    def grid(self) -> Grid:
-        return self.config.grid
-
-    @property
-    def n_codes(self) -> int:
-        return self.config.code
-
-    @property
-    def mean(self) -> np.ndarray:
-        """(d,) float32, mean of the training codes."""
-        return self._fitted("_mean")
-
-    @property
-    def sigma(self) -> np.ndarray:
-        """(d,) float32, standard deviation of the training codes."""
-        return self._fitted("_sigma")
-
-    def _fitted(self, name: str):
-        if getattr(self, name) is None:
-            raise UsageError("AESpace: found a space without training; expected one after fit() or load()")
-        return getattr(self, name)
-
-    def fit(self, labels: np.ndarray, **options) -> AESpace:
-        """Train on label maps (N, X, Y, Z); options as `train_autoencoder`'s."""
-        space, history = train_autoencoder(labels, self.config, scheme=self.scheme, **{"seed": self.seed, **options})
+    def fit(self, labels: np.ndarray, run: Run | None = None, **options) -> AESpace:
+        """Train on label maps (N, X, Y, Z); run (None: with the space's seed) and options as `train_autoencoder`'s."""
+        run = run or Run(seed=self.seed)
+        space, history = train_autoencoder(labels, self.config, run, scheme=self.scheme, **options)
         self.__dict__.update(space.__dict__, seed=self.seed, history=history)
         return self
 
-    def set_training_codes(self, codes: np.ndarray) -> None:
-        """Mean and sigma from the codes (N, d) of the training shapes."""
-        self.training_codes = codes
-        self._mean, self._sigma = codes.mean(0), codes.std(0)
-
-    def check(self, labels: np.ndarray) -> np.ndarray:
-        """Label maps of the scheme's integers -> channel numbers (N, X, Y, Z) uint8; DataError on anything else."""
-        labels = np.asarray(labels)
-        if labels.ndim != 4 or labels.shape[1:] != self.config.shape:
-            raise DataError(
-                "labels",
-                f"an array of shape {labels.shape}",
-                f"(N, X, Y, Z) with (X, Y, Z) = {self.config.shape}, the space's grid",
-                "Bring the label maps to the grid with shapelab.data.grid.stack_labels.",
-            )
-        if len(labels) == 0:
-            raise DataError("labels", "no label map", "at least one")
-        return np.ascontiguousarray(self.scheme.channels(labels))
-
-    @torch.inference_mode()
-    def encode(self, labels: np.ndarray, batch: int = 16) -> np.ndarray:
-        """Label maps (N, X, Y, Z), integers of the scheme -> codes (N, d) float32.
-
-        In fp32 on every machine: codes go into tables and statistics.
-        """
-        maps = torch.from_numpy(self.check(labels))
-        model = self._fitted("model").eval()
-        device = next(model.parameters()).device
-        parts = [model.encode(onehot(part.to(device), self.config.n_classes)) for part in maps.split(batch)]
-        codes = torch.cat(parts).float().cpu().numpy()
-        return codes if self.axes is None else (codes @ self.axes).astype(np.float32)
-
-    @torch.inference_mode()
-    def decode(self, codes: np.ndarray, batch: int = 16) -> np.ndarray:
-        """Codes (N, d) or (d,) -> probabilities (N, C, X, Y, Z) float32, summing to 1 over C.
-
-        In bf16 where the processor does it: 5 ms a code against 17, and the LV cavity's surface moves by .01
-        voxel in the mean, .03 at the 95th percentile.
-        """
-        codes = np.asarray(codes, dtype=np.float32)
-        codes = codes[None] if codes.ndim == 1 else codes
-        if codes.ndim != 2 or codes.shape[1] != self.n_codes:
-            raise UsageError(f"codes: found shape {codes.shape}; expected (N, {self.n_codes}) or ({self.n_codes},)")
-        if not np.isfinite(codes).all():
-            raise UsageError("codes: found NaN or infinity; expected finite numbers")
-        if self.axes is not None:
-            codes = np.linalg.solve(self.axes.T, codes.T.astype(np.float64)).T.astype(np.float32)
-        model = self._fitted("model").eval()
-        device = next(model.parameters()).device
-        out = np.empty((len(codes), self.config.n_classes, *self.config.shape), np.float32)
-        for start in range(0, len(codes), batch):
-            part = torch.from_numpy(np.ascontiguousarray(codes[start : start + batch])).to(device)
-            with autocast(device):
-                logits = model.decode(part)
-            out[start : start + batch] = logits.float().softmax(1).cpu().numpy()
-        return out
-
-    def reconstruct(self, labels: np.ndarray) -> np.ndarray:
-        """Label maps -> the label maps that their codes give back, (N, X, Y, Z) integers of the scheme."""
-        codes = self.encode(labels)
-        parts = [self.decode(codes[i : i + 16]).argmax(1) for i in range(0, len(codes), 16)]
-        return self.scheme.integers(np.concatenate(parts))
-
-    def reconstruction_dice(self, labels: np.ndarray) -> np.ndarray:
-        """Dice of each label map with its reconstruction, (N, C - 1): one column a structure."""
-        made = torch.from_numpy(self.scheme.channels(self.reconstruct(labels)))
-        return dice_scores(made, torch.from_numpy(self.check(labels)), self.config.n_classes).numpy()
-
-    # ------------------------------------------------------------------------------------------------------- files
-
-    def save(self, folder: str | Path) -> Path:
-        """Write `space.json` and the weights beside it (safetensors).
-
-        The JSON names the weights file and is put in place last, so that the two always belong together.
-        """
-        folder = Path(folder)
-        tensors = {
-            **self._fitted("model").state_dict(),
-            "mean": torch.from_numpy(self.mean),
-            "sigma": torch.from_numpy(self.sigma),
-        }
-        if self.axes is not None:
-            tensors["axes"] = torch.from_numpy(np.ascontiguousarray(self.axes))
-        weights = f"weights-{checksum(tensors)}.safetensors"
-        write_tensors(folder / weights, tensors)
-        text = json.dumps(
-            {
-                "kind": "autoencoder",
-                "weights": weights,
-                "config": asdict(self.config),
-                "scheme": asdict(self.scheme),
-                "metadata": self.metadata,
-            },
-            indent=1,
-        )
-        with atomic_write(folder / self.FILE) as temporary:
-            temporary.write_text(text + "\n")
-        for old in folder.glob("weights-*.safetensors"):
-            if old.name != weights:
-                old.unlink(missing_ok=True)
-        return folder
-
     @classmethod
-    def load(cls, folder: str | Path, device: torch.device | str | None = None) -> AESpace:
-        """Read what `save` wrote. DataError naming the file if it is missing, damaged or does not fit its config."""
-        file = Path(folder) / cls.FILE
-        todo = "Save the space again (AESpace.save)."
-        if not file.is_file():
-            raise DataError(file, "no such file", "the description of a saved space", todo)
-        try:
-            text = json.loads(file.read_text())
-            config = AEConfig(**text["config"])
-            scheme = LabelScheme(text["scheme"]["name"], tuple(Structure(**s) for s in text["scheme"]["structures"]))
-            weights = file.parent / text["weights"]
-        except (ValueError, KeyError, TypeError, UsageError) as error:
-            raise DataError(
-                file,
-                f"a damaged description ({type(error).__name__}: {error})",
-                "JSON with kind, weights, config, scheme",
-                todo,
-            ) from error
-        tensors, _ = read_tensors(weights)
-        space = cls(config, scheme, model=Autoencoder(config))
-        try:
-            space._mean, space._sigma = tensors.pop("mean").numpy(), tensors.pop("sigma").numpy()
-            axes = tensors.pop("axes", None)
-            space.axes = None if axes is None else axes.numpy()
-            space.model.load_state_dict(tensors)
-        except (KeyError, RuntimeError) as error:
-            found = f"weights that do not fit ({' '.join(str(error).split())})"
-            raise DataError(weights, found, f"those of {config}", todo) from error
-        space.model.to(torch.device(device or best_device())).eval()
+    def rebuilt(cls, text: Mapping[str, Any]) -> AESpace:
+        config = AEConfig(**text["config"])
+        space = cls(config, scheme_of(text["scheme"]), model=Autoencoder(config))
         space.metadata = text.get("metadata", {})
         return space

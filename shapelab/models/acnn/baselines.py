@@ -46,7 +46,6 @@ from torch import Tensor, nn
 
 from shapelab.errors import UsageError
 from shapelab.models.acnn.subpixel import IN_PLANE, SubPixelConfig, SubPixelNet
-from shapelab.models.acnn.trainer import KINDS
 from shapelab.training.losses import cross_entropy
 
 #: Trainable parameters in Table I; the networks with motion augmentation or a prior are 3D-Seg's.
@@ -263,7 +262,6 @@ class CascadeLoss:
 # ---------------------------------------------------------------------------------------------------------- capacity
 
 NETWORKS: dict[str, type[nn.Module]] = {cls.METHOD: cls for cls in (FCN2D, UNet3D, AESeg, AESegM)}
-KINDS.update({cls.__name__.lower(): (SubPixelConfig, cls) for cls in NETWORKS.values()})  # for saving and loading
 #: Widths of each architecture relative to its first: as published (AE: as Table V's), before scaling to a capacity.
 PROPORTIONS = {"2D-FCN": (1, 2, 4, 8), "3D-UNet": (1, 2, 4, 8), "AE-Seg": (1, 2, 4), "AE-Seg-M": (1, 2, 4)}
 

@@ -6,21 +6,18 @@ It reads a shape code from an image. How it is trained, and what deviates from t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import prod
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from shapelab.augment import AffineRanges, acquire, random_affine_pair
-from shapelab.data.grid import Grid
-from shapelab.device import autocast, without_autocast
+from shapelab.device import without_autocast
 from shapelab.errors import UsageError
-from shapelab.models.acnn.autoencoder import conv
-from shapelab.profiles import current_profile
+from shapelab.models.acnn.autoencoder import conv, measure_statistics
+from shapelab.training import Config
 
 
 @dataclass(frozen=True)
@@ -39,8 +36,11 @@ class ContrastRanges:
             raise UsageError(f"ContrastRanges: found {self}; expected finite numbers from 0, gain below 1")
 
 
+TABLE_IV = {"stem": (1, 1, 1), "widths": (32, 64, 128, 256), "last": 1}
+
+
 @dataclass(frozen=True)
-class PredictorConfig:
+class PredictorConfig(Config):
     """Numbers of the predictor and of stages 2 and 3; the defaults are the quick profile's."""
 
     shape: tuple[int, int, int] = (48, 48, 24)
@@ -65,12 +65,30 @@ class PredictorConfig:
     joint_epochs: int = 8  # stage 3
     # fmt: on
 
+    PROFILES = {
+        # Table IV on the coarser grid: 12 x 12 x 5 cells of one channel at S4
+        "full": {
+            **TABLE_IV,
+            "shape": (96, 96, 36),
+            "spacing": (1.5, 1.5, 10 / 3),
+            "factor": 3,
+            "epochs": 100,
+            "joint_epochs": 30,
+        },
+        "paper": {
+            **TABLE_IV,
+            "shape": (120, 120, 60),
+            "spacing": (1.25, 1.25, 2.0),
+            "factor": 5,
+            "epochs": 200,
+            "joint_epochs": 50,
+            "schedule": "constant",
+            "joint_learning_rate": 1e-3,
+        },
+    }
+
     def __post_init__(self):
-        for name in ("shape", "spacing", "stem", "widths"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name, kind in (("affine", AffineRanges), ("contrast", ContrastRanges)):
-            if isinstance(getattr(self, name), Mapping):
-                object.__setattr__(self, name, kind(**getattr(self, name)))
+        super().__post_init__()
         sizes = (
             *self.shape,
             *self.stem,
@@ -96,42 +114,10 @@ class PredictorConfig:
                 "slices, or thick = 0"
             )
 
-    @classmethod
-    def profile(cls, name: str | None = None, **changes) -> PredictorConfig:
-        """The numbers of a profile ("quick", "full", "paper"; None: the current one), some of them changed by name."""
-        table_iv = {"stem": (1, 1, 1), "widths": (32, 64, 128, 256), "last": 1}
-        numbers: dict[str, dict[str, Any]] = {
-            "quick": {},
-            # Table IV on the coarser grid: 12 x 12 x 5 cells of one channel at S4
-            "full": {
-                **table_iv,
-                "shape": (96, 96, 36),
-                "spacing": (1.5, 1.5, 10 / 3),
-                "factor": 3,
-                "epochs": 100,
-                "joint_epochs": 30,
-            },
-            "paper": {
-                **table_iv,
-                "shape": (120, 120, 60),
-                "spacing": (1.25, 1.25, 2.0),
-                "factor": 5,
-                "epochs": 200,
-                "joint_epochs": 50,
-                "schedule": "constant",
-                "joint_learning_rate": 1e-3,
-            },
-        }
-        return cls(**{**numbers[current_profile(name)], **changes})
-
     @property
     def cells(self) -> tuple[int, int, int]:
         """Grid of the coarsest scale S4; 15 x 15 x 8 in the paper."""
         return tuple(-(-n // (8 * s)) for n, s in zip(self.shape, self.stem))
-
-    @property
-    def grid(self) -> Grid:
-        return Grid(self.shape, self.spacing)
 
 
 # ---------------------------------------------------------------------------------------------------------- the model
@@ -201,21 +187,7 @@ def augment_pairs(images: Tensor, labels: Tensor, config: PredictorConfig) -> tu
     return images + sigma * torch.randn_like(images), labels
 
 
-@torch.no_grad()
 def measure_image_statistics(predictor: Predictor, images: Tensor, batch: int = 16, at_most: int = 512) -> None:
     """Set the predictor's batch normalisation to the statistics of images (N, X, Y, Z), in place: see
     `measure_statistics` of the autoencoder."""
-    norms = [m for m in predictor.modules() if isinstance(m, nn.BatchNorm3d)]
-    momenta = [m.momentum for m in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-    predictor.train()
-    device = next(predictor.parameters()).device
-    chosen = images[torch.linspace(0, len(images) - 1, min(len(images), at_most)).round().long()]
-    with autocast(device):
-        for part in torch.tensor_split(chosen, -(-len(chosen) // batch)):
-            predictor(part.to(device).float())
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
-    predictor.eval()
+    measure_statistics(predictor, images, batch, at_most, prepare=Tensor.float)

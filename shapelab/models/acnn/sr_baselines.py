@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from shapelab.errors import UsageError
 from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet
-from shapelab.models.acnn.trainer import KINDS
+from shapelab.training import Config
 
 INTERPOLATIONS = ("linear", "bspline")
 _PADDING = 16  # slices repeated beyond each end before the spline is fitted: its memory falls by 3.7 a slice
@@ -113,7 +113,7 @@ def _check_stack(stack: Tensor) -> None:
 
 
 @dataclass(frozen=True)
-class SRCNNConfig:
+class SRCNNConfig(Config):
     """Numbers of SR-CNN.
 
     factor : K, fine slices a thick one
@@ -124,7 +124,7 @@ class SRCNNConfig:
     widths: tuple[int, ...] = (32, 32, 32, 32, 32, 32)
 
     def __post_init__(self):
-        object.__setattr__(self, "widths", tuple(int(w) for w in self.widths))
+        super().__post_init__()
         if self.factor < 2 or not self.widths or min(self.widths) < 1:
             raise UsageError(f"SRCNNConfig: found {self}; expected a factor from 2 and widths from 1")
 
@@ -263,6 +263,3 @@ class SubPixelSR(Residual):
         if config.n_in != 1 or config.n_out != 1:
             raise UsageError(f"SubPixelSR: found n_in={config.n_in}, n_out={config.n_out}; expected 1 and 1")
         super().__init__(SubPixelNet(config), config.factor)
-
-
-KINDS.update({"sr": (SubPixelConfig, SubPixelSR), "srcnn": (SRCNNConfig, SRCNN)})  # save_network, load_network

@@ -19,21 +19,19 @@ Transposed convolution through plane: kernel 2K, stride K, as the paper's 10 and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from shapelab.data.grid import Grid
 from shapelab.errors import UsageError
-from shapelab.profiles import current_profile
+from shapelab.training import Config
 
 IN_PLANE = 8  # product of the in-plane strides
 PAPER_WIDTHS = (24, 48, 112, 128)  # 1.59 million parameters (Table I: 1.60)
 
 
 @dataclass(frozen=True)
-class SubPixelConfig:
+class SubPixelConfig(Config):
     """Numbers of the backbone and of its training; the defaults are the quick profile's."""
 
     # fmt: off
@@ -41,8 +39,6 @@ class SubPixelConfig:
     spacing: tuple[float, float, float] = (3.0, 3.0, 5.0)   # mm, HR
     factor: int = 2                                 # K: LR slices are 10 mm in every profile
     n_in: int = 1
-    # fmt: on
-    # fmt: off
     n_out: int = 4                                  # classes; 1 for super-resolution
     widths: tuple[int, int, int, int] = (12, 24, 48, 64)    # kernels at the four in-plane scales
     batch: int = 8                                  # supplement
@@ -52,9 +48,26 @@ class SubPixelConfig:
     epochs: int = 30
     # fmt: on
 
+    PROFILES = {
+        "full": {
+            "shape": (96, 96, 36),
+            "spacing": (1.5, 1.5, 10 / 3),
+            "factor": 3,
+            "widths": PAPER_WIDTHS,
+            "epochs": 100,
+        },
+        "paper": {
+            "shape": (120, 120, 60),
+            "spacing": (1.25, 1.25, 2.0),
+            "factor": 5,
+            "widths": PAPER_WIDTHS,
+            "epochs": 100,
+            "schedule": "constant",
+        },
+    }
+
     def __post_init__(self):
-        for name in ("shape", "spacing", "widths"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        super().__post_init__()
         whole = [self.factor, self.n_in, self.n_out, self.batch, self.epochs, *self.widths, *self.shape]
         if len(self.shape) != 3 or len(self.widths) != 4 or min(whole) < 1:
             raise UsageError(f"SubPixelConfig: found {self}; expected three sizes, four widths and numbers from 1")
@@ -63,34 +76,6 @@ class SubPixelConfig:
                 f"SubPixelConfig.shape: found {self.shape}; expected multiples of {IN_PLANE} in plane and "
                 f"of factor={self.factor} through plane"
             )
-
-    @classmethod
-    def profile(cls, name: str | None = None, **changes) -> SubPixelConfig:
-        """The numbers of a profile ("quick", "full", "paper"; None: the current one), some of them changed by name."""
-        numbers: dict[str, dict[str, Any]] = {
-            "quick": {},
-            "full": {
-                "shape": (96, 96, 36),
-                "spacing": (1.5, 1.5, 10 / 3),
-                "factor": 3,
-                "widths": PAPER_WIDTHS,
-                "epochs": 100,
-            },
-            "paper": {
-                "shape": (120, 120, 60),
-                "spacing": (1.25, 1.25, 2.0),
-                "factor": 5,
-                "widths": PAPER_WIDTHS,
-                "epochs": 100,
-                "schedule": "constant",
-            },
-        }
-        return cls(**{**numbers[current_profile(name)], **changes})
-
-    @property
-    def grid(self) -> Grid:
-        """The HR grid: of targets and outputs."""
-        return Grid(self.shape, self.spacing)
 
     @property
     def lr_shape(self) -> tuple[int, int, int]:

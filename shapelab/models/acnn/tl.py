@@ -46,9 +46,8 @@ Numbers: the predictor's last convolution and linear layer are computed in fp32,
 from __future__ import annotations
 
 import copy
-import json
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,11 +56,9 @@ from torch import Tensor, nn
 
 from shapelab import __version__
 from shapelab.augment import swap_labels
-from shapelab.data.grid import Grid
-from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
-from shapelab.device import autocast, best_device, describe, without_autocast
+from shapelab.data.scheme import CARDIAC, LabelScheme
+from shapelab.device import autocast, describe, without_autocast
 from shapelab.errors import DataError, UsageError
-from shapelab.files import atomic_write
 from shapelab.models.acnn.autoencoder import AEConfig, AESpace, Autoencoder, measure_statistics, train_autoencoder
 from shapelab.models.acnn.predictor import (
     Predictor,
@@ -69,9 +66,12 @@ from shapelab.models.acnn.predictor import (
     augment_pairs,
     measure_image_statistics,
 )
-from shapelab.tensor_files import checksum, read_tensors, write_tensors
-from shapelab.training import Batches, FitSettings, History, fit
-from shapelab.training.losses import code_distance, cross_entropy, dice_scores, onehot
+from shapelab.spaces.axes import principal_axes
+from shapelab.spaces.kept import TL, scheme_of
+from shapelab.spaces.network_space import BATCH, NetworkSpace
+from shapelab.tensor_files import checksum
+from shapelab.training import Batches, FitSettings, History, Run, fit, seeded
+from shapelab.training.losses import code_distance, cross_entropy, onehot
 
 # ---------------------------------------------------------------------------------------------------------- the model
 
@@ -111,13 +111,6 @@ class TLNetwork(nn.Module):
 # ---------------------------------------------------------------------------------------------------------- training
 
 
-def principal_axes(codes: np.ndarray) -> np.ndarray:
-    """Rotation (d, d) after which codes (N, d) @ rotation are uncorrelated, largest variance first."""
-    _, axes = np.linalg.eigh(np.cov(np.asarray(codes, np.float64).T))
-    axes = axes[:, ::-1]
-    return axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
-
-
 @torch.no_grad()
 def respell(network: TLNetwork, axes: np.ndarray) -> None:
     """Make the networks speak of codes @ axes (d, d) instead of codes, in place: f and p give them, g takes them."""
@@ -150,16 +143,12 @@ def train_tl_network(
     images: np.ndarray,
     labels: np.ndarray,
     config: PredictorConfig | None = None,
+    run: Run | None = None,
     *,
     autoencoder: AESpace | AEConfig | None = None,
     scheme: LabelScheme = CARDIAC,
-    seed: int = 0,
-    checkpoint: str | Path | None = None,
-    resume: bool = True,
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     data: str = "",
-    progress: bool = True,
-    device: torch.device | str | None = None,
 ) -> tuple[TLSpace, History]:
     """Train autoencoder and predictor in the paper's three stages.
 
@@ -168,10 +157,10 @@ def train_tl_network(
     images : (N, X, Y, Z) floats in [0, 1] on the config's grid
     labels : (N, X, Y, Z) integers of `scheme`, the label maps of the images
     config : numbers of predictor and stages; None takes the current profile's
+    run : where it is kept (each stage has a folder of its own in there), seed (of weights, order, augmentation),
+        device: see `shapelab.training.Run`
     autoencoder : a trained space, which stands for stage 1 (it is copied, not changed); or the numbers of one, or None
         for the profile's, to train it here on the same label maps
-    seed : of weights, order, augmentation
-    checkpoint, resume : see `shapelab.training.fit`; each stage has a folder of its own in there
     validation : (images, labels) of others; how well their codes and label maps are read goes into the history
     data : what the pairs are, in words; kept in the space's metadata
 
@@ -181,10 +170,7 @@ def train_tl_network(
     history : a row an epoch of all stages: stage (1, 2, 3), loss, L_x and L_h where the stage has them, explained
         (share of the codes' variance that the predictor tells), and val explained, val dice
     """
-    config = config or PredictorConfig.profile()
-    device = torch.device(device or best_device())
-    folder = None if checkpoint is None else Path(checkpoint)
-    options = {"resume": resume, "progress": progress, "device": device}
+    config, run = config or PredictorConfig.profile(), run or Run()
     rows: list[dict[str, float]] = []
     if isinstance(autoencoder, AESpace):
         shapes = copy.deepcopy(autoencoder)
@@ -192,24 +178,13 @@ def train_tl_network(
         numbers = autoencoder or AEConfig.profile(
             n_classes=scheme.n_classes, shape=config.shape, spacing=config.spacing, code=config.code
         )
-        shapes, first = train_autoencoder(
-            labels,
-            numbers,
-            scheme=scheme,
-            seed=seed,
-            data=data,
-            checkpoint=folder and folder / "1-autoencoder",
-            **options,
-        )
+        shapes, first = train_autoencoder(labels, numbers, run.within("1-autoencoder"), scheme=scheme, data=data)
         rows += [{"stage": 1, **row, "L_x": row["loss"]} for row in first.rows]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        space = TLSpace(shapes, Predictor(config))
-    space.model.to(device)
-    stages = _Stages(space, images, labels, seed, validation, options)
+    space = TLSpace(shapes, seeded(lambda: Predictor(config), run.seed))
+    space.model.to(run.target)
+    stages = _Stages(space, images, labels, validation, run)
     for number, stage in ((2, stages.predictor), (3, stages.joint)):
-        name = f"{number}-{stage.__name__}"
-        history = stage(folder and folder / name)
+        history = stage(run.within(f"{number}-{stage.__name__}"))
         rows += [{"stage": number, **row} for row in history.rows]
     stages.finish()
     history = History([{**row, "epoch": i} for i, row in enumerate(rows)], history.stopped)
@@ -217,7 +192,7 @@ def train_tl_network(
         "data": data,
         "n": len(labels),
         "labels": stages.identity["labels"],
-        "seed": seed,
+        "seed": run.seed,
         "weight of L_h": stages.weight,
         "final": history.last,
         "autoencoder": shapes.metadata,
@@ -230,31 +205,30 @@ def train_tl_network(
 class _Stages:
     """Stages 2 and 3: what they share."""
 
-    def __init__(self, space: TLSpace, images, labels, seed: int, validation, options: dict):
-        self.space, self.network, self.config, self.seed = space, space.model, space.predictor.config, seed
-        self.images, self.labels = space.check_images(images), space.shapes.check(labels)
+    def __init__(self, space: TLSpace, images, labels, validation, run: Run):
+        self.space, self.network, self.config, self.seed = space, space.model, space.predictor.config, run.seed
+        self.images, self.labels = space.check_images(images), space.check(labels)  # channel numbers from here on
         if len(self.images) != len(self.labels):
             raise UsageError(
                 f"train_tl_network: found {len(self.images)} images and {len(self.labels)} label maps; "
                 "expected as many of both"
             )
-        self.validation, self.options = validation, options
-        self.device = options["device"]
-        space.shapes.axes = None
-        codes = space.shapes.encode(labels)
+        self.validation, self.device = validation, run.target
+        space.axes = None
+        codes = space.encode(labels)
         self.variance = float(codes.var(0).sum())
         with torch.no_grad():
             space.predictor.to_code.bias.copy_(torch.from_numpy(codes.mean(0)))
         self.identity = {
             "config": asdict(self.config),
-            "autoencoder": asdict(space.shapes.config),
+            "autoencoder": asdict(self.network.autoencoder.config),
             "scheme": space.scheme.name,
             "images": checksum({"images": self.images}),
             "labels": checksum({"labels": self.labels}),
         }
         self.weight = float("nan")
 
-    def _fit(self, step, model: nn.Module, epochs: int, rate: float, checkpoint) -> History:
+    def _fit(self, step, model: nn.Module, epochs: int, rate: float, run: Run) -> History:
         settings = FitSettings(learning_rate=rate, schedule=self.config.schedule, validate_every=max(1, epochs // 5))
         identity = {**self.identity, "initial weights": checksum(self.network.state_dict())}
         batches = Batches(self.images, self.labels, batch_size=self.config.batch, seed=self.seed)
@@ -264,14 +238,11 @@ class _Stages:
             batches,
             epochs,
             settings=settings,
-            seed=self.seed,
-            checkpoint=checkpoint,
             validate=self._validate if self.validation is not None else None,
-            identity=identity,
-            **self.options,
+            run=run.about(identity),
         )
 
-    def predictor(self, checkpoint) -> History:
+    def predictor(self, run: Run) -> History:
         """Stage 2: p learns to read the codes of an encoder at rest."""
         encoder = self.network.autoencoder.eval().requires_grad_(False)
 
@@ -282,13 +253,13 @@ class _Stages:
             loss = distance(self.network.predict(x), codes)  # L_h
             return {"loss": loss, "L_h": loss.detach(), "explained": 1 - loss.detach() / self.variance}
 
-        history = self._fit(step, self.network.predictor, self.config.epochs, self.config.learning_rate, checkpoint)
+        history = self._fit(step, self.network.predictor, self.config.epochs, self.config.learning_rate, run)
         encoder.requires_grad_(True)
         return history
 
-    def joint(self, checkpoint) -> History:
+    def joint(self, run: Run) -> History:
         """Stage 3: L_x + w L_h in one update of all."""
-        swap, n = self.space.shapes.config.swap, self.space.shapes.config.n_classes
+        swap, n = self.network.autoencoder.config.swap, self.space.scheme.n_classes
         self.weight = self._weight()
 
         def step(batch) -> dict[str, Tensor]:
@@ -301,13 +272,13 @@ class _Stages:
                 "explained": 1 - lh.detach() / self.variance,
             }
 
-        return self._fit(step, self.network, self.config.joint_epochs, self.config.joint_learning_rate, checkpoint)
+        return self._fit(step, self.network, self.config.joint_epochs, self.config.joint_learning_rate, run)
 
     @torch.no_grad()
     def _weight(self, at_most: int = 128) -> float:
         """w = L_x / L_h, both over training pairs as stage 3 will meet them."""
         rows = np.linspace(0, len(self.labels) - 1, min(len(self.labels), at_most)).round().astype(int)
-        swap, n = self.space.shapes.config.swap, self.space.shapes.config.n_classes
+        swap, n = self.network.autoencoder.config.swap, self.space.scheme.n_classes
         kept = {k: v.clone() for k, v in self.network.state_dict().items()}
         sums = torch.zeros(2)
         with torch.random.fork_rng(devices=[]), autocast(self.device):
@@ -338,75 +309,48 @@ class _Stages:
     def finish(self) -> None:
         """What use needs: statistics of clean data, principal axes and spread of the codes as they are now."""
         self.measure()
-        labels, shapes = self.space.scheme.integers(self.labels), self.space.shapes
-        if shapes.config.principal_axes:
-            respell(self.network, principal_axes(shapes.encode(labels)))
-        shapes.set_training_codes(shapes.encode(labels))
+        labels = self.space.scheme.integers(self.labels)
+        if self.network.autoencoder.config.principal_axes:
+            codes = np.asarray(self.space.encode(labels), np.float64)
+            respell(self.network, principal_axes(np.cov(codes.T)))
+        self.space.set_training_codes(self.space.encode(labels))
 
 
 # ---------------------------------------------------------------------------------------------------------- the space
 
 
-class TLSpace:
+class TLSpace(NetworkSpace):
     """The shape space of a T-L network: label maps <-> 64 codes, and images -> the same codes (a `ShapeSpace`).
 
     >>> space.encode_images(images)           # (N, 64), from (N, X, Y, Z) in [0, 1]          doctest: +SKIP
     >>> space.segment(images)                 # (N, X, Y, Z) label maps: predictor + decoder   doctest: +SKIP
 
-    Attributes: `shapes` (the `AESpace` of its autoencoder, which does all that has to do with label maps), `predictor`,
-    `model` (both as one `TLNetwork`), `grid`, `scheme`, `n_codes`, `mean`, `sigma` (of the training label maps'
-    codes), `metadata`.
+    Attributes: `predictor`, `model` (predictor and autoencoder as one `TLNetwork`), `shapes` (the `AESpace` of its
+    autoencoder), `grid`, `scheme`, `n_codes`, `mean`, `sigma` (of the training label maps' codes), `metadata`.
     """
 
-    FILE = "tl.json"
+    FILE = TL
 
     def __init__(self, shapes: AESpace, predictor: Predictor):
-        self.shapes, self.predictor = shapes, predictor
-        self.model = TLNetwork(shapes._fitted("model"), predictor)
-        self.metadata: dict[str, Any] = {}
+        super().__init__(predictor.config, shapes.scheme, TLNetwork(shapes.fitted("model"), predictor))
+        self.predictor = predictor
+        self.spell_as(shapes)
 
     @property
-    def config(self) -> PredictorConfig:
-        return self.predictor.config
-
-    @property
-    def grid(self) -> Grid:
-        return self.shapes.grid
-
-    @property
-    def scheme(self) -> LabelScheme:
-        return self.shapes.scheme
-
-    @property
-    def n_codes(self) -> int:
-        return self.shapes.n_codes
-
-    @property
-    def mean(self) -> np.ndarray:
-        """(d,) float32, mean of the training label maps' codes."""
-        return self.shapes.mean
-
-    @property
-    def sigma(self) -> np.ndarray:
-        """(d,) float32, standard deviation of the training label maps' codes."""
-        return self.shapes.sigma
-
-    def encode(self, labels: np.ndarray, batch: int = 16) -> np.ndarray:
-        """Label maps (N, X, Y, Z), integers of the scheme -> codes (N, d) float32: f."""
-        return self.shapes.encode(labels, batch)
-
-    def decode(self, codes: np.ndarray, batch: int = 16) -> np.ndarray:
-        """Codes (N, d) or (d,) -> probabilities (N, C, X, Y, Z) float32: g."""
-        return self.shapes.decode(codes, batch)
+    def shapes(self) -> AESpace:
+        """The space of its autoencoder, with the same codes."""
+        space = AESpace(self.model.autoencoder.config, self.scheme, model=self.model.autoencoder)
+        space.spell_as(self)
+        return space
 
     def check_images(self, images: np.ndarray) -> np.ndarray:
         """Images as finite floats (N, X, Y, Z) on the grid, in about [0, 1]; DataError on anything else."""
         images = np.asarray(images)
-        if images.ndim != 4 or images.shape[1:] != self.config.shape or len(images) == 0:
+        if images.ndim != 4 or images.shape[1:] != self.grid.shape or len(images) == 0:
             raise DataError(
                 "images",
                 f"an array of shape {images.shape}",
-                f"(N, X, Y, Z) with (X, Y, Z) = {self.config.shape}, the space's grid",
+                f"(N, X, Y, Z) with (X, Y, Z) = {self.grid.shape}, the space's grid",
                 "Bring the images to the grid with shapelab.data.grid.to_grid.",
             )
         if images.dtype.kind != "f" or not np.isfinite(images).all():
@@ -423,7 +367,7 @@ class TLSpace:
         return np.ascontiguousarray(images)
 
     @torch.inference_mode()
-    def encode_images(self, images: np.ndarray, batch: int = 16) -> np.ndarray:
+    def encode_images(self, images: np.ndarray, batch: int = BATCH) -> np.ndarray:
         """Images (N, X, Y, Z), intensities in [0, 1] -> codes (N, d) float32: p, in fp32 on every machine."""
         x, model = torch.from_numpy(self.check_images(images)), self.predictor.eval()
         device = next(model.parameters()).device
@@ -431,70 +375,19 @@ class TLSpace:
 
     def segment(self, images: np.ndarray) -> np.ndarray:
         """Images (N, X, Y, Z) -> label maps (N, X, Y, Z), integers of the scheme: predictor and decoder, g(p(x))."""
-        codes = self.encode_images(images)
-        parts = [self.decode(codes[i : i + 16]).argmax(1) for i in range(0, len(codes), 16)]
-        return self.scheme.integers(np.concatenate(parts))
+        return self.label_maps(self.encode_images(images))
 
     def segmentation_dice(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Dice of `segment` with label maps (N, X, Y, Z), (N, C - 1): one column a structure."""
-        made, truth = (torch.from_numpy(self.shapes.check(a)) for a in (self.segment(images), labels))
-        return dice_scores(made, truth, self.scheme.n_classes).numpy()
+        return self.dice(self.segment(images), labels)
 
-    # ------------------------------------------------------------------------------------------------------- files
-
-    def save(self, folder: str | Path, half: bool = False) -> Path:
-        """Write `tl.json` and the weights of both networks beside it (safetensors); the JSON is put in place last.
-
-        half : weights as 16-bit floats: half the size, and codes that differ in the fourth digit
-        """
-        folder, shapes = Path(folder), self.shapes
-        tensors = dict(self.model.state_dict())
-        if half:
-            tensors = {k: v.half() if v.is_floating_point() and "running" not in k else v for k, v in tensors.items()}
-        tensors |= {"mean": torch.from_numpy(self.mean), "sigma": torch.from_numpy(self.sigma)}
-        weights = f"weights-{checksum(tensors)}.safetensors"
-        write_tensors(folder / weights, tensors)
-        text = {
-            "kind": "tl",
-            "weights": weights,
-            "config": asdict(self.config),
-            "autoencoder": asdict(shapes.config),
-            "scheme": asdict(self.scheme),
-            "metadata": self.metadata,
-        }
-        with atomic_write(folder / self.FILE) as temporary:
-            temporary.write_text(json.dumps(text, indent=1) + "\n")
-        for old in folder.glob("weights-*.safetensors"):
-            if old.name != weights:
-                old.unlink(missing_ok=True)
-        return folder
+    def description(self) -> dict[str, Any]:
+        return {**super().description(), "autoencoder": asdict(self.model.autoencoder.config)}
 
     @classmethod
-    def load(cls, folder: str | Path, device: torch.device | str | None = None) -> TLSpace:
-        """Read what `save` wrote. DataError naming the file if it is missing, damaged or does not fit its config."""
-        file, todo = Path(folder) / cls.FILE, "Save the space again (TLSpace.save)."
-        if not file.is_file():
-            raise DataError(file, "no such file", "the description of a saved T-L network", todo)
-        try:
-            text = json.loads(file.read_text())
-            config, numbers = PredictorConfig(**text["config"]), AEConfig(**text["autoencoder"])
-            scheme = LabelScheme(text["scheme"]["name"], tuple(Structure(**s) for s in text["scheme"]["structures"]))
-            shapes = AESpace(numbers, scheme, model=Autoencoder(numbers))
-            space, weights = cls(shapes, Predictor(config)), file.parent / text["weights"]
-        except (ValueError, KeyError, TypeError, UsageError) as error:
-            raise DataError(
-                file,
-                f"a damaged description ({type(error).__name__}: {error})",
-                "JSON with kind, weights, config, autoencoder, scheme",
-                todo,
-            ) from error
-        tensors, _ = read_tensors(weights)
-        try:
-            shapes._mean, shapes._sigma = tensors.pop("mean").numpy(), tensors.pop("sigma").numpy()
-            space.model.load_state_dict(tensors)
-        except (KeyError, RuntimeError) as error:
-            found = f"weights that do not fit ({' '.join(str(error).split())})"
-            raise DataError(weights, found, f"those of {config}", todo) from error
-        space.model.to(torch.device(device or best_device())).eval()
+    def rebuilt(cls, text: Mapping[str, Any]) -> TLSpace:
+        config, numbers = PredictorConfig(**text["config"]), AEConfig(**text["autoencoder"])
+        shapes = AESpace(numbers, scheme_of(text["scheme"]), model=Autoencoder(numbers))
+        space = cls(shapes, Predictor(config))
         space.metadata = text.get("metadata", {})
         return space

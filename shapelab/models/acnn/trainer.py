@@ -1,4 +1,4 @@
-"""Training of segmentation and super-resolution networks on pairs of hearts, and keeping them (ACNN, section III-B).
+"""Training of segmentation and super-resolution networks on pairs of hearts (ACNN, section III-B).
 
 What is stored is high resolution. In each step, on the device the batch is on: image and labels are moved together by a
 random affine map; the acquisition model makes the LR stack (Gaussian through plane, decimation); each slice is
@@ -7,29 +7,21 @@ displaced by its breath-hold; noise is added. The target is not displaced, so th
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, is_dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shapelab import __version__
 from shapelab.augment import AffineRanges, MotionRanges, acquire, random_affine_pair, random_motion, shift_slices
-from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
 from shapelab.data.volumes import HeartPairs
-from shapelab.device import autocast, best_device, describe
-from shapelab.errors import DataError, UsageError
-from shapelab.files import atomic_write
+from shapelab.device import autocast
+from shapelab.errors import one_of
 from shapelab.models.acnn.prior import ACNNLoss
-from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet
-from shapelab.tensor_files import checksum, read_tensors, write_tensors
-from shapelab.training import Batches, FitSettings, History, fit
+from shapelab.tensor_files import checksum
+from shapelab.training import Batches, FitSettings, History, Run, fit
 from shapelab.training.losses import dice_scores
-
-FILE = "model.json"
 
 
 @dataclass(frozen=True)
@@ -43,6 +35,23 @@ class InputSettings:
     noise: float = 0.02                     # sd of Gaussian noise at most; each stack draws its own from 0 to this
     sigma_mm: float = 4.0                   # supplement: the Gaussian through plane
     # fmt: on
+
+
+@dataclass(frozen=True)
+class Training:
+    """Numbers of a training on pairs; from the paper's supplement where it tells them."""
+
+    epochs: int = 30
+    batch: int = 8
+    learning_rate: float = 1e-3
+    weight_decay: float = 5e-6  # lambda_2
+    schedule: str = "one-cycle"
+
+    @classmethod
+    def of(cls, config: Any) -> Training:
+        """Those that a network's configuration holds, such as `SubPixelConfig`; the defaults for what it lacks."""
+        names = (f.name for f in fields(cls))
+        return cls(**{name: getattr(config, name) for name in names if hasattr(config, name)})
 
 
 def lr_stacks(
@@ -90,21 +99,13 @@ def train_network(
     network: nn.Module,
     pairs: HeartPairs,
     loss: ACNNLoss | None = None,
+    run: Run | None = None,
     *,
+    training: Training | None = None,
     task: str = "seg",
     inputs: InputSettings | None = None,
-    epochs: int = 30,
-    batch: int = 8,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 5e-6,
-    schedule: str = "one-cycle",
-    seed: int = 0,
     validation: HeartPairs | None = None,
-    checkpoint: str | Path | None = None,
-    resume: bool = True,
-    progress: bool = True,
-    device: torch.device | str | None = None,
-) -> History:
+) -> tuple[nn.Module, History]:
     """Train any network that maps LR stacks (N, 1, X, Y, Z/K) to the HR grid (N, C, X, Y, Z); in place.
 
     Parameters
@@ -112,23 +113,23 @@ def train_network(
     network : `SubPixelNet`, a baseline, or another's
     pairs : `HeartPairs`
     loss : `ACNNLoss`; None: the pixel term alone
+    run : where it is kept, seed (of order, augmentation, noise: the weights are the network's), device: see
+        `shapelab.training.Run`
+    training : `Training`; None: the numbers of the network's config
     task : "seg" (target: label maps, eq. 1) or "sr" (target: the HR image, eq. 2)
     inputs : `InputSettings`
-    epochs, batch, learning_rate, weight_decay, schedule : supplement of the paper where it says so
-    seed : of order, augmentation, noise (the weights are the network's)
     validation : pairs whose Dice (seg) or mean absolute error (sr) goes into the history five times in the run
-    checkpoint, resume, progress, device : see `shapelab.training.fit`
 
     Returns
     -------
+    network : the one given
     history : loss, pixel, prior (where used), and val columns
     """
-    if task not in ("seg", "sr"):
-        raise UsageError(f"task: found {task!r}; expected 'seg' or 'sr'")
-    loss, inputs = loss or ACNNLoss(), inputs or InputSettings()
-    device = torch.device(device or best_device())
-    network.to(device)
-    held_out = None if validation is None else lr_stacks(validation, inputs, seed=seed)
+    one_of("task", task, ("seg", "sr"))
+    loss, inputs, run = loss or ACNNLoss(), inputs or InputSettings(), run or Run()
+    training = training or Training.of(getattr(network, "config", None))
+    network.to(run.target)
+    held_out = None if validation is None else lr_stacks(validation, inputs, seed=run.seed)
 
     def step(rows: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
         images, labels, motion = rows
@@ -139,8 +140,6 @@ def train_network(
         return loss(output, labels if task == "seg" else images.float()[:, None])
 
     def validate(_: nn.Module) -> dict[str, float]:
-        if held_out is None:
-            return {}
         if task == "sr":
             made = predict_images(network, held_out)
             return {"val error": float(np.abs(made - validation.images.astype(np.float32)).mean())}
@@ -149,7 +148,10 @@ def train_network(
         return {"val dice": float(dice_scores(made, torch.as_tensor(validation.labels), n_classes).mean())}
 
     settings = FitSettings(
-        learning_rate=learning_rate, weight_decay=weight_decay, schedule=schedule, validate_every=max(1, epochs // 5)
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        schedule=training.schedule,
+        validate_every=max(1, training.epochs // 5),
     )
     identity = {
         "network": f"{type(network).__name__} {_config_of(network)}",
@@ -159,21 +161,16 @@ def train_network(
         "pairs": checksum({"images": pairs.images, "labels": pairs.labels, "motion": pairs.motion}),
         "initial weights": checksum(network.state_dict()),
     }
-    batches = Batches(pairs.images, pairs.labels, pairs.motion, batch_size=batch, seed=seed)
-    return fit(
+    history = fit(
         step,
         network,
-        batches,
-        epochs,
+        Batches(pairs.images, pairs.labels, pairs.motion, batch_size=training.batch, seed=run.seed),
+        training.epochs,
         settings=settings,
         validate=validate if held_out is not None else None,
-        checkpoint=checkpoint,
-        resume=resume,
-        identity=identity,
-        seed=seed,
-        device=device,
-        progress=progress,
+        run=run.about(identity),
     )
+    return network, history
 
 
 @torch.inference_mode()
@@ -204,85 +201,6 @@ def _outputs(network: nn.Module, stacks, batch: int):
             yield network(part.to(device).float()[:, None])
 
 
-# ------------------------------------------------------------------------------------------------------------- files
-
-#: kind -> (class of the config, class of the network); `shapelab.models.acnn.baselines` adds its own.
-KINDS: dict[str, tuple[type, type]] = {"subpixel": (SubPixelConfig, SubPixelNet)}
-
-
 def _config_of(network: nn.Module) -> Any:
     config = getattr(network, "config", None)
     return asdict(config) if is_dataclass(config) else None
-
-
-def save_network(
-    folder: str | Path,
-    network: nn.Module,
-    *,
-    task: str = "seg",
-    scheme: LabelScheme = CARDIAC,
-    metadata: dict[str, Any] | None = None,
-    half: bool = False,
-) -> Path:
-    """Write `model.json` and the weights beside it (safetensors); the JSON is put in place last.
-
-    half : store weights as fp16, half the size (they are used as fp32)
-    """
-    kind = next((k for k, (_, cls) in KINDS.items() if type(network) is cls), None)
-    if kind is None:
-        known = [c.__name__ for _, c in KINDS.values()]
-        raise UsageError(f"network: found {type(network).__name__}; expected one of {known}")
-    folder = Path(folder)
-    tensors = {k: v.half() if half and v.is_floating_point() else v for k, v in network.state_dict().items()}
-    weights = f"weights-{checksum(tensors)}.safetensors"
-    write_tensors(folder / weights, tensors)
-    text = json.dumps(
-        {
-            "kind": kind,
-            "task": task,
-            "weights": weights,
-            "config": _config_of(network),
-            "scheme": asdict(scheme),
-            "metadata": {**(metadata or {}), "shapelab": __version__, **describe()},
-        },
-        indent=1,
-    )
-    with atomic_write(folder / FILE) as temporary:
-        temporary.write_text(text + "\n")
-    for old in folder.glob("weights-*.safetensors"):
-        if old.name != weights:
-            old.unlink(missing_ok=True)
-    return folder
-
-
-def load_network(folder: str | Path, device: torch.device | str | None = None) -> nn.Module:
-    """Read what `save_network` wrote: the network in evaluation mode, with `task`, `scheme`, `metadata` set on it.
-
-    DataError naming the file if it is missing, damaged, of an unknown kind, or does not fit its config.
-    """
-    file = Path(folder) / FILE
-    todo = "Save the network again (shapelab.models.acnn.save_network)."
-    if not file.is_file():
-        raise DataError(file, "no such file", "the description of a saved network", todo)
-    try:
-        text = json.loads(file.read_text())
-        config_class, network_class = KINDS[text["kind"]]
-        network = network_class(config_class(**text["config"]))
-        scheme = LabelScheme(text["scheme"]["name"], tuple(Structure(**s) for s in text["scheme"]["structures"]))
-        weights, task = file.parent / text["weights"], text["task"]
-    except (ValueError, KeyError, TypeError, UsageError) as error:
-        raise DataError(
-            file,
-            f"a damaged description ({type(error).__name__}: {error})",
-            f"JSON with kind (one of {list(KINDS)}), task, weights, config, scheme",
-            todo,
-        ) from error
-    tensors, _ = read_tensors(weights)
-    try:
-        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-    except RuntimeError as error:
-        found = f"weights that do not fit ({' '.join(str(error).split())})"
-        raise DataError(weights, found, f"those of {text['config']}", todo) from error
-    network.to(torch.device(device or best_device())).eval()
-    network.task, network.scheme, network.metadata = task, scheme, text.get("metadata", {})
-    return network

@@ -82,7 +82,7 @@ def test_frames_of_the_challenge(tmp_path):
     with pytest.raises(DataError, match="two lines that end in `frame N`"):
         open_cohort("cetus", tmp_path)
     times.write_text("ED: frame 1\nES: frame 9\n")
-    with pytest.raises(DataError, match="Patient1_frame09.mhd: found no such file"):
+    with pytest.raises(DataError, match="Patient1_frame09.nii.gz: found no such file .here: .*Patient1_frame07.mhd"):
         open_cohort("cetus", tmp_path)
     times.write_text("ED: frame 1\nES: frame 7\n")
     for phase in ("ED", "ES"):
@@ -118,7 +118,7 @@ def test_testing_part_has_images_alone(tmp_path):
 def test_absent_file(tmp_path, name, found, kind):
     (make(tmp_path) / "Patient1" / name).unlink()
     table = check_folder(tmp_path, name="cetus")
-    assert len(table) == 1 and table.found[0] == found and table.problem[0] == kind
+    assert len(table) == 1 and table.found[0].startswith(found) and table.problem[0] == kind
     with pytest.warns(UserWarning, match="left out"):
         assert len(open_cohort("cetus", tmp_path, on_error="skip")) == 3
 
@@ -139,7 +139,7 @@ def test_broken_files(tmp_path):
         ("Patient2_ED_truth.mhd", "pair"): "a label map of 9 x 11 x 12",
         ("Patient2_ES_truth.mhd", "label"): "an empty",
         ("Patient3_ED_truth.mhd", "pair"): "a label map whose affine",
-        ("Patient3_ES.mhd", "header"): "the line",
+        ("Patient3_ES.mhd", "header"): "no key 'ElementDataFile'",
     }
     assert len(table) == len(wanted)
     for (name, kind), found in wanted.items():

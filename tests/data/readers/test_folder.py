@@ -80,12 +80,12 @@ def test_values_outside_the_scheme_name_the_file(tmp_path, make_folder):
         ("id,age\ncase00,1\ncase01,2\ncase02,3\ncase09,4\nnobody,5\n", "ids without a file: 'case09', 'nobody'"),
         ("id,age\ncase00,1\ncase01,2\ncase01,2\ncase02,3\n", "the id 'case01' in 2 rows"),
         ("name,age\ncase00,1\n", "the columns 'name', 'age'"),
-        ("id,age\ncase00,1\n,2\n", "no id in 1 row(s)"),
-        ("id,age\ncase00,1,9\n", "a table that cannot be read (row 2 has another number of cells)"),
-        ("id,age\ncase00\n", "a table that cannot be read (row 2 has another number of cells)"),
-        ("id,age,age\ncase00,1,2\n", "a table that cannot be read (a column name twice)"),
-        ('id,age\n"case00,1\n', "a table that cannot be read"),
-        ("", "a table that cannot be read"),
+        ("id,age\ncase00,1\n,2\n", "no id in line 3"),
+        ("id,age\ncase00,1,9\n", "in line 2 3 cells"),
+        ("id,age\ncase00\n", "in line 2 1 cells"),
+        ("id,age,age\ncase00,1,2\n", "age missing or twice"),
+        ('id,age\n"case00,1\n', "text that cannot be read"),
+        ("", "an empty file"),
         ("id;age\ncase00;1\n", "the columns 'id;age'"),
     ],
 )
@@ -114,7 +114,7 @@ def test_facts_types_blanks_and_patients(tmp_path, make_folder):
 def test_facts_that_are_not_text(tmp_path, make_folder):
     make_folder(tmp_path, facts=False)
     (tmp_path / "facts.csv").write_bytes(b"id,age\n\xff\xfe\x00,1\n")
-    with pytest.raises(DataError, match="a table that cannot be read"):
+    with pytest.raises(DataError, match="a file that cannot be read as text"):
         open_cohort("folder", tmp_path)
 
 

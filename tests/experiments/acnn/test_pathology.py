@@ -14,6 +14,7 @@ from shapelab.latent import classification
 from shapelab.models.acnn import AEConfig, train_autoencoder
 from shapelab.models.acnn.predictor import PredictorConfig
 from shapelab.models.acnn.tl import train_tl_network
+from shapelab.training import Run
 
 GRID = {"shape": (24, 24, 12), "spacing": (6.0, 6.0, 10.0)}
 TINY = AEConfig(**GRID, widths=(4, 4, 4), bottleneck=16, code=8, epochs=1)
@@ -27,10 +28,10 @@ def weights(tmp_path, monkeypatch):
     shipped = spaces.weights_folder()
     monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path / "weights"))
     labels, _ = spaces.phantom_shapes(4, TINY.grid, seed=9)
-    space, _ = train_autoencoder(labels, TINY, seed=0, progress=False)
+    space, _ = train_autoencoder(labels, TINY, run=Run(seed=0, progress=False))
     space.save(tmp_path / "weights" / "acnn_ae_quick")
     images, labels, _ = spaces.phantom_images(2, TINY.grid, 2, seed=9)
-    tl, _ = train_tl_network(images, labels, TINY_TL, autoencoder=space, seed=0, progress=False)
+    tl, _ = train_tl_network(images, labels, TINY_TL, run=Run(seed=0, progress=False), autoencoder=space)
     tl.save(tmp_path / "weights" / "acnn_tl_quick")
     shutil.copytree(shipped / "acnn_seg_native_quick", tmp_path / "weights" / "acnn_seg_native_quick")
     # a tenth of the trees: the test is of what is put together, not of the forest

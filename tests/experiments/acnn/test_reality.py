@@ -154,7 +154,7 @@ def test_run_writes_its_tables(tmp_path, monkeypatch, make_acdc):
         "reality_acdc.json",
     }
     assert len(pd.read_csv(tmp_path / "out" / "reality_acdc.csv")) == 12
-    with pytest.raises(UsageError, match="'phantom' or 'acdc'"):
+    with pytest.raises(UsageError, match="expected one of phantom, acdc"):
         reality.run(root=root, profile="quick", output=tmp_path / "out", progress=False, data="mr")
 
 

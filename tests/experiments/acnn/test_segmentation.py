@@ -51,9 +51,9 @@ def make_pairs(tiny_heart):
 def phantoms(monkeypatch, make_pairs):
     """`heart_pairs` gives tiny hearts that are made at once."""
 
-    def tiny(n, grid, factor, seed, phases=("ED", "ES"), cache=None, progress=False):
+    def tiny(n, grid, factor, seed, mix, cache=None, progress=False):
         assert (grid.shape, factor) == (NETWORK.shape, NETWORK.factor)
-        return make_pairs(n, seed, phases)
+        return make_pairs(n, seed, mix.phases)
 
     monkeypatch.setattr(table1, "heart_pairs", tiny)
 
@@ -206,41 +206,11 @@ def test_a_hole_in_the_wall_is_implausible(make_pairs):
 # ------------------------------------------------------------------------------------------------------- the data
 
 
-def test_parts_share_no_patient(make_pairs):
-    parts = table1.split_pairs(make_pairs(12), table1.SegmentationConfig(training=900, validation=100, test=200))
-    patients = {name: set(p.table["patient"]) for name, p in parts.items()}
-    assert {k: len(v) for k, v in patients.items()} == {"training": 9, "validation": 1, "test": 2}
-    assert len(set.union(*patients.values())) == 12
-    assert all(len(p) == 2 * len(patients[name]) for name, p in parts.items())
-    with pytest.raises(DataError, match="1 patients"):
-        table1.split_pairs(make_pairs(1), CONFIG)
-
-
 def test_phantoms_of_the_parts_come_from_different_seeds(phantoms):
     parts = table1.load_pairs("phantom", CONFIG)
     assert [len(parts[n]) for n in ("training", "validation", "test")] == [8, 4, 6]
     assert len({p for part in parts.values() for p in part.table["patient"]}) == 4 + 2 + 3
     assert "validation" not in table1.load_pairs("phantom", replace(CONFIG, validation=0))
-
-
-def test_real_pairs_are_tested_on_the_stacks_that_were_scanned(make_pairs, monkeypatch, tmp_path):
-    everyone = make_pairs(12, phases=("ED",))
-    scanned = np.arange(12, dtype=np.float16)[:, None, None, None] * np.ones((1, 16, 16, 4), np.float16)
-    reader = "shapelab.experiments.acnn.digital_heart_pairs.digital_heart_pairs"
-    monkeypatch.setattr(reader, lambda *a: (everyone, scanned))
-    parts = table1.load_pairs("digital_heart", CONFIG, root=tmp_path)
-    names = everyone.table["patient"].tolist()
-    assert parts["stacks"][:, 0, 0, 0].tolist() == [names.index(p) for p in parts["test"].table["patient"]]
-    assert parts["training"].motion.std() > 0.5  # stacks to learn from are made
-    seen = []
-    monkeypatch.setattr(
-        table1,
-        "_segment_with",
-        lambda network: lambda stacks: seen.append(stacks) or np.zeros((len(stacks), 16, 16, 8), np.uint8),
-    )
-    monkeypatch.setattr(table1, "_trained", lambda *a: torch.nn.Linear(1, 1))
-    table1.run_method("3D-Seg", 0, parts, CONFIG, tmp_path / "x")
-    assert torch.equal(seen[-1], parts["stacks"])
 
 
 # ------------------------------------------------------------------------------------------------------- a run
@@ -280,9 +250,9 @@ def test_a_run_its_files_and_going_on(phantoms, monkeypatch, tmp_path):
 def test_each_method_is_trained_as_its_name_says(phantoms, monkeypatch, tmp_path):
     seen = {}
 
-    def record(network, pairs, loss, *, inputs, seed, **options):
-        seen[len(seen)] = (type(network).__name__, loss.weight, inputs.motion is not None, seed)
-        return type("History", (), {"last": {}})()
+    def record(network, pairs, loss, run, *, inputs, **options):
+        seen[len(seen)] = (type(network).__name__, loss.weight, inputs.motion is not None, run.seed)
+        return network, type("History", (), {"last": {}})()
 
     monkeypatch.setattr(table1, "train_network", record)
     monkeypatch.setattr(table1, "phantom_autoencoder_for", lambda *a, **k: torch.nn.Identity())

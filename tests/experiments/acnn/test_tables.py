@@ -7,7 +7,7 @@ import types
 import pandas as pd
 import pytest
 
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import UsageError
 from shapelab.experiments.acnn import segmentation as acnn_segmentation
 from shapelab.experiments.acnn import tables as acnn
 
@@ -67,11 +67,3 @@ def test_acdc_is_segmented_at_native_resolution(monkeypatch, capsys, tmp_path):
         "seed": 4,
     }
     assert "ACDC + prior" in capsys.readouterr().out
-
-
-def test_measured_tables_are_read_from_the_repository():
-    found = acnn.measured("acnn_table1_phantom")
-    assert {"method", "structure", "measure", "mean", "sd", "paper_mean"} <= set(found.columns)
-    assert {"3D-Seg", "ACNN-Seg", "2D-FCN"} <= set(found["method"])
-    with pytest.raises(DataError, match="no such file"):
-        acnn.measured("acnn_table9")

@@ -150,7 +150,7 @@ def test_profiles_fit_the_networks(name):
 
 
 def test_wrong_arguments(tmp_path):
-    with pytest.raises(UsageError, match="found 'acdc'; expected 'phantom' or 'cetus'"):
+    with pytest.raises(UsageError, match="found 'acdc'; expected one of phantom, cetus"):
         table2.run("acdc", output=tmp_path)
     with pytest.raises(UsageError, match="artefact: found 'rain'"):
         table2.robustness(artefact="rain", output=tmp_path)
@@ -183,7 +183,7 @@ def test_a_whole_run_is_kept_and_taken_up_again(tmp_path, monkeypatch):
 def test_cetus_comes_back_to_its_own_voxels(tmp_path, write_nifti):
     from shapelab.phantoms.ultrasound import us_cohort
 
-    for s in us_cohort(3, seed=1, spacing=4.0, shape=(30, 32, 34)):
+    for s in us_cohort(3, seed=1, grid=((30, 32, 34), (4.0, 4.0, 4.0))):
         name = f"patient{int(s.patient[2:]) + 1:02d}"
         metres, stem = np.diag([0.004, 0.004, 0.004, 1]), tmp_path / name / f"{name}_{s.facts['phase']}"
         write_nifti(f"{stem}.nii.gz", (255 * s.image).astype(np.uint8), affine=metres)

@@ -64,7 +64,7 @@ def test_volumes_are_a_function_of_seed_and_number_and_are_kept(tmp_path, volume
         assert np.array_equal(getattr(first, name), getattr(again, name))
     assert again.spacing == first.spacing and list(again.table.index) == list(first.table.index)
     assert len(data.phantom_volumes(1, GRID, seed=6, cache=file)) == 1  # another key: made anew
-    with pytest.raises(UsageError, match="n=0"):
+    with pytest.raises(UsageError, match="n: found 0"):
         data.phantom_volumes(0, GRID)
 
 

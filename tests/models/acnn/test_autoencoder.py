@@ -19,6 +19,7 @@ from shapelab.models.acnn import (
     rotate_to_principal_axes,
     train_autoencoder,
 )
+from shapelab.training import Run
 from shapelab.training.loop import CHECKPOINT
 from shapelab.training.losses import onehot
 
@@ -40,7 +41,7 @@ def hearts(n=12, shape=(24, 24, 12), seed=0):
 
 @pytest.fixture(scope="module")
 def trained():
-    return train_autoencoder(hearts(), TINY, seed=0, progress=False, device="cpu", data="test hearts")
+    return train_autoencoder(hearts(), TINY, run=Run(seed=0, progress=False, device="cpu"), data="test hearts")
 
 
 # ----------------------------------------------------------------------------------------------------------- Table V
@@ -171,9 +172,9 @@ def test_wrong_numbers_are_named(changes, words):
 def test_training_lowers_the_loss_and_is_repeatable(trained):
     space, history = trained
     assert history["loss"][-1] < history["loss"][0] and len(history) == 3
-    again, _ = train_autoencoder(hearts(), TINY, seed=0, progress=False, device="cpu")
+    again, _ = train_autoencoder(hearts(), TINY, run=Run(seed=0, progress=False, device="cpu"))
     assert np.array_equal(again.encode(hearts()), space.encode(hearts()))
-    other, _ = train_autoencoder(hearts(), TINY, seed=1, progress=False, device="cpu")
+    other, _ = train_autoencoder(hearts(), TINY, run=Run(seed=1, progress=False, device="cpu"))
     assert not np.allclose(other.encode(hearts()), space.encode(hearts()))
     assert {"data", "n", "labels", "seed", "shapelab", "torch"} <= set(space.metadata)
     assert space.metadata["data"] == "test hearts" and space.metadata["n"] == 12
@@ -184,7 +185,7 @@ def test_it_learns_to_rebuild_shapes_it_has_not_seen():
     config = replace(
         TINY, epochs=60, batch=4, learning_rate=5e-3, affine=AffineRanges((0, 0, 0), 0.05, 0, 0, (3, 3, 3))
     )
-    space, history = train_autoencoder(hearts(32), config, validation=hearts(8, seed=1), progress=False)
+    space, history = train_autoencoder(hearts(32), config, run=Run(progress=False), validation=hearts(8, seed=1))
     dice = space.reconstruction_dice(hearts(8, seed=1)).mean(0)
     assert (dice > 0.8).all(), dice
     assert history.table["val dice"].dropna().iloc[-1] == pytest.approx(dice.mean(), abs=0.01)
@@ -192,7 +193,7 @@ def test_it_learns_to_rebuild_shapes_it_has_not_seen():
 
 def test_validation_does_not_change_the_result(trained):
     seen, history = train_autoencoder(
-        hearts(), TINY, seed=0, validation=hearts(3, seed=1), progress=False, device="cpu"
+        hearts(), TINY, run=Run(seed=0, progress=False, device="cpu"), validation=hearts(3, seed=1)
     )
     assert np.array_equal(seen.encode(hearts()), trained[0].encode(hearts()))
     assert history.table["val dice"].notna().all()
@@ -202,22 +203,24 @@ def test_fine_tuning_starts_where_the_other_ended(trained, tmp_path):
     space = trained[0]
     space.save(tmp_path / "space")
     for init in (space, tmp_path / "space"):
-        tuned, history = train_autoencoder(hearts(seed=2), TINY, init=init, epochs=1, progress=False, device="cpu")
+        tuned, history = train_autoencoder(
+            hearts(seed=2), replace(TINY, epochs=1), run=Run(progress=False, device="cpu"), init=init
+        )
         assert history["loss"][0] < trained[1]["loss"][0]
     assert tuned.config.epochs == 1 and not np.allclose(tuned.encode(hearts()), space.encode(hearts()))
     with pytest.raises(UsageError, match="init: found a space with"):
-        train_autoencoder(hearts(), replace(TINY, code=9), init=space, progress=False, device="cpu")
+        train_autoencoder(hearts(), replace(TINY, code=9), run=Run(progress=False, device="cpu"), init=space)
 
 
 def test_a_checkpoint_of_other_labels_or_another_start_is_an_error(trained, tmp_path):
-    train_autoencoder(hearts(), TINY, checkpoint=tmp_path, progress=False, device="cpu")
-    resumed, _ = train_autoencoder(hearts(), TINY, checkpoint=tmp_path, progress=False, device="cpu")
+    train_autoencoder(hearts(), TINY, run=Run(checkpoint=tmp_path, progress=False, device="cpu"))
+    resumed, _ = train_autoencoder(hearts(), TINY, run=Run(checkpoint=tmp_path, progress=False, device="cpu"))
     assert np.array_equal(resumed.encode(hearts()), trained[0].encode(hearts()))
     for labels, options, key in ((hearts(seed=1), {}, "labels"), (hearts(), {"init": trained[0]}, "initial weights")):
         with pytest.raises(DataError, match=f"{CHECKPOINT}: found a checkpoint with {key}"):
-            train_autoencoder(labels, TINY, checkpoint=tmp_path, progress=False, device="cpu", **options)
+            train_autoencoder(labels, TINY, run=Run(checkpoint=tmp_path, progress=False, device="cpu"), **options)
     with pytest.raises(DataError, match="with config"):
-        train_autoencoder(hearts(), replace(TINY, swap=0.2), checkpoint=tmp_path, progress=False, device="cpu")
+        train_autoencoder(hearts(), replace(TINY, swap=0.2), run=Run(checkpoint=tmp_path, progress=False, device="cpu"))
 
 
 def test_statistics_are_those_of_clean_maps():
@@ -294,7 +297,7 @@ def test_fit_as_in_scikit_learn(trained):
         space.encode(hearts())
     with pytest.raises(UsageError, match="without training"):
         _ = space.mean
-    assert space.fit(hearts(), progress=False, device="cpu") is space
+    assert space.fit(hearts(), run=Run(progress=False, device="cpu")) is space
     assert np.array_equal(space.encode(hearts()), trained[0].encode(hearts())) and len(space.history) == 3
 
 
@@ -313,14 +316,14 @@ def test_wrong_labels_are_named(trained, labels, words):
     with pytest.raises(DataError, match=words):
         trained[0].encode(labels)
     with pytest.raises(DataError, match=words):
-        train_autoencoder(labels, TINY, progress=False)
+        train_autoencoder(labels, TINY, run=Run(progress=False))
 
 
 @pytest.mark.parametrize(
     "codes, words",
     [
         (np.zeros((2, 9)), r"found shape \(2, 9\); expected \(N, 8\) or \(8,\)"),
-        (np.zeros(7), r"shape \(1, 7\)"),
+        (np.zeros(7), r"shape \(7,\)"),
         (np.full(8, np.nan), "NaN"),
     ],
 )

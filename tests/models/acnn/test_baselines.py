@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shapelab.errors import UsageError
-from shapelab.models.acnn import SubPixelConfig, load_network, save_network
+from shapelab.models.acnn import SubPixelConfig
 from shapelab.models.acnn.baselines import (
     FCN2D,
     PAPER_PARAMETERS,
@@ -24,6 +24,7 @@ from shapelab.models.acnn.baselines import (
     parameter_target,
     upsample,
 )
+from shapelab.spaces import load_network, save_network
 
 METHODS = list(PAPER_PARAMETERS)
 TINY = SubPixelConfig(shape=(16, 16, 8), spacing=(9.0, 9.0, 15.0), factor=2, widths=(8, 8, 12, 16))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from shapelab.errors import UsageError
-from shapelab.models.acnn import SubPixelConfig, SubPixelNet, load_network, predict_images, save_network
+from shapelab.models.acnn import SubPixelConfig, SubPixelNet, predict_images
 from shapelab.models.acnn.sr_baselines import (
     INTERPOLATIONS,
     SRCNN,
@@ -19,6 +19,7 @@ from shapelab.models.acnn.sr_baselines import (
     interpolation_matrix,
     through_plane_product,
 )
+from shapelab.spaces import load_network, save_network
 
 
 def n_parameters(network) -> int:

@@ -18,16 +18,16 @@ from shapelab.models.acnn import (
     InputSettings,
     SubPixelConfig,
     SubPixelNet,
-    load_network,
+    Training,
     lr_stacks,
     predict_images,
     predict_labels,
     predict_probabilities,
-    save_network,
     train_network,
 )
 from shapelab.phantoms.pairs import heart_pairs
-from shapelab.training import seeded
+from shapelab.spaces import load_network, save_network
+from shapelab.training import Run, seeded
 
 GRID = Grid((24, 24, 12), (6.0, 6.0, 10.0))
 TINY = SubPixelConfig(shape=GRID.shape, spacing=GRID.spacing, factor=2, widths=(8, 8, 8, 8))
@@ -76,14 +76,12 @@ def test_extra_motion_and_noise_have_their_size(pairs):
 @pytest.mark.slow
 def test_segmentation_learns_and_validates(pairs):
     model, few = network(), pairs[:4]
-    history = train_network(
+    _, history = train_network(
         model,
         few,
-        epochs=15,
-        batch=2,
-        learning_rate=3e-3,
+        run=Run(progress=False),
+        training=Training(epochs=15, batch=2, learning_rate=3e-3),
         validation=few,
-        progress=False,
         inputs=InputSettings(affine=None, noise=0),
     )
     assert history["loss"][-1] < 0.4 * history["loss"][0]
@@ -94,15 +92,13 @@ def test_segmentation_learns_and_validates(pairs):
 @pytest.mark.slow
 def test_super_resolution_learns(pairs):
     model, few = network(n_out=1), pairs[:4]
-    history = train_network(
+    _, history = train_network(
         model,
         few,
+        run=Run(progress=False),
+        training=Training(epochs=15, batch=2, learning_rate=3e-3),
         task="sr",
-        epochs=15,
-        batch=2,
-        learning_rate=3e-3,
         validation=few,
-        progress=False,
         inputs=InputSettings(affine=None, noise=0),
     )
     assert history["loss"][-1] < 0.5 * history["loss"][0]
@@ -115,7 +111,9 @@ def test_the_prior_is_logged(pairs):
     from shapelab.models.acnn import AEConfig, Autoencoder
 
     prior = seeded(lambda: Autoencoder(AEConfig(shape=GRID.shape, spacing=GRID.spacing, widths=(8, 8, 16))), 0)
-    history = train_network(network(), pairs, ACNNLoss(prior, 0.5), epochs=1, progress=False)
+    _, history = train_network(
+        network(), pairs, ACNNLoss(prior, 0.5), run=Run(progress=False), training=Training(epochs=1)
+    )
     row = history.last
     assert row["loss"] == pytest.approx(row["pixel"] + 0.5 * row["prior"], rel=1e-5) and row["prior"] > 0
 
@@ -124,7 +122,13 @@ def test_a_seed_decides(pairs):
     runs = []
     for seed in (0, 0, 1):
         model = network()
-        train_network(model, pairs, epochs=1, seed=seed, progress=False, inputs=InputSettings(motion=MotionRanges()))
+        train_network(
+            model,
+            pairs,
+            run=Run(seed=seed, progress=False),
+            training=Training(epochs=1),
+            inputs=InputSettings(motion=MotionRanges()),
+        )
         runs.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert torch.allclose(runs[0], runs[1], atol=1e-6) and not torch.allclose(runs[0], runs[2], atol=1e-6)
 
@@ -146,7 +150,8 @@ def loss(output, target):
     return t.ACNNLoss()(output, target)
 loss.weight, loss.scale = 0.0, "none"
 model = t.network()
-t.train_network(model, pairs, loss, epochs=3, batch=3, checkpoint={folder!r}, progress=False, device="cpu")
+run = t.Run({folder!r}, progress=False, device="cpu")
+t.train_network(model, pairs, loss, run, training=t.Training(epochs=3, batch=3))
 from shapelab.tensor_files import checksum
 print(checksum(model.state_dict()))
 """
@@ -167,9 +172,15 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(tmp_path):
 
 
 def test_another_prior_is_another_run(tmp_path, pairs):
-    train_network(network(), pairs, epochs=1, checkpoint=tmp_path, progress=False)
+    train_network(network(), pairs, run=Run(checkpoint=tmp_path, progress=False), training=Training(epochs=1))
     with pytest.raises(DataError, match="prior"):
-        train_network(network(), pairs, ACNNLoss(None, 0.5), epochs=1, checkpoint=tmp_path, progress=False)
+        train_network(
+            network(),
+            pairs,
+            ACNNLoss(None, 0.5),
+            run=Run(checkpoint=tmp_path, progress=False),
+            training=Training(epochs=1),
+        )
 
 
 def test_an_unknown_task_is_named(pairs):
@@ -195,7 +206,7 @@ def test_predictions(pairs):
 
 def test_save_and_load(tmp_path, pairs):
     model = network()
-    train_network(model, pairs, epochs=1, progress=False)
+    train_network(model, pairs, run=Run(progress=False), training=Training(epochs=1))
     save_network(tmp_path / "net", model, metadata={"data": "phantoms"})
     read = load_network(tmp_path / "net")
     stacks = lr_stacks(pairs)
@@ -237,6 +248,6 @@ def test_a_network_of_another_kind_is_named(tmp_path):
 
 
 def test_affine_can_be_left_out(pairs):
-    history = train_network(network(), pairs, epochs=1, inputs=CLEAN, progress=False)
+    _, history = train_network(network(), pairs, run=Run(progress=False), training=Training(epochs=1), inputs=CLEAN)
     assert np.isfinite(history["loss"]).all()
     assert InputSettings().affine == AffineRanges()

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from shapelab.commands import predict as p
+from shapelab.commands.files import predict as p
 from shapelab.data.grid import RV_SIDE_MM
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
-from shapelab.models.acnn import SubPixelConfig, SubPixelNet, save_network
+from shapelab.models.acnn import SubPixelConfig, SubPixelNet
 from shapelab.models.acnn.baselines import FCN2D
 from shapelab.models.native import NativeConfig, NativeNet, NativeSegmenter
+from shapelab.spaces import save_network
 
 SMALL = NativeConfig(spacing=2.0, size=32, first=64, second=48, widths=(8, 8))
 SPACING = (1.5, 1.5, 10.0)

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from shapelab.atlas import Atlas, move_slices, phantom_atlases, simulate_low_resolution
-from shapelab.commands import refine as r
+from shapelab.commands.files import refine as r
 from shapelab.data.landmarks import write_landmarks
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.errors import DataError, UsageError
 
 SPACING = (2.5, 2.5, 4.0)
+ONE = r.Refining(n_atlases=1)
 # turned about two axes, moved, left-handed: a scanner's
 TURN = np.linalg.qr(np.array([[0.8, -0.5, 0.3], [0.4, 0.8, 0.5], [-0.5, -0.3, 0.8]]))[0]
 
@@ -86,7 +87,7 @@ AXES = {
 def test_whatever_the_axes_the_result_lies_where_the_heart_is(few, write_nifti, stack, tmp_path, name):
     array, affine = turned(stack.label, moved(stack.spacing), *AXES[name])
     file = write_nifti(tmp_path / "a.nii.gz", array, affine=affine)
-    found = r.refine_file(file, tmp_path / "o.nii.gz", n_atlases=3)
+    found = r.refine_file(file, tmp_path / "o.nii.gz", how=r.Refining(n_atlases=3))
     assert overlap(tmp_path / "o.nii.gz", stack) > 0.75
     made = nibabel.load(tmp_path / "o.nii.gz").affine
     sizes = np.linalg.norm(made[:3, :3], axis=0)
@@ -104,16 +105,16 @@ def test_a_mirrored_file_gives_the_same_heart(few, write_nifti, stack, tmp_path)
     affine = moved(stack.spacing)
     for name, flips in (("a", (1, 1, 1)), ("b", (-1, 1, 1))):
         array, there = turned(stack.label, affine, [0, 1, 2], flips)
-        r.refine_file(
-            write_nifti(tmp_path / f"{name}.nii", array, affine=there), tmp_path / f"{name}_out.nii", n_atlases=1
-        )
+        r.refine_file(write_nifti(tmp_path / f"{name}.nii", array, affine=there), tmp_path / f"{name}_out.nii", how=ONE)
     a, b = (nibabel.load(tmp_path / f"{name}_out.nii") for name in "ab")
     assert np.array_equal(np.asarray(a.dataobj), np.asarray(b.dataobj)[::-1])
 
 
 def test_report_by_hand(few, file, stack, tmp_path):
     said = []
-    found = r.refine_file(file, tmp_path / "new" / "o.nii", n_atlases=2, spacing=(3, 3, 3), progress=said.append)
+    found = r.refine_file(
+        file, tmp_path / "new" / "o.nii", how=r.Refining(n_atlases=2, out_spacing=(3, 3, 3)), progress=said.append
+    )
     assert json.loads((tmp_path / "new" / "o.json").read_text()) == found
     assert (tmp_path / "new" / "o.png").read_bytes().startswith(b"\x89PNG") and len(said) == 3
     image = nibabel.load(tmp_path / "new" / "o.nii")
@@ -137,7 +138,7 @@ def test_report_by_hand(few, file, stack, tmp_path):
 def test_landmarks_in_mm_of_the_affine(few, file, stack, tmp_path):
     points = {n: in_mm(p) for n, p in stack.landmarks.items()}
     write_landmarks(tmp_path / "lm.csv", dict(list(points.items())[:5]))
-    found = r.refine_file(file, tmp_path / "o.nii", landmarks=tmp_path / "lm.csv", n_atlases=2)
+    found = r.refine_file(file, tmp_path / "o.nii", landmarks=tmp_path / "lm.csv", how=r.Refining(n_atlases=2))
     assert found["landmarks"] == {"from": "lm.csv", "used": list(points)[:5]}
     assert overlap(tmp_path / "o.nii", stack) > 0.75
 
@@ -222,20 +223,26 @@ def test_wrong_arguments(few, file, tmp_path):
         ({"output": "a.nii.gz", "force": True}, "is an input"),
         ({"output": "o.nii"}, r"o\.png already there"),
         ({"output": "a.nii.gz/o.nii"}, "nothing can be written"),
-        ({"scheme": "hippocampus"}, "expected one of"),
-        ({"n_atlases": 0}, "n_atlases"),
-        ({"seed": -1}, "seed"),
-        ({"spacing": (1, 1)}, "three voxel sizes"),
-        ({"spacing": (0, 1, 1)}, "three voxel sizes"),
-        ({"mapping": {1: 9}}, "mapping"),
+        ({"how": r.Refining(mapping={1: 9})}, "mapping"),
     ):
         output = tmp_path / arguments.pop("output", "p.nii")
         with pytest.raises(UsageError, match=match):
             r.refine_file(file, output, **arguments)
+    for arguments, match in (
+        ({"scheme": "hippocampus"}, "expected one of"),
+        ({"fusion": "sum"}, "fusion: found 'sum'"),
+        ({"n_atlases": 0}, "n_atlases"),
+        ({"seed": -1}, "seed"),
+        ({"out_spacing": (1, 1)}, "three voxel sizes"),
+        ({"out_spacing": (0, 1, 1)}, "three voxel sizes"),
+        ({"out_spacing": (1, 1, 30)}, "from 0.5 to 20"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            r.Refining(**arguments)
     with pytest.raises(DataError, match=r"label values \[1, 2, 3\]"):
-        r.refine_file(file, tmp_path / "p.nii", scheme="biventricular")
+        r.refine_file(file, tmp_path / "p.nii", how=r.Refining(scheme="biventricular"))
     assert (tmp_path / "o.png").read_text() == "mine"
-    r.refine_file(file, tmp_path / "o.nii", n_atlases=1, force=True)
+    r.refine_file(file, tmp_path / "o.nii", how=ONE, force=True)
     assert (tmp_path / "o.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -260,7 +267,11 @@ def test_ones_own_atlases_with_images_and_landmarks(write_nifti, stack, tmp_path
     )
     image = write_nifti(tmp_path / "i.nii.gz", grey[stack.label], affine=moved(stack.spacing))
     found = r.refine_file(
-        file, tmp_path / "o.nii", image=image, atlases=folder, fusion="non-local", mapping={30: 1, 20: 2, 10: 3}
+        file,
+        tmp_path / "o.nii",
+        image=image,
+        atlases=folder,
+        how=r.Refining(fusion="non-local", mapping={30: 1, 20: 2, 10: 3}),
     )
     assert (found["fusion"], found["atlases_from"], found["image"]) == ("non-local", "atlases", "i.nii.gz")
     assert overlap(tmp_path / "o.nii", stack) > 0.7
@@ -272,8 +283,8 @@ def test_slices_are_brought_into_line_when_asked(few, write_nifti, stack, tmp_pa
     label = move_slices(stack.label, moved_by, stack.spacing)
     file = write_nifti(tmp_path / "a.nii.gz", label, affine=moved(stack.spacing))
     image = write_nifti(tmp_path / "i.nii.gz", 50.0 * label.astype(np.float32), affine=moved(stack.spacing))
-    plain = r.refine_file(file, tmp_path / "p.nii", n_atlases=1)
-    found = r.refine_file(file, tmp_path / "o.nii", image=image, n_atlases=1, align=True)
+    plain = r.refine_file(file, tmp_path / "p.nii", how=ONE)
+    found = r.refine_file(file, tmp_path / "o.nii", image=image, how=r.Refining(n_atlases=1, align=True))
     steps = np.array(found["slices_moved_mm"])
     assert plain["slices_moved_mm"] is None and steps.shape == moved_by.shape
     worst = np.abs(steps).sum(1).argmax()
@@ -293,7 +304,7 @@ def test_four_structures(write_nifti, monkeypatch, tmp_path):
     monkeypatch.setattr(r, "phantoms", lambda scheme, seed: hearts[:2] if scheme == BIVENTRICULAR else None)
     low = simulate_low_resolution(hearts[2], factor=3)
     file = write_nifti(tmp_path / "a.nii", low.label, spacing=low.spacing)
-    found = r.refine_file(file, tmp_path / "o.nii", n_atlases=1)
+    found = r.refine_file(file, tmp_path / "o.nii", how=ONE)
     assert found["scheme"] == "biventricular" and found["after"]["rv_mass_g"] > 0
     assert found["after"]["rv_mass_g"] == pytest.approx(1.05 * found["after"]["volumes_ml"]["RV wall"], abs=0.02)
     # the wall of the RV can be left out

@@ -1,0 +1,217 @@
+"""From a scan's file to a label map's file: what `shapelab predict` does.
+
+A model is a folder with a `model.json` that says its kind: "native" (`shapelab.models.native`, slices as they come)
+or a network of the ACNN work (`shapelab.models.acnn`), which wants the heart laid on its grid; the shipped native
+network then finds the heart first. Either way the label map has the scan's own voxels, affine and header.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from shapelab import __version__
+from shapelab.commands.files.outputs import beside, check_outputs, save_nifti
+from shapelab.data.formats.nifti import read_header, read_image, stem
+from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
+from shapelab.data.scheme import CARDIAC, LabelScheme
+from shapelab.data.subject import Subject
+from shapelab.device import autocast
+from shapelab.errors import DataError, UsageError
+from shapelab.experiments.shipped import weights_folder
+from shapelab.files import write_json
+from shapelab.metrics.clinical import ejection_fraction, volumes_and_masses
+from shapelab.models.native import NativeSegmenter, keep_largest
+from shapelab.spaces.kept import NETWORK as DESCRIPTION
+from shapelab.spaces.kept import load_network
+
+FINDER = "acnn_seg_native_quick"  # finds the heart for models that want it laid on a grid
+LEAST_FIELD_MM = 100.0  # in plane; the smallest adult heart with its surroundings
+IN_PLANE_MM, THROUGH_MM = (0.3, 4.0), (2.0, 20.0)  # what a short-axis stack can have
+
+
+def find_model(model: str | Path) -> Path:
+    """Folder of a model: a folder with a `model.json`, or the name of shipped weights.
+
+    Raises UsageError naming what there is.
+    """
+    for folder in (Path(model), weights_folder() / str(model)):
+        if (folder / DESCRIPTION).is_file():
+            return folder
+    if Path(model).is_dir():
+        raise DataError(
+            model,
+            f"no {DESCRIPTION}",
+            "a folder that holds a saved segmentation network",
+            "A shape space segments no image; name a network.",
+        )
+    shipped = sorted(p.parent.name for p in weights_folder().glob(f"*/{DESCRIPTION}"))
+    raise UsageError(f"model: found {str(model)!r}; expected a folder with a {DESCRIPTION}, or one of {shipped}")
+
+
+class GridSegmenter:
+    """A sub-pixel segmentation network on a scan: another segmenter finds the heart and how it lies, the scan is laid
+    on the network's grid (turned so that the RV is to the left), and the result comes back to the scan's own voxels."""
+
+    def __init__(self, network: torch.nn.Module, finder: NativeSegmenter):
+        task = getattr(network, "task", "seg")
+        if task != "seg":
+            raise UsageError(f"model: found a network for {task!r}; expected one that segments")
+        self.network, self.finder = network, finder
+        self.scheme: LabelScheme = getattr(network, "scheme", CARDIAC)
+        self.metadata: dict[str, Any] = getattr(network, "metadata", {})
+
+    @torch.inference_mode()
+    def predict(self, image: np.ndarray, spacing) -> np.ndarray:
+        """Label map (X, Y, Z) uint8 of a stack (X, Y, Z), voxels of `spacing` mm; empty where no heart was found."""
+        found = self.finder.predict(image, spacing)
+        if not all((found == v).any() for v in (1, 2, 3)):
+            return np.zeros_like(found)
+        affine = np.diag([*np.asarray(spacing, float), 1.0])
+        subject = Subject("scan", CARDIAC, label=found, image=np.asarray(image, np.float32), affine=affine)
+        fine, factor = self.network.config.grid, self.network.config.factor
+        thick = Grid((*fine.shape[:2], fine.shape[2] // factor), (*fine.spacing[:2], fine.spacing[2] * factor))
+        stack = to_unit_range(to_grid(subject, thick, align="rigid").image)
+        back = to_grid(subject.with_(image=None, scheme=CARDIAC), fine, align="rigid").transform
+        device = next(self.network.parameters()).device
+        with autocast(device):
+            logits = self.network(torch.from_numpy(stack)[None, None].to(device))
+        return keep_largest(from_grid(logits[0].float().softmax(0).cpu().numpy(), back))
+
+
+def load_segmenter(model: str | Path):
+    """The model by name or folder, as something with `predict(image, spacing) -> label map` and a `scheme`.
+
+    Raises UsageError for an unknown name, DataError where the folder's files are damaged or of an unknown kind.
+    """
+    folder = find_model(model)
+    network = load_network(folder)
+    if isinstance(network, NativeSegmenter):
+        return network
+    return GridSegmenter(network, NativeSegmenter.load(weights_folder() / FINDER))
+
+
+def read_short_axis(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Intensities (X, Y, Z) float32 and spacing (3,) mm of a short-axis stack.
+
+    Raises DataError: what `shapelab.data.formats.nifti` refuses (4-D among it), or a scan that is no short-axis stack:
+    slices not along the last axis, voxels or field of another size, or one single intensity.
+    """
+    header = read_header(path)
+    spacing = np.array(header.spacing)
+    sizes = " x ".join(f"{s:.3g}" for s in spacing)
+    x, y, z = spacing
+    stack = "a stack of short-axis slices along the last axis (ACDC: 1.4 x 1.4 x 10 mm)"
+    if z <= 1.2 * max(x, y):
+        todo = "Put the slices along the last axis" if min(x, y) < 0.8 * max(x, y, z) else "Give a short-axis stack"
+        raise DataError(path, f"voxels of {sizes} mm, no thicker along the last axis", stack, todo + ".")
+    inside = IN_PLANE_MM[0] <= min(x, y) and max(x, y) <= IN_PLANE_MM[1] and THROUGH_MM[0] <= z <= THROUGH_MM[1]
+    if not inside or max(x, y) > 1.1 * min(x, y):
+        ranges = "{:g} to {:g} mm in plane, {:g} to {:g} mm through it".format(*IN_PLANE_MM, *THROUGH_MM)
+        raise DataError(path, f"voxels of {sizes} mm", f"{stack}, {ranges}", "Is the unit mm?")
+    field = np.array(header.shape[:2]) * spacing[:2]
+    if field.min() < LEAST_FIELD_MM:
+        raise DataError(
+            path,
+            f"a field of {field[0]:.0f} x {field[1]:.0f} mm",
+            f"at least {LEAST_FIELD_MM:g} mm",
+            "Give the whole slices, not a crop.",
+        )
+    image = read_image(path)
+    if image.min() == image.max():
+        raise DataError(path, f"the same intensity ({image.flat[0]:g}) in every voxel", "an image")
+    return image, spacing
+
+
+def predict_file(
+    model: str | Path,
+    scan: str | Path,
+    output: str | Path,
+    es: str | Path | None = None,
+    es_output: str | Path | None = None,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Segment a scan (or the ED and ES scans of one patient); write label map and clinical indices.
+
+    Parameters
+    ----------
+    model : name of shipped weights (``acnn_seg_native_quick``), or a folder
+    scan : short-axis NIfTI stack; at ED, where `es` is given
+    output : label map, ``.nii`` or ``.nii.gz``: uint8, the model's integers, in the scan's voxels, affine and header.
+        Beside it, with the same name and ``.json``: the indices that are returned
+    es : the scan at ES; its label map is `es_output`, or the output's name with ``_es``
+    force : overwrite what is there
+
+    Returns
+    -------
+    dict: model, scan(s), label map(s), `volumes_ml` by structure, `myocardial_mass_g` (and `rv_mass_g`
+        of a model that knows the RV wall); with `es` also `es` (the same of
+    the other scan), and of each ventricle `stroke_volume_ml` and `ejection_fraction_percent` (None without a cavity)
+
+    Raises
+    ------
+    UsageError : unknown model, an output that is no NIfTI name, exists, or is an input
+    DataError : a scan that cannot be read, is no short-axis stack (`read_short_axis`), or shows no heart to the model
+    """
+    if es is None and es_output is not None:
+        raise UsageError("es_output: found a name without an ES scan; expected both or neither")
+    scans, outputs = [Path(scan)], [Path(output)]
+    if es is not None:
+        scans.append(Path(es))
+        named = beside(outputs[0], "_es" + outputs[0].name[len(stem(outputs[0])) :])
+        outputs.append(Path(es_output) if es_output is not None else named)
+    report = beside(outputs[0], ".json")
+    check_outputs(outputs, [report], scans, force)
+    images = [read_short_axis(path) for path in scans]  # before the model: bad input is said at once
+    segmenter = load_segmenter(model)
+    labels = [_segment(segmenter, path, *image) for path, image in zip(scans, images)]
+    parts = []
+    for path, out, label, (_, spacing) in zip(scans, outputs, labels, images):
+        save_nifti(_as_the_scan(path, label), out)
+        facts = {"scan": path.name, "label_map": out.name, "scheme": segmenter.scheme.name}
+        parts.append(facts | volumes_and_masses(label, spacing, segmenter.scheme))
+    found = {"shapelab": __version__, "model": find_model(model).name, **parts[0]}
+    if es is not None:
+        found |= {"es": parts[1], **_function(*parts)}
+    write_json(found, report)
+    return found
+
+
+def _segment(segmenter, scan: Path, image: np.ndarray, spacing) -> np.ndarray:
+    """The scan's label map; DataError where the model labels nothing."""
+    label = segmenter.predict(image, spacing)
+    if not label.any():
+        raise DataError(
+            scan,
+            "no heart (the model labelled nothing)",
+            "a short-axis cardiac MR stack",
+            "Look at the scan; the model knows slices as ACDC has them, base first.",
+        )
+    return label
+
+
+def _function(ed: dict[str, Any], es: dict[str, Any]) -> dict[str, Any]:
+    """Stroke volume (ml) and ejection fraction (%) of each ventricle."""
+    stroke, fraction = {}, {}
+    for name, volume in ed["volumes_ml"].items():
+        if not name.endswith("cavity"):
+            continue
+        ventricle, after = name.split()[0], es["volumes_ml"][name]
+        stroke[ventricle] = round(volume - after, 2)
+        fraction[ventricle] = round(float(ejection_fraction(volume, after)), 2) if volume > 0 else None
+    return {"stroke_volume_ml": stroke, "ejection_fraction_percent": fraction}
+
+
+def _as_the_scan(scan: Path, label: np.ndarray):
+    """The label map as an image with the scan's header: affine, codes, units, description stay, numbers are uint8."""
+    import nibabel
+
+    source = nibabel.load(scan)
+    header = source.header.copy()
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1, 0)
+    header["cal_min"], header["cal_max"] = 0, 0  # the window of the image means nothing for a label map
+    return source.__class__(np.ascontiguousarray(label, dtype=np.uint8), None, header)

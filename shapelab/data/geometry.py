@@ -1,0 +1,74 @@
+"""Boxes, pieces and holes of masks: plain geometry of arrays, for every room from data on.
+
+Pieces (components) are voxels that touch: by faces, edges or corners (`TOUCHING`) unless said otherwise. What is not in
+a mask then hangs together by faces alone (`FACES`): with both rules alike, a diagonal line would part nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+TOUCHING = ndimage.generate_binary_structure(3, 3)
+FACES = ndimage.generate_binary_structure(3, 1)
+
+
+def bounding_box(mask: np.ndarray, margin: int | Sequence[int] | np.ndarray = 0) -> tuple[slice, ...] | None:
+    """The smallest box that holds all that is not 0, as slices: `mask[bounding_box(mask)]`. None for an empty mask.
+
+    mask : bool or numbers, of any number of axes
+    margin : voxels by which the box is widened on each side, one number or one an axis; it ends at the array's borders
+
+    >>> bounding_box(np.array([[0, 0, 0, 0], [0, 3, 0, 0]]), margin=(0, 1))
+    (slice(1, 2, None), slice(0, 3, None))
+    """
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        mask = mask != 0
+    axes = range(mask.ndim)
+    used = [np.flatnonzero(mask.any(axis=tuple(other for other in axes if other != axis))) for axis in axes]
+    if not all(len(u) for u in used):
+        return None
+    ends = zip(used, np.broadcast_to(margin, mask.ndim), mask.shape, strict=True)
+    return tuple(slice(max(int(u[0] - m), 0), min(int(u[-1] + 1 + m), n)) for u, m, n in ends)
+
+
+def cut_out(array: np.ndarray, box: Sequence[slice], reach: Sequence[int], **beyond) -> np.ndarray:
+    """A box of an array and what lies within `reach` voxels of it along each axis, contiguous.
+
+    beyond : what stands for places beyond the array's borders, as `numpy.pad` takes it; 0 by default
+    """
+    ends = [(b.start - int(r), b.stop + int(r), n) for b, r, n in zip(box, reach, array.shape, strict=True)]
+    inside = tuple(slice(max(low, 0), min(high, n)) for low, high, n in ends)
+    outside = [(max(-low, 0), max(high - n, 0)) for low, high, n in ends]
+    return np.ascontiguousarray(np.pad(array[inside], outside, **beyond))
+
+
+def components(mask: np.ndarray, links: np.ndarray = TOUCHING) -> tuple[np.ndarray, np.ndarray]:
+    """The pieces of a mask: their numbers from 1 as a map (0 outside it), and the voxels of each; `sizes[0]` is 0.
+
+    links : which neighbours are one piece, as `scipy.ndimage.label` takes it
+    """
+    numbers, n = ndimage.label(mask, links)
+    sizes = np.bincount(numbers.ravel(), minlength=n + 1)
+    sizes[0] = 0
+    return numbers, sizes
+
+
+def largest_component(mask: np.ndarray, links: np.ndarray = TOUCHING) -> np.ndarray:
+    """The largest piece of a mask, as a mask; of several alike the first; an empty mask has none."""
+    numbers, sizes = components(mask, links)
+    return (numbers == sizes.argmax()) & (numbers > 0)
+
+
+def count_components(mask: np.ndarray) -> int:
+    """Pieces of a mask (X, Y, Z); voxels that share a corner belong together."""
+    return int(ndimage.label(mask, TOUCHING)[1])
+
+
+def count_holes(mask: np.ndarray) -> int:
+    """Pieces of what is not in a mask (X, Y, Z) that are wholly enclosed by it."""
+    padded = np.pad(~np.asarray(mask, dtype=bool), 1, constant_values=True)
+    return int(ndimage.label(padded, FACES)[1]) - 1

@@ -1,0 +1,158 @@
+"""What all experiments do alike with their folder: results are kept under their key, tables written with their facts.
+
+A run that was stopped goes on from what is kept, and never mixes it with another run's. So the names of files, the
+keys, and the order of what stands in them are not changed lightly: folders made years ago are read by them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from shapelab import __version__
+from shapelab.device import describe
+from shapelab.errors import DataError, UsageError
+from shapelab.files import write_csv, write_json
+from shapelab.profiles import current_profile
+from shapelab.spaces.kept import KeptNetwork, open_kept
+from shapelab.training.loop import CHECKPOINT
+
+Tables = Mapping[str, pd.DataFrame | None]
+
+
+def plain(value: Any) -> Any:
+    """As JSON gives it back: tuples are lists."""
+    return json.loads(json.dumps(value))
+
+
+def slug(method: str) -> str:
+    """A method's name as that of a folder: "SSLLN-LR+SR, aligned" is sslln-lr-sr-aligned."""
+    return re.sub("[ +,]+", "-", method.lower())
+
+
+def stamped(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts about results, and what made them: version, machine, date."""
+    return {**about, "shapelab": __version__, **describe(), "date": date.today().isoformat()}
+
+
+def seeds_of(seeds: Sequence[int] | None, usual: Sequence[int]) -> tuple[int, ...]:
+    """The seeds that are asked for; None: the usual ones. UsageError unless they are one or more, each once."""
+    chosen = tuple(int(s) for s in (usual if seeds is None else seeds))
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise UsageError(f"seeds: found {list(chosen)}; expected one or more, each once")
+    return chosen
+
+
+@dataclass(frozen=True)
+class Study:
+    """What an experiment was asked at its door: the folder of its results (None: nothing is kept), the profile of its
+    numbers (resolved here, once), the folder of its data, and whether to show bars."""
+
+    folder: Path | None
+    profile: str = "quick"
+    root: str | Path | None = None
+    progress: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        output: str | Path | None = None,
+        profile: str | None = None,
+        root: str | Path | None = None,
+        progress: bool = True,
+    ) -> Study:
+        """output : None: results/<name>; profile : None: what fits this machine"""
+        folder = Path("results") / name if output is None else Path(output)
+        return cls(folder, current_profile(profile), root, progress)
+
+    def write(self, name: str, tables: Tables, about: Mapping[str, Any], digits: int = 5, facts: str = "") -> None:
+        """Write <name><suffix>.csv for each suffix of `tables`, then the facts, with version, machine and date, as
+        <name><facts>.json."""
+        for suffix, table in tables.items():
+            write_csv(table, self.folder / f"{name}{suffix}.csv", digits)
+        write_json(stamped(about), self.folder / f"{name}{facts}.json")
+
+    def kept(
+        self, key: Mapping[str, Any], make: Callable[[], tuple[Tables, Mapping[str, Any]]], part: str = ""
+    ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+        """Tables and facts that were kept under this very key; or what `make` gives back, kept now.
+
+        key : what the results depend on, as JSON can hold it
+        make : () -> ({"cases": table, perhaps "landmarks": table}, more facts); None: there is no such table
+        part : end of the files' names: about<part>.json, cases<part>.csv, landmarks<part>.csv
+
+        Returns the tables, and the facts with the key in them. DataError where results of another key lie here.
+        """
+        wanted = plain(key)
+        if self.folder is None:
+            return make()
+        about_file = self.folder / f"about{part}.json"
+        files = {name: self.folder / f"{name}{part}.csv" for name in ("cases", "landmarks")}
+        if about_file.is_file() and files["cases"].is_file():
+            about = json.loads(about_file.read_text())
+            if any(about.get(k) != v for k, v in wanted.items()):
+                todo = "Use another output folder."
+                raise DataError(about_file, "results of another run", f"those of {wanted}", todo)
+            return {name: pd.read_csv(file) for name, file in files.items() if file.is_file()}, about
+        made, facts = make()
+        tables = {name: table for name, table in made.items() if table is not None}
+        for name, table in tables.items():
+            write_csv(table, files[name])
+        about = stamped({**wanted, **facts})
+        write_json(about, about_file)
+        return tables, about
+
+
+def kept_network(
+    folder: Path | None, train: Callable[[Path | None], nn.Module], checkpoint: str = "training"
+) -> nn.Module:
+    """The network that lies in <folder>/network; or the one that `train` gives back, kept there.
+
+    train : (folder of its checkpoint) -> network with `task`, `scheme` and `metadata` set on it. A killed training goes
+        on from <folder>/<checkpoint>, which is cleared afterwards. Without a folder nothing is kept.
+    """
+    if folder is None:
+        return train(None)
+    if (folder / "network").is_dir():
+        return opened(folder / "network")
+    network = train(folder / checkpoint)
+    save_trained(network, folder / "network")
+    if checkpoint:
+        shutil.rmtree(folder / checkpoint, ignore_errors=True)
+    else:  # the folder itself, in which the results lie
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return network
+
+
+def save_trained(made: Any, folder: str | Path, half: bool = False) -> Path:
+    """Write a space, or a network with the `task`, `scheme` and `metadata` that are set on it; half : in 16 bits."""
+    if isinstance(made, nn.Module):
+        made = KeptNetwork(made, made.task, made.scheme, made.metadata)
+    return made.save(folder, half)
+
+
+def opened(folder: str | Path) -> Any:
+    """What `save_trained` wrote: the space or the network."""
+    kept = open_kept(folder)
+    return kept.network if isinstance(kept, KeptNetwork) else kept
+
+
+def measured(name: str) -> pd.DataFrame:
+    """A table of benchmarks/results, as it was measured on the machine that its JSON names: "acnn_table1_phantom", ...
+
+    DataError if there is none, as in an installation without the repository.
+    """
+    file = Path(__file__).parents[2] / "benchmarks" / "results" / f"{name}.csv"
+    if not file.is_file():
+        raise DataError(file, "no such file", "a measured table", "Run the experiment: shapelab experiment acnn.")
+    return pd.read_csv(file)

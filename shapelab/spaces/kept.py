@@ -1,0 +1,285 @@
+"""A trained space or network in a folder: a description (JSON) and its weights (safetensors), written and read here.
+
+The description says the kind, which is all one needs to open a folder: `load`, `load_network` and `open_kept` find the
+class by it, whatever has been imported. It names the file of weights, whose name holds their checksum, and is put in
+place last, so that the two always belong together.
+
+    {"kind": "subpixel", "weights": "weights-7c1e9e47.safetensors", "config": {...}, "scheme": {...}, ...}
+
+A class of one's own is kept like those in `KINDS`: a space or segmenter inherits from `Kept`; a network needs only that
+it is built from one dataclass, `Network(config)`, annotated, and has it as `network.config`. `register` gives it a
+short kind; without one its kind is "module:Class", which any session that can import the module can open.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, is_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar, get_args, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+from shapelab import __version__
+from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
+from shapelab.device import best_device, describe
+from shapelab.errors import DataError, UsageError, one_of
+from shapelab.files import atomic_write
+from shapelab.tensor_files import checksum, read_tensors, write_tensors
+
+C = TypeVar("C", bound=type)
+SPACE, TL, NETWORK = FILES = ("space.json", "tl.json", "model.json")  # a description's name, as folders have had it
+ADVICE = "Save it again, or fetch the folder anew."
+#: kind -> class, or "module:Class", imported when such a folder is opened.
+KINDS: dict[str, str | type] = {
+    "autoencoder": "shapelab.models.acnn.autoencoder:AESpace",
+    "tl": "shapelab.models.acnn.tl:TLSpace",
+    "PCASpace": "shapelab.spaces.pca:PCASpace",
+    "native": "shapelab.models.native:NativeSegmenter",
+    "subpixel": "shapelab.models.acnn.subpixel:SubPixelNet",
+    "fcn2d": "shapelab.models.acnn.baselines:FCN2D",
+    "unet3d": "shapelab.models.acnn.baselines:UNet3D",
+    "aeseg": "shapelab.models.acnn.baselines:AESeg",
+    "aesegm": "shapelab.models.acnn.baselines:AESegM",
+    "sr": "shapelab.models.acnn.sr_baselines:SubPixelSR",
+    "srcnn": "shapelab.models.acnn.sr_baselines:SRCNN",
+    "sslln": "shapelab.models.sslln:SSLLN",
+    "slicefcn": "shapelab.models.sslln:SliceFCN",
+    "volumefcn": "shapelab.models.sslln:VolumeFCN",
+}
+
+
+# -------------------------------------------------------------------------------------------------------------- kinds
+
+
+def register(kind: str) -> Callable[[C], C]:
+    """Class decorator: folders of this class say `kind`, and open by it in a session that has imported the class."""
+
+    def decorate(cls: C) -> C:
+        if _name(KINDS.get(kind, cls)) != _name(cls):
+            raise UsageError(f"kind: found {kind!r}, which is {_name(KINDS[kind])}; expected a kind of its own")
+        KINDS[kind] = cls
+        return cls
+
+    return decorate
+
+
+def _name(cls: str | type) -> str:
+    return cls if isinstance(cls, str) else f"{cls.__module__}:{cls.__qualname__}"
+
+
+def kind_of(cls: type) -> str:
+    """The kind of a class: the one it is registered under, else "module:Class"."""
+    return next((kind for kind, known in KINDS.items() if _name(known) == _name(cls)), _name(cls))
+
+
+def class_of(kind: str) -> type:
+    """The class of a kind; UsageError for an unknown one."""
+    found = kind if ":" in str(kind) else KINDS[one_of("kind", kind, KINDS)]
+    if isinstance(found, str):
+        module, name = found.split(":")
+        found = getattr(import_module(module), name)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------ what is kept
+
+
+class Kept(ABC):
+    """Base of what can be kept in a folder, with what a class says of itself.
+
+    FILE : name of its description, one of `FILES`
+    FULL : parts of names of tensors that stay fp32 where the others are stored as fp16
+    """
+
+    FILE: ClassVar[str] = SPACE
+    FULL: ClassVar[tuple[str, ...]] = ()
+
+    def kind(self) -> str:
+        """What its folders say it is."""
+        return kind_of(type(self))
+
+    @abstractmethod
+    def description(self) -> dict[str, Any]:
+        """All but its numbers, as JSON has it; `rebuilt` takes it."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Its numbers; `restore` takes them."""
+
+    @classmethod
+    @abstractmethod
+    def rebuilt(cls, text: Mapping[str, Any]) -> Self:
+        """One of the same description, its numbers not yet those that were kept."""
+
+    @abstractmethod
+    def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        """Take the numbers that were kept; KeyError or RuntimeError where they do not fit."""
+
+    def save(self, folder: str | Path, half: bool = False) -> Path:
+        """Write the description and the weights beside it (safetensors); what was kept there before is replaced.
+
+        half : store weights as fp16, half the size (they are used as fp32)
+        """
+        folder, text, tensors = Path(folder), self.description(), self.tensors()
+        if half:
+            full = {k for k, v in tensors.items() if not v.is_floating_point() or any(part in k for part in self.FULL)}
+            tensors = {k: v if k in full else v.half() for k, v in tensors.items()}
+        weights = f"weights-{checksum(tensors)}.safetensors"
+        write_tensors(folder / weights, tensors)
+        with atomic_write(folder / self.FILE) as temporary:
+            text = json.dumps({"kind": self.kind(), "weights": weights, **text}, indent=1)
+            temporary.write_text(text + "\n", encoding="utf-8")
+        for old in (*folder.glob("weights-*.safetensors"), *(folder / name for name in FILES)):
+            if old.name not in (weights, self.FILE):
+                old.unlink(missing_ok=True)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path, device: torch.device | str | None = None) -> Self:
+        """Read what `save` wrote. DataError naming the file if it is missing, damaged, or of another kind."""
+        return open_kept(folder, device, cls)
+
+
+def find(folder: str | Path) -> Path | None:
+    """The description in a folder; None where nothing is kept in it."""
+    return next((file for name in FILES if (file := Path(folder) / name).is_file()), None)
+
+
+def is_kept(folder: str | Path) -> bool:
+    """Whether something is kept in a folder."""
+    return find(folder) is not None
+
+
+def open_kept(folder: str | Path, device: torch.device | str | None = None, expected: type[Kept] = Kept) -> Any:
+    """What is kept in a folder, of any kind that is an `expected`; of a network, a `KeptNetwork`.
+
+    device : for its weights; None: the best available
+
+    DataError naming the file if it is missing or damaged, of an unknown or another kind, or does not fit its weights.
+    """
+    file = find(folder) or Path(folder) / expected.FILE
+    if not file.is_file():
+        raise DataError(file, "no such file", "the description of a saved space or network", ADVICE)
+    try:
+        raw = file.read_text(encoding="utf-8")
+        text = json.loads(raw)
+        cls = class_of(text["kind"])
+        if issubclass(cls, nn.Module):
+            cls = KeptNetwork
+        if not issubclass(cls, expected):
+            raise DataError(file, f"kind {text['kind']!r}", f"a {expected.__name__}", f"It holds a {cls.__name__}.")
+        kept = cls.rebuilt(text)
+        weights = file.parent / text.get("weights", file.with_suffix(".safetensors").name)
+    except (ValueError, KeyError, TypeError, AttributeError, ImportError, UsageError) as error:
+        found = f"a damaged description ({type(error).__name__}: {error})"
+        raise DataError(file, found, f"JSON of a {expected.__name__}: kind, weights, config, scheme", ADVICE) from error
+    # spaces of principal components once had no checksum: their weights repeat the description instead
+    tensors, texts = read_tensors(weights, checked="weights" in text)
+    if "weights" not in text and texts.get("space") != raw:
+        raise DataError(weights, "tensors of another space", f"those of {file.name} beside it", ADVICE)
+    try:
+        kept.restore(tensors, torch.device(device or best_device()))
+    except (KeyError, RuntimeError) as error:
+        found = f"weights that do not fit ({' '.join(str(error).split())})"
+        raise DataError(weights, found, f"those that {file.name} describes", ADVICE) from error
+    return kept
+
+
+def load(folder: str | Path, device: torch.device | str | None = None) -> Any:
+    """Any shape space, by its folder; DataError as `open_kept`, or where a network is kept there."""
+    space = open_kept(folder, device)
+    if not (hasattr(space, "encode") and hasattr(space, "decode")):
+        raise DataError(find(folder), f"a {type(space).__name__}", "a shape space", "Open it with load_network.")
+    return space
+
+
+def scheme_of(text: Mapping[str, Any]) -> LabelScheme:
+    """A scheme from a description, as `asdict` or (older folders) with lists."""
+    made = (Structure(**s) if isinstance(s, Mapping) else Structure(*s) for s in text["structures"])
+    return LabelScheme(text["name"], tuple(made))
+
+
+# ----------------------------------------------------------------------------------------------------------- networks
+
+
+class KeptNetwork(Kept):
+    """A network that is built from one dataclass, and what is said of it.
+
+    task : "seg" or "sr", what it makes; scheme : of the label maps; metadata : where it comes from
+    """
+
+    FILE = NETWORK
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: str = "seg",
+        scheme: LabelScheme = CARDIAC,
+        metadata: Mapping[str, Any] | None = None,
+    ):
+        self.network, self.task, self.scheme, self.metadata = network, task, scheme, dict(metadata or {})
+
+    def kind(self) -> str:
+        return kind_of(type(self.network))
+
+    def description(self) -> dict[str, Any]:
+        cls, config = type(self.network), getattr(self.network, "config", None)
+        if config_class(cls) is None or not is_dataclass(config) or "<locals>" in self.kind():
+            raise UsageError(
+                f"network: found {cls.__name__}; expected one of {list(KINDS)}, or a class of a module, built "
+                "from one dataclass, Network(config), that it has as its `config`"
+            )
+        about = {**self.metadata, "shapelab": __version__, **describe()}
+        return {"task": self.task, "config": asdict(config), "scheme": asdict(self.scheme), "metadata": about}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.network.state_dict()
+
+    @classmethod
+    def rebuilt(cls, text: Mapping[str, Any]) -> KeptNetwork:
+        network = class_of(text["kind"])
+        made = network(config_class(network)(**text["config"]))
+        return cls(made, text["task"], scheme_of(text["scheme"]), text.get("metadata", {}))
+
+    def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        self.network.load_state_dict(tensors)
+        self.network.to(device).eval()
+        self.network.task, self.network.scheme, self.network.metadata = self.task, self.scheme, self.metadata
+
+
+def config_class(network: type) -> type | None:
+    """The dataclass that a network is built from, by the annotation of `config`; None: there is none."""
+    hint = get_type_hints(network.__init__).get("config")
+    return next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
+
+
+def save_network(
+    folder: str | Path,
+    network: nn.Module,
+    *,
+    task: str = "seg",
+    scheme: LabelScheme = CARDIAC,
+    metadata: Mapping[str, Any] | None = None,
+    half: bool = False,
+) -> Path:
+    """Keep a network in a folder (`KeptNetwork`); `half` : weights as fp16, half the size (they are used as fp32)."""
+    return KeptNetwork(network, task, scheme, metadata).save(folder, half)
+
+
+def load_network(folder: str | Path, device: torch.device | str | None = None) -> Any:
+    """Any network by its folder, in evaluation mode, with `task`, `scheme`, `metadata` set on it; or the
+    `NativeSegmenter` that is kept there.
+
+    DataError naming the file if it is missing, damaged, of an unknown kind, or does not fit its config.
+    """
+    if find(folder) is None:
+        raise DataError(Path(folder) / NETWORK, "no such file", "the description of a saved network", ADVICE)
+    kept = open_kept(folder, device)
+    if kept.FILE != NETWORK:
+        raise DataError(find(folder), f"a {type(kept).__name__}", "a network", "Open it with shapelab.spaces.load.")
+    return kept.network if isinstance(kept, KeptNetwork) else kept

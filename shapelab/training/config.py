@@ -1,0 +1,72 @@
+"""What all configurations do alike: the numbers of a profile, and their way back from JSON.
+
+A profile is resolved once, at the door (`AEConfig.profile("quick", epochs=3)`); from there the configuration travels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
+from types import UnionType
+from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
+
+from shapelab.data.grid import Grid
+from shapelab.profiles import current_profile
+
+
+class Config:
+    """Base of frozen dataclasses of numbers, whose defaults are those of the profile "quick".
+
+    PROFILES : profile -> the fields whose numbers differ from the defaults. A mapping for a field that is a `Config`
+        itself holds changes of that one's profile of the same name.
+
+    What JSON cannot hold is made again when an instance is made: lists become tuples, and mappings become the
+    dataclass that the field's annotation names (lists of them as well). A subclass with a `__post_init__` of its own
+    calls this one first.
+    """
+
+    PROFILES: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    def __post_init__(self):
+        for name, kind in _kinds(type(self)).items():
+            object.__setattr__(self, name, _restored(kind, getattr(self, name)))
+
+    @classmethod
+    def profile(cls, name: str | None = None, **changes: Any) -> Self:
+        """The numbers of a profile ("quick", "full", "paper"; None: the current one), some of them changed by name."""
+        name = current_profile(name)
+        numbers = dict(cls.PROFILES.get(name, {}))
+        for field, value in numbers.items():
+            kind = _kinds(cls)[field]
+            if isinstance(value, Mapping) and isinstance(kind, type) and issubclass(kind, Config):
+                numbers[field] = kind.profile(name, **value)
+        return cls(**{**numbers, **changes})
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of `shape` (voxels) and `spacing` (mm), where the configuration has both."""
+        return Grid(self.shape, self.spacing)
+
+
+@cache
+def _kinds(cls: type) -> dict[str, Any]:
+    """Field -> what its annotation names; of X | None: X."""
+    hints, kinds = get_type_hints(cls), {}
+    for field in fields(cls):
+        kind = hints[field.name]
+        if get_origin(kind) in (Union, UnionType):
+            kind = next(k for k in get_args(kind) if k is not type(None))
+        kinds[field.name] = kind
+    return kinds
+
+
+def _restored(kind: Any, value: Any) -> Any:
+    """A field's value as its annotation has it, from what JSON gives back."""
+    if value is None:
+        return None
+    if is_dataclass(kind) and isinstance(value, Mapping):
+        return kind(**value)
+    if get_origin(kind) is tuple:
+        return tuple(_restored(get_args(kind)[0], part) for part in value)
+    return value
