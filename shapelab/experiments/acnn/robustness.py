@@ -478,8 +478,7 @@ def segmentation_figure(
                 mask = (truth[where] == value).T.astype(float)
                 if 0 < mask.sum() < mask.size:
                     ax.contour(mask, [0.5], colors="#F0E442" if label is None else style.INK, linewidths=0.7)
-            ax.set_xticks([])
-            ax.set_yticks([])
+            ax.set(xticks=[], yticks=[])
             if where is views[0][1]:
                 ax.set_title(column)
         row[0].set_ylabel(name, fontsize=8)

@@ -39,6 +39,7 @@ from shapelab.errors import UsageError, one_of
 from shapelab.experiments.acnn.ultrasound_tables import METHODS, layout, summarise
 from shapelab.experiments.kept_runs import Study, plain, seeds_of
 from shapelab.experiments.shipped import weights_folder
+from shapelab.experiments.tables import spread
 from shapelab.files import write_csv
 from shapelab.metrics import evaluate
 from shapelab.models.acnn import ACNNLoss, AEConfig, AESpace, SubPixelConfig, SubPixelNet, train_autoencoder
@@ -414,20 +415,9 @@ def robustness(
         for seed, method in itertools.product(config.seeds, METHODS):
             network = train_method(method, seed, train, prior, config, work / f"{method}-{seed}", progress)
             cases = measure(network, test, config.spacing)
-            finite = cases[np.isfinite(cases.hd)]
-            rows.append(
-                {
-                    artefact: strength,
-                    "method": method,
-                    "seed": seed,
-                    "dice": cases.dice.mean(),
-                    "assd": finite.assd.mean(),
-                    "hd": finite.hd.mean(),
-                    "plausible": cases.plausible.mean(),
-                    "n": len(cases),
-                    "n_missed": len(cases) - len(finite),
-                }
-            )
+            found = {m: spread(cases[m]) for m in ("dice", "assd", "hd", "plausible")}
+            row = {artefact: strength, "method": method, "seed": seed, **{m: one["mean"] for m, one in found.items()}}
+            rows.append({**row, "n": len(cases), "n_missed": found["hd"]["n_missed"]})
     table = pd.DataFrame(rows)
     write_csv(table, study.folder / f"acnn_table2_robustness_{artefact}.csv", digits=6)
     return table
