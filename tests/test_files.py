@@ -1,10 +1,11 @@
+import json
 import pickle
 
 import pandas as pd
 import pytest
 
 from shapelab.errors import DataError
-from shapelab.files import atomic_write, write_csv
+from shapelab.files import atomic_write, write_csv, write_json
 
 
 def test_a_failing_block_leaves_the_old_file(tmp_path):
@@ -28,3 +29,11 @@ def test_data_error_says_all_and_crosses_processes():
     assert str(error) == "scan.nii.gz: found 4 axes; expected 3. Split it."
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error) and again.todo == "Split it."
+
+
+def test_json_is_written_whole(tmp_path):
+    write_json({"a": [1, 2.5]}, tmp_path / "t.json")
+    assert (tmp_path / "t.json").read_text() == '{\n "a": [\n  1,\n  2.5\n ]\n}\n'
+    with pytest.raises(TypeError):
+        write_json({"a": object()}, tmp_path / "t.json")
+    assert json.loads((tmp_path / "t.json").read_text()) == {"a": [1, 2.5]}

@@ -41,7 +41,7 @@ from IPython.display import display
 import shapelab
 from shapelab import course
 from shapelab.experiments.acnn import super_resolution as table_3
-from shapelab.experiments.acnn.super_resolution_tables import PAPER
+from shapelab.experiments.tables import printed
 from shapelab.models.acnn import InputSettings, lr_stacks, predict_images
 from shapelab.models.acnn.sr_baselines import INTERPOLATIONS, Interpolation, SubPixelSR, interpolation_matrix
 from shapelab.phantoms.pairs import heart_pairs
@@ -329,7 +329,8 @@ for condition, stacks in inputs.items():
         scores = table_3.evaluate(network, stacks, pairs)
         rows.append({"input": condition, "method": name, **scores[["ssim", "psnr", "error"]].mean()})
 scores = pd.DataFrame(rows).set_index(["method", "input"]).unstack()
-scores["paper", "ssim"] = [PAPER.get(m, (np.nan,))[0] for m in scores.index]
+paper = printed("acnn", "III").query("measure == 'ssim'").set_index("method")["mean"]
+scores["paper", "ssim"] = paper.reindex(scores.index)
 scores.loc[list(methods)]
 
 # %% tags=["nbval-check-output"]

@@ -39,8 +39,9 @@ from sklearn.neighbors import KNeighborsClassifier
 import shapelab.experiments
 from shapelab import course, stack_labels
 from shapelab.data.grid import ALIGN
-from shapelab.experiments.acnn.pathology import PAPER, THREE, reconstruction_dice
+from shapelab.experiments.acnn.pathology import THREE, reconstruction_dice
 from shapelab.experiments.shipped import fit_pca, learned_space
+from shapelab.experiments.tables import printed
 from shapelab.latent import (
     CrossValidation,
     FixedFeatures,
@@ -611,7 +612,7 @@ else:
 # Accuracy for NOR, DCM and HCM, in percent.
 
 # %%
-ours = {"paper": pd.DataFrame(PAPER).T}
+ours = {"paper": printed("acnn", "III-F").pivot(index="method", columns="what", values="mean")}
 ours["here, quick, phantoms"] = report.table.pivot(index="features", columns="phases", values="accuracy")
 if real is not None:
     ours["here, quick, ACDC (48)"] = real_report.table.pivot(index="features", columns="phases", values="accuracy")

@@ -7,6 +7,7 @@ keys, and the order of what stands in them are not changed lightly: folders made
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from shapelab.device import describe
 from shapelab.errors import DataError, UsageError
 from shapelab.files import write_csv, write_json
 from shapelab.profiles import current_profile
-from shapelab.spaces import load_network, save_network
+from shapelab.spaces.kept import KeptNetwork, open_kept
 from shapelab.training.loop import CHECKPOINT
 
 Tables = Mapping[str, pd.DataFrame | None]
@@ -31,6 +32,11 @@ Tables = Mapping[str, pd.DataFrame | None]
 def plain(value: Any) -> Any:
     """As JSON gives it back: tuples are lists."""
     return json.loads(json.dumps(value))
+
+
+def slug(method: str) -> str:
+    """A method's name as that of a folder: "SSLLN-LR+SR, aligned" is sslln-lr-sr-aligned."""
+    return re.sub("[ +,]+", "-", method.lower())
 
 
 def stamped(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,10 +54,10 @@ def seeds_of(seeds: Sequence[int] | None, usual: Sequence[int]) -> tuple[int, ..
 
 @dataclass(frozen=True)
 class Study:
-    """What an experiment was asked at its door: the folder of its results, the profile of its numbers (resolved here,
-    once), the folder of its data, and whether to show bars."""
+    """What an experiment was asked at its door: the folder of its results (None: nothing is kept), the profile of its
+    numbers (resolved here, once), the folder of its data, and whether to show bars."""
 
-    folder: Path
+    folder: Path | None
     profile: str = "quick"
     root: str | Path | None = None
     progress: bool = True
@@ -87,7 +93,10 @@ class Study:
 
         Returns the tables, and the facts with the key in them. DataError where results of another key lie here.
         """
-        about_file, wanted = self.folder / f"about{part}.json", plain(key)
+        wanted = plain(key)
+        if self.folder is None:
+            return make()
+        about_file = self.folder / f"about{part}.json"
         files = {name: self.folder / f"{name}{part}.csv" for name in ("cases", "landmarks")}
         if about_file.is_file() and files["cases"].is_file():
             about = json.loads(about_file.read_text())
@@ -115,7 +124,7 @@ def kept_network(
     if folder is None:
         return train(None)
     if (folder / "network").is_dir():
-        return load_network(folder / "network")
+        return opened(folder / "network")
     network = train(folder / checkpoint)
     save_trained(network, folder / "network")
     if checkpoint:
@@ -125,12 +134,17 @@ def kept_network(
     return network
 
 
-def save_trained(made: Any, folder: str | Path, half: bool = False) -> None:
+def save_trained(made: Any, folder: str | Path, half: bool = False) -> Path:
     """Write a space, or a network with the `task`, `scheme` and `metadata` that are set on it; half : in 16 bits."""
     if isinstance(made, nn.Module):
-        save_network(folder, made, task=made.task, scheme=made.scheme, metadata=made.metadata, half=half)
-    else:
-        made.save(folder, **({"half": True} if half else {}))
+        made = KeptNetwork(made, made.task, made.scheme, made.metadata)
+    return made.save(folder, half)
+
+
+def opened(folder: str | Path) -> Any:
+    """What `save_trained` wrote: the space or the network."""
+    kept = open_kept(folder)
+    return kept.network if isinstance(kept, KeptNetwork) else kept
 
 
 def measured(name: str) -> pd.DataFrame:

@@ -3,7 +3,7 @@ themselves all follow them.
 
 A recipe stands in the module of its experiment and registers itself there:
 
-    @recipe("native", "segmentation of a scan at its own resolution", SCANS, load=NativeSegmenter.load)
+    @recipe("native", "segmentation of a scan at its own resolution", SCANS)
     def _native(order: Order) -> NativeSegmenter: ...
 """
 
@@ -23,7 +23,6 @@ from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError, one_of
 from shapelab.experiments.kept_runs import save_trained
 from shapelab.profiles import current_profile
-from shapelab.spaces import load_network
 from shapelab.spaces.kept import is_kept
 from shapelab.training import Run
 
@@ -94,7 +93,6 @@ class Recipe:
     what : in words
     data : names of the data sets that it can learn from
     train : order -> the trained network or space, with `metadata`
-    load : folder -> what `train` gave back
     ships : name of its folder under data/weights, before the profile's; "": it does not ship
     half : it ships in 16 bits
     method : its name in the tables of its experiment
@@ -103,7 +101,6 @@ class Recipe:
     what: str
     data: tuple[str, ...]
     train: Callable[[Order], Any]
-    load: Callable[[Path], Any] = load_network
     ships: str = ""
     half: bool = True
     method: str = ""

@@ -19,7 +19,7 @@ from shapelab.data.cohort import Cohort
 from shapelab.data.grid import ALIGN, Grid, images_on_grid, stack_labels, unit_image
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError, one_of
-from shapelab.experiments.kept_runs import save_trained
+from shapelab.experiments.kept_runs import opened, save_trained
 from shapelab.experiments.recipes import RECIPES, SCANS, Order, recipe
 from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
 from shapelab.models.acnn.tl import PredictorConfig, TLSpace, train_tl_network
@@ -49,7 +49,7 @@ def shipped(name: str, profile: str | None = None, progress: bool = True) -> Any
     order, found = Order(name, profile=profile, progress=progress), RECIPES[name]
     folder = weights_folder() / f"{found.ships}_{order.profile}"
     if is_kept(folder):
-        return found.load(folder)
+        return opened(folder)
     made = found.train(order)
     with suppress(OSError):
         save_trained(made, folder, found.half)
@@ -64,7 +64,7 @@ def phantom_shapes(n: int, grid: Grid, seed: int, progress: bool = False) -> tup
     return stack_labels(cohort, grid, align=ALIGN, progress=progress)
 
 
-@recipe("autoencoder", "shape autoencoder (Table V)", SCANS, load=AESpace.load, ships="acnn_ae", half=False)
+@recipe("autoencoder", "shape autoencoder (Table V)", SCANS, ships="acnn_ae", half=False)
 def _autoencoder(order: Order) -> AESpace:
     hearts, epochs = TRAINING[order.profile]
     hearts, seed = order.hearts or hearts, TRAINING_SEED + order.seed
@@ -134,7 +134,7 @@ def _other_looks(images: np.ndarray, labels: np.ndarray, share: float, seed: int
     return out
 
 
-@recipe("tl", "T-L network (Table IV): codes from images", SCANS, load=TLSpace.load, ships="acnn_tl")
+@recipe("tl", "T-L network (Table IV): codes from images", SCANS, ships="acnn_tl")
 def _tl(order: Order) -> TLSpace:
     config = PredictorConfig.profile(order.profile)
     config = replace(config, epochs=order.epochs or config.epochs)

@@ -42,6 +42,7 @@ class Rule:
     partly : a heart that some seeds missed counts by the other seeds, and n_missed counts seeds (column "missed");
         else such a heart is missed, and left out of mean and sd
     shared : p is of the hearts that both methods have; else they must have the same ones
+    interval : with low and high, see `spread`
     """
 
     heart: str = "case"
@@ -49,6 +50,7 @@ class Rule:
     average: str | Callable = "mean"
     partly: bool = False
     shared: bool = False
+    interval: bool = False
 
 
 def by_method(cases: pd.DataFrame, order: Iterable[str]) -> dict[str, pd.DataFrame]:
@@ -95,12 +97,9 @@ def _average(cases: pd.DataFrame, measure: str, over: str, rule: Rule) -> pd.Ser
 def _row(part: pd.DataFrame, measure: str, hearts: pd.Series, rule: Rule) -> dict[str, float]:
     """Numbers of one method: its cases, and its hearts' means over seeds."""
     found = part[np.isfinite(part[measure])]
-    row = spread(hearts)
+    row = spread(_average(found, measure, rule.heart, rule) if rule.partly else hearts, rule.interval)
     if rule.partly:
-        row |= spread(_average(found, measure, rule.heart, rule)) | {
-            "n": row["n"],
-            "n_missed": int(part["missed"].sum()),
-        }
+        row |= {"n": len(hearts), "n_missed": int(part["missed"].sum())}
     sd_seeds = _average(found, measure, "seed", rule).std(ddof=1)
     return {**row, "sd_seeds": sd_seeds, "n_seeds": part["seed"].nunique()}
 
@@ -124,7 +123,7 @@ def printed(paper: str, table: str) -> pd.DataFrame:
     paper : a folder here ("acnn", "sslln"); table : its numeral
     """
     file = Path(__file__).parent / paper / "paper.csv"
-    rows = pd.read_csv(file, keep_default_na=False, na_values={"mean": "", "sd": ""}, float_precision="round_trip")
+    rows = pd.read_csv(file, keep_default_na=False, na_values={"mean": "", "sd": ""})
     return rows[rows["table"] == table].drop(columns="table").reset_index(drop=True)
 
 

@@ -17,7 +17,7 @@ from shapelab.data.volumes import HeartPairs
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments.acnn import segmentation as table1
 from shapelab.experiments.acnn import super_resolution as table3
-from shapelab.experiments.kept_runs import Study, kept_network, measured, plain, seeds_of
+from shapelab.experiments.kept_runs import Study, kept_network, measured, plain, seeds_of, slug
 from shapelab.experiments.sslln.hearts import Degradation
 from shapelab.experiments.sslln.laboratory import Laboratory, SSLLNExperiment
 from shapelab.models.acnn import SubPixelConfig, SubPixelNet
@@ -84,6 +84,11 @@ def test_seeds():
     for wrong in ([], [1, 1]):
         with pytest.raises(UsageError, match="seeds: found .*; expected one or more, each once"):
             seeds_of(wrong, (0,))
+
+
+def test_names_of_folders_and_what_json_gives_back():
+    names = ("ACNN-Seg-MAug", "predictor + decoder", "SSLLN-LR+SR, aligned", "2D FCN")
+    assert [slug(n) for n in names] == ["acnn-seg-maug", "predictor-decoder", "sslln-lr-sr-aligned", "2d-fcn"]
     assert plain({"a": (1, (2,))}) == {"a": [1, [2]]}
 
 

@@ -20,7 +20,7 @@ def recipe(monkeypatch):
     orders = []
 
     class Made:
-        def save(self, folder):
+        def save(self, folder, half=False):
             (folder / "model.json").write_text("{}")
 
     def make(order):

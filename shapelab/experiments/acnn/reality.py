@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from matplotlib.lines import Line2D
 from torch import Tensor
 
 from shapelab.data.cohort import Cohort
@@ -30,11 +29,11 @@ from shapelab.errors import UsageError, one_of
 from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.recipes import SCANS, Order, recipe
 from shapelab.experiments.shipped import cardiac_cohort, phantom_autoencoder, shipped
+from shapelab.experiments.tables import spread
 from shapelab.metrics import evaluate
 from shapelab.models.acnn import ACNNLoss
 from shapelab.models.native import NativeConfig, NativeSegmenter, train_native
 from shapelab.phantoms.randomise import Randomisation
-from shapelab.show import style
 from shapelab.training import Run
 
 #: Phantom patients the network learns from.
@@ -43,6 +42,10 @@ SHIPPED = "acnn_seg_native"  # its folder under data/weights, before the profile
 FIELD_PX = 144  # of a training stack, before it is moved and cut
 TWINS = ("patient074", "patient076")  # one scan, outlined twice
 AIM = {"LV cavity": 0.85, "LV myocardium": 0.70, "RV cavity": 0.75}  # mean Dice that was aimed at
+SUMMARY = (
+    *("method", "part", "structure", "n", "missed"),
+    *("dice", "dice_sd", "dice_median", "hd", "hd_sd", "aim"),
+)
 #: Real scans need no other surroundings than their own, and little other contrast.
 REAL = Randomisation(surroundings=0.1, contrast=0.2, trabeculae=0.0, curve=0.5, noise=0.03, bias=0.2)
 REAL_SLICES = {"quick": 24_000, "full": 150_000, "paper": 150_000}
@@ -65,7 +68,7 @@ def phantom_slices(n: int, config: NativeConfig, seed: int = TRAINING_SEED, prog
     from shapelab.phantoms.cohort import PHASES, make_image, make_label
     from shapelab.phantoms.population import GROUPS, draw_factors
 
-    images, tissues, distances = [], [], []
+    stacks = []
     for i in tqdm(range(n), desc="phantoms", disable=not progress, leave=False):
         who = (seed, i, GROUPS[i % len(GROUPS)], i // len(GROUPS))
         f = draw_factors(*who)
@@ -75,27 +78,24 @@ def phantom_slices(n: int, config: NativeConfig, seed: int = TRAINING_SEED, prog
         above = int(np.random.default_rng([seed, i, 8]).choice(3, p=(0.5, 0.35, 0.15)))
         stack = square_field(stack, hearts, f["angle"], config.spacing, FIELD_PX, above)
         for phase in PHASES:
-            tissues.append(make_label(who, phase, stack, BIVENTRICULAR))
-            images.append(make_image(who, phase, stack))
-            distances.append(stack.spacing[2])
-    return SliceData.of_stacks(images, tissues, distances)
+            label = make_label(who, phase, stack, BIVENTRICULAR)
+            stacks.append((make_image(who, phase, stack), label, stack.spacing[2]))
+    return SliceData.of_stacks(*zip(*stacks, strict=True))
 
 
 def real_slices(cohort: Cohort, config: NativeConfig, progress: bool = False) -> SliceData:
     """Slices of a cohort's stacks (with images) about the heart, on the network's in-plane grid."""
     from tqdm.auto import tqdm
 
-    images, tissues, distances = [], [], []
+    stacks = []
     for subject in tqdm(cohort, desc=cohort.name, disable=not progress, leave=False):
         subject = subject.load()
         spacing = subject.spacing
         middle = np.array([*_box_centre(subject.label, spacing), (subject.label.shape[2] - 1) / 2 * spacing[2]])
         grid = Grid((FIELD_PX, FIELD_PX, subject.label.shape[2]), (config.spacing, config.spacing, spacing[2]))
         sample = to_grid(subject, grid, centre=middle)
-        images.append(to_unit_range(sample.image))
-        tissues.append(sample.label)
-        distances.append(float(spacing[2]))
-    return SliceData.of_stacks(images, tissues, distances)
+        stacks.append((to_unit_range(sample.image), sample.label, float(spacing[2])))
+    return SliceData.of_stacks(*zip(*stacks, strict=True))
 
 
 def _box_centre(label: np.ndarray, spacing) -> np.ndarray:
@@ -106,8 +106,8 @@ def _box_centre(label: np.ndarray, spacing) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------ networks
 
 
-@recipe("native", "segmentation of a scan at its own resolution", SCANS, load=NativeSegmenter.load, ships=SHIPPED)
-@recipe("native-acnn", "the same with the shape prior (eq. 1)", SCANS[1:], load=NativeSegmenter.load)
+@recipe("native", "segmentation of a scan at its own resolution", SCANS, ships=SHIPPED)
+@recipe("native-acnn", "the same with the shape prior (eq. 1)", SCANS[1:])
 def _native(order: Order) -> NativeSegmenter:
     if order.epochs is not None:
         raise UsageError("epochs: the native network counts training images, not epochs; leave it out")
@@ -224,31 +224,18 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     found; `missed` says how many were not. `aim` is the Dice aimed at.
     """
     parts = {
-        "all": lambda t: t,
-        "never looked at": lambda t: t[~t["looked_at"].astype(bool)],
-        "ED": lambda t: t[t["phase"] == "ED"],
-        "ES": lambda t: t[t["phase"] == "ES"],
+        "all": table,
+        "never looked at": table[~table["looked_at"].astype(bool)],
+        "ED": table[table["phase"] == "ED"],
+        "ES": table[table["phase"] == "ES"],
     }
     rows = []
-    for method, name in itertools.product(table["method"].unique(), parts):
-        for structure, of in parts[name](table[table["method"] == method]).groupby("structure", sort=False):
-            hd = of.loc[~of["missed"].astype(bool), "hd"]
-            rows.append(
-                {
-                    "method": method,
-                    "part": name,
-                    "structure": structure,
-                    "n": len(of),
-                    "missed": int(of["missed"].sum()),
-                    "dice": of["dice"].mean(),
-                    "dice_sd": of["dice"].std(),
-                    "dice_median": of["dice"].median(),
-                    "hd": hd.mean(),
-                    "hd_sd": hd.std(),
-                    "aim": AIM[structure],
-                }
-            )
-    return pd.DataFrame(rows)
+    for method, (name, part) in itertools.product(table["method"].unique(), parts.items()):
+        for structure, of in part[part["method"] == method].groupby("structure", sort=False):
+            dice, hd = spread(of["dice"]), spread(of["hd"])
+            who = (method, name, structure, hd["n"], hd["n_missed"])
+            rows.append((*who, dice["mean"], dice["sd"], of["dice"].median(), hd["mean"], hd["sd"], AIM[structure]))
+    return pd.DataFrame(rows, columns=list(SUMMARY))
 
 
 def run(
@@ -305,44 +292,3 @@ def train_on_real(train: Cohort, profile: str, prior: bool, run: Run | None = No
     loss = StackPrior(phantom_autoencoder(profile, run.progress), config.spacing) if prior else None
     slices = real_slices(train, config, run.progress)
     return train_native(slices, config, run, stack_loss=loss, whole_stacks=True, about=repr(train))[0]
-
-
-@style.styled
-def worst_cases(table: pd.DataFrame, cohort: Cohort, segmenter, n: int = 5, n_slices: int = 4) -> style.Picture:
-    """The n stacks of least mean Dice, a row each: slices from base to apex with the truth's outline (solid) and the
-    prediction's (dashed), in the scheme's colours."""
-    mean = table.groupby("subject")["dice"].mean().sort_values()
-    names = list(mean.index[:n])
-    fig = style.figure(height=2.35 * len(names))
-    axes = np.atleast_2d(fig.subplots(len(names), n_slices, squeeze=False))
-    for row, name in zip(axes, names, strict=True):
-        subject = cohort[name]
-        image, truth, spacing = subject.image, subject.label, subject.spacing
-        prediction = segmenter.predict(image, spacing)
-        either = (truth > 0) | (prediction > 0)
-        used = np.flatnonzero(either.any((0, 1)))
-        x, y = (_window(either, axis, spacing[axis]) for axis in (0, 1))
-        view = image[x, y]
-        low, high = np.percentile(view, (1, 99))
-        scores = table[table["subject"] == name].set_index("structure")["dice"]
-        for ax, k in zip(row, np.linspace(used[0], used[-1], n_slices).round().astype(int), strict=True):
-            ax.imshow(view[:, :, k].T, cmap="gray", vmin=low, vmax=high, aspect=spacing[1] / spacing[0])
-            for structure in CARDIAC.structures:
-                for label, line in ((truth, "solid"), (prediction, (0, (2, 1.2)))):
-                    plane = (label[x, y, k] == structure.value).T
-                    if plane.any():
-                        ax.contour(plane, [0.5], colors=structure.colour, linewidths=1.1, linestyles=[line])
-            ax.set(xticks=[], yticks=[], title=f"slice {k}")
-        words = ", ".join(f"{style.short_name(s)} {v:.2f}" for s, v in scores.items())
-        row[0].set_ylabel(f"{name}\n{words}", fontsize=7.5)
-    fig.suptitle("Least Dice: truth solid, prediction dashed")
-    lines = [Line2D([], [], color=s.colour, label=s.name) for s in CARDIAC.structures]
-    fig.legend(handles=lines, loc="outside lower center", ncols=len(lines))
-    return fig
-
-
-def _window(mask: np.ndarray, axis: int, spacing: float, margin_mm: float = 25.0) -> slice:
-    """Pixels along an axis that hold the mask and a margin."""
-    used = np.flatnonzero(mask.any(tuple(a for a in range(3) if a != axis)))
-    margin = round(margin_mm / spacing)
-    return slice(max(used[0] - margin, 0), used[-1] + margin + 1)

@@ -27,7 +27,6 @@ from shapelab.data.volumes import HeartPairs
 from shapelab.device import best_device
 from shapelab.errors import DataError, UsageError, one_of
 from shapelab.experiments.acnn.segmentation import (
-    METHODS,
     STACK_SEED,
     SegmentationConfig,
     evaluate_cases,
@@ -88,11 +87,10 @@ def run(
     hearts = pairs["test"]  # the curves: of the first HEARTS of them
     if "ED" in set(hearts.table["phase"]):
         hearts = hearts[(hearts.table["phase"] == "ED").to_numpy()]
-    folders = {name: output / f"table1_{data}" / f"{slug(name)}-{config.seeds[0]}" for name in COMPARED}
-    models = {name: trained_network(folder) for name, folder in folders.items()}
+    trained = trainings(config, output, data)
+    models = {name: trained_network(trained[name, config.seeds[0]]) for name in COMPARED}
     prior = phantom_autoencoder_for(config.network, progress)
     terms = {name: prior_terms(one, prior, hearts, config.weight) for name, one in models.items()}
-    trained = trainings(config, output, data)
     several = {f"{name} @ {seed}": trained_network(f) for (name, seed), f in trained.items() if name in COMPARED}
     curves = pd.concat([robustness(several, hearts[slice(0, HEARTS)], kind=kind) for kind in CORRUPTIONS])
     curves["method"] = curves["method"].str.rsplit(" @ ", n=1).str[0]
@@ -227,40 +225,40 @@ def robustness_figure(
     if table["kind"].nunique() != 1:
         raise UsageError(f"table: found corruptions {sorted(set(table['kind']))}; expected one")
     kind = table["kind"].iloc[0]
-    part = table if structure is None else table[table["structure"] == structure]
-    if part.empty:
-        raise UsageError(f"structure: found {structure!r}; expected one of {sorted(set(table['structure']))}")
-    means = part.groupby(["method", "strength"], sort=False)[["dice", "hd", "violations"]].mean().reset_index()
-    marks = {m: style.spare(i) for i, m in enumerate(dict.fromkeys(means["method"]))}
-    fig = style.figure(9.0, 2.9)
+    if structure is not None:
+        table = table[table["structure"] == one_of("structure", structure, sorted(set(table["structure"])))]
     name = structure or "mean of the structures"
-    panels = (
-        ("dice", f"Dice, {name}"),
-        ("hd", f"Hausdorff distance, {name} (mm)"),
-        ("violations", "violations a heart"),
-    )
-    for ax, (measure, label) in zip(fig.subplots(1, 3), panels, strict=True):
-        for i, (method, line) in enumerate(means.groupby("method", sort=False)):
-            mark = marks[method]
-            ax.plot(
-                line["strength"],
-                line[measure],
-                color=mark.colour,
-                marker=mark.marker,
-                ms=4,
-                ls=style.line_style(i % 2),
-                label=method,
-            )
+    panels = {
+        "dice": f"Dice, {name}",
+        "hd": f"Hausdorff distance, {name} (mm)",
+        "violations": "violations a heart",
+    }
+    means = table.groupby(["method", "strength"], sort=False)[list(panels)].mean()
+    fig = style.figure(9.0, 2.9)
+    for ax, (measure, label) in zip(fig.subplots(1, 3), panels.items(), strict=True):
+        _curves(ax, means[measure].unstack("method", sort=False), CORRUPTIONS[kind][2], label)
         if trained_at is not None:
             ax.axvline(trained_at, color=style.MUTED, lw=0.8, ls=":")
-        ax.set(xlabel=CORRUPTIONS[kind][2], title=label)
         ax.xaxis.label.set_fontsize(7.5)
-        ax.grid(True)
     fig.axes[2].set_ylim(0, None)
-    handles, labels = fig.axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+    _legend(fig, 4)
     fig.suptitle(title or f"Growing {'number of missing slices' if kind == 'missing' else kind}")
     return fig
+
+
+def _curves(ax, table: pd.DataFrame, xlabel: str, title: str) -> None:
+    """A line a column against the index."""
+    for i, (name, line) in enumerate(table.items()):
+        look = {"color": style.spare(i).colour, "marker": style.spare(i).marker, "ls": style.line_style(i % 2)}
+        ax.plot(line.index, line, ms=4, label=name, **look)
+    ax.set(xlabel=xlabel, title=title)
+    ax.grid(True)
+
+
+def _legend(fig: style.Picture, columns: int) -> None:
+    """One legend, under panels that have the same lines."""
+    handles, labels = fig.axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)))
 
 
 def on_real(models: Mapping[str, nn.Module], cohort: Cohort, network: SubPixelConfig) -> tuple[pd.DataFrame, tuple]:
@@ -341,10 +339,9 @@ def sweep(
     hearts: Sequence[int | None] = (None,),
     steps: int | None = None,
     seeds: Sequence[int] = (0,),
-    method: str = "ACNN-Seg",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Trainings of one method with other lambdas, or fewer training patients, everything else equal.
+    """Trainings of ACNN-Seg with other lambdas, or fewer training patients, everything else equal.
 
     Parameters
     ----------
@@ -371,7 +368,7 @@ def sweep(
         for weight in weights:
             for seed in seeds:
                 here = Path(folder) / f"hearts{patients}-lambda{weight:g}-seed{seed}"
-                name = method if weight else _without_prior(method)
+                name = "ACNN-Seg" if weight else "3D-Seg"
                 cases, _ = run_method(name, seed, part, settings, here, progress, weight=weight)
                 network = load_network(here / "network")
                 terms = prior_terms(network, prior, pairs["test"], weight)
@@ -386,12 +383,6 @@ def sweep(
                     }
                 )
     return pd.DataFrame(rows)
-
-
-def _without_prior(method: str) -> str:
-    """The method of Table I that is the same but for the prior."""
-    plain = replace(METHODS[method], prior=False)
-    return next(name for name, how in METHODS.items() if how == plain)
 
 
 def first_patients(pairs: HeartPairs, n: int | None) -> HeartPairs:
@@ -424,37 +415,26 @@ def sweep_figure(table: pd.DataFrame, title: str | None = None) -> style.Picture
     training patients; `table` as `sweep` returns it."""
     style.check_columns(table, ["hearts", "weight", "dice", "hd", "violations", "prior", "pixel"], "sweep")
     rows = table.assign(share=table["weight"] * table["prior"] / table["pixel"])
-    columns = ["dice", "hd", "violations", "share"]
-    means = rows.groupby(["hearts", "weight"])[columns].mean().reset_index()
-    positive = sorted(w for w in means["weight"].unique() if w > 0)
+    panels = {
+        "dice": "Dice, mean of structures",
+        "hd": "Hausdorff distance (mm)",
+        "violations": "violations a heart",
+        "share": "λ · prior / cross-entropy (%)",
+    }
+    means = rows.groupby(["weight", "hearts"])[list(panels)].mean()
+    means["share"] *= 100
+    means = means.unstack("hearts")
+    positive = sorted(w for w in table["weight"].unique() if w > 0)
     zero = positive[0] / 10 if positive else 1.0  # where lambda = 0 is drawn on a logarithmic axis
     fig = style.figure(9.0, 2.7)
-    panels = (
-        ("dice", "Dice, mean of structures", 1),
-        ("hd", "Hausdorff distance (mm)", 1),
-        ("violations", "violations a heart", 1),
-        ("share", "λ · prior / cross-entropy (%)", 100),
-    )
-    for ax, (column, name, unit) in zip(fig.subplots(1, 4), panels, strict=True):
-        for i, (n, line) in enumerate(means.groupby("hearts")):
-            mark = style.spare(i)
-            ax.plot(
-                line["weight"].replace(0.0, zero),
-                unit * line[column],
-                color=mark.colour,
-                marker=mark.marker,
-                ms=4,
-                ls=style.line_style(i),
-                label=f"{n} patients",
-            )
-        ax.set(xscale="log", xlabel="λ", title=name)
+    for ax, (column, name) in zip(fig.subplots(1, 4), panels.items(), strict=True):
+        ax.set_xscale("log")
+        _curves(ax, means[column].rename(index={0.0: zero}, columns="{} patients".format), "λ", name)
         ax.set_xticks([zero, *positive], ["0", *(f"{w:g}" for w in positive)])
         ax.minorticks_off()
-        ax.grid(True)
     fig.axes[3].set_yscale("symlog", linthresh=1)
     fig.axes[3].set_ylim(0, None)
-    handles, labels = fig.axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    _legend(fig, len(fig.axes[0].lines))
     fig.suptitle(title or "The weight of the prior")
     return fig
 
@@ -498,8 +478,7 @@ def segmentation_figure(
                 mask = (truth[where] == value).T.astype(float)
                 if 0 < mask.sum() < mask.size:
                     ax.contour(mask, [0.5], colors="#F0E442" if label is None else style.INK, linewidths=0.7)
-            ax.set_xticks([])
-            ax.set_yticks([])
+            ax.set(xticks=[], yticks=[])
             if where is views[0][1]:
                 ax.set_title(column)
         row[0].set_ylabel(name, fontsize=8)

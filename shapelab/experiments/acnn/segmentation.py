@@ -54,7 +54,7 @@ from shapelab.experiments.acnn.segmentation_tables import (
     layout,
     summarise,
 )
-from shapelab.experiments.kept_runs import Study, kept_network, seeds_of
+from shapelab.experiments.kept_runs import Study, kept_network, seeds_of, slug
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import phantom_autoencoder, shipped
 from shapelab.metrics import evaluate, plausibility
@@ -374,11 +374,6 @@ def write(study: Study, parts: Sequence[pd.DataFrame], about: Mapping[str, Any])
     tables = {"": table, "_contrasts": contrasts(cases, phase), "_cases": cases}
     study.write(f"acnn_table1_{about['data']}", tables, about)
     return table
-
-
-def slug(method: str) -> str:
-    """A method's name as that of a folder."""
-    return method.lower().replace(" + ", "-").replace(" ", "-")
 
 
 def trained_network(folder: str | Path) -> nn.Module:

@@ -7,18 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from shapelab.experiments.tables import Rule, by_method, long, printed
 from shapelab.metrics import compare
 from shapelab.training import History
 
-#: Table III: method -> SSIM, its sd, seconds per volume on a GTX-1080.
-PAPER = {
-    "Linear": (0.777, 0.043, np.nan),
-    "B-spline": (0.779, 0.053, np.nan),
-    "SR-CNN": (0.783, 0.046, 0.29),
-    "3D-UNet": (0.784, 0.045, 0.07),
-    "ACNN-SR": (0.796, 0.041, 0.06),
-}
 METHODS = ("Linear", "B-spline", "SR-CNN", "3D-UNet", "SR", "ACNN-SR")
+MEASURES = ["ssim", "psnr", "error", "dice"]
 
 
 def per_patient(hearts: pd.DataFrame, value: str = "ssim") -> pd.DataFrame:
@@ -28,35 +22,24 @@ def per_patient(hearts: pd.DataFrame, value: str = "ssim") -> pd.DataFrame:
 
 def table_three(hearts: pd.DataFrame, speed: pd.DataFrame) -> pd.DataFrame:
     """Table III in both conditions, the paper's numbers beside ours; p compares the two best of a condition by SSIM."""
+    cases, conditions = by_method(hearts, METHODS), hearts["condition"].unique()
+    ssim = long(cases, "condition", conditions, ["ssim"], Rule("heart"))
+    table = ssim[["what", "method", "mean", "sd"]].set_axis(["condition", "method", "ssim", "sd"], axis=1)
+    parts = (cases[m][cases[m]["condition"] == c] for c, m in zip(table["condition"], table["method"]))
+    # of one frame: means of single columns may differ from it in the last bit
+    more = [part.groupby("heart")[MEASURES].mean()[MEASURES[1:]].mean() for part in parts]
+    table = table.join(pd.DataFrame(more))
     here = speed[speed["size"] == "this profile"].set_index("method")
-    rows = []
-    for condition, part in hearts.groupby("condition", sort=False):
-        scores = per_patient(part)
-        best, second = scores.mean().sort_values(ascending=False).index[:2]
-        p = compare(scores[best], scores[second])["p"]
-        for method in [m for m in METHODS if m in scores]:
-            mine = part[part["method"] == method]
-            means = mine.groupby("heart")[["ssim", "psnr", "error", "dice"]].mean()  # over seeds
-            paper_ssim, paper_sd, paper_seconds = PAPER.get(method, (np.nan,) * 3)
-            rows.append(
-                {
-                    "condition": condition,
-                    "method": method,
-                    "ssim": means["ssim"].mean(),
-                    "sd": means["ssim"].std(),
-                    **means[["psnr", "error", "dice"]].mean().to_dict(),
-                    "parameters": int(here.loc[method, "parameters"]),
-                    "seconds": here.loc[method, "seconds"],
-                    "times_srcnn": here.loc[method, "times_srcnn"],
-                    "p": p if method in (best, second) else np.nan,
-                    "paper_ssim": paper_ssim,
-                    "paper_sd": paper_sd,
-                    "paper_seconds": paper_seconds,
-                    "n_hearts": len(means),
-                    "n_seeds": mine["seed"].nunique(),
-                }
-            )
-    return pd.DataFrame(rows)
+    table = table.join(here[["parameters", "seconds", "times_srcnn"]], on="method")
+    paper = printed("acnn", "III").set_index(["measure", "method"])
+    return table.assign(
+        p=long(cases, "condition", conditions, ["ssim"], Rule("patient", pair=None))["p"],
+        paper_ssim=table["method"].map(paper["mean"]["ssim"]),
+        paper_sd=table["method"].map(paper["sd"]["ssim"]),
+        paper_seconds=table["method"].map(paper["mean"]["seconds"]),
+        n_hearts=ssim["n"],
+        n_seeds=ssim["n_seeds"],
+    )
 
 
 def claims(hearts: pd.DataFrame, speed: pd.DataFrame) -> pd.DataFrame:
@@ -75,27 +58,11 @@ def claims(hearts: pd.DataFrame, speed: pd.DataFrame) -> pd.DataFrame:
         scores = per_patient(part)
         for claim, a, b in pairs:
             p, difference = compare(scores[a], scores[b])["p"], float((scores[a] - scores[b]).mean())
-            rows.append(
-                {
-                    "claim": claim,
-                    "condition": condition,
-                    "difference": difference,
-                    "p": p,
-                    "holds": bool(difference > 0 and p < 0.05),
-                }
-            )
+            rows.append((claim, condition, difference, p, bool(difference > 0 and p < 0.05)))
     for size, part in speed.groupby("size", sort=False):
         ratio = float(part.set_index("method").loc["SR", "times_srcnn"])
-        rows.append(
-            {
-                "claim": "SR at least 5 times as fast as SR-CNN",
-                "condition": size,
-                "difference": ratio,
-                "p": np.nan,
-                "holds": ratio >= 5,
-            }
-        )
-    return pd.DataFrame(rows)
+        rows.append(("SR at least 5 times as fast as SR-CNN", size, ratio, np.nan, ratio >= 5))
+    return pd.DataFrame(rows, columns=["claim", "condition", "difference", "p", "holds"])
 
 
 def sweep_table(runs: Sequence[tuple[float, pd.DataFrame, History]]) -> pd.DataFrame:

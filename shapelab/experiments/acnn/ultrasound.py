@@ -21,6 +21,7 @@ voxels out. With it, after 600 steps: no prior 2.71 and 2.75 mm, 0.001 2.66 and 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -32,14 +33,15 @@ from scipy import ndimage
 from torch import Tensor
 
 from shapelab.augment import AffineRanges, random_affine_pair
-from shapelab.data.facts import PHASES
 from shapelab.data.grid import Grid, GridTransform, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import LV_CAVITY
 from shapelab.errors import UsageError, one_of
+from shapelab.experiments.acnn.ultrasound_tables import METHODS, layout, summarise
 from shapelab.experiments.kept_runs import Study, plain, seeds_of
 from shapelab.experiments.shipped import weights_folder
+from shapelab.experiments.tables import spread
 from shapelab.files import write_csv
-from shapelab.metrics import bland_altman, compare, correlation, evaluate
+from shapelab.metrics import evaluate
 from shapelab.models.acnn import ACNNLoss, AEConfig, AESpace, SubPixelConfig, SubPixelNet, train_autoencoder
 from shapelab.models.acnn.trainer import predict_labels
 from shapelab.phantoms.ultrasound import us_arrays, us_cohort
@@ -49,19 +51,23 @@ from shapelab.spaces.kept import is_kept, load_network, save_network
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, Config, FitSettings, Run, fit, seeded
 
-METHODS = ("FCN", "ACNN-Seg")
-MEASURES = {"assd": "mean distance (mm)", "hd": "Hausdorff (mm)", "dice": "Dice"}
-#: The paper's Table II: (measure, phase) -> method -> (mean, sd); EF rows have no phase.
-PAPER = {
-    ("assd", "ED"): {"BEAS": (2.26, 0.73), "FCN": (1.98, 1.03), "ACNN-Seg": (1.89, 0.51)},
-    ("assd", "ES"): {"BEAS": (2.43, 0.91), "FCN": (2.83, 1.89), "ACNN-Seg": (2.09, 0.77)},
-    ("hd", "ED"): {"BEAS": (8.10, 2.66), "FCN": (11.94, 9.46), "ACNN-Seg": (6.96, 1.75)},
-    ("hd", "ES"): {"BEAS": (8.13, 3.08), "FCN": (12.45, 10.69), "ACNN-Seg": (7.75, 2.65)},
-    ("dice", "ED"): {"BEAS": (0.894, 0.041), "FCN": (0.906, 0.026), "ACNN-Seg": (0.912, 0.023)},
-    ("dice", "ES"): {"BEAS": (0.856, 0.057), "FCN": (0.872, 0.050), "ACNN-Seg": (0.873, 0.051)},
-    ("EF correlation", ""): {"BEAS": (0.889, np.nan), "FCN": (0.885, np.nan), "ACNN-Seg": (0.913, np.nan)},
-    ("EF bias (limits)", ""): {"BEAS": (-6.78, 27.71), "FCN": (2.74, 12.01), "ACNN-Seg": (1.78, 10.09)},
-}
+__all__ = [
+    "METHODS",
+    "Echoes",
+    "UltrasoundConfig",
+    "cetus_echoes",
+    "layout",
+    "lv_plausibility",
+    "measure",
+    "on_prior_grid",
+    "phantom_echoes",
+    "robustness",
+    "run",
+    "shape_prior",
+    "summarise",
+    "train_method",
+]
+
 #: Seeds that share no heart: of the prior's shapes, of training, of the choice of lambda, of the test.
 PRIOR_SEED, TRAIN_SEED, CHOICE_SEED, TEST_SEED = 20_000, 31_000, 32_000, 33_000
 
@@ -316,17 +322,6 @@ def measure(network: torch.nn.Module, test: Echoes, spacing: Sequence[float]) ->
     return pd.DataFrame(rows)
 
 
-def ejection_fractions(cases: pd.DataFrame) -> pd.DataFrame:
-    """One row a patient: EF (%) of prediction and truth, EDV and ESV (ml); NaN where the ED volume is 0."""
-    wide = cases.pivot(index="patient", columns="phase", values=["volume", "volume_truth"])
-    out = pd.DataFrame(index=wide.index)
-    for name, short in (("volume", ""), ("volume_truth", "_truth")):
-        ed, es = wide[name, "ED"].astype(float), wide[name, "ES"].astype(float)
-        out[f"EF{short}"] = 100 * (1 - es / ed.where(ed > 0))
-        out[f"EDV{short}"], out[f"ESV{short}"] = ed, es
-    return out
-
-
 def run(
     data: str = "phantom",
     root: str | Path | None = None,
@@ -364,11 +359,10 @@ def run(
         train, test = cetus_echoes(root, config, progress=progress)
     prior = shape_prior(config, work / "prior", None if data == "phantom" else train.labels, progress)
     cases = []
-    for seed in config.seeds:
-        for method in METHODS:
-            network = train_method(method, seed, train, prior, config, work / f"{method}-{seed}", progress)
-            cases.append(measure(network, test, config.spacing).assign(method=method, seed=seed))
-            write_csv(pd.concat(cases), study.folder / f"acnn_table2_{data}_cases.csv", digits=6)
+    for seed, method in itertools.product(config.seeds, METHODS):
+        network = train_method(method, seed, train, prior, config, work / f"{method}-{seed}", progress)
+        cases.append(measure(network, test, config.spacing).assign(method=method, seed=seed))
+        write_csv(pd.concat(cases), study.folder / f"acnn_table2_{data}_cases.csv", digits=6)
     table = summarise(pd.concat(cases, ignore_index=True))
     kept = prior.reconstruction_dice(on_prior_grid(test.labels, config)).mean()
     about = {
@@ -390,103 +384,6 @@ def _door(config: UltrasoundConfig | None, profile, seeds, output, data: str) ->
     config = config or UltrasoundConfig.profile(study.profile)
     config = replace(config, seeds=seeds_of(seeds, config.seeds))
     return config, study, study.folder / f"table2_{data}_{config.name}"
-
-
-def summarise(cases: pd.DataFrame) -> pd.DataFrame:
-    """Cases of all methods and seeds (`measure`) -> the table that `run` returns."""
-    rows = []
-    for phase in PHASES:
-        for name in (*MEASURES, "plausible"):
-            part = cases[cases.phase == phase].assign(plausible=lambda t: t["plausible"].astype(float))
-            wide = part.pivot_table(index="case", columns="method", values=name, aggfunc=_mean_with_inf)
-            p = compare(*(wide[m] for m in METHODS))["p"] if set(METHODS) <= set(wide) else np.nan
-            for method in wide:
-                values = wide[method].to_numpy()
-                finite = values[np.isfinite(values)]
-                by_seed = part[part.method == method].groupby("seed")[name].apply(lambda v: v[np.isfinite(v)].mean())
-                paper = PAPER.get((name, phase), {}).get(method, (np.nan, np.nan))
-                rows.append(
-                    {
-                        "measure": name,
-                        "phase": phase,
-                        "method": method,
-                        "n": len(values),
-                        "n_missed": len(values) - len(finite),
-                        "mean": finite.mean() if len(finite) else np.inf,
-                        "sd": finite.std(ddof=1) if len(finite) > 1 else np.nan,
-                        "sd_seeds": by_seed.std(ddof=1) if len(by_seed) > 1 else np.nan,
-                        "p": p,
-                        "paper": paper[0],
-                        "paper_sd": paper[1],
-                    }
-                )
-    return pd.DataFrame(rows + _function_rows(cases))
-
-
-def _mean_with_inf(values: pd.Series) -> float:
-    return float(np.mean(values.to_numpy(dtype=float)))
-
-
-def _function_rows(cases: pd.DataFrame) -> list[dict]:
-    """EF and volumes: correlation, bias and limits of agreement; the mean over seeds of each."""
-    rows = []
-    for method in (m for m in METHODS if m in set(cases.method)):
-        of_seed = [ejection_fractions(part) for _, part in cases[cases.method == method].groupby("seed")]
-        for value in ("EF", "EDV", "ESV"):
-            pairs = [t[[value, f"{value}_truth"]].dropna() for t in of_seed]
-            missed = max(len(t) - len(p) for t, p in zip(of_seed, pairs))
-            n = min(len(p) for p in pairs)
-            r = [correlation(*p.to_numpy().T)["r"] if len(p) > 2 else np.nan for p in pairs]
-            limits = [bland_altman(*p.to_numpy().T) if len(p) > 1 else {"bias": np.nan, "sd": np.nan} for p in pairs]
-            for name, mean, sd, seeds in (
-                (f"{value} correlation", np.mean(r), np.nan, r),
-                (
-                    f"{value} bias (limits)",
-                    np.mean([d["bias"] for d in limits]),
-                    1.96 * np.mean([d["sd"] for d in limits]),
-                    [d["bias"] for d in limits],
-                ),
-            ):
-                paper = PAPER.get((name, ""), {}).get(method, (np.nan, np.nan))
-                rows.append(
-                    {
-                        "measure": name,
-                        "phase": "",
-                        "method": method,
-                        "n": n,
-                        "n_missed": missed,
-                        "mean": float(mean),
-                        "sd": float(sd),
-                        "sd_seeds": float(np.std(seeds, ddof=1)) if len(seeds) > 1 else np.nan,
-                        "p": np.nan,
-                        "paper": paper[0],
-                        "paper_sd": paper[1],
-                    }
-                )
-    return rows
-
-
-def layout(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for the eye: a row a measure and phase, a column a method, "ours (paper's)"; BEAS: the paper's."""
-
-    def text(mean, sd, places: int) -> str:
-        if not np.isfinite(mean):
-            return "-"
-        return f"{mean:.{places}f}" + (f" ± {sd:.{places}f}" if np.isfinite(sd) else "")
-
-    rows: dict[tuple[str, str], dict[str, str]] = {}
-    for row in table.to_dict("records"):
-        places = 3 if row["measure"] in ("dice", "plausible") or "correlation" in row["measure"] else 2
-        key = MEASURES.get(row["measure"], row["measure"]), row["phase"]
-        cell = rows.setdefault(key, {})
-        beas = PAPER.get((row["measure"], row["phase"]), {}).get("BEAS", (np.nan, np.nan))
-        cell["BEAS"] = f"({text(*beas, places)})"
-        cell[row["method"]] = f"{text(row['mean'], row['sd'], places)} ({text(row['paper'], row['paper_sd'], places)})"
-        cell["p"] = f"{row['p']:.2g}" if np.isfinite(row["p"]) else "-"
-    columns = ["BEAS", *(m for m in METHODS if m in set(table["method"])), "p"]
-    out = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    out.index = [" ".join(k).strip() for k in rows]
-    return out
 
 
 def robustness(
@@ -515,24 +412,12 @@ def robustness(
     rows = []
     for strength in strengths:
         test = phantom_echoes(config.curve, config, TEST_SEED, Artefacts(**{artefact: strength}), progress)
-        for seed in config.seeds:
-            for method in METHODS:
-                network = train_method(method, seed, train, prior, config, work / f"{method}-{seed}", progress)
-                cases = measure(network, test, config.spacing)
-                finite = cases[np.isfinite(cases.hd)]
-                rows.append(
-                    {
-                        artefact: strength,
-                        "method": method,
-                        "seed": seed,
-                        "dice": cases.dice.mean(),
-                        "assd": finite.assd.mean(),
-                        "hd": finite.hd.mean(),
-                        "plausible": cases.plausible.mean(),
-                        "n": len(cases),
-                        "n_missed": len(cases) - len(finite),
-                    }
-                )
+        for seed, method in itertools.product(config.seeds, METHODS):
+            network = train_method(method, seed, train, prior, config, work / f"{method}-{seed}", progress)
+            cases = measure(network, test, config.spacing)
+            found = {m: spread(cases[m]) for m in ("dice", "assd", "hd", "plausible")}
+            row = {artefact: strength, "method": method, "seed": seed, **{m: one["mean"] for m, one in found.items()}}
+            rows.append({**row, "n": len(cases), "n_missed": found["hd"]["n_missed"]})
     table = pd.DataFrame(rows)
     write_csv(table, study.folder / f"acnn_table2_robustness_{artefact}.csv", digits=6)
     return table

@@ -50,7 +50,7 @@ from shapelab.atlas.warp import warp_image, warp_label
 from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.data.volumes import LandmarkedVolumes
 from shapelab.errors import DataError, UsageError, one_of
-from shapelab.experiments.kept_runs import Study, kept_network
+from shapelab.experiments.kept_runs import Study, kept_network, slug
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import shipped
 from shapelab.experiments.sslln.hearts import COHORTS, SEEDS, Degradation, atlas_of, degrade, in_stack, phantom_volumes
@@ -203,18 +203,13 @@ class Laboratory:
         if method not in METHODS or cohort not in ("healthy", "PH"):
             raise UsageError(f"cases: found {method!r}, {cohort!r}; expected one of {METHODS}, 'healthy' or 'PH'")
 
-        def make() -> tuple[dict[str, pd.DataFrame | None], dict]:
-            return self._made(method, cohort), {}
-
-        if self.folder is None:
-            tables = make()[0]
-        else:
-            config = {name: value for name, value in asdict(self.config).items() if name != "seeds"}
-            key = {"method": method, "cohort": cohort, "seed": self.seed, "config": config}
-            tables, _ = Study(self._folder(method)).kept(key, make, part=f"_{cohort}")
+        config = {name: value for name, value in asdict(self.config).items() if name != "seeds"}
+        key = {"method": method, "cohort": cohort, "seed": self.seed, "config": config}
+        study = Study(self._folder(method))
+        tables, _ = study.kept(key, lambda: (self._made(method, cohort), {}), part=f"_{cohort}")
         return tables["cases"], tables.get("landmarks")
 
-    def _made(self, method: str, cohort: str) -> dict[str, pd.DataFrame | None]:
+    def _made(self, method: str, cohort: str) -> dict[str, pd.DataFrame]:
         """The tables of `cases`, made now."""
         made = self._compared(cohort) if method in (*ACNN_METHODS, "multi-atlas") else self.cohort(cohort)
         if method in ACNN_METHODS:
@@ -271,8 +266,7 @@ class Laboratory:
             tissue "classes" (`shapelab.experiments.sslln.starts`)
         align : bring slices into line first
         """
-        if start not in STARTS:
-            raise UsageError(f"start: found {start!r}; expected one of {STARTS}")
+        one_of("start", start, STARTS)
         hearts, stacks = self.degraded(cohort)
         stacks = stacks[rows]
         labels, places = predict(self.network("SSLLN-LR"), hearts.images[rows])
@@ -332,11 +326,6 @@ def multi_atlas(stack: LowResolution, atlases: list[Atlas], n: int = 5) -> np.nd
     chosen, _ = select_atlases(image, warped, n)
     labels = [warp_label(atlases[i].label, maps[i], out.origin, out.spacing, still) for i in chosen]
     return fuse_labels(labels, [warped[i] for i in chosen], image)
-
-
-def slug(method: str) -> str:
-    """A method's name as that of a folder."""
-    return method.lower().replace(",", "").replace(" ", "-").replace("+", "-")
 
 
 @recipe("sslln-hr", "labels and landmarks of high-resolution volumes", ships=SHIPPED["SSLLN-HR"])

@@ -15,7 +15,7 @@ line, which a deformation with 10 mm between control points cannot follow and sm
 
 The majority fuses (`shapelab.atlas.fusion` has the numbers), and here an image would help even less: a phantom's
 intensities are not those of an ACDC scanner. The paper had a clinician look at 200 results ("satisfactory in all
-cases"); `pictures` shows the worst and the best.
+cases"); `pictures` shows them side by side.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from shapelab.atlas import (
 from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject
-from shapelab.errors import UsageError
+from shapelab.errors import UsageError, whole
 from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.shipped import cardiac_cohort
 from shapelab.metrics import dice, evaluate, surface_curvature
@@ -108,8 +108,7 @@ def chosen_hearts(cohort: Cohort, which: int | Sequence[str] | None) -> Cohort:
     if which is None:
         return cohort
     if isinstance(which, int):
-        if which < 1:
-            raise UsageError(f"hearts: found {which}; expected at least 1")
+        whole("hearts", which)
         turn = pd.Series([str(s.facts.get("group")) for s in cohort])
         order = turn.groupby(turn).cumcount().sort_values(kind="stable").index[:which]
         return cohort[[cohort.ids[i] for i in sorted(order)]]
@@ -182,44 +181,22 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     Worst is the least Dice or determinant, else the greatest; "volume change" is refined minus given, in % of the
     given, worst by its size. `n` leaves out hearts with an error and surfaces that are not there.
     """
+    measured = [c for c in table if c.split(" ")[0] in ("dice", "hd", "curvature")]
+    shown = {tuple(c.split(" ", 2)): table[c] for c in measured}  # (measure, way, structure) -> values
+    for name in (n for n in CARDIAC.names if f"volume given {n}" in table):
+        change = 100 * (table[f"volume refined {name}"] / table[f"volume given {name}"] - 1)
+        shown["volume change, %", "refined", name] = change.replace([np.inf, -np.inf], np.nan)
+    shown |= {(c, "refined", ""): table[c] for c in ("min_jacobian", "folded", "seconds") if c in table}
     rows = []
-
-    def add(measure: str, way: str, structure: str, values: pd.Series, key=lambda v: v) -> None:
+    for (measure, way, structure), values in shown.items():
         values = values.dropna()
         if len(values):
-            worst = key(values).idxmax()
-            rows.append(
-                {
-                    "measure": measure,
-                    "way": way,
-                    "structure": structure,
-                    "n": len(values),
-                    "mean": values.mean(),
-                    "sd": values.std(),
-                    "worst": values[worst],
-                    "worst_subject": table.at[worst, "subject"],
-                }
-            )
-
-    for column in table:
-        measure, *rest = column.split(" ", 2)
-        if measure in ("dice", "hd", "curvature") and len(rest) == 2:
-            add(measure, *rest, table[column], (lambda v: -v) if measure == "dice" else (lambda v: v))
-    for name in CARDIAC.names:
-        if f"volume given {name}" in table:
-            change = 100 * (table[f"volume refined {name}"] / table[f"volume given {name}"] - 1)
-            add("volume change, %", "refined", name, change.replace([np.inf, -np.inf], np.nan), lambda v: v.abs())
-    for column in ("min_jacobian", "folded", "seconds"):
-        if column in table:
-            add(column, "refined", "", table[column], (lambda v: -v) if column == "min_jacobian" else (lambda v: v))
+            bad = {"dice": -values, "min_jacobian": -values, "volume change, %": values.abs()}.get(measure, values)
+            worst = bad.idxmax()
+            row = {"measure": measure, "way": way, "structure": structure, "n": len(values), "mean": values.mean()}
+            row |= {"sd": values.std(), "worst": values[worst], "worst_subject": table.at[worst, "subject"]}
+            rows.append(row)
     return pd.DataFrame(rows)
-
-
-def worst_and_best(table: pd.DataFrame, n: int = 2) -> list[str]:
-    """Ids of the n hearts of least Dice of the refined outlines (mean of structures), then of the n of greatest."""
-    mean = table.set_index("subject")[[f"dice refined {name}" for name in CARDIAC.names]].mean(axis=1).dropna()
-    order = list(mean.sort_values().index)
-    return order[:n] + [s for s in order[-n:] if s not in order[:n]]
 
 
 def pictures(subjects: Sequence[Subject], folder: str | Path, title: str | None = None) -> Picture:

@@ -140,15 +140,6 @@ def test_measured_and_summed_up_by_hand():
     assert np.isnan(found.loc[("no RV", "all", "RV cavity"), "hd"])  # no distance to what was not found
 
 
-def test_worst_cases_are_drawn():
-    cohort = two()
-    worse = Perfect(spoil=(3,))
-    table = reality.measure(worse, cohort, "worse", progress=False)
-    figure = reality.worst_cases(table, cohort, worse, n=1, n_slices=3)
-    assert len(figure.axes) == 3 and "patient001_ED" in figure.axes[0].get_ylabel()
-    assert len(figure.axes[1].collections) == 5  # three outlines of the truth, two of the prediction
-
-
 def test_run_writes_its_tables(tmp_path, monkeypatch, make_acdc):
     root = make_acdc(tmp_path / "acdc", n=2, shape=(40, 36, 5))
     monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path / "weights"))

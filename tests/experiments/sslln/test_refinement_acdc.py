@@ -124,7 +124,6 @@ def test_summary_by_hand():
 
 
 def test_a_picture_has_three_hearts_a_row(done, cohort):
-    folder, table = done
-    assert set(refinement.worst_and_best(table, 1)) == {"patient0_ED", "patient1_ED"}
+    folder, _ = done
     fig = refinement.pictures([cohort[0]], folder / "labels")
     assert len(fig.axes) >= 3
