@@ -29,10 +29,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from shapelab.augment import AffineRanges, random_affine_pair
+from shapelab.data.geometry import count_components, count_holes
 from shapelab.data.grid import Grid, GridTransform, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import LV_CAVITY
 from shapelab.errors import UsageError, one_of
@@ -293,8 +293,7 @@ def train_method(
 def lv_plausibility(mask: np.ndarray) -> dict[str, int | bool]:
     """Pieces beside the largest (26 neighbours) and holes (background that the cavity encloses, 6 neighbours) of an LV
     cavity (X, Y, Z); plausible: one piece, no hole."""
-    pieces = int(ndimage.label(mask, np.ones((3, 3, 3)))[1])
-    holes = int(ndimage.label(np.pad(~mask.astype(bool), 1, constant_values=True))[1]) - 1
+    pieces, holes = count_components(mask), count_holes(mask)
     return {"pieces": max(pieces - 1, 0), "holes": holes, "plausible": bool(pieces == 1 and holes == 0)}
 
 
