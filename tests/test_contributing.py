@@ -38,7 +38,7 @@ READER = """
             found.add(Case(name, file, None, {"patient": name}))
         return found
 
-    register(Card("toy", "Toys", "CC0", "NAME.nii.gz beside TOY", recognise=recognise, scan=scan))
+    register(Card("toy", "Toys", "CC0", "NAME.nii.gz beside TOY", scheme=CARDIAC, recognise=recognise, scan=scan))
 """
 MODEL = """
     import numpy as np
@@ -106,7 +106,7 @@ def test_a_reader_is_one_file(written, monkeypatch, tmp_path, capsys):
 
     from shapelab.data import cards
 
-    monkeypatch.setattr(cards, "_REGISTERED", dict(cards._REGISTERED))
+    monkeypatch.setattr(cards, "REGISTERED", {card.name: card for card in catalogue().values()})
     written("toy_reader", READER)
     assert catalogue()["toy"].title == "Toys"
     folder = tmp_path / "toys"
@@ -121,12 +121,10 @@ def test_a_reader_is_one_file(written, monkeypatch, tmp_path, capsys):
     assert "toy" in capsys.readouterr().out
     assert main(["data", "list"]) == 0
     assert "Toys" in capsys.readouterr().out
-    # --data of a command: known, so what is wrong is that these are no pathologies, and not the name
-    assert main(["experiment", "pathology", "--data", "toy", "--root", str(folder), "-o", str(tmp_path / "out")]) in (
-        1,
-        2,
-    )
-    assert "found 'toy'" not in capsys.readouterr().err
+    # --data of a command knows it: what is wrong is the folder, and not the name
+    train = ["train", "autoencoder", "-o", str(tmp_path / "out"), "--root", str(tmp_path), "--data"]
+    assert main([*train, "toy"]) == 1 and "Toys, laid out as NAME.nii.gz beside TOY" in capsys.readouterr().err
+    assert main([*train, "toi"]) == 2 and "Did you mean 'toy'?" in capsys.readouterr().err
 
 
 def test_a_model_is_one_file_and_opens_by_its_folder_in_any_session(written, tmp_path):

@@ -3,7 +3,7 @@ themselves all follow them.
 
 A recipe stands in the module of its experiment and registers itself there:
 
-    @recipe("native", "segmentation of a scan at its own resolution", SCANS)
+    @recipe("native", "segmentation of a scan at its own resolution", CARDIAC)
     def _native(order: Order) -> NativeSegmenter: ...
 """
 
@@ -18,8 +18,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
+from shapelab.data.cards import data_sets, get_card
 from shapelab.data.cohort import Cohort
-from shapelab.data.scheme import CARDIAC
+from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.errors import UsageError, one_of
 from shapelab.experiments.kept_runs import save_trained
 from shapelab.profiles import current_profile
@@ -28,7 +29,6 @@ from shapelab.training import Run
 
 C = TypeVar("C")
 CHECKPOINTS = "training"  # in the output folder, while a training is under way
-SCANS = ("phantom", "acdc", "folder")  # data sets of whole scans
 RECIPES: dict[str, Recipe] = {}
 
 
@@ -91,22 +91,30 @@ class Recipe:
     """How a model is trained.
 
     what : in words
-    data : names of the data sets that it can learn from
+    data : names of the data sets that it can learn from, or a scheme: all data sets whose label maps are of it
     train : order -> the trained network or space, with `metadata`
     ships : name of its folder under data/weights, before the profile's; "": it does not ship
     half : it ships in 16 bits
     method : its name in the tables of its experiment
+    real : phantoms will not do
     """
 
     what: str
-    data: tuple[str, ...]
+    data: tuple[str, ...] | LabelScheme
     train: Callable[[Order], Any]
     ships: str = ""
     half: bool = True
     method: str = ""
+    real: bool = False
+
+    @property
+    def learns_from(self) -> tuple[str, ...]:
+        """Names of the data sets that it can learn from, those registered lately as well."""
+        names = data_sets(self.data) if isinstance(self.data, LabelScheme) else self.data
+        return tuple(name for name in names if not (self.real and get_card(name).make))
 
 
-def recipe(name: str, what: str, data: tuple[str, ...] = ("phantom",), method: str = "", **more: Any):
+def recipe(name: str, what: str, data: tuple[str, ...] | LabelScheme = ("phantom",), method: str = "", **more: Any):
     """Register a function order -> trained model under a name; one with a `method` is called with it, too.
 
     what, data, method, more : of `Recipe`
@@ -128,7 +136,7 @@ def recipes() -> dict[str, Recipe]:
 
 def listing() -> list[tuple[str, str, str]]:
     """(model, what it is, what it can learn from), a row a model."""
-    return [(name, r.what, ", ".join(r.data)) for name, r in recipes().items()]
+    return [(name, r.what, ", ".join(r.learns_from)) for name, r in recipes().items()]
 
 
 def train(model: str, output: str | Path, resume: bool = False, **order: Any) -> Path:
@@ -148,8 +156,7 @@ def train(model: str, output: str | Path, resume: bool = False, **order: Any) ->
     """
     known = recipes()
     asked, found = Order(one_of("model", model, known), Path(output), **order), known[model]
-    if asked.data not in found.data:
-        raise UsageError(f"data: found {asked.data!r}; {model} learns from {' or '.join(found.data)}")
+    one_of("data", asked.data, found.learns_from)
     if is_kept(asked.output):
         raise UsageError(f"output: found a trained network in {output}; expected an empty folder")
     if asked.checkpoint.exists() and not resume:

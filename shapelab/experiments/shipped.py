@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shapelab.data.cards import data_sets
 from shapelab.data.cohort import Cohort
 from shapelab.data.grid import ALIGN, Grid, images_on_grid, stack_labels, unit_image
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError, one_of
 from shapelab.experiments.kept_runs import opened, save_trained
-from shapelab.experiments.recipes import RECIPES, SCANS, Order, recipe
+from shapelab.experiments.recipes import RECIPES, Order, recipe
 from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
 from shapelab.models.acnn.tl import PredictorConfig, TLSpace, train_tl_network
 from shapelab.spaces.kept import is_kept
@@ -64,7 +65,7 @@ def phantom_shapes(n: int, grid: Grid, seed: int, progress: bool = False) -> tup
     return stack_labels(cohort, grid, align=ALIGN, progress=progress)
 
 
-@recipe("autoencoder", "shape autoencoder (Table V)", SCANS, ships="acnn_ae", half=False)
+@recipe("autoencoder", "shape autoencoder (Table V)", CARDIAC, ships="acnn_ae", half=False)
 def _autoencoder(order: Order) -> AESpace:
     hearts, epochs = TRAINING[order.profile]
     hearts, seed = order.hearts or hearts, TRAINING_SEED + order.seed
@@ -134,7 +135,7 @@ def _other_looks(images: np.ndarray, labels: np.ndarray, share: float, seed: int
     return out
 
 
-@recipe("tl", "T-L network (Table IV): codes from images", SCANS, ships="acnn_tl")
+@recipe("tl", "T-L network (Table IV): codes from images", CARDIAC, ships="acnn_tl")
 def _tl(order: Order) -> TLSpace:
     config = PredictorConfig.profile(order.profile)
     config = replace(config, epochs=order.epochs or config.epochs)
@@ -174,17 +175,17 @@ def fit_pca(labels: np.ndarray, grid: Grid, n_codes: int = 64) -> PCASpace:
 def cardiac_cohort(
     data: str, root: str | Path | None = None, seed: int = 0, n: int = 100, images: bool = False
 ) -> Cohort:
-    """The hearts an experiment runs on: "acdc" (needs the data) or "phantom" (n patients of `seed`, as ACDC's stacks).
+    """The hearts an experiment runs on: ED and ES of "acdc" or another cardiac data set, or "phantom" (n patients of
+    `seed`, as ACDC's stacks).
 
-    images : make the phantoms' images too; ACDC's are there
+    images : make the phantoms' images too; real ones are there
 
     UsageError for another name, or for the seed that the shipped spaces were learned from.
     """
     from shapelab.data import open_cohort
 
-    if data == "acdc":
-        return open_cohort("acdc", root=root).filter(phase=["ED", "ES"])
-    one_of("data", data, ("acdc", "phantom"))
+    if one_of("data", data, data_sets(CARDIAC)) != "phantom":
+        return open_cohort(data, root=root).filter(phase=["ED", "ES"])
     if seed == TRAINING_SEED:
         raise UsageError(f"seed: found {seed}; expected another, the shipped spaces were learned from its hearts")
     return open_cohort("phantom", n=n, seed=seed, images=images)

@@ -60,7 +60,7 @@ def test_phantom_atlases_have_known_landmarks():
     used = np.flatnonzero(first.label.any((0, 1))) * 8
     assert abs(first.landmarks["apex"][2] - used[-1]) < 10
     assert abs(first.landmarks["mitral valve centre"][2] - used[0]) < 10
-    with pytest.raises(UsageError, match="n=0"):
+    with pytest.raises(UsageError, match="n: found 0"):
         phantom_atlases(0)
 
 

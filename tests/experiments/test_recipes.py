@@ -63,9 +63,9 @@ def test_an_interrupted_run_is_kept_and_goes_on_when_asked(recipe, tmp_path):
     "arguments, message",
     [
         ({"model": "net"}, "model: found 'net'"),
-        ({"model": "tiny", "data": "cetus"}, "learns from phantom or acdc"),
-        ({"model": "native-acnn", "data": "phantom"}, "learns from acdc or folder"),
-        ({"model": "3d-seg", "data": "acdc"}, "learns from phantom"),
+        ({"model": "tiny", "data": "cetus"}, "data: found 'cetus'; expected one of phantom, acdc"),
+        ({"model": "native-acnn", "data": "phantom"}, "expected one of acdc, folder$"),
+        ({"model": "3d-seg", "data": "acdc"}, "data: found 'acdc'; expected one of phantom$"),
         ({"model": "native", "epochs": 3}, "counts training images"),
         ({"model": "tiny", "profile": "fast"}, "profile"),
     ],

@@ -27,7 +27,7 @@ from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.data.volumes import SliceData
 from shapelab.errors import UsageError, one_of
 from shapelab.experiments.kept_runs import Study
-from shapelab.experiments.recipes import SCANS, Order, recipe
+from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import cardiac_cohort, phantom_autoencoder, shipped
 from shapelab.experiments.tables import spread
 from shapelab.metrics import evaluate
@@ -106,8 +106,8 @@ def _box_centre(label: np.ndarray, spacing) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------ networks
 
 
-@recipe("native", "segmentation of a scan at its own resolution", SCANS, ships=SHIPPED)
-@recipe("native-acnn", "the same with the shape prior (eq. 1)", SCANS[1:])
+@recipe("native", "segmentation of a scan at its own resolution", CARDIAC, ships=SHIPPED)
+@recipe("native-acnn", "the same with the shape prior (eq. 1)", CARDIAC, real=True)
 def _native(order: Order) -> NativeSegmenter:
     if order.epochs is not None:
         raise UsageError("epochs: the native network counts training images, not epochs; leave it out")
