@@ -17,6 +17,7 @@ import pandas as pd
 
 from shapelab.data.cards import data_sets
 from shapelab.data.cohort import Cohort
+from shapelab.data.facts import PHASES
 from shapelab.data.grid import ALIGN, Grid, images_on_grid, stack_labels, unit_image
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError, one_of
@@ -185,7 +186,7 @@ def cardiac_cohort(
     from shapelab.data import open_cohort
 
     if one_of("data", data, data_sets(CARDIAC)) != "phantom":
-        return open_cohort(data, root=root).filter(phase=["ED", "ES"])
+        return open_cohort(data, root=root).filter(phase=list(PHASES))
     if seed == TRAINING_SEED:
         raise UsageError(f"seed: found {seed}; expected another, the shipped spaces were learned from its hearts")
     return open_cohort("phantom", n=n, seed=seed, images=images)

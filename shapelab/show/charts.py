@@ -25,6 +25,7 @@ from shapelab.show.style import Picture, check_columns, styled
 
 __all__ = [
     "bars_with_interval",
+    "bland_altman",
     "confusion",
     "embedding",
     "embedding_picture",
@@ -281,6 +282,66 @@ def history(table, *, columns: Sequence[str] | None = None, log: bool = False, t
         ax.grid(True)
         ax.legend()
     fig.suptitle(title)
+    return fig
+
+
+@styled
+def bland_altman(
+    table: pd.DataFrame,
+    *,
+    measured: str,
+    truth: str,
+    unit: str,
+    by: str | None = None,
+    group: str | None = None,
+    limits: Mapping[Any, Mapping[str, float]] | None = None,
+    title: str | None = None,
+) -> Picture:
+    """Bland-Altman: difference (`measured` - `truth`) against the mean of both, one panel per value of `by` (method).
+
+    `limits` gives each panel (or None, if there is one) its lines, as `shapelab.metrics.bland_altman` returns them:
+    bias, low, high; they are written at the right. `group` tells cases apart by colour and marker. All panels share
+    their axes. UsageError if a column is missing, a cell is not finite, or a panel has no case or no limits.
+    """
+    check_columns(table, [measured, truth, *([by] if by else []), *([group] if group else [])], "bland_altman")
+    panels = list(dict.fromkeys(table[by])) if by else [None]
+    numbers = table[[measured, truth]].to_numpy(dtype=float)
+    if not len(table) or not np.isfinite(numbers).all():
+        bad = int((~np.isfinite(numbers)).any(1).sum())
+        raise UsageError(f"bland_altman: found {len(table)} cases, {bad} of them not finite; expected finite numbers")
+    if limits is not None and any(p not in limits for p in panels):
+        raise UsageError(f"bland_altman: found limits of {list(limits)}; expected those of {panels}")
+    look = style.marks(table[group]) if group else {None: style.SPARE[0]}
+    fig = style.figure(3.9 * len(panels) + 0.9, 3.6)
+    axes = fig.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
+    for ax, panel in zip(axes, panels, strict=True):
+        part = table if by is None else table[table[by] == panel]
+        for name, mark in look.items():
+            some = part if group is None else part[part[group] == name]
+            middle, gap = (some[measured] + some[truth]) / 2, some[measured] - some[truth]
+            ax.scatter(middle, gap, s=18, color=mark.colour, marker=mark.marker, alpha=0.75, lw=0, label=name)
+        ax.axhline(0, color=style.MUTED, lw=0.6)
+        for key, line in (("bias", "solid"), ("low", style.line_style(1)), ("high", style.line_style(1))):
+            if limits is not None:
+                value = limits[panel][key]
+                ax.axhline(value, color=style.INK, lw=1.1, ls=line)
+                ax.annotate(
+                    f"{value:+.1f}",
+                    (1, value),
+                    xycoords=("axes fraction", "data"),
+                    xytext=(-2, 2),
+                    textcoords="offset points",
+                    ha="right",
+                    va="bottom",
+                    fontsize=8,
+                    path_effects=HALO,
+                )
+        ax.set(xlabel=f"mean of both ({unit})", title="" if panel is None else str(panel))
+        ax.margins(x=0.12)
+    axes[0].set_ylabel(f"{measured} - {truth} ({unit})")
+    if group:
+        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(look))
+    fig.suptitle(title or "Agreement: bias and limits (bias ± 1.96 sd)")
     return fig
 
 

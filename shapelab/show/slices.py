@@ -241,6 +241,12 @@ def _cut_position(volume: Volume, axis: int) -> int:
     return int(round(ndimage.center_of_mass(cavity)[axis]))
 
 
+def long_axis(item, spacing=None, scheme: LabelScheme | None = None, *, title: str | None = None, **options) -> Picture:
+    """A cut along the long axis, base up: `compare_long_axes` of one item. options : plane, position, contours."""
+    title = title if title is not None else f"{_default_title(item)}: {options.get('plane', 'xz')} cut"
+    return compare_long_axes([("", item)], spacing, scheme, title=title, **options)
+
+
 @style.styled
 def compare_long_axes(
     items: Sequence[tuple[str, object]],
@@ -270,8 +276,9 @@ def compare_long_axes(
     where = _cut_position(first, across) if position is None else position
     whole("compare_long_axes: position", where, 0, first.shape[across] - 1)
     window = _union([_window(v, across, MARGIN) for v in labelled])
-    panel = (style.WIDTH - 0.8) / len(items)
-    fig = style.figure(style.WIDTH, min(4.2, panel * np.ptp(window[1]) / np.ptp(window[0])) + 1.1)
+    width = min(style.WIDTH, 4.6 * len(items))
+    panel = (width - 0.8) / len(items)
+    fig = style.figure(width, min(4.2, panel * np.ptp(window[1]) / np.ptp(window[0])) + 1.1)
     words = {"xz": "x (mm), RV → LV", "yz": "y (mm), anterior → inferior"}[plane], "z (mm), base up"
     names = words if first.heart else (f"{plane[0]} (mm)", "z (mm)")
     axes = fig.subplots(1, len(items), squeeze=False)[0]

@@ -218,3 +218,28 @@ def test_the_user_s_own_matplotlib_look_is_left_alone(embedded):
 )
 def test_short_names(name, short):
     assert style.short_name(name) == short
+
+
+def test_bland_altman_draws_every_case_and_writes_the_limits(painted):
+    generator = np.random.default_rng(0)
+    truth = generator.uniform(20, 70, 20)
+    table = pd.DataFrame({"ours": truth + 2, "expert": truth, "method": ["FCN", "ACNN"] * 10, "group": ["NOR"] * 20})
+    limits = {m: {"bias": 2.0, "low": -1.5, "high": 5.5} for m in ("FCN", "ACNN")}
+    names = {"measured": "ours", "truth": "expert", "unit": "%", "by": "method", "group": "group"}
+    fig = charts.bland_altman(table, **names, limits=limits)
+    text = words(fig)
+    for part in ("FCN", "ACNN", "mean of both (%)", "ours - expert (%)", "+2.0", "-1.5", "+5.5", "NOR"):
+        assert part in text
+    points = np.concatenate([c.get_offsets() for ax in fig.axes for c in ax.collections])
+    assert len(points) == 20 and np.allclose(points[:, 1], 2) and np.allclose(np.sort(points[:, 0]), np.sort(truth + 1))
+    inside(fig, painted)
+
+
+def test_bland_altman_refuses_what_it_cannot_draw():
+    table = pd.DataFrame({"a": [1.0, np.nan], "b": [1.0, 2.0], "m": ["x", "y"]})
+    with pytest.raises(UsageError, match="2 cases, 1 of them not finite"):
+        charts.bland_altman(table, measured="a", truth="b", unit="ml")
+    with pytest.raises(UsageError, match="bland_altman: found columns"):
+        charts.bland_altman(table, measured="a", truth="c", unit="ml")
+    with pytest.raises(UsageError, match=r"expected those of \['x'\]"):
+        charts.bland_altman(table[:1], measured="a", truth="b", unit="ml", by="m", limits={"y": {}})

@@ -9,7 +9,7 @@ from matplotlib.text import Text
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.data.subject import Subject
 from shapelab.errors import UsageError
-from shapelab.show.slices import compare_long_axes, compare_slices, pick_slices, slices
+from shapelab.show.slices import compare_long_axes, compare_slices, long_axis, pick_slices, slices
 from shapelab.show.style import rgb
 
 SPACING = (2.0, 2.0, 8.0)
@@ -49,7 +49,7 @@ def test_long_axis_has_the_base_up_and_the_rv_left(painted):
     a = np.zeros((40, 20, 12), np.uint8)
     a[4:12, 5:15, 0:4] = 1
     a[20:30, 5:15, 8:11] = 3
-    picture = painted(compare_long_axes([("one", a)], (1, 1, 3), CARDIAC, contours=False))
+    picture = painted(long_axis(a, (1, 1, 3), CARDIAC, contours=False))
     rv, lv = (middle_of(picture[:-25], c) for c in (CARDIAC.colours[0], CARDIAC.colours[2]))
     assert rv[0] < lv[0] - 20 and rv[1] < lv[1] - 20
 
@@ -82,7 +82,7 @@ def test_units_titles_legend_and_names_are_there(label):
     ):
         assert word in words
     assert "RV → LV" not in texts(slices((label > 0).astype(np.uint8), SPACING, HIPPOCAMPUS))
-    assert "z (mm), base up" in texts(compare_long_axes([("one", label)], SPACING, CARDIAC))
+    assert "z (mm), base up" in texts(long_axis(label, SPACING, CARDIAC))
 
 
 def test_every_panel_keeps_the_millimetre_scale(label):
@@ -174,7 +174,7 @@ def test_wrong_input_is_named(item, more, words):
 
 def test_wrong_plane_and_no_items_are_named(label):
     with pytest.raises(UsageError, match="'xy'"):
-        compare_long_axes([("a", label)], SPACING, CARDIAC, plane="xy")
+        long_axis(label, SPACING, CARDIAC, plane="xy")
     with pytest.raises(UsageError, match="position: found 99"):
         compare_long_axes([("a", label)], SPACING, CARDIAC, position=99)
     with pytest.raises(UsageError, match="no item"):

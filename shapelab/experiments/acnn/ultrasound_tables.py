@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from shapelab.data.facts import PHASES
 from shapelab.experiments.tables import Rule, beside, by_method, digits, long, printed
 from shapelab.metrics import bland_altman, correlation
 
 METHODS = ("FCN", "ACNN-Seg")
-PHASES = ("ED", "ES")
 MEASURES = {"assd": "mean distance (mm)", "hd": "Hausdorff (mm)", "dice": "Dice"}
 COLUMNS = ("measure", "phase", "method", "n", "n_missed", "mean", "sd", "sd_seeds", "p", "paper", "paper_sd")
 
