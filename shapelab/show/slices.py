@@ -306,15 +306,17 @@ def compare_slices(
     indices: Sequence[int] | None = None,
     contours: bool = True,
     title: str | None = None,
+    margin: float = NARROW,
 ) -> Picture:
     """Several hearts, one a row, base to apex, all at the same millimetre scale.
 
     `items` is a list of (title, Subject | label map | (image, label)); each row shows `n` slices spread over its own
     labelled ones, centred on its own labelled region. With `indices` every row shows these very slices and the same
-    window: for label maps on one grid (a heart and its reconstruction). Other arguments as in `slices`.
+    window: for label maps on one grid (a heart and its reconstruction). `margin` mm are shown round the labelled region.
+    Other arguments as in `slices`.
     """
     volumes = _volumes("compare_slices", items, spacing, scheme)
-    windows = [_window(v, 2, NARROW) for v in volumes]
+    windows = [_window(v, 2, margin) for v in volumes]
     if indices is not None:
         _check_same_grid("compare_slices", volumes)
         n, windows = len(indices), [_union(windows)] * len(volumes)
