@@ -312,8 +312,8 @@ def compare_slices(
 
     `items` is a list of (title, Subject | label map | (image, label)); each row shows `n` slices spread over its own
     labelled ones, centred on its own labelled region. With `indices` every row shows these very slices and the same
-    window: for label maps on one grid (a heart and its reconstruction). `margin` mm are shown round the labelled region.
-    Other arguments as in `slices`.
+    window: for label maps on one grid (a heart and its reconstruction). `margin` is in mm. Other arguments as in
+    `slices`.
     """
     volumes = _volumes("compare_slices", items, spacing, scheme)
     windows = [_window(v, 2, margin) for v in volumes]
