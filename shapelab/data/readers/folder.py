@@ -50,8 +50,7 @@ def scan(root: str | Path, scheme: LabelScheme | None = None, mapping: Mapping[i
     """
     found = Scan("folder", Path(root), scheme, mapping)
     labels, images = _files(found)
-    names = sorted(labels or images)
-    for name, facts in _facts(found, names).items():
+    for name, facts in _facts(found, sorted(labels or images)).items():
         found.add(Case(name, labels.get(name), images.get(name), {"patient": name} | facts))
     if scheme is None:
         found.scheme = _scheme_of_files(found)
