@@ -48,8 +48,7 @@ def mr_image(
     image *= _bias(body, stack.shape)
     sigma = body.uniform(0.008, 0.022)
     image = np.hypot(image + sigma * noise.standard_normal(image.shape), sigma * noise.standard_normal(image.shape))
-    top = np.percentile(image, 99)
-    return np.clip(image / top, 0, 1).astype(np.float32)
+    return np.clip(image / np.percentile(image, 99), 0, 1).astype(np.float32)
 
 
 def _tissues(rng: np.random.Generator) -> dict[str, float]:
@@ -163,7 +162,7 @@ def _paint_heart(image, wall_side, hearts: HeartSurfaces, stack: Stack, tissue, 
     for offset in ((np.arange(n_layers) + 0.5) / n_layers - 0.5) * thickness:
         z = torch.arange(stack.shape[2], dtype=torch.float32) * stack.spacing[2] + float(offset)
         curves, height = _with_atria(hearts, z, atria)
-        levels = level_functions(curves, hx, hy)[:, 0].reshape(4, stack.shape[2], *stack.shape[:2])
+        levels = torch.stack(level_functions(curves, hx, hy))[:, 0].reshape(4, stack.shape[2], *stack.shape[:2])
         endo, epi, rv, outer = levels.permute(0, 2, 3, 1).numpy()
         low = np.clip(2 * height, 0, 1)  # trabeculae grow towards the apex
         rv_image = rv + rough * low * np.clip(0.6 + 2.2 * knobs, 0, 7)
