@@ -149,8 +149,7 @@ class Cohort(Sequence):
                 f"enough for both parts at test={test}",
             )
             chosen.update(generator.permutation(members)[:n])
-        first, second = (
+        return tuple(
             self._with(s for s, unit in zip(self, table[by], strict=True) if (unit in chosen) == part)
             for part in (False, True)
         )
-        return first, second

@@ -183,9 +183,13 @@ def heart_frame(hearts: HeartSurfaces, x: torch.Tensor, y: torch.Tensor, shift: 
     return hx.flatten(2), hy.flatten(2)
 
 
-def level_functions(curves: SliceCurves, hx: torch.Tensor, hy: torch.Tensor, number: int = 4) -> list[torch.Tensor]:
-    """The first `number` level functions, (N, Z, P) each, in mm at heart coordinates hx, hy (N, Z or 1, P): negative
-    inside, in the order of `CURVES`."""
+def level_functions(curves: SliceCurves, hx: torch.Tensor, hy: torch.Tensor) -> torch.Tensor:
+    """Level functions (4, N, Z, P) in mm at heart coordinates hx, hy (N, Z or 1, P): negative inside."""
+    return torch.stack(_first_levels(curves, hx, hy, 4))
+
+
+def _first_levels(curves: SliceCurves, hx: torch.Tensor, hy: torch.Tensor, number: int) -> list[torch.Tensor]:
+    """The first `number` (3 or 4) of the level functions, (N, Z, P) each; a list, for to stack them costs time."""
     lv, pole = curves.lv[..., None], curves.rv_pole[..., None]
     about_pole = _about(hx - pole[:, :, 0], hy - pole[:, :, 1], curves.radii[2:number])
     return _about(hx - lv[:, :, 0], hy - lv[:, :, 1], curves.radii[:2]) + about_pole
@@ -193,7 +197,7 @@ def level_functions(curves: SliceCurves, hx: torch.Tensor, hy: torch.Tensor, num
 
 def _labels(curves: SliceCurves, hx, hy, rv_wall: int) -> torch.Tensor:
     """Label integers (N, Z, P) uint8 at heart coordinates."""
-    endo, epi, rv, *outer = level_functions(curves, hx, hy, 4 if rv_wall else 3)
+    endo, epi, rv, *outer = _first_levels(curves, hx, hy, 4 if rv_wall else 3)
     label = (rv < 0).to(torch.uint8)
     if rv_wall:
         label[(outer[0] < 0) & (label == 0)] = rv_wall

@@ -87,8 +87,7 @@ def _draw(who: Patient, phase: str, grid: Grid) -> tuple[np.ndarray, np.ndarray,
     facts, both = anatomy(who)
     placed = _aligned(both[phase].surfaces, grid)
     label = tidy(label_batch(placed, grid, scheme=CARDIAC)[0].numpy(), by_slice=False)
-    origin = tuple(float(v) for v in placed.origin[0])
-    stack = Stack(grid.shape, grid.spacing, origin, np.zeros((grid.shape[2], 2)), 0.0)
+    stack = Stack(grid.shape, grid.spacing, tuple(placed.origin[0].tolist()), np.zeros((grid.shape[2], 2)), 0.0)
     outline = outline_points(both["ED"].surfaces, float(placed.angle[0]))
     return mr_image(placed, stack, facts, outline, *who[:2], phase), CARDIAC.channels(label), facts
 
