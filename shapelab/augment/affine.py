@@ -17,7 +17,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from shapelab.errors import UsageError, in_range, must, spacing3, whole
+from shapelab.errors import in_range, must, spacing3, whole
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,28 @@ class AffineRanges:
         object.__setattr__(self, "rotation", tuple(self.rotation))  # JSON gives lists
         object.__setattr__(self, "translation", tuple(self.translation))
         numbers = [*self.rotation, self.scale, self.stretch, self.shear, *self.translation]
-        if len(numbers) != 9 or not all(math.isfinite(v) and v >= 0 for v in numbers):
-            raise UsageError(
-                f"AffineRanges: found {self}; expected finite numbers from 0, three each of rotation and translation"
-            )
-        below = (1 - self.scale) * (1 - self.stretch) > 0
-        must(below, "AffineRanges", f"scale {self.scale}, stretch {self.stretch}", "both below 1")
+        must(
+            len(numbers) == 9 and all(math.isfinite(v) and v >= 0 for v in numbers),
+            "AffineRanges",
+            self,
+            "finite numbers from 0, three each of rotation and translation",
+        )
+        must(
+            (1 - self.scale) * (1 - self.stretch) > 0,
+            "AffineRanges",
+            f"scale {self.scale}, stretch {self.stretch}",
+            "both below 1",
+        )
 
 
 def check_images(name: str, images: Tensor) -> None:
     """UsageError unless it is a batch (N, X, Y, Z) of floats."""
-    fits = images.ndim == 4 and images.is_floating_point()
-    must(fits, name, f"shape {tuple(images.shape)} of {images.dtype}", "(N, X, Y, Z) of floats")
+    must(
+        images.ndim == 4 and images.is_floating_point(),
+        name,
+        f"shape {tuple(images.shape)} of {images.dtype}",
+        "(N, X, Y, Z) of floats",
+    )
 
 
 def check_generator(generator: Generator | None, device: str) -> None:
@@ -193,10 +203,14 @@ def _unit_upper_lower(shears: Tensor) -> Tensor:
 
 def _checked_maps(labels: Tensor, matrices: Tensor, spacing: Sequence[float]) -> Tensor:
     """What `_voxel_matrices` makes of the maps; UsageError for a wrong shape or type."""
-    maps = labels.ndim == 4 and labels.dtype == torch.uint8
-    must(maps, "labels", f"shape {tuple(labels.shape)} of {labels.dtype}", "(N, X, Y, Z) of uint8")
+    must(
+        labels.ndim == 4 and labels.dtype == torch.uint8,
+        "labels",
+        f"shape {tuple(labels.shape)} of {labels.dtype}",
+        "(N, X, Y, Z) of uint8",
+    )
     wanted = (len(labels), 4, 4)
-    must(matrices.shape == wanted, "matrices", f"shape {tuple(matrices.shape)}", f"{wanted}")
+    must(matrices.shape == wanted, "matrices", f"shape {tuple(matrices.shape)}", wanted)
     return _voxel_matrices(matrices, labels.shape[1:], spacing)
 
 
@@ -299,8 +313,7 @@ def _at_voxels(maps: Tensor, shape: Sequence[int]) -> list[Tensor]:
 def _affine_images_torch(images: Tensor, maps: Tensor) -> Tensor:
     """The image's part of the same on any device, by `grid_sample`: index i lies at (2 i + 1) / size - 1."""
     n, *shape = images.shape
-    sizes = torch.tensor(shape, dtype=torch.float64)
-    maps = torch.cat([2 * maps[:, :, :3], 2 * maps[:, :, 3:] + 1], dim=2) / sizes[:, None]
+    maps = torch.cat([2 * maps[:, :, :3], 2 * maps[:, :, 3:] + 1], dim=2) / torch.tensor(shape).double()[:, None]
     maps = (maps - torch.tensor([0.0, 0.0, 0.0, 1.0])).to(images.device, images.dtype)
     rows = _at_voxels(maps, shape)[::-1]  # grid_sample: last axis first
     return F.grid_sample(images[:, None], torch.stack(rows, dim=-1), padding_mode="zeros", align_corners=False)[:, 0]

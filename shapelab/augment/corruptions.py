@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from shapelab.augment.affine import check_generator, check_images
-from shapelab.errors import UsageError, in_range, must, spacing3, whole
+from shapelab.errors import in_range, must, spacing3, whole
 
 # ------------------------------------------------------------------------------------------------------ thick slices
 
@@ -150,15 +150,18 @@ def random_missing(n: int, slices: int, count: float, generator: Generator | Non
     in_range("count", count, 0, slices)
     draws = torch.rand(n, slices + 1, generator=generator, dtype=torch.float64)
     taken = torch.floor(count + draws[:, :1])  # floor(count), or one more with the chance of the rest
-    rank = draws[:, 1:].argsort(dim=1).argsort(dim=1)
-    return rank < taken
+    return draws[:, 1:].argsort(dim=1).argsort(dim=1) < taken
 
 
 def drop_slices(stack: Tensor, mask: Tensor) -> Tensor:
     """A stack (N, X, Y, Z) with the slices of `mask` (N, Z) bool set to 0, as where nothing was scanned."""
     check_images("stack", stack)
-    fits = mask.shape == stack.shape[::3] and mask.dtype == torch.bool
-    must(fits, "mask", f"shape {tuple(mask.shape)} of {mask.dtype}", f"{tuple(stack.shape[::3])} of bool")
+    must(
+        mask.shape == stack.shape[::3] and mask.dtype == torch.bool,
+        "mask",
+        f"shape {tuple(mask.shape)} of {mask.dtype}",
+        f"{tuple(stack.shape[::3])} of bool",
+    )
     return stack.masked_fill(mask.to(stack.device)[:, None, None, :], 0)
 
 
@@ -286,8 +289,12 @@ def _fine(images: Tensor) -> Tensor:
 def _per_image(images: Tensor, sigma: float | Tensor) -> Tensor | None:
     """sigma so that it multiplies a batch; None where there is none of it."""
     values = torch.as_tensor(sigma, dtype=torch.float32)
-    if values.shape not in ((), (len(images),)) or not bool((torch.isfinite(values) & (values >= 0)).all()):
-        raise UsageError(f"sigma: found {sigma}; expected one finite number from 0, or one an image ({len(images)})")
+    must(
+        values.shape in ((), (len(images),)) and bool((torch.isfinite(values) & (values >= 0)).all()),
+        "sigma",
+        sigma,
+        f"one finite number from 0, or one an image ({len(images)})",
+    )
     if not isinstance(sigma, Tensor) and sigma == 0:
         return None
     return values.to(images.device).view(-1, 1, 1, 1)

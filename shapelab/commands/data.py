@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from shapelab.commands.terminal import BAD, OK, PATH, data_root, print_table
-from shapelab.errors import UsageError
 
 
 @click.group("data")
@@ -22,8 +21,10 @@ def list_() -> int:
     from shapelab import data
 
     root = data_root()
-    rows = [[c.name, c.title, c.licence, _where(c, root), c.home or ""] for c in data.catalogue().values()]
-    print_table(["name", "what", "licence", "here", "home"], rows)
+    print_table(
+        ["name", "what", "licence", "here", "home"],
+        [[c.name, c.title, c.licence, _where(c, root), c.home] for c in data.catalogue().values()],
+    )
     if root is None:
         print("SHAPELAB_DATA is not set: set it to the folder of your data sets. The phantom needs none.")
     return OK
@@ -45,10 +46,7 @@ def fetch(name: str, root: Path | None) -> int:
     """Download a data set whose publisher allows it: NAME as `shapelab data list` has it."""
     from shapelab import data
 
-    root = root or data_root()
-    if root is None:
-        raise UsageError("say where to put it: --root DIR, or set SHAPELAB_DATA to the folder of data sets")
-    print(f"{name} is at {data.fetch(name, root)}")
+    print(f"{name} is at {data.fetch(name, root or data_root())}")
     return OK
 
 

@@ -57,8 +57,16 @@ def examine(root: Path | None = None) -> list[Check]:
     ----------
     root : folder of data sets (default: SHAPELAB_DATA)
     """
-    checks = [check_python(), *check_packages(), check_openmp(), check_kernel(), check_chromium(), check_disk()]
-    return [*checks, *check_data(root or data_root()), *check_devices()]
+    return [
+        check_python(),
+        *check_packages(),
+        check_openmp(),
+        check_kernel(),
+        check_chromium(),
+        check_disk(),
+        *check_data(root or data_root()),
+        *check_devices(),
+    ]
 
 
 def check_python() -> Check:
@@ -115,8 +123,12 @@ def check_kernel() -> Check:
     # a bare "python" in a kernel spec means the Python that starts it
     if str(python) in ("python", "python3") or python.absolute() == Path(sys.executable).absolute():
         return Check(OK, "Jupyter kernel", "python3, this Python")
-    mend = f"{sys.executable} -m ipykernel install --sys-prefix"
-    return Check(NOTE, "Jupyter kernel", f"python3 is another Python: {python}", mend)
+    return Check(
+        NOTE,
+        "Jupyter kernel",
+        f"python3 is another Python: {python}",
+        f"{sys.executable} -m ipykernel install --sys-prefix",
+    )
 
 
 def check_chromium() -> Check:
@@ -138,11 +150,16 @@ def check_disk(folder: Path | None = None) -> Check:
 def check_data(root: Path | None) -> list[Check]:
     """Which data sets lie under `root`. None is a NOTE: everything runs on the phantoms."""
     if root is None:
-        mend = "optional: export SHAPELAB_DATA=FOLDER (see `shapelab data list`); the phantoms need none"
-        return [Check(NOTE, "data", "SHAPELAB_DATA is not set", mend)]
+        return [
+            Check(
+                NOTE,
+                "data",
+                "SHAPELAB_DATA is not set",
+                "optional: export SHAPELAB_DATA=FOLDER (see `shapelab data list`); the phantoms need none",
+            )
+        ]
     if not root.is_dir():
-        mend = "make the folder, or set SHAPELAB_DATA to one that exists"
-        return [Check(BAD, "data", f"{root} is no folder", mend)]
+        return [Check(BAD, "data", f"{root} is no folder", "make the folder, or set SHAPELAB_DATA to one that exists")]
     try:
         from shapelab.data import catalogue
 
@@ -172,8 +189,14 @@ def check_devices(describe: Callable[[], dict[str, str]] | None = None) -> list[
         return [Check(BAD, "device", f"torch cannot be imported: {error}", "make setup")]
     checks = [Check(OK, "device", f"{facts['machine']}, {facts['cores']} cores")]
     if has_unused_gpu():
-        mend = "install a torch built for CUDA; the notebooks run on the CPU meanwhile"
-        checks.append(Check(NOTE, "GPU", "an NVIDIA GPU that this torch does not use", mend))
+        checks.append(
+            Check(
+                NOTE,
+                "GPU",
+                "an NVIDIA GPU that this torch does not use",
+                "install a torch built for CUDA; the notebooks run on the CPU meanwhile",
+            )
+        )
     try:
         checks.append(Check(OK, "profile", current_profile()))
     except UsageError as error:

@@ -79,11 +79,15 @@ that was interrupted goes on where it stopped."""
 for module in iter_modules(experiments.__path__, "shapelab.experiments."):
     if module.ispkg:  # a folder a paper, and what it says of itself is the help
         name = module.name.rpartition(".")[2]
-        said = {
-            "help": f"{import_module(module.name).__doc__}\n\n{HOW}",
-            "short_help": f"The {name.upper()} paper's tables.",
-        }
-        command.add_command(click.Command(name, callback=paper.callback, params=paper.params, **said))
+        command.add_command(
+            click.Command(
+                name,
+                callback=paper.callback,
+                params=paper.params,
+                help=f"{import_module(module.name).__doc__}\n\n{HOW}",
+                short_help=f"The {name.upper()} paper's tables.",
+            )
+        )
 
 
 @command.command()

@@ -28,8 +28,9 @@ class Commands(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         """The names of all commands."""
-        modules = iter_modules([str(Path(__file__).parent)])
-        return sorted(m.name for m in modules if not m.ispkg and m.name not in NO_COMMANDS)
+        return sorted(
+            m.name for m in iter_modules([str(Path(__file__).parent)]) if not m.ispkg and m.name not in NO_COMMANDS
+        )
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """One command; None for a name that is none."""

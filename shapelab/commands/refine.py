@@ -81,8 +81,7 @@ def command(label: Path, output: Path, **options: Any) -> None:
     from shapelab.commands.files.refine import Refining, refine_file
 
     files = {name: options.pop(name) for name in ("image", "landmarks", "atlases", "force")}
-    found = refine_file(label, output, how=Refining(**options), progress=_say, **files)
-    print(json.dumps(found, indent=1))
+    print(json.dumps(refine_file(label, output, how=Refining(**options), progress=_say, **files), indent=1))
 
 
 def _say(text: str) -> None:

@@ -16,7 +16,7 @@ from shapelab.commands.terminal import (
     root_option,
     seed_option,
 )
-from shapelab.errors import UsageError
+from shapelab.errors import must
 
 
 @click.command("train", short_help="Train a network and keep it.")
@@ -43,7 +43,6 @@ def command(model: str, output: Path | None, **options: Any) -> int:
     if model == "list":
         print_table(["model", "what", "data"], recipes.listing())
         return OK
-    if output is None:
-        raise UsageError("say where to put the trained network: -o DIR")
+    must(output, "output", "none", "-o DIR, where to put the trained network")
     print(f"Trained: {recipes.train(model, output, **options)}")
     return OK

@@ -36,10 +36,9 @@ def check(
         return _say(exercise, None)
     if callable(expected):
         try:
-            right = bool(expected(answer))
+            return _say(exercise, bool(expected(answer)), hint)
         except Exception as error:
             return _say(exercise, False, f"Your answer could not be looked at ({_short(error)}). {hint}")
-        return _say(exercise, right, hint)
     if same(answer, expected, tolerance):
         return _say(exercise, True)
     known = (explanation for explanation, value in (wrong or {}).items() if same(answer, value, tolerance))
@@ -67,8 +66,11 @@ def check_function(
         if _is_open(answer):
             return _say(exercise, None)
         if not same(answer, expected, tolerance):
-            where = f"Case {number} of {len(cases)} comes out wrong."
-            return _say(exercise, False, f"{where} {_kind_hint(answer, expected) or hint}")
+            return _say(
+                exercise,
+                False,
+                f"Case {number} of {len(cases)} comes out wrong. {_kind_hint(answer, expected) or hint}",
+            )
     return _say(exercise, True)
 
 

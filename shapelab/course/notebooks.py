@@ -104,8 +104,7 @@ def merge_streams(outputs: Iterable[NotebookNode]) -> list[NotebookNode]:
             merged.append(output)
     for output in merged:
         if output.output_type == "stream":
-            lines = output.text.split("\n")
-            output.text = "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines)
+            output.text = "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in output.text.split("\n"))
     return merged
 
 

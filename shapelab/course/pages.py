@@ -15,7 +15,7 @@ import re
 import time
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shapelab import __version__
 from shapelab.course import notebooks as tools
@@ -61,7 +61,7 @@ def write_notebook_pages(notebook: NotebookNode, name: str, output: Path) -> Non
 def write_record(notebook: NotebookNode | None, result: Result, output: Path, profile: str) -> None:
     """Write what the index says of a notebook; `notebook` is None if it could not even be read."""
     name = result.path.stem
-    record = {
+    content = {
         "name": name,
         "title": (notebook and title_of(notebook)) or name,
         "passed": result.failure is None,
@@ -71,7 +71,7 @@ def write_record(notebook: NotebookNode | None, result: Result, output: Path, pr
         "when": time.strftime("%Y-%m-%d %H:%M"),
         "thumbnail": thumbnail_of(notebook) if notebook else "",
     }
-    write_json(record, output / "notebooks" / f"{name}.json")
+    write_json(content, output / "notebooks" / f"{name}.json")
 
 
 def page_of(notebook: NotebookNode, name: str) -> tuple[str, bool]:
@@ -79,18 +79,12 @@ def page_of(notebook: NotebookNode, name: str) -> tuple[str, bool]:
     from nbconvert import HTMLExporter
 
     notebook = copy.deepcopy(notebook)
-    has_plotly = False
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            figure = output.get("data", {}).get(tools.PLOTLY)
-            if figure is not None:
-                output["data"] = {"text/html": _plotly_html(figure)}
-                has_plotly = True
-    exporter = HTMLExporter(raw_template=_TEMPLATE)
-    extra: dict[str, Any] = {"metadata": {"name": name}}
-    if has_plotly:
-        extra["plotly_script"] = PLOTLY_SCRIPT
-    return exporter.from_notebook_node(notebook, resources=extra)[0], has_plotly
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    drawn = [output for output in outputs if tools.PLOTLY in output.get("data", {})]
+    for output in drawn:
+        output["data"] = {"text/html": _plotly_html(output["data"][tools.PLOTLY])}
+    extra = {"metadata": {"name": name}} | ({"plotly_script": PLOTLY_SCRIPT} if drawn else {})
+    return HTMLExporter(raw_template=_TEMPLATE).from_notebook_node(notebook, resources=extra)[0], bool(drawn)
 
 
 def _plotly_html(figure: dict) -> str:
@@ -103,9 +97,8 @@ def _plotly_html(figure: dict) -> str:
 
 def _write_plotly_script(folder: Path) -> None:
     """Put the installed plotly's script beside the pages, if that very one is not there yet."""
-    source = resources.files("plotly") / "package_data" / "plotly.min.js"
     target = folder / PLOTLY_SCRIPT
-    content = source.read_bytes()
+    content = (resources.files("plotly") / "package_data" / "plotly.min.js").read_bytes()
     if not target.exists() or target.stat().st_size != len(content):
         with atomic_write(target) as temporary:
             temporary.write_bytes(content)
@@ -170,9 +163,8 @@ def _card(record: dict, has_page: bool) -> str:
     if has_page:
         head = f'<a href="notebooks/{name}.html">{head}</a>'
         facts += f' &middot; <a href="notebooks/{name}.ipynb">{name}.ipynb</a>'
-    status = '<span class="ok">passed</span>'
-    if not record["passed"]:
-        status = f'<span class="failed">failed</span> <code>{html.escape(record["failure"])}</code>'
+    failed = f'<span class="failed">failed</span> <code>{html.escape(record["failure"])}</code>'
+    status = '<span class="ok">passed</span>' if record["passed"] else failed
     return f'<li>{head}<p>{status}</p><p class="facts">{facts}</p></li>'
 
 

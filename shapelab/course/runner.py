@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from shapelab.course import notebooks as tools
 from shapelab.course.results import Failure, Report, Result
-from shapelab.errors import ShapelabError, UsageError
+from shapelab.errors import ShapelabError, must
 from shapelab.profiles import current_profile
 
 if TYPE_CHECKING:
@@ -58,9 +58,12 @@ def select(paths: Sequence[Path], numbers: Sequence[str]) -> list[Path]:
     """
     wanted = {Path(n).stem if tools.number_of(Path(n)) else n.zfill(2): n for n in numbers}
     unknown = [n for key, n in wanted.items() if not any(key in (p.stem, tools.number_of(p)) for p in paths)]
-    if unknown:
-        there = ", ".join(path.stem for path in paths)
-        raise UsageError(f"there is no notebook {', '.join(unknown)}; there are: {there}")
+    must(
+        not unknown,
+        "notebooks",
+        f"no notebook {', '.join(unknown)}",
+        f"some of {', '.join(path.stem for path in paths)}",
+    )
     return [p for p in paths if not wanted or p.stem in wanted or tools.number_of(p) in wanted]
 
 
@@ -184,7 +187,7 @@ def run(
         async with gate:
             done[path] = result = await series.one(path)
         bar.update()
-        word = "ok" if result.failure is None else "FAILED"
+        word = "FAILED" if result.failure else "ok"
         tqdm.write(f"[{len(done)}/{len(paths)}] {path.name}: {word}, {result.seconds:.1f} s")
         sys.stdout.flush()
 
@@ -216,10 +219,13 @@ def _beside_the_main_thread(job: Coroutine[Any, Any, None]) -> None:
 
 def kernel_environment(profile: str, jobs: int) -> dict[str, str]:
     """The environment of the kernels: this one, the profile, and a fair share of the cores for each."""
-    environment = dict(os.environ, SHAPELAB_PROFILE=profile)
-    # a figure as its JSON alone: the page that shows it loads plotly's script once, from a file beside it
-    environment.setdefault("PLOTLY_RENDERER", "plotly_mimetype")
-    environment.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    environment = {
+        # a figure as its JSON alone: the page that shows it loads plotly's script once, from a file beside it
+        "PLOTLY_RENDERER": "plotly_mimetype",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        **os.environ,
+        "SHAPELAB_PROFILE": profile,
+    }
     if jobs > 1:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // jobs)))
@@ -230,12 +236,17 @@ def _conclude(report: Report) -> None:
     """What was made and where; the failures last, where the eye falls."""
     n, failed = len(report.results), [result for result in report.results if result.failure]
     total = sum(result.seconds for result in report.results)
-    print(f"\n{n - len(failed)} of {n} notebooks passed, {total:.0f} s in all, ", end="")
-    print(f"{total / n:.0f} s in the mean (budget: {BUDGET_SECONDS} s in the quick profile).")
+    print(
+        f"\n{n - len(failed)} of {n} notebooks passed, {total:.0f} s in all, "
+        f"{total / n:.0f} s in the mean (budget: {BUDGET_SECONDS} s in the quick profile)."
+    )
     if report.index is not None:
-        print(f"Executed copies and pages: {report.index.parent / 'notebooks'}")
-        print(f"Seconds of each:           {report.index.parent / 'seconds.csv'}")
-        print(f"Start reading at:          {report.index}")
+        print(
+            f"Executed copies and pages: {report.index.parent / 'notebooks'}",
+            f"Seconds of each:           {report.index.parent / 'seconds.csv'}",
+            f"Start reading at:          {report.index}",
+            sep="\n",
+        )
     sys.stdout.flush()
     for result in failed:
         print(f"shapelab: failed: {result}", file=sys.stderr)

@@ -107,8 +107,7 @@ def real_hearts(n: int | None = None) -> Cohort | None:
     except DataError:
         print(f"No real hearts here, so this section computes nothing. {card.how_to_get}")
         return None
-    hearts = _acdc()
-    hearts = hearts if n is None else groups_in_turn(hearts, n)
+    hearts = _acdc() if n is None else groups_in_turn(_acdc(), n)
     print(f"ACDC: {len(hearts.patients)} patients, {len(hearts)} label maps. {card.citation}. {card.licence}.")
     return hearts
 

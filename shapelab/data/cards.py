@@ -19,7 +19,7 @@ from shapelab.data import readers
 from shapelab.data.cohort import Cohort
 from shapelab.data.reading import ON_ERROR, OnError, Scan, to_cohort
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import DataError, UsageError, one_of
+from shapelab.errors import DataError, must, one_of
 
 #: Environment variable that names the folder of data sets.
 VARIABLE = "SHAPELAB_DATA"
@@ -103,11 +103,19 @@ class Card:
 
 def register(card: Card) -> Card:
     """Add a data set to the catalogue; the card comes back. UsageError: no way to open it, or a name that is taken."""
-    if (card.make is None) == (card.scan is None or card.recognise is None):
-        raise UsageError(f"register: found {card.name!r} with neither or both; expected scan and recognise, or make")
+    must(
+        (card.make is None) != (card.scan is None or card.recognise is None),
+        "register",
+        f"{card.name!r} with neither or both",
+        "scan and recognise, or make",
+    )
     held = REGISTERED.setdefault(card.name, card)
-    if (held.scan or held.make).__module__ != (card.scan or card.make).__module__:
-        raise UsageError(f"register: found the name {card.name!r} again; expected a new one")
+    must(
+        (held.scan or held.make).__module__ == (card.scan or card.make).__module__,
+        "register",
+        f"the name {card.name!r} again",
+        "a new one",
+    )
     REGISTERED[card.name] = card
     return card
 
@@ -119,8 +127,8 @@ def catalogue() -> dict[str, Card]:
     """
     for module in pkgutil.iter_modules(readers.__path__, f"{readers.__name__}."):
         importlib.import_module(module.name)
-    cards = sorted(REGISTERED.values(), key=lambda c: (c.make is not None, c.general, not c.folder, c.name))
-    return {card.name: card for card in cards}
+    order = sorted(REGISTERED.values(), key=lambda c: (c.make is not None, c.general, not c.folder, c.name))
+    return {card.name: card for card in order}
 
 
 def get_card(name: str) -> Card:
@@ -170,8 +178,7 @@ def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "
     card = get_card(name)
     if card.make is None:
         return to_cohort(scan(name, root, **options), on_error)
-    if root is not None:
-        raise UsageError(f"open_cohort({name!r}): found a root; expected none, phantoms are made and not read")
+    must(root is None, f"open_cohort({name!r})", "a root", "none, phantoms are made and not read")
     return _called(card, card.make(), options)
 
 
@@ -187,11 +194,9 @@ def locate(name: str, root: str | Path | None = None) -> Path:
     Raises DataError that says how to get the data set, if it is at none of them.
     """
     card = get_card(name)
-    if card.make is not None:
-        raise UsageError(f"data set: found {name!r}, which is made and not read; open it with open_cohort({name!r})")
+    must(card.make is None, "data set", f"{name!r}, which is made and not read", f"open_cohort({name!r})")
     if root is None:
-        if not card.folder:
-            raise UsageError(f"open_cohort({name!r}): found no root; expected root=FOLDER")
+        must(card.folder, f"open_cohort({name!r})", "no root", "root=FOLDER")
         base = os.environ.get(VARIABLE)
         if not base:
             raise card.missing(name, f"no environment variable {VARIABLE} and no root")
@@ -199,9 +204,8 @@ def locate(name: str, root: str | Path | None = None) -> Path:
     else:
         root = Path(root).expanduser()
         candidates = [root, root / card.folder] if card.folder else [root]
-    for candidate in candidates:
-        if card.recognise(candidate):
-            return candidate
+    if there := next(filter(card.recognise, candidates), None):
+        return there
     where = candidates[0]
     raise card.missing(
         where, ("a folder without it" if where.is_dir() else "a file" if where.exists() else "no such folder")
@@ -211,6 +215,6 @@ def locate(name: str, root: str | Path | None = None) -> Path:
 def _called(card: Card, function: Callable, options: dict):
     """What the function returns; UsageError naming the options that it does not take."""
     known = list(inspect.signature(function).parameters)
-    if unknown := sorted(set(options) - set(known)):
-        raise UsageError(f"open_cohort({card.name!r}): found the options {unknown}; expected some of {known}")
+    unknown = sorted(set(options) - set(known))
+    must(not unknown, f"open_cohort({card.name!r})", f"the options {unknown}", f"some of {known}")
     return function(**options)

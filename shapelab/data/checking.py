@@ -30,15 +30,15 @@ def detect(path: str | Path) -> list[tuple[str, Path]]:
         return [(name, path)]
     inside = [sub for sub in sorted(path.iterdir()) if sub.is_dir() and not sub.name.startswith(".")]
     found = [(name, sub) for sub in inside if (name := recognise(sub))]
-    if found:
-        return found
     layouts = "; ".join(f"{card.name}: {card.layout}" for card in catalogue().values() if card.scan)
-    raise DataError(
+    need(
+        found,
         path,
         "nothing that a reader knows",
         f"one of these layouts: {layouts}",
         "Give the folder that holds the data set itself.",
     )
+    return found
 
 
 def check_folder(path: str | Path, name: str | None = None, progress: bool = False) -> pd.DataFrame:
@@ -60,9 +60,8 @@ def check_folder(path: str | Path, name: str | None = None, progress: bool = Fal
     UsageError : unknown name
     DataError : there is no data set at `path`
     """
-    targets = detect(path) if name is None else [(get_card(name).name, locate(name, path))]
     rows, checked = [], []
-    for target, root in targets:
+    for target, root in detect(path) if name is None else [(get_card(name).name, locate(name, path))]:
         problems, n = _check(target, root, progress)
         rows += [(p.error.file, p.kind, p.error.found, p.error.expected, p.error.todo) for p in problems]
         checked.append((target, str(root), n))
@@ -78,5 +77,6 @@ def _check(name: str, root: Path, progress: bool) -> tuple[list[Problem], int]:
         return [Problem("layout", error)], 0
     from tqdm.auto import tqdm
 
-    cases = tqdm(found.cases, desc=f"checking {name}", unit="subject", disable=not progress)
-    return all_problems(found, cases), len(found.cases)
+    return all_problems(found, tqdm(found.cases, desc=f"checking {name}", unit="subject", disable=not progress)), len(
+        found.cases
+    )

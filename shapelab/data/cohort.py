@@ -9,7 +9,7 @@ import pandas as pd
 
 from shapelab.data.scheme import LabelScheme
 from shapelab.data.subject import Subject
-from shapelab.errors import DataError, UsageError, need, one_of
+from shapelab.errors import DataError, UsageError, must, need, one_of
 
 
 class Cohort(Sequence):
@@ -69,8 +69,9 @@ class Cohort(Sequence):
         return ", ".join(ids[:5]) + (f", ... ({len(ids)} in all)" if len(ids) > 5 else "")
 
     def __repr__(self) -> str:
-        patients = len(self.patients)
-        return f"Cohort({self.name!r}: {len(self)} subjects of {patients} patients, scheme {self.scheme.name!r})"
+        return (
+            f"Cohort({self.name!r}: {len(self)} subjects of {len(self.patients)} patients, scheme {self.scheme.name!r})"
+        )
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -84,8 +85,10 @@ class Cohort(Sequence):
     @property
     def table(self) -> pd.DataFrame:
         """One row a subject, index = id, columns = facts; `patient` is always there. Reads no array."""
-        rows = [{"patient": s.patient, **s.facts} for s in self]
-        return pd.DataFrame(rows, index=pd.Index(self.ids, name="subject", dtype=object))
+        return pd.DataFrame(
+            [{"patient": s.patient, **s.facts} for s in self],
+            index=pd.Index(self.ids, name="subject", dtype=object),
+        )
 
     def filter(self, condition: Callable[[Subject], bool] | None = None, **facts) -> Cohort:
         """Subjects for which `condition` holds and each named fact equals (or is among a list of) the value given.
@@ -98,13 +101,12 @@ class Cohort(Sequence):
 
         def keep(s: Subject) -> bool:
             here = {**s.facts, "patient": s.patient}
-            right = all(
+            return all(
                 here.get(fact) in wanted
                 if isinstance(wanted, (list, tuple, set, frozenset))
                 else here.get(fact) == wanted
                 for fact, wanted in facts.items()
-            )
-            return right and (condition is None or bool(condition(s)))
+            ) and (condition is None or bool(condition(s)))
 
         return self._with(s for s in self if keep(s))
 
@@ -120,8 +122,7 @@ class Cohort(Sequence):
         test : share of the units (patients) in the second part, between 0 and 1
         seed : the split is a function of (cohort, arguments, seed)
         """
-        if not 0 < test < 1:
-            raise UsageError(f"Cohort.split: found test={test}; expected a share between 0 and 1")
+        must(0 < test < 1, "Cohort.split", f"test={test}", "a share between 0 and 1")
         table = self.table
         one_of("Cohort.split: by", by, table.columns)
         one_of("Cohort.split: stratify", stratify, [None, *table.columns])
@@ -148,8 +149,7 @@ class Cohort(Sequence):
                 f"enough for both parts at test={test}",
             )
             chosen.update(generator.permutation(members)[:n])
-        first, second = (
+        return tuple(
             self._with(s for s, unit in zip(self, table[by], strict=True) if (unit in chosen) == part)
             for part in (False, True)
         )
-        return first, second

@@ -6,7 +6,6 @@ which is renamed when complete: a data set is either there whole or not there.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tarfile
@@ -15,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from shapelab.data.cards import VARIABLE, Card, catalogue, get_card, locate
-from shapelab.errors import DataError, UsageError
-from shapelab.files import atomic_write
+from shapelab.errors import DataError, must, need
+from shapelab.files import write_json
 
 #: Left in an unpacked data set: where it came from and the archive's hash.
 RECORD = ".shapelab-source.json"
@@ -40,16 +39,21 @@ def fetch(name: str, root: str | Path | None = None, progress: bool = True) -> P
         something else in the way
     """
     card = get_card(name)
-    if not card.fetchable:
-        known = f"expected one of {', '.join(other.name for other in catalogue().values() if other.fetchable)}"
-        if not card.home:
-            raise UsageError(f"fetch: found {name!r}, which is not downloaded: {card.title}; {known}")
-        raise UsageError(
-            f"fetch: found {name!r}, which its publisher does not offer for direct download; {known}. {card.how_to_get}"
-        )
-    if root is None and not (root := os.environ.get(VARIABLE)):
-        raise UsageError(f"fetch: found no folder and no environment variable {VARIABLE}; expected one of them")
-    root = Path(root).expanduser()
+    known = f"one of {', '.join(other.name for other in catalogue().values() if other.fetchable)}"
+    must(card.fetchable or card.home, "fetch", f"{name!r}, which is not downloaded: {card.title}", known)
+    must(
+        card.fetchable,
+        "fetch",
+        f"{name!r}, which its publisher does not offer for direct download",
+        f"{known}. {card.how_to_get}",
+    )
+    must(
+        root is not None or os.environ.get(VARIABLE),
+        "fetch",
+        f"no folder and no environment variable {VARIABLE}",
+        "one of them: root, on the command line --root DIR, or the variable",
+    )
+    root = Path(os.environ[VARIABLE] if root is None else root).expanduser()
     target = root / card.folder
     if target.exists():
         try:
@@ -85,13 +89,14 @@ def _download(card: Card, root: Path, progress: bool) -> Path:
         return Path(
             pooch.retrieve(source.url, source.known_hash, fname=source.archive, path=root, progressbar=progress)
         )
-    except requests.HTTPError as error:
-        raise DataError(
-            source.url, f"that the server refuses it (HTTP {error.response.status_code})", "the archive", todo
-        ) from None
     except requests.RequestException as error:
         raise DataError(
-            source.url, f"no connection, or one that breaks off ({type(error).__name__})", "the archive", todo
+            source.url,
+            f"that the server refuses it (HTTP {error.response.status_code})"
+            if isinstance(error, requests.HTTPError)
+            else f"no connection, or one that breaks off ({type(error).__name__})",
+            "the archive",
+            todo,
         ) from None
     except ValueError as error:  # pooch's way to say that the hash differs
         if "hash" not in str(error).lower():
@@ -134,10 +139,8 @@ def unpack(archive: Path, root: Path, card: Card) -> Path:
         except (tarfile.TarError, EOFError) as error:
             raise DataError(archive, f"no readable tar archive ({error})", "the publisher's archive", again) from None
         unpacked = Path(temporary) / card.folder
-        if not unpacked.is_dir():
-            raise DataError(archive, f"no folder {card.folder!r} in it", "the publisher's archive", again)
-        with atomic_write(unpacked / RECORD) as file:
-            file.write_text(json.dumps(asdict(card.source), indent=1) + "\n")
+        need(unpacked.is_dir(), archive, f"no folder {card.folder!r} in it", "the publisher's archive", again)
+        write_json(asdict(card.source), unpacked / RECORD)
         shutil.move(unpacked, root / card.folder)
     return root / card.folder
 
@@ -145,9 +148,8 @@ def unpack(archive: Path, root: Path, card: Card) -> Path:
 def _wrong_with(member: tarfile.TarInfo, folder: str) -> str | None:
     """Why a member of an archive must not be unpacked; None if it may be."""
     path = PurePosixPath(member.name)
-    absolute = path.is_absolute() or PureWindowsPath(member.name).drive or "\\" in member.name
     reasons = {
-        "an absolute path": absolute,
+        "an absolute path": path.is_absolute() or PureWindowsPath(member.name).drive or "\\" in member.name,
         "a path that leads out of its folder": ".." in path.parts,
         f"a link (to {member.linkname!r})": member.issym() or member.islnk(),
         "a device or another special file": not (member.isfile() or member.isdir()),

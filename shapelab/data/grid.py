@@ -19,7 +19,7 @@ from shapelab.data.facts import RV_SIDE_MM
 from shapelab.data.geometry import bounding_box
 from shapelab.data.scheme import LV, VENTRICLES, LabelScheme
 from shapelab.data.subject import Subject
-from shapelab.errors import UsageError, need, one_of, spacing3, whole
+from shapelab.errors import must, need, one_of, spacing3, whole
 
 CENTRES = ("auto", "lv", "heart", "volume")
 ALIGNMENTS = ("none", "rigid")
@@ -35,8 +35,7 @@ class Grid:
     def __post_init__(self):
         object.__setattr__(self, "shape", tuple(whole("Grid: shape", int(n)) for n in self.shape))
         object.__setattr__(self, "spacing", spacing3("Grid: spacing", self.spacing))
-        if len(self.shape) != 3:
-            raise UsageError(f"Grid: found shape {self.shape}; expected three positive integers")
+        must(len(self.shape) == 3, "Grid", f"shape {self.shape}", "three positive integers")
 
     @property
     def extent(self) -> tuple[float, float, float]:
@@ -93,8 +92,7 @@ def to_grid(subject: Subject, grid: Grid, centre: str | Iterable[float] = "auto"
     DataError : an empty label, or no RV to align by
     UsageError : unknown `centre` or `align`
     """
-    label = subject.label
-    spacing = subject.spacing
+    label, image, spacing = subject.label, subject.image, subject.spacing
     middle = _centre(subject, label, spacing, centre)
     rotation = _rotation(subject, label, align)
     if align == "rigid":
@@ -102,11 +100,8 @@ def to_grid(subject: Subject, grid: Grid, centre: str | Iterable[float] = "auto"
     # grid index -> mm from the middle -> (turned) -> mm in the scan -> scan index
     matrix = np.eye(4)
     matrix[:3, :3] = np.diag(1 / spacing) @ rotation @ np.diag(grid.spacing)
-    half = (np.array(grid.shape) - 1) / 2
-    matrix[:3, 3] = middle / spacing - matrix[:3, :3] @ half
-    image = subject.image
-    shape = label.shape if label is not None else image.shape
-    transform = GridTransform(grid, matrix, shape, subject.scheme)
+    matrix[:3, 3] = middle / spacing - matrix[:3, :3] @ ((np.array(grid.shape) - 1) / 2)
+    transform = GridTransform(grid, matrix, (image if label is None else label).shape, subject.scheme)
     # a coarse grid averages the scan instead of skipping
     oversampling = tuple(int(max(1, round(g / s))) for g, s in zip(grid.spacing, spacing, strict=True))
     new_label, outside = None, 0.0
@@ -119,10 +114,9 @@ def to_grid(subject: Subject, grid: Grid, centre: str | Iterable[float] = "auto"
         new_label = subject.scheme.integers(_argmax_with_background(soft))
         inside = float(soft.sum()) * np.prod(grid.spacing)
         outside = max(0.0, 1 - inside / (float((label > 0).sum()) * np.prod(spacing)))
-    new_image = None
     if image is not None:
-        new_image = _resample(torch.from_numpy(image)[None], matrix, grid.shape, oversampling)[0].numpy()
-    return GridSample(new_label, new_image, transform, subject, outside)
+        image = _resample(torch.from_numpy(image)[None], matrix, grid.shape, oversampling)[0].numpy()
+    return GridSample(new_label, image, transform, subject, outside)
 
 
 def from_grid(array: np.ndarray, transform: GridTransform) -> np.ndarray:
@@ -212,8 +206,12 @@ def _centre(subject: Subject, label: np.ndarray | None, spacing: np.ndarray, cen
     """Middle of the box in mm (voxel index * spacing), see `to_grid`."""
     if not isinstance(centre, str):
         position = np.asarray(list(centre), dtype=float)
-        if position.shape != (3,) or not np.isfinite(position).all():
-            raise UsageError(f"to_grid: found centre={centre}; expected three numbers in mm or one of {CENTRES}")
+        must(
+            position.shape == (3,) and np.isfinite(position).all(),
+            "to_grid",
+            f"centre={centre}",
+            f"three numbers in mm or one of {CENTRES}",
+        )
         return position
     lv = subject.scheme.labels_of(*LV)
     if one_of("to_grid: found centre", centre, CENTRES) == "auto":
@@ -221,11 +219,9 @@ def _centre(subject: Subject, label: np.ndarray | None, spacing: np.ndarray, cen
     if centre == "volume":
         return (np.array(subject.shape) - 1) / 2 * spacing
     need(label is not None, subject.where, f"no label, and centre={centre!r}", "a label map, or centre='volume'")
-    if centre == "lv" and not lv:
-        raise UsageError(f"to_grid: found centre='lv' with scheme {subject.scheme.name!r}; expected one with an LV")
-    if centre == "lv":
-        return _centroid(subject, label, lv, "the LV", "centre='volume'")
-    return _centroid(subject, label, subject.scheme.values, "any structure", "centre='volume'")
+    must(lv or centre != "lv", "to_grid", f"centre='lv' with scheme {subject.scheme.name!r}", "one with an LV")
+    values, what = (lv, "the LV") if centre == "lv" else (subject.scheme.values, "any structure")
+    return _centroid(subject, label, values, what, "centre='volume'")
 
 
 def _rotation(subject: Subject, label: np.ndarray | None, align: str) -> np.ndarray:
@@ -233,8 +229,12 @@ def _rotation(subject: Subject, label: np.ndarray | None, align: str) -> np.ndar
     if one_of("to_grid: found align", align, ALIGNMENTS) == "none":
         return np.eye(3)
     rv, cavity = (subject.scheme.labels_of(name) for name in (VENTRICLES[2], VENTRICLES[0]))
-    if label is None or not rv or not cavity:
-        raise UsageError(f"to_grid: found align='rigid' for {subject.where}; expected a label map with LV and RV")
+    must(
+        label is not None and rv and cavity,
+        "to_grid",
+        f"align='rigid' for {subject.where}",
+        "a label map with LV and RV",
+    )
     middle = _centroid(subject, label, subject.scheme.labels_of(*LV), "the LV", "align='none'")
     direction = (_centroid(subject, label, rv, f"the {VENTRICLES[2]}", "align='none'") - middle)[:2]
     cos, sin = -direction / max(np.linalg.norm(direction), 1e-9)
@@ -257,7 +257,6 @@ def _resample(
     fine = [n * k for n, k in zip(shape, oversampling, strict=True)]
     axes = [(torch.arange(n, dtype=torch.float64) + 0.5) / k - 0.5 for n, k in zip(fine, oversampling, strict=True)]
     m = torch.from_numpy(np.asarray(matrix, dtype=np.float64))
-    size = values.shape[-3:]
     coordinates = []
     for row in range(3):
         index = (
@@ -266,7 +265,9 @@ def _resample(
             + m[row, 2] * axes[2][None, None, :]
             + m[row, 3]
         )
-        coordinates.append(((2 * index + 1) / size[row] - 1).float())  # grid_sample's range, align_corners=False
+        coordinates.append(
+            ((2 * index + 1) / values.shape[1 + row] - 1).float()
+        )  # grid_sample's range, align_corners=False
     where = torch.stack(coordinates[::-1], dim=-1)[None]  # grid_sample counts axes from the last
     out = F.grid_sample(values[None], where, mode="bilinear", padding_mode="zeros", align_corners=False)
     if max(oversampling) > 1:
@@ -276,8 +277,7 @@ def _resample(
 
 def _argmax_with_background(soft: torch.Tensor) -> np.ndarray:
     """Structures' probabilities (C-1, X, Y, Z) -> channel numbers; background holds what is left to 1."""
-    background = 1 - soft.sum(0, keepdim=True)
-    return torch.cat([background, soft]).argmax(0).to(torch.uint8).numpy()
+    return torch.cat([1 - soft.sum(0, keepdim=True), soft]).argmax(0).to(torch.uint8).numpy()
 
 
 ALIGN = "rigid"  # every space here: hearts turned so that the RV lies to the left (`shapelab.data.grid.to_grid`)

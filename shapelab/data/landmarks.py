@@ -15,7 +15,7 @@ import numpy as np
 from shapelab.data.facts import HEART_LANDMARKS
 from shapelab.data.formats.text import read_rows
 from shapelab.data.scheme import VENTRICLES, LabelScheme
-from shapelab.errors import UsageError, need, spacing3
+from shapelab.errors import must, need, spacing3
 from shapelab.files import atomic_write
 
 COLUMNS = ("name", "x", "y", "z")
@@ -65,8 +65,12 @@ def write_landmarks(file: str | Path, landmarks: Mapping[str, np.ndarray]) -> No
     rows = []
     for name, position in landmarks.items():
         position = np.asarray(position, np.float64)
-        if position.shape != (3,) or not np.isfinite(position).all() or not str(name).strip():
-            raise UsageError(f"landmarks: found {name!r}: {position.tolist()}; expected a name and three numbers")
+        must(
+            position.shape == (3,) and np.isfinite(position).all() and str(name).strip(),
+            "landmarks",
+            f"{name!r}: {position.tolist()}",
+            "a name and three numbers",
+        )
         rows.append([str(name).strip(), *(f"{v:.6f}" for v in position)])
     with atomic_write(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as out:
         csv.writer(out, lineterminator="\n").writerows([COLUMNS, *rows])
@@ -101,15 +105,18 @@ def landmarks_from_label(label: np.ndarray, spacing, scheme: LabelScheme, file=N
     """
     label, spacing = np.asarray(label), np.array(spacing3("landmarks_from_label: spacing", spacing))
     missing = [n for n in VENTRICLES if n not in scheme.names]
-    if missing:
-        raise UsageError(f"landmarks_from_label: found scheme {scheme.name!r} without {missing}; expected a heart's")
-    if label.ndim != 3:
-        raise UsageError(f"landmarks_from_label: found a label of shape {label.shape}; expected (X, Y, Z)")
+    must(not missing, "landmarks_from_label", f"scheme {scheme.name!r} without {missing}", "a heart's")
+    must(label.ndim == 3, "landmarks_from_label", f"a label of shape {label.shape}", "(X, Y, Z)")
     cavity, wall, rv = (label == scheme.structure(n).value for n in VENTRICLES)
     area = (cavity | wall).sum((0, 1)).astype(float)
     slices = np.flatnonzero(area)
-    enough = len(slices) >= 3 and cavity.any()
-    need(enough, file, f"an LV in {len(slices)} slices", "at least three, with a cavity", "Give landmarks.")
+    need(
+        len(slices) >= 3 and cavity.any(),
+        file,
+        f"an LV in {len(slices)} slices",
+        "at least three, with a cavity",
+        "Give landmarks.",
+    )
     third = max(1, len(slices) // 3)
     if area[slices[-third:]].mean() > area[slices[:third]].mean():
         slices = slices[::-1]  # from base to apex
@@ -126,11 +133,15 @@ def landmarks_from_label(label: np.ndarray, spacing, scheme: LabelScheme, file=N
         nearest = sorted(slices, key=lambda k: abs(k - at))
         points = ((k, _in_slice(cavity, wall, rv, k, spacing)) for k in nearest)
         other = next(((k, p) for k, p in points if p is not None), None)
-        missing = "no slice with a septum between RV cavity and LV myocardium"
-        need(other is not None, file, missing, "both ventricles", "Give landmarks.")
+        need(
+            other is not None,
+            file,
+            "no slice with a septum between RV cavity and LV myocardium",
+            "both ventricles",
+            "Give landmarks.",
+        )
         at, found = float(other[0]), [(1.0, other[1])]
-    total = sum(w for w, _ in found)
-    middle = sum(w * p for w, p in found) / total
+    middle = sum(w * p for w, p in found) / sum(w for w, _ in found)
     places = np.column_stack([middle, np.full(4, at)])
     return {name: p * spacing for name, p in zip(HEART_LANDMARKS, [*places, apex, valve])}
 
@@ -141,8 +152,7 @@ def _centroid(mask: np.ndarray) -> np.ndarray:
 
 def _apex(slices, area, centres, step: float, thickness: float) -> np.ndarray:
     """Where the cross-section would vanish, in voxel indices."""
-    n = max(3, int(round(APEX_FIT_MM / thickness)))
-    last = slices[-n:]
+    last = slices[-max(3, int(round(APEX_FIT_MM / thickness))) :]
     slope, start = np.polyfit(last, area[last], 1)
     end = float(slices[-1])
     # where the cross-section does not fall, nothing says how far the LV goes on

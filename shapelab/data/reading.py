@@ -20,7 +20,7 @@ from shapelab.data.formats import metaimage, nifti
 from shapelab.data.formats.nifti import Header, check_same_grid
 from shapelab.data.scheme import LabelScheme, Structure
 from shapelab.data.subject import Subject
-from shapelab.errors import DataError, one_of
+from shapelab.errors import DataError, need, one_of
 
 #: Okabe and Ito's colours without black: told apart with every common colour vision deficiency.
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
@@ -121,10 +121,9 @@ def volumes(folder: Path) -> dict[str, Path]:
     """Name in lower case, without ending -> file, of all that a format reads; of several endings NIfTI's."""
     if not folder.is_dir():
         return {}
-    files = sorted(folder.iterdir(), key=lambda p: (nifti.is_nifti(p), p.name))
     return {
         (nifti.stem(p) if nifti.is_nifti(p) else p.stem).casefold(): p
-        for p in files
+        for p in sorted(folder.iterdir(), key=lambda p: (nifti.is_nifti(p), p.name))
         if nifti.is_nifti(p) or metaimage.is_metaimage(p)
     }
 
@@ -135,14 +134,13 @@ def patient_folders(root: Path, inside: Sequence[str], pattern: str) -> list[tup
     inside : folders of `root` that are looked into where it holds no patient itself, such as "database"
     pattern : of the patients' folders, in any case
     """
-    patient = re.compile(pattern, re.IGNORECASE)
     for base in (root, *(root / name for name in inside)):
         found = [
             (part.name if part.name in SUBSETS else None, folder)
             for part in (base, *(base / name for name in SUBSETS))
             if part.is_dir()
             for folder in part.iterdir()
-            if patient.fullmatch(folder.name) and folder.is_dir()
+            if re.fullmatch(pattern, folder.name, re.IGNORECASE) and folder.is_dir()
         ]
         if found:
             return sorted(found, key=lambda pair: (number_in(pair[1].name), str(pair[1])))
@@ -191,17 +189,14 @@ def open_case(scan: Scan, case: Case) -> Subject:
 def check_case(scan: Scan, case: Case) -> list[Problem]:
     """Everything that is wrong with one subject's files; reads them completely."""
     problems, headers = [], []
-    for kind, path in (("label", case.label), ("image", case.image)):
+    for kind, path, meaning in (("label", case.label, (scan.scheme, scan.mapping)), ("image", case.image, ())):
         if path is None:
             continue
         step = "header"
         try:
             headers.append(scan.header(path))
             step = kind
-            if kind == "label":
-                _format(path).read_label(path, scan.scheme, scan.mapping)
-            else:
-                _format(path).read_image(path)
+            getattr(_format(path), f"read_{kind}")(path, *meaning)
         except DataError as error:
             problems.append(Problem(step, error))
     if len(headers) == 2:
@@ -241,12 +236,12 @@ def to_cohort(scan: Scan, on_error: OnError = "raise") -> Cohort:
             subjects.append(open_case(scan, case))
     for message in skipped:
         warnings.warn(f"{scan.name}: left out. {message}", SkippedSubject, stacklevel=3)
-    if not subjects:
-        first = f"; the first error: {next(iter(skipped))}" if skipped else ""
-        raise DataError(
-            scan.root,
-            f"no subject that can be read ({len(skipped)} errors)",
-            "at least one",
-            f"See them all with `shapelab data check {scan.root}`{first}",
-        )
+    first = f"; the first error: {next(iter(skipped))}" if skipped else ""
+    need(
+        subjects,
+        scan.root,
+        f"no subject that can be read ({len(skipped)} errors)",
+        "at least one",
+        f"See them all with `shapelab data check {scan.root}`{first}",
+    )
     return Cohort(subjects, scan.name, scan.scheme, skipped=skipped.values())

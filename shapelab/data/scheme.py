@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shapelab.errors import UsageError, need, one_of
+from shapelab.errors import must, need, one_of
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,11 @@ class LabelScheme:
 
     def __post_init__(self):
         values = [s.value for s in self.structures]
-        if not values:
-            raise UsageError(f"label scheme {self.name!r}: found no structure; expected at least one")
-        if len(set(values)) != len(values) or 0 in values or min(values) < 0 or max(values) > 65535:
-            raise UsageError(
-                f"label scheme {self.name!r}: found integers {values}; expected distinct ones, 1 to 65535 "
-                "(0 is the background)"
-            )
-        if len(set(self.names)) != len(values):
-            raise UsageError(f"label scheme {self.name!r}: found names {self.names}; expected distinct ones")
+        what = f"label scheme {self.name!r}"
+        must(values, what, "no structure", "at least one")
+        distinct = len(set(values)) == len(values) and min(values) > 0 and max(values) <= 65535
+        must(distinct, what, f"integers {values}", "distinct ones, 1 to 65535 (0 is the background)")
+        must(len(set(self.names)) == len(values), what, f"names {self.names}", "distinct ones")
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -128,11 +124,12 @@ class LabelScheme:
         """
         mapping = {0: 0, **{int(k): int(v) for k, v in mapping.items()}}
         targets = set(mapping.values()) - {0, *self.values}
-        if targets:
-            raise UsageError(
-                f"label scheme {self.name!r}: found mapping to {sorted(targets)}; expected targets among "
-                f"{[0, *self.values]}"
-            )
+        must(
+            not targets,
+            f"label scheme {self.name!r}",
+            f"mapping to {sorted(targets)}",
+            f"targets among {[0, *self.values]}",
+        )
         extra = sorted(set(present_values(labels)) - set(mapping))
         need(
             not extra,

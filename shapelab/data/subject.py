@@ -47,18 +47,16 @@ class Subject:
     def __init__(self, id, scheme, label=None, image=None, affine=None, landmarks=None, facts=None, file=None):
         if landmarks is not None:
             landmarks = MappingProxyType({k: np.asarray(v, dtype=np.float64) for k, v in landmarks.items()})
-        values = {
-            "id": str(id),
-            "scheme": scheme,
-            "label_source": label,
-            "image_source": image,
-            "affine_source": np.eye(4) if affine is None else affine,
-            "landmarks": landmarks,
-            "facts": MappingProxyType(dict(facts or {})),
-            "file": file,
-        }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        vars(self).update(  # frozen: no attribute can be set
+            id=str(id),
+            scheme=scheme,
+            label_source=label,
+            image_source=image,
+            affine_source=np.eye(4) if affine is None else affine,
+            landmarks=landmarks,
+            facts=MappingProxyType(dict(facts or {})),
+            file=file,
+        )
         need(label is not None or image is not None, self.where, "neither image nor label", "at least one of them")
 
     @property

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
-from shapelab.errors import DataError, need
+from shapelab.errors import need
 
 
 class Volumes:
@@ -75,20 +75,19 @@ class HeartPairs(Volumes):
 
     def __post_init__(self):
         n, *shape = self.images.shape
-        wanted = {"labels": (n, *shape), "motion": (n, shape[2] // self.factor, 3)}
-        for name, expected in wanted.items():
+        for name, expected in {"labels": (n, *shape), "motion": (n, shape[2] // self.factor, 3)}.items():
             need(
                 getattr(self, name).shape == expected,
                 f"HeartPairs.{name}",
                 f"shape {getattr(self, name).shape}",
                 f"{expected}",
             )
-        if len(self.table) != n or shape[2] % self.factor:
-            raise DataError(
-                "HeartPairs",
-                f"{len(self.table)} rows for {n} hearts, {shape[2]} slices, K={self.factor}",
-                "a row a heart, and slices a multiple of K",
-            )
+        need(
+            len(self.table) == n and shape[2] % self.factor == 0,
+            "HeartPairs",
+            f"{len(self.table)} rows for {n} hearts, {shape[2]} slices, K={self.factor}",
+            "a row a heart, and slices a multiple of K",
+        )
         super().__post_init__()
 
 

@@ -133,8 +133,8 @@ def make_stack(
         in_plane = float(rng.choice(LR_IN_PLANE, p=LR_IN_PLANE_SHARE))
         dz = float(rng.choice(LR_THROUGH_PLANE, p=LR_THROUGH_PLANE_SHARE))
         spacing = (in_plane, in_plane, dz)
-        need = np.ceil((high - low + 2 * MARGIN_MM)[:2] / in_plane)
-        matrix = [int(max(8 * np.ceil(n / 8), rng.choice([112, 120, 128, 128, 136, 144]))) for n in need]
+        pixels = np.ceil((high - low + 2 * MARGIN_MM)[:2] / in_plane)
+        matrix = [int(max(8 * np.ceil(n / 8), rng.choice([112, 120, 128, 128, 136, 144]))) for n in pixels]
         free = np.array(matrix) * in_plane - (high - low)[:2]
         at = -low[:2] + free * np.clip(0.5 + 0.12 * rng.standard_normal(2), 0.3, 0.7)
         # The base is cut somewhere between two slices; at times the stack starts one slice above it.
@@ -196,5 +196,4 @@ def contour_noise(seed: int, index: int, phase: str, stack: Stack) -> np.ndarray
     strength[0] *= 1.25 if phase == "ES" else 1.0  # between the papillary muscles of a contracted LV
     amount = rng.standard_normal((2, 3, n, HAND.shape[1])) * strength
     turns = np.arange(HAND.shape[1])[:, None] * ANGLES
-    noise = amount[0] @ np.cos(turns) + amount[1] @ np.sin(turns)
-    return noise[:, None].astype(np.float32)
+    return (amount[0] @ np.cos(turns) + amount[1] @ np.sin(turns))[:, None].astype(np.float32)

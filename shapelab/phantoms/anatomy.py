@@ -99,17 +99,15 @@ def _girth(rng: np.random.Generator, spread: float) -> np.ndarray:
 
 def _flatten(radius: np.ndarray, chord: float) -> np.ndarray:
     """Flatten closed curves (U, T) towards the RV, to a chord at `chord` of the radius (smooth minimum, power 10)."""
-    towards = np.clip(np.cos(ANGLES), 0, None) / chord
-    return radius * (1 + towards**10) ** -0.1
+    return radius * (1 + (np.clip(np.cos(ANGLES), 0, None) / chord) ** 10) ** -0.1
 
 
 def _bump(centre_deg: float, width_deg: float, level: float, height: float) -> np.ndarray:
     """Smooth patch on the wall, (U, T), 1 in its middle; half widths in degrees and as a share of the length."""
     away = np.rad2deg(np.abs((ANGLES - np.deg2rad(centre_deg) + np.pi) % (2 * np.pi) - np.pi))
     width = width_deg * (1 + 1.2 * NODES[:, None] ** 4)  # near the apex a territory reaches further round
-    around = 1 / (1 + (away / width) ** 6)
     along = 1 / (1 + (np.abs(NODES - level) / height) ** 6)
-    return along[:, None] * around
+    return along[:, None] * (1 / (1 + (away / width) ** 6))
 
 
 def volume(radius: np.ndarray, length: float, inner: np.ndarray | float = 0.0) -> float:
@@ -162,10 +160,9 @@ class _Anatomy:
             + f["hypertrophy"]
             * _bump(f["hypertrophy_angle"], f["hypertrophy_width"], f["hypertrophy_level"], f["hypertrophy_height"])
         )
-        pattern = np.clip(1 + usual + own, 0.35, None)
         self.scar = _bump(f["infarct_angle"], f["infarct_width"], f["infarct_level"], f["infarct_height"])
         self.still = self.scar * f["infarct_akinesia"]
-        self.pattern = pattern * (1 - f["infarct_thinning"] * self.scar)
+        self.pattern = np.clip(1 + usual + own, 0.35, None) * (1 - f["infarct_thinning"] * self.scar)
         # thin parts thicken more, so that a wall is more even at ES; next to the valve it thickens little
         basal = 1 - f["basal_thinning_ES"] * np.exp(-((NODES[:, None] / 0.12) ** 2))
         self.pattern_es = np.clip(1 + 0.6 * (own - own.mean()), 0.35, None) * basal
@@ -183,11 +180,7 @@ def build_heart(f: Mapping[str, float], phases: tuple[str, ...] = PHASES) -> dic
     """
     shared = _Anatomy(f)
     ed = _left(shared, "ED", None)
-    out = {}
-    for phase in phases:
-        lv = ed if phase == "ED" else _left(shared, "ES", ed)
-        out[phase] = _right(shared, lv, phase)
-    return out
+    return {phase: _right(shared, ed if phase == "ED" else _left(shared, "ES", ed), phase) for phase in phases}
 
 
 def _left(a: _Anatomy, phase: str, ed: tuple[_Chamber, float] | None) -> tuple[_Chamber, float]:
@@ -199,8 +192,9 @@ def _left(a: _Anatomy, phase: str, ed: tuple[_Chamber, float] | None) -> tuple[_
     length = f["LV_length"] * (1 - shortening)
     base = f["LV_length"] * shortening * f["base_share"]
     apex = f["apex_wall"] * (1 + (1.3 * f["LVEF"] / 100 if end else 0.0))
-    g = profile(f["equator"], f["narrowing"] + (f["narrowing_ES"] if end else 0.0), f["taper"])[:, None]
-    g = g * (1 + a.girth[0])
+    g = profile(f["equator"], f["narrowing"] + (f["narrowing_ES"] if end else 0.0), f["taper"])[:, None] * (
+        1 + a.girth[0]
+    )
     chord = f["septum_chord_ES" if end else "septum_chord_ED"]
     shape = _flatten(g * (1 + a.epi + (0.2 * a.contraction if end else 0)), chord)
     fixed = 0.0
@@ -210,8 +204,7 @@ def _left(a: _Anatomy, phase: str, ed: tuple[_Chamber, float] | None) -> tuple[_
         shape = shape * (1 - a.still)
     size = _scale(shape, fixed, length, cavity + wall)
     epi = size * shape + fixed
-    bulge = g * (1 + a.epi + a.endo + a.girth[1] * 0.4 + (a.contraction if end else 0))
-    bulge = _flatten(bulge, chord)
+    bulge = _flatten(g * (1 + a.epi + a.endo + a.girth[1] * 0.4 + (a.contraction if end else 0)), chord)
     endo_length = length - apex
     moving = size * bulge * (1 - a.still if end else 1) + (a.still * ed[0].epi if end else 0)
 
@@ -240,10 +233,7 @@ def _lv_from_pole(epi: np.ndarray, pole: np.ndarray) -> np.ndarray:
     """LV outline (U, T) about its own centre -> the same outline about poles (U,) at (pole, 0), by angle."""
     x, y = epi * np.cos(ANGLES) - pole[:, None], epi * np.sin(ANGLES)
     turn, distance = np.arctan2(y, x) % (2 * np.pi), np.hypot(x, y)
-    out = np.empty_like(epi)
-    for i in range(len(epi)):
-        out[i] = np.interp(ANGLES, turn[i], distance[i], period=2 * np.pi)
-    return out
+    return np.stack([np.interp(ANGLES, t, d, period=2 * np.pi) for t, d in zip(turn, distance)])
 
 
 def _right(a: _Anatomy, solved: tuple[_Chamber, float], phase: str) -> Heart:
@@ -253,9 +243,7 @@ def _right(a: _Anatomy, solved: tuple[_Chamber, float], phase: str) -> Heart:
     rv_end = lv.base + lv.epi_length - f["rv_short_ES" if end else "rv_short_ED"]
     length = rv_end - rv_base
     pole_nodes = POLE * lv.epi.mean(-1)
-    s = (rv_base + NODES * length - lv.base) / lv.epi_length
-    s_lv = np.clip(s, 0, 1)
-    u = 1 - np.sqrt(1 - s_lv)
+    u = 1 - np.sqrt(1 - np.clip((rv_base + NODES * length - lv.base) / lv.epi_length, 0, 1))
     nodes = np.linspace(0, 1, N_LEVELS)
     outline = np.stack([np.interp(u, nodes, lv.epi[:, j]) for j in range(N_ANGLES)], 1)
     septum = _lv_from_pole(outline, np.interp(u, nodes, pole_nodes))
@@ -274,9 +262,8 @@ def _right(a: _Anatomy, solved: tuple[_Chamber, float], phase: str) -> Heart:
     inner = np.clip(septum + size * depth, 0.3 * septum, None)
     slope = np.gradient(np.concatenate([inner[:, -1:], inner, inner[:, :1]], 1), 2 * np.pi / N_ANGLES, axis=1)[:, 1:-1]
     oblique = np.clip(np.sqrt(1 + (slope / np.clip(inner, 1, None)) ** 2), 1, 1.8)  # along the ray, not the normal
-    wall = f["RVM"] / 1.05
     cavity = np.maximum(inner, septum)
-    t = _solve(lambda t: volume(np.maximum(inner + t * oblique, cavity), length, cavity), 0.0, 25.0, wall)
+    t = _solve(lambda t: volume(np.maximum(inner + t * oblique, cavity), length, cavity), 0.0, 25.0, f["RVM"] / 1.05)
     return Heart(
         _tensors(f, lv, inner, inner + t * oblique, rv_base, length, pole_nodes),
         _landmarks(f, lv, septum, inner, rv_base, length, pole_nodes),
@@ -286,11 +273,8 @@ def _right(a: _Anatomy, solved: tuple[_Chamber, float], phase: str) -> Heart:
 def centre_line(f: Mapping[str, float]) -> np.ndarray:
     """Polynomial (2, 3) of the LV's centre line: tilt, and a bow that is 0 at the valve and at the ED apex."""
     length = f["LV_length"]
-    rows = []
-    for tilt, bow in ((f["tilt_x"], f["bow_x"]), (f["tilt_y"], f["bow_y"])):
-        slope = np.tan(np.deg2rad(tilt))
-        rows.append([0.0, slope + 4 * bow / length, -4 * bow / length**2])
-    return np.array(rows)
+    courses = ((np.tan(np.deg2rad(f[f"tilt_{axis}"])), f[f"bow_{axis}"]) for axis in "xy")
+    return np.array([[0.0, slope + 4 * bow / length, -4 * bow / length**2] for slope, bow in courses])
 
 
 def _tensors(f, lv: _Chamber, rv, rv_outer, rv_base, rv_length, pole) -> HeartSurfaces:
@@ -341,9 +325,8 @@ def _landmarks(f, lv: _Chamber, septum, rv, rv_base, rv_length, pole) -> dict[st
         for p in (anterior, inferior)
     ]
     normal = np.array([chord[0][1] - chord[1][1], chord[1][0] - chord[0][0]])
-    free = rho > wall
     outline = start + rho[:, None] * np.stack([np.cos(ANGLES), np.sin(ANGLES)], 1)
-    turning = outline[np.argmax(np.where(free, np.abs((outline - chord[0]) @ normal), -np.inf))]
+    turning = outline[np.argmax(np.where(rho > wall, np.abs((outline - chord[0]) @ normal), -np.inf))]
     deep = lv.base + lv.epi_length
     places = (lateral, chord[0], chord[1], turning, centre(deep), centre(lv.base))
     heights = (z, z, z, z, deep, lv.base)

@@ -132,31 +132,23 @@ def slice_curves(hearts: HeartSurfaces, z: torch.Tensor, noise: torch.Tensor | N
     z = torch.as_tensor(z, dtype=torch.float32, device=hearts.endo.device)
     z = z.expand(len(hearts), -1) if z.ndim == 1 else z
     height = z - hearts.origin[:, 2:3]
-    curves = []
-    for name in CURVES:
-        base, length = {
-            "endo": (hearts.lv_base, hearts.endo_length),
-            "epi": (hearts.lv_base, hearts.epi_length),
-        }.get(name, (hearts.rv_base, hearts.rv_length))
-        s = (height - base[:, None]) / length[:, None]
-        radius = _levels(getattr(hearts, name), s)
-        curves.append((radius, ((s >= 0) & (s < 1))[..., None]))
-    s_epi = (height - hearts.lv_base[:, None]) / hearts.epi_length[:, None]
-    pole = _levels(hearts.pole[..., None], s_epi)[..., 0]
-    radii = [radius for radius, _ in curves]
+    left, right = hearts.lv_base, (hearts.rv_base, hearts.rv_length)
+    extents = ((left, hearts.endo_length), (left, hearts.epi_length), right, right)
+    levels = [(height - base[:, None]) / length[:, None] for base, length in extents]
+    radii = [_levels(getattr(hearts, name), s) for name, s in zip(CURVES, levels)]
+    there = [((s >= 0) & (s < 1))[..., None] for s in levels]
+    pole = _levels(hearts.pole[..., None], levels[1])[..., 0]
     if noise is not None:
         # near an apex the curves shrink to a point, and with them the hand's error
         radii = [r + noise[min(i, 2)] * (r / 12).clamp(0, 1) for i, r in enumerate(radii)]
     radii[0] = torch.minimum(radii[0], radii[1] - MIN_WALL)
     radii[3] = torch.maximum(radii[3], radii[2])
-    there = [inside for _, inside in curves]
     if noise is not None:
         there[1] = there[1] & (there[0] | (radii[1].mean(-1, keepdim=True) > CAP_MM))
     radii = torch.stack([torch.where(inside, r, -1.0) for r, inside in zip(radii, there)])
     power = torch.stack([torch.ones_like(height), height, height**2], -1)
     lv = power @ hearts.centre.mT
-    rv_pole = torch.stack([lv[..., 0] + pole, lv[..., 1]], -1)
-    return SliceCurves(radii, lv, rv_pole)
+    return SliceCurves(radii, lv, torch.stack([lv[..., 0] + pole, lv[..., 1]], -1))
 
 
 def _about(dx: torch.Tensor, dy: torch.Tensor, radii: torch.Tensor) -> list[torch.Tensor]:
@@ -193,20 +185,22 @@ def heart_frame(hearts: HeartSurfaces, x: torch.Tensor, y: torch.Tensor, shift: 
 
 def level_functions(curves: SliceCurves, hx: torch.Tensor, hy: torch.Tensor) -> torch.Tensor:
     """Level functions (4, N, Z, P) in mm at heart coordinates hx, hy (N, Z or 1, P): negative inside."""
+    return torch.stack(_first_levels(curves, hx, hy, 4))
+
+
+def _first_levels(curves: SliceCurves, hx: torch.Tensor, hy: torch.Tensor, number: int) -> list[torch.Tensor]:
+    """The first `number` (3 or 4) of the level functions, (N, Z, P) each; a list, for to stack them costs time."""
     lv, pole = curves.lv[..., None], curves.rv_pole[..., None]
-    first = _about(hx - lv[:, :, 0], hy - lv[:, :, 1], curves.radii[:2])
-    second = _about(hx - pole[:, :, 0], hy - pole[:, :, 1], curves.radii[2:])
-    return torch.stack(first + second)
+    about_pole = _about(hx - pole[:, :, 0], hy - pole[:, :, 1], curves.radii[2:number])
+    return _about(hx - lv[:, :, 0], hy - lv[:, :, 1], curves.radii[:2]) + about_pole
 
 
 def _labels(curves: SliceCurves, hx, hy, rv_wall: int) -> torch.Tensor:
     """Label integers (N, Z, P) uint8 at heart coordinates."""
-    lv, pole = curves.lv[..., None], curves.rv_pole[..., None]
-    about_pole = _about(hx - pole[:, :, 0], hy - pole[:, :, 1], curves.radii[2 : 4 if rv_wall else 3])
-    endo, epi = _about(hx - lv[:, :, 0], hy - lv[:, :, 1], curves.radii[:2])
-    label = (about_pole[0] < 0).to(torch.uint8)
+    endo, epi, rv, *outer = _first_levels(curves, hx, hy, 4 if rv_wall else 3)
+    label = (rv < 0).to(torch.uint8)
     if rv_wall:
-        label[(about_pole[1] < 0) & (label == 0)] = rv_wall
+        label[(outer[0] < 0) & (label == 0)] = rv_wall
     label[epi < 0] = 2
     label[endo < 0] = 3
     return label

@@ -48,8 +48,7 @@ def mr_image(
     image *= _bias(body, stack.shape)
     sigma = body.uniform(0.008, 0.022)
     image = np.hypot(image + sigma * noise.standard_normal(image.shape), sigma * noise.standard_normal(image.shape))
-    top = np.percentile(image, 99)
-    return np.clip(image / top, 0, 1).astype(np.float32)
+    return np.clip(image / np.percentile(image, 99), 0, 1).astype(np.float32)
 
 
 def _tissues(rng: np.random.Generator) -> dict[str, float]:
@@ -98,14 +97,13 @@ def _neighbours(
     def reach(direction: float, follow: float = 0.0) -> np.ndarray:
         """How far the heart extends that way, (1, 1, Z) mm; `follow` 1: at each height, 0: anywhere."""
         along = outline[:, :2] @ [np.cos(direction), np.sin(direction)]
-        here = np.where(nearby, along, -np.inf).max(1)
-        here = ndimage.gaussian_filter1d(here, 10 / stack.spacing[2], mode="nearest")
+        farthest = np.where(nearby, along, -np.inf).max(1)
+        here = ndimage.gaussian_filter1d(farthest, 10 / stack.spacing[2], mode="nearest")
         return ((1 - follow) * along.max() + follow * here)[None, None]
 
     broad, fine = _texture(rng, stack.shape, sigma(14, 25)), _texture(rng, stack.shape, sigma(1.5, 5))
     vessels = _texture(rng, stack.shape, sigma(1.6, 5))
-    dots = 0.5 * np.clip(vessels - lung_vessels, 0, 1)  # vessels, cut across
-    image = tissue["lung"] * (1 + 0.25 * fine) + dots
+    image = tissue["lung"] * (1 + 0.25 * fine) + 0.5 * np.clip(vessels - lung_vessels, 0, 1)  # vessels, cut across
 
     down = np.deg2rad(rng.uniform(85, 118))
     across = -dx * np.sin(down) + dy * np.cos(down)
@@ -115,8 +113,8 @@ def _neighbours(
     side = below * _ramp(across + rng.uniform(5, 30) + 4 * broad, 4)  # the patient's left: fat, stomach, spleen
     image = image + side * (0.7 * tissue["fat"] * (1 + 0.15 * broad) - image)
     low = reach(np.pi / 2, 0.5)
-    gut = np.hypot(dx - rng.uniform(5, 40), (dy - low - rng.uniform(20, 36)) * rng.uniform(0.8, 1.3))
-    gut = gut - rng.uniform(15, 28) + 3 * broad
+    from_gut = np.hypot(dx - rng.uniform(5, 40), (dy - low - rng.uniform(20, 36)) * rng.uniform(0.8, 1.3))
+    gut = from_gut - rng.uniform(15, 28) + 3 * broad
     image = image + _ramp(gut, 2) * (tissue["gut"] * (1 + 0.25 * _texture(rng, stack.shape, sigma(4, 8))) - image)
     behind = np.deg2rad(rng.uniform(35, 70))
     away, size = reach(behind) + rng.uniform(13, 24), rng.uniform(8, 11)
@@ -205,7 +203,6 @@ def _with_atria(hearts: HeartSurfaces, z: torch.Tensor, atria: Mapping[str, floa
     top = replace(hearts, rv_base=hearts.lv_base, rv_length=hearts.rv_length + hearts.rv_base - hearts.lv_base)
     curves = slice_curves(top, z.clamp(min=base + 0.5))
     height = (z.numpy() - base) / float(hearts.epi_length[0])
-    above = torch.as_tensor(height < 0)
     radii = curves.radii.clone()
     up = torch.as_tensor(np.clip(base - z.numpy(), 0, 25), dtype=torch.float32)[None, :, None]  # mm above the valve
     turns = torch.arange(radii.shape[-1]) * (2 * np.pi / radii.shape[-1])
@@ -213,7 +210,7 @@ def _with_atria(hearts: HeartSurfaces, z: torch.Tensor, atria: Mapping[str, floa
     narrow = (1 - atria["narrowing"] * up / 10).clamp(min=0.2)
     radii[1] = torch.where(radii[1] > 0, radii[1] * oval, radii[1])
     radii[2:] = torch.where(radii[2:] > 0, radii[2:] * narrow, radii[2:])
-    radii[0] = torch.where(above[None, :, None], radii[1] - atria["wall"], radii[0])
+    radii[0] = torch.where(torch.as_tensor(height < 0)[None, :, None], radii[1] - atria["wall"], radii[0])
     moved = up * (0.4 * atria["away"]) * torch.tensor([np.cos(atria["where"]), np.sin(atria["where"])]).float()
     return SliceCurves(radii, curves.lv + moved, curves.rv_pole), height[None, None]
 

@@ -55,8 +55,12 @@ def heart_pairs(
     """
     n, grid, mix, motion = whole("n", n), as_grid(grid), mix or Mix(), motion or MotionRanges(SHIFT_MM, TURN_DEG)
     whole("seed", seed, 0)
-    divides = factor >= 1 and grid.shape[2] % factor == 0
-    must(divides, "factor", f"{factor} for {grid.shape[2]} slices", "a divisor of them")
+    must(
+        factor >= 1 and grid.shape[2] % factor == 0,
+        "factor",
+        f"{factor} for {grid.shape[2]} slices",
+        "a divisor of them",
+    )
     groups, phases, sds = tuple(mix.groups), tuple(mix.phases), (motion.shift_mm, motion.rotation_deg)
     key = repr((n, grid.shape, grid.spacing, factor, seed, groups, phases, *sds))
 
@@ -83,16 +87,14 @@ def _draw(who: Patient, phase: str, grid: Grid) -> tuple[np.ndarray, np.ndarray,
     facts, both = anatomy(who)
     placed = _aligned(both[phase].surfaces, grid)
     label = tidy(label_batch(placed, grid, scheme=CARDIAC)[0].numpy(), by_slice=False)
-    origin = tuple(float(v) for v in placed.origin[0])
-    stack = Stack(grid.shape, grid.spacing, origin, np.zeros((grid.shape[2], 2)), 0.0)
+    stack = Stack(grid.shape, grid.spacing, tuple(placed.origin[0].tolist()), np.zeros((grid.shape[2], 2)), 0.0)
     outline = outline_points(both["ED"].surfaces, float(placed.angle[0]))
     return mr_image(placed, stack, facts, outline, *who[:2], phase), CARDIAC.channels(label), facts
 
 
 def _aligned(surfaces: HeartSurfaces, grid: Grid) -> HeartSurfaces:
     """One heart, turned and moved as `to_grid(align="rigid")` would: by the centroids of its label map on the grid."""
-    middle = (np.array(grid.shape) - 1) / 2 * grid.spacing
-    target = middle + (RV_SIDE_MM, 0.0, 0.0)
+    target = (np.array(grid.shape) - 1) / 2 * grid.spacing + (RV_SIDE_MM, 0.0, 0.0)
     placed = surfaces.moved(origin=target[None], angle=np.array([np.pi]))
     for _ in range(2):  # a second time: the first box may have cut some of the heart
         label = label_batch(placed, grid, scheme=CARDIAC)[0].numpy()

@@ -116,14 +116,13 @@ def draw_factors(seed: int, index: int, group: str, turn: int | None = None) -> 
     rv_wall = _mix(0.6, right, z[5])
     for name, score in (("LVV", left), ("LVM", wall), ("RVV", right), ("RVM", rv_wall)):
         f[name if name.endswith("M") else f"{name}_ED"] = _lognormal(np.clip(score, -2.4, 2.5), *getattr(m, name))
-    f["LVEF"] = _bounded(z[6], *m.LVEF)
-    f["RVEF"] = _bounded(_mix(0.5, z[6], z[7]), *m.RVEF)
-    f["wall_ratio"] = 1 + float(np.clip(0.012 * z[29], -0.025, 0.025))  # wall volume ES : ED; conserved within 5 %
-    f |= _left_shape(m, f, z, group)
-    f |= _right_shape(m, z)
-    f |= _disease(rng, z, group)
-    f["angle"] = float(np.clip(126 + rng.gamma(2.4, 19.0), 128, 250))  # LV -> RV in the array, ACDC: 172 +- 30
-    return f
+    f |= {
+        "LVEF": _bounded(z[6], *m.LVEF),
+        "RVEF": _bounded(_mix(0.5, z[6], z[7]), *m.RVEF),
+        "wall_ratio": 1 + float(np.clip(0.012 * z[29], -0.025, 0.025)),  # wall volume ES : ED; conserved within 5 %
+    }
+    f |= _left_shape(m, f, z, group) | _right_shape(m, z) | _disease(rng, z, group)
+    return f | {"angle": float(np.clip(126 + rng.gamma(2.4, 19.0), 128, 250))}  # LV -> RV in the array, ACDC: 172 +- 30
 
 
 def _body(rng: np.random.Generator, z_height: float, z_weight: float) -> dict[str, float]:
@@ -195,16 +194,22 @@ def _disease(rng: np.random.Generator, z: np.ndarray, group: str) -> dict[str, f
     }
     if group == "HCM":
         kind = rng.choice(3, p=[0.7, 0.12, 0.18])  # asymmetric septal, apical, concentric
-        f["hypertrophy"] = float(np.exp(-0.6 + 0.4 * z[30])) * (1.0, 0.9, 0.1)[kind]
-        f["hypertrophy_angle"] = float(15 + 45 * z[31])
-        f["hypertrophy_width"] = float((65, 180, 180)[kind] * np.exp(0.15 * z[32]))
-        f["hypertrophy_level"] = float((0.25, 0.85, 0.5)[kind] + 0.08 * z[33])
+        f |= {
+            "hypertrophy": float(np.exp(-0.6 + 0.4 * z[30])) * (1.0, 0.9, 0.1)[kind],
+            "hypertrophy_angle": float(15 + 45 * z[31]),
+            "hypertrophy_width": float((65, 180, 180)[kind] * np.exp(0.15 * z[32])),
+            "hypertrophy_level": float((0.25, 0.85, 0.5)[kind] + 0.08 * z[33]),
+        }
     if group == "MINF":
         name = rng.choice(list(TERRITORIES), p=list(TERRITORY_SHARE.values()))
         angle, width, level, height = TERRITORIES[name]
-        f["infarct_territory"] = float(list(TERRITORIES).index(name) + 1)
-        f["infarct_angle"], f["infarct_width"] = float(angle + 10 * z[30]), float(width * np.exp(0.15 * z[31]))
-        f["infarct_level"], f["infarct_height"] = float(level + 0.05 * z[32]), float(height * np.exp(0.12 * z[33]))
-        f["infarct_thinning"] = float(np.clip(0.40 + 0.10 * z[34], 0.15, 0.55))
-        f["infarct_akinesia"] = float(np.clip(0.95 + 0.08 * z[35], 0.7, 1.05))
+        f |= {
+            "infarct_territory": float(list(TERRITORIES).index(name) + 1),
+            "infarct_angle": float(angle + 10 * z[30]),
+            "infarct_width": float(width * np.exp(0.15 * z[31])),
+            "infarct_level": float(level + 0.05 * z[32]),
+            "infarct_height": float(height * np.exp(0.12 * z[33])),
+            "infarct_thinning": float(np.clip(0.40 + 0.10 * z[34], 0.15, 0.55)),
+            "infarct_akinesia": float(np.clip(0.95 + 0.08 * z[35], 0.7, 1.05)),
+        }
     return f

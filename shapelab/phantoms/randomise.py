@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shapelab.errors import UsageError, in_range
+from shapelab.errors import in_range, must
 
 RV, WALL, LV, RV_WALL = 1, 2, 3, 4
 
@@ -77,11 +77,12 @@ def randomise(
     -------
     images (N, C, size, size) float32 in [0, 1], tissues of the middle slice (N, size, size) uint8
     """
-    if images.ndim != 4 or images.shape != tissues.shape or images.shape[1] % 2 == 0:
-        raise UsageError(
-            f"randomise: found images {tuple(images.shape)} and tissues {tuple(tissues.shape)}; expected "
-            "two of one shape (N, C, X, Y), C odd"
-        )
+    must(
+        images.ndim == 4 and images.shape == tissues.shape and images.shape[1] % 2,
+        "randomise",
+        f"images {tuple(images.shape)} and tissues {tuple(tissues.shape)}",
+        "two of one shape (N, C, X, Y), C odd",
+    )
     g = generator_of(seed, images.device)
     images, tissues = move(images, tissues, spacing, size, strength, g, stacks)
     turned = _chosen(g, len(images), strength.upside_down)
@@ -146,10 +147,11 @@ def move(
         [torch.stack([c / scale * stretch, -s / scale], -1), torch.stack([s / scale, c / scale / stretch], -1)], 1
     )
     axis = torch.arange(size, device=device) - (size - 1) / 2
-    where = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).view(1, -1, 2)  # (1, P, 2) x, y
-    where = where @ matrix.mT + shift[:, None]
+    pixels = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).view(1, -1, 2)  # (1, P, 2) x, y
     half = torch.tensor([images.shape[-2] / 2, images.shape[-1] / 2], device=device)
-    where = (where / half).flip(-1).view(n, size, size, 2)  # grid_sample counts axes from the last
+    where = (
+        ((pixels @ matrix.mT + shift[:, None]) / half).flip(-1).view(n, size, size, 2)
+    )  # grid_sample counts axes from the last
     moved = F.grid_sample(images, where, mode="bilinear", padding_mode="zeros", align_corners=False)
     named = F.grid_sample(tissues.float(), where, mode="nearest", padding_mode="zeros", align_corners=False)
     return moved, named.to(torch.uint8)
@@ -174,9 +176,8 @@ def _mean_in(images: Tensor, mask: Tensor, otherwise: float) -> Tensor:
 def more_trabeculae(images: Tensor, tissues: Tensor, share: float, g: torch.Generator) -> Tensor:
     """Dark tissue inside the walls: papillary muscles and trabeculae, cavity in the label (as in ACDC)."""
     n, c, *shape = images.shape
-    wall = (tissues == WALL) | (tissues == RV_WALL)
     dark = _mean_in(images, tissues == WALL, 0.25)
-    near = _near(wall, 9)
+    near = _near((tissues == WALL) | (tissues == RV_WALL), 9)
     fine = smooth_field(n, c, shape, 26, g)
     chosen = _chosen(g, n, share)
     amount = _uniform(g, (n, 1, 1, 1), 0.5, 4.5)
@@ -193,7 +194,6 @@ def more_trabeculae(images: Tensor, tissues: Tensor, share: float, g: torch.Gene
 def new_contrast(images: Tensor, tissues: Tensor, share: float, g: torch.Generator) -> Tensor:
     """Blood against wall, RV against LV, and flow: another contrast inside the heart, its edges and grain kept."""
     n, c, *shape = images.shape
-    heart = _near(tissues > 0, 3)
     dark = _mean_in(images, tissues == WALL, 0.25)
     blood = _mean_in(images, tissues == LV, 0.75)
     ratio = _uniform(g, (n, 1, 1, 1), 0.16, 0.68)  # wall : blood
@@ -203,7 +203,7 @@ def new_contrast(images: Tensor, tissues: Tensor, share: float, g: torch.Generat
     flow = 1 + _uniform(g, (n, 1, 1, 1), 0, 0.13) * smooth_field(n, c, shape, 7, g) * _near(tissues % 2 == 1, 3)
     patchy = 1 + _uniform(g, (n, 1, 1, 1), 0, 0.12) * smooth_field(n, c, shape, 9, g) * _near(tissues == WALL, 3)
     changed = ((images - dark) * gain + level * ratio) * rv * flow * patchy
-    return torch.lerp(images, changed.clamp(0, 1.3), heart * _chosen(g, n, share))
+    return torch.lerp(images, changed.clamp(0, 1.3), _near(tissues > 0, 3) * _chosen(g, n, share))
 
 
 # -------------------------------------------------------------------------------------------------------- surroundings
@@ -217,15 +217,12 @@ def new_surroundings(images: Tensor, tissues: Tensor, share: float, g: torch.Gen
     n = len(images)
     heart = (tissues > 0).float()
     width = int(torch.randint(1, 4, (1,), generator=g, device=g.device)) * 2 + 1
-    ring = (_near(heart, 15) > 0.02).float()
-    own = torch.where(_chosen(g, n, 0.35), ring, heart)
-    keep = _near(F.max_pool2d(own, 3, 1, 1), width)
-    keep = torch.maximum(keep, heart)
+    own = torch.where(_chosen(g, n, 0.35), (_near(heart, 15) > 0.02).float(), heart)
+    keep = torch.maximum(_near(F.max_pool2d(own, 3, 1, 1), width), heart)
     made = organs(n, images.shape[1], images.shape[2:], g)
     other = _others(images, heart, made, g)
     made = torch.where(_chosen(g, n, 0.35), other, made)
-    mixed = keep * images + (1 - keep) * made
-    out = torch.where(_chosen(g, n, share), mixed, images)
+    out = torch.where(_chosen(g, n, share), keep * images + (1 - keep) * made, images)
     # discs and tubes of blood or fat beside the heart: aorta, valve plane, stomach, veins
     discs, value = _discs(n, images.shape[2:], g)
     outside = 1 - _near(F.max_pool2d(heart, 3, 1, 1), 3)
@@ -241,8 +238,7 @@ def organs(n: int, channels: int, shape, g: torch.Generator) -> Tensor:
         threshold = _uniform(g, (n, 1, 1, 1), -0.5, 1.6) + (0.9 if cells > 9 else 0.0)
         sharp = torch.exp(_uniform(g, (n, 1, 1, 1), 0.5, 2.5))
         value = _uniform(g, (n, 1, 1, 1)) ** 1.5 * (1.1 if cells < 9 else 1.4)
-        cover = torch.sigmoid(sharp * 4 * (field - threshold))
-        out = torch.lerp(out, value.expand_as(out), cover)
+        out = torch.lerp(out, value.expand_as(out), torch.sigmoid(sharp * 4 * (field - threshold)))
     grain = smooth_field(n, channels, shape, 40, g) * _uniform(g, (n, 1, 1, 1), 0, 0.2)
     return (out * (1 + grain)).clamp(0, 1.4)
 
@@ -252,8 +248,7 @@ def _others(images: Tensor, heart: Tensor, fill: Tensor, g: torch.Generator) -> 
     n = len(images)
     step = int(torch.randint(1, max(n, 2), (1,), generator=g, device=g.device))
     alone = torch.lerp(images, fill, F.max_pool2d(heart, 5, 1, 2)).roll(step, 0)
-    turns = int(torch.randint(0, 4, (1,), generator=g, device=g.device))
-    alone = torch.rot90(alone, turns, (2, 3))
+    alone = torch.rot90(alone, int(torch.randint(0, 4, (1,), generator=g, device=g.device)), (2, 3))
     return alone.flip(2) if bool(torch.rand((1,), generator=g, device=g.device) < 0.5) else alone
 
 
@@ -315,16 +310,14 @@ def to_unit(images: Tensor, g: torch.Generator | None = None) -> Tensor:
 def intensity_curve(images: Tensor, share: float, g: torch.Generator) -> Tensor:
     """A random curve from [0, 1] to [0, 1]: rising, at times with a flat or slightly falling stretch."""
     n, knots = len(images), 6
-    steps = _uniform(g, (n, knots), -0.04, 1.0)
-    curve = torch.cat([torch.zeros((n, 1), device=g.device), steps.cumsum(1)], 1)
+    curve = torch.cat([torch.zeros((n, 1), device=g.device), _uniform(g, (n, knots), -0.04, 1.0).cumsum(1)], 1)
     low = curve.amin(1, keepdim=True)
     curve = (curve - low) / (curve.amax(1, keepdim=True) - low).clamp(min=1e-3)
     place = images.clamp(0, 1) * knots
     index = place.long().clamp(max=knots - 1)
     flat = index.view(n, -1)
     start, end = curve.gather(1, flat).view_as(place), curve.gather(1, flat + 1).view_as(place)
-    changed = start + (end - start) * (place - index)
-    return torch.where(_chosen(g, n, share), changed, images)
+    return torch.where(_chosen(g, n, share), start + (end - start) * (place - index), images)
 
 
 def without_neighbours(images: Tensor, share: float, g: torch.Generator) -> Tensor:

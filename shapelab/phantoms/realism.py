@@ -12,7 +12,7 @@ from scipy.spatial import ConvexHull
 from shapelab.data.cohort import Cohort
 from shapelab.data.geometry import bounding_box
 from shapelab.data.subject import Subject
-from shapelab.errors import DataError, must, need
+from shapelab.errors import must, need
 
 _ANGLES = np.linspace(0, 2 * np.pi, 72, endpoint=False)
 _HEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)  # relative heights, base to apex, at which areas are compared
@@ -40,8 +40,7 @@ def shape_features(subject: Subject) -> dict[str, float]:
     Raises DataError where a heart has no LV or RV.
     """
     label, spacing = subject.label, subject.spacing
-    if label is None:
-        raise DataError(subject.where, "no label map", "a label map")
+    need(label is not None, subject.where, "no label map", "a label map")
     # a crop makes all that follows several times faster
     label = np.pad(label[bounding_box(label > 0) or ()], ((1, 1), (1, 1), (0, 0)))
     lv, cavity, rv = (label == 2) | (label == 3), label == 3, label == 1
@@ -118,20 +117,26 @@ def _outline_features(o: dict[str, np.ndarray], spacing: np.ndarray) -> dict[str
     out = {}
     for name in ("epi", "endo"):
         r = o[name][middle]
-        amplitude = np.abs(np.fft.rfft(r, axis=1))[:, :10] * 2 / len(_ANGLES) / r.mean(1, keepdims=True)
-        amplitude = np.sqrt((amplitude**2).mean(0))
-        out |= {f"{name}_oval": amplitude[2], f"{name}_3": amplitude[3]}
-        out[f"{name}_rough"] = np.sqrt((amplitude[4:] ** 2).sum())
-        out[f"{name}_step"] = _step(o[name])
-    out["rv_step"] = _step(o["rv"])
+        share = np.abs(np.fft.rfft(r, axis=1))[:, :10] * 2 / len(_ANGLES) / r.mean(1, keepdims=True)
+        amplitude = np.sqrt((share**2).mean(0))
+        out |= {
+            f"{name}_oval": amplitude[2],
+            f"{name}_3": amplitude[3],
+            f"{name}_rough": np.sqrt((amplitude[4:] ** 2).sum()),
+            f"{name}_step": _step(o[name]),
+        }
     wall = o["epi"] - o["endo"]
     septal, lateral = np.abs(_wrapped(_ANGLES)) < 0.7, np.abs(_wrapped(_ANGLES - np.pi)) < 0.7
-    out["wall_mean"], out["wall_sd"] = wall[middle].mean(), wall[middle].std()
-    out["wall_septum_ratio"] = wall[middle][:, septal].mean() / wall[middle][:, lateral].mean()
     third = max(1, len(wall) // 3)
-    out["wall_apex_ratio"] = wall[-third:].mean() / wall[:third].mean()
     centre_ray = o["epi"][middle][:, np.abs(_wrapped(_ANGLES)) < 0.3].mean()
-    out["septum_flatness"] = centre_ray / o["epi"][middle].mean()
+    out |= {
+        "rv_step": _step(o["rv"]),
+        "wall_mean": wall[middle].mean(),
+        "wall_sd": wall[middle].std(),
+        "wall_septum_ratio": wall[middle][:, septal].mean() / wall[middle][:, lateral].mean(),
+        "wall_apex_ratio": wall[-third:].mean() / wall[:third].mean(),
+        "septum_flatness": centre_ray / o["epi"][middle].mean(),
+    }
     z = o["k"] * spacing[2]
     if len(z) > 3:
         line = np.polynomial.polynomial.polyfit(z, o["centre"], 1)

@@ -66,8 +66,7 @@ def us_image(who: Patient, phase: str, box: Box, artefacts: Artefacts = Artefact
     """Image (X, Y, Z) float32 in [0, 1] of one subject, 0 outside the sector."""
     from shapelab.phantoms.ultrasound_imaging import echo_image
 
-    f, _ = anatomy(who)
-    probe = make_probe(*who[:2], f, box.shape[2] * box.spacing[2])
+    probe = make_probe(*who[:2], anatomy(who)[0], box.shape[2] * box.spacing[2])
     return echo_image(_levels(who, phase), probe, box, artefacts, *who[:2], phase)
 
 

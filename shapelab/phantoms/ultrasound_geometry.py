@@ -132,19 +132,16 @@ class Levels:
             first, last = float(base[0]), float(base[0] + length[0])
             inside = np.clip(heights, first + 1e-4, last - 1e-3)
             curves = slice_curves(hearts, torch.from_numpy(inside.astype(np.float32)))
-            radius = curves.radii[k, 0].double().clamp(min=0).numpy()
-            q = radius**2
+            q = curves.radii[k, 0].double().clamp(min=0).numpy() ** 2
             # below its end the surface closes: q falls on as over the last 4 mm, at least by a sphere's 2 x 6 mm
             edge = slice_curves(hearts, torch.tensor([last - 4.0, last - 1e-3], dtype=torch.float32)).radii[k, 0]
             fall = np.minimum(np.diff(edge.double().clamp(min=0).numpy() ** 2, axis=0)[0] / 4.0, -12.0)
-            below = np.clip(heights - last, 0, None)[:, None]
-            out.append(q + fall * below)
+            out.append(q + fall * np.clip(heights - last, 0, None)[:, None])
             if k in (1, 3):
                 line = np.stack([np.ones_like(heights), heights, heights**2]).T @ self.line.T
                 poles = (curves.rv_pole[0] - curves.lv[0]).double().numpy()[:, 0] if k == 3 else 0 * heights
                 poles = np.broadcast_to((line[:, 0] + poles)[:, None], q.shape)
-        slopes = [np.gradient(q, NODE_MM, axis=0) for q in out]
-        table = np.stack([out[0], out[1], slopes[0], slopes[1], poles])
+        table = np.stack([*out, *(np.gradient(q, NODE_MM, axis=0) for q in out), poles])
         table = np.concatenate([table, table[..., :1]], -1)
         return torch.from_numpy(table.astype(np.float32))[None]
 

@@ -124,8 +124,12 @@ def echo_image(
     grain[0] = grain[0] ** artefacts.speckle
     tilt = body.uniform(-0.04, 0.05)  # what the time gain compensation leaves over, dB a mm
     shadow = artefacts.shadow * shadow_db(body, r.azimuth, r.elevation) * (1 - torch.exp(-r.depth / 12))
-    loss = loss + shadow
-    loss = loss + tilt * (r.depth - 70) + 4 * ((r.azimuth / probe.azimuth) ** 2 + (r.elevation / probe.elevation) ** 2)
+    loss = (
+        loss
+        + shadow
+        + tilt * (r.depth - 70)
+        + 4 * ((r.azimuth / probe.azimuth) ** 2 + (r.elevation / probe.elevation) ** 2)
+    )
     echo = 10 ** ((tissue - loss) / 20) * grain[0]
 
     near, fade = body.uniform(-24, -15), body.uniform(9, 15)
@@ -155,8 +159,7 @@ def _tissue(levels, probe, r: Rays, h, width, body, noise, dropout: float) -> tu
     muscle, blood = body.uniform(-29, -22), body.uniform(-58, -50)
     knobs = _smooth(noise, r, 5.0)[0]
     broad = _smooth(body, r, 22.0, 2)
-    length = levels.apex - levels.base
-    down = ((z - levels.base) / length).clamp(0, 1.2)
+    down = ((z - levels.base) / (levels.apex - levels.base)).clamp(0, 1.2)
 
     above = levels.base - z  # mm above the valve plane
     # the atria: tubes that widen a little and close; the LV's wall and the RV's go over into thin ones
@@ -223,8 +226,7 @@ def _papillary(levels, endo, turn, down, width, body) -> torch.Tensor:
 def _valve(endo, epi, above, width, body, closed: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Mitral leaflets (a tent into the LV) with the bright ring at their rim: share, and echo in dB."""
     rim = (-endo / 14.0).clamp(0, 1)  # 0 at the ring, 1 from 14 mm inwards
-    tent = above + closed * 6.0 * rim
-    leaflets = _shell(tent, 3.0, width) * _inside(endo - 1, width)
+    leaflets = _shell(above + closed * 6.0 * rim, 3.0, width) * _inside(endo - 1, width)
     ring = _inside(torch.hypot(endo - 1.5, above) - 3.2, width)
     return torch.maximum(leaflets * (0.9 - 0.4 * rim), ring), -10 - 5 * rim
 

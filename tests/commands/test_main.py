@@ -200,9 +200,11 @@ def test_data_fetch_goes_where_it_is_told(stand_in, monkeypatch, tmp_path, capsy
 
 
 def test_data_fetch_without_a_place(stand_in, monkeypatch, capsys):
-    stand_in("shapelab.data", fetch=None)
+    from shapelab.data.download import fetch
+
+    stand_in("shapelab.data", fetch=fetch)
     monkeypatch.delenv("SHAPELAB_DATA", raising=False)
-    assert cli.main(["data", "fetch", "x"]) == 2
+    assert cli.main(["data", "fetch", "hippocampus"]) == 2
     assert "--root DIR" in capsys.readouterr().err
 
 
@@ -277,7 +279,7 @@ def test_experiment_acnn_hands_its_arguments_on(stand_in, capsys, tmp_path):
     [
         (["acnn", "--table", "4"], "table: found 4; expected one of 1, 2, 3"),
         (["sslln", "--table", "7"], "table: found 7; expected one of 1, 2, 3, 4, 5, 6"),
-        (["pathology", "--data", "mnist"], "data: found 'mnist'; expected one of acdc, phantom"),
+        (["pathology", "--data", "mnist"], "data: found 'mnist'; expected one of acdc, folder, phantom"),
     ],
 )
 def test_experiments_name_what_the_library_refuses(arguments, message, capsys):

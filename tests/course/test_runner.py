@@ -85,7 +85,7 @@ def test_select(numbers, chosen):
 
 
 def test_select_names_what_there_is():
-    with pytest.raises(UsageError, match="no notebook 42, 7; there are: 00_a"):
+    with pytest.raises(UsageError, match="no notebook 42, 7; expected some of 00_a"):
         notebooks_runner.select([Path("00_a.ipynb")], ["42", "0", "7"])
 
 
@@ -245,7 +245,7 @@ def test_a_mistake_of_ours_stops_no_other_notebook_and_is_not_hidden(folder, tmp
 def test_unknown_number_is_wrong_usage(folder, capsys):
     make_notebook(folder, "00_a", "1")
     assert main(["notebooks", "--folder", str(folder), "17"]) == 2
-    assert "there is no notebook 17; there are: 00_a" in capsys.readouterr().err
+    assert "no notebook 17; expected some of 00_a" in capsys.readouterr().err
 
 
 def test_unknown_profile_is_wrong_usage(folder, tmp_path, capsys, monkeypatch):

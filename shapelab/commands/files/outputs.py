@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from shapelab.data.formats.nifti import is_nifti, stem
-from shapelab.errors import UsageError
+from shapelab.errors import must
 from shapelab.files import atomic_write
 
 
@@ -27,22 +27,32 @@ def check_outputs(outputs: list[Path], beside: list[Path], inputs: list[Path], f
     """UsageError unless the outputs are NIfTI names, distinct, no inputs, in a folder that can be written, and new (or
     `force`); `beside` are the names of what is written with them."""
     for path in outputs:
-        if not is_nifti(path):
-            raise UsageError(f"output: found {str(path)!r}; expected a name that ends in .nii or .nii.gz")
+        must(is_nifti(path), "output", repr(str(path)), "a name that ends in .nii or .nii.gz")
     for path in (*outputs, *beside):
-        if any(path.resolve() == s.resolve() for s in inputs):
-            raise UsageError(f"output: found {str(path)!r}, which is an input; expected another name")
+        must(
+            path.resolve() not in [s.resolve() for s in inputs],
+            "output",
+            f"{str(path)!r}, which is an input",
+            "another name",
+        )
         # a folder that is not there is made; the nearest one that is there must let us
         above = next(p for p in path.absolute().parents if p.exists())
-        if not (above.is_dir() and os.access(above, os.W_OK)):
-            raise UsageError(
-                f"output: found {str(path)!r} below {str(above)!r}, where nothing can be written; "
-                "expected a folder of your own"
-            )
-    if len({p.resolve() for p in outputs}) != len(outputs):
-        raise UsageError(f"output: found {str(outputs[0])!r} for ED and ES; expected two names")
-    there = [str(p) for p in (*outputs, *beside) if p.exists()]
-    if there and not force:
-        raise UsageError(
-            f"output: found {', '.join(there)} already there; expected a new name, or leave to overwrite (--force)"
+        must(
+            above.is_dir() and os.access(above, os.W_OK),
+            "output",
+            f"{str(path)!r} below {str(above)!r}, where nothing can be written",
+            "a folder of your own",
         )
+    must(
+        len({p.resolve() for p in outputs}) == len(outputs),
+        "output",
+        f"{str(outputs[0])!r} for ED and ES",
+        "two names",
+    )
+    there = [str(p) for p in (*outputs, *beside) if p.exists()]
+    must(
+        force or not there,
+        "output",
+        f"{', '.join(there)} already there",
+        "a new name, or leave to overwrite (--force)",
+    )

@@ -20,7 +20,7 @@ from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.device import autocast
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import UsageError, must, need
 from shapelab.experiments.shipped import weights_folder
 from shapelab.files import write_json
 from shapelab.metrics.clinical import ejection_fraction, volumes_and_masses
@@ -41,13 +41,13 @@ def find_model(model: str | Path) -> Path:
     for folder in (Path(model), weights_folder() / str(model)):
         if (folder / DESCRIPTION).is_file():
             return folder
-    if Path(model).is_dir():
-        raise DataError(
-            model,
-            f"no {DESCRIPTION}",
-            "a folder that holds a saved segmentation network",
-            "A shape space segments no image; name a network.",
-        )
+    need(
+        not Path(model).is_dir(),
+        model,
+        f"no {DESCRIPTION}",
+        "a folder that holds a saved segmentation network",
+        "A shape space segments no image; name a network.",
+    )
     shipped = sorted(p.parent.name for p in weights_folder().glob(f"*/{DESCRIPTION}"))
     raise UsageError(f"model: found {str(model)!r}; expected a folder with a {DESCRIPTION}, or one of {shipped}")
 
@@ -58,8 +58,7 @@ class GridSegmenter:
 
     def __init__(self, network: torch.nn.Module, finder: NativeSegmenter):
         task = getattr(network, "task", "seg")
-        if task != "seg":
-            raise UsageError(f"model: found a network for {task!r}; expected one that segments")
+        must(task == "seg", "model", f"a network for {task!r}", "one that segments")
         self.network, self.finder = network, finder
         self.scheme: LabelScheme = getattr(network, "scheme", CARDIAC)
         self.metadata: dict[str, Any] = getattr(network, "metadata", {})
@@ -70,8 +69,7 @@ class GridSegmenter:
         found = self.finder.predict(image, spacing)
         if not all((found == v).any() for v in (1, 2, 3)):
             return np.zeros_like(found)
-        affine = np.diag([*np.asarray(spacing, float), 1.0])
-        subject = Subject("scan", CARDIAC, label=found, image=np.asarray(image, np.float32), affine=affine)
+        subject = Subject("scan", CARDIAC, found, np.asarray(image, np.float32), np.diag([*spacing, 1.0]))
         fine, factor = self.network.config.grid, self.network.config.factor
         thick = Grid((*fine.shape[:2], fine.shape[2] // factor), (*fine.spacing[:2], fine.spacing[2] * factor))
         stack = to_unit_range(to_grid(subject, thick, align="rigid").image)
@@ -87,8 +85,7 @@ def load_segmenter(model: str | Path):
 
     Raises UsageError for an unknown name, DataError where the folder's files are damaged or of an unknown kind.
     """
-    folder = find_model(model)
-    network = load_network(folder)
+    network = load_network(find_model(model))
     if isinstance(network, NativeSegmenter):
         return network
     return GridSegmenter(network, NativeSegmenter.load(weights_folder() / FINDER))
@@ -105,24 +102,23 @@ def read_short_axis(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     sizes = " x ".join(f"{s:.3g}" for s in spacing)
     x, y, z = spacing
     stack = "a stack of short-axis slices along the last axis (ACDC: 1.4 x 1.4 x 10 mm)"
-    if z <= 1.2 * max(x, y):
-        todo = "Put the slices along the last axis" if min(x, y) < 0.8 * max(x, y, z) else "Give a short-axis stack"
-        raise DataError(path, f"voxels of {sizes} mm, no thicker along the last axis", stack, todo + ".")
+    todo = "Put the slices along the last axis." if min(x, y) < 0.8 * max(x, y, z) else "Give a short-axis stack."
+    need(z > 1.2 * max(x, y), path, f"voxels of {sizes} mm, no thicker along the last axis", stack, todo)
+    ranges = "{:g} to {:g} mm in plane, {:g} to {:g} mm through it".format(*IN_PLANE_MM, *THROUGH_MM)
     inside = IN_PLANE_MM[0] <= min(x, y) and max(x, y) <= IN_PLANE_MM[1] and THROUGH_MM[0] <= z <= THROUGH_MM[1]
-    if not inside or max(x, y) > 1.1 * min(x, y):
-        ranges = "{:g} to {:g} mm in plane, {:g} to {:g} mm through it".format(*IN_PLANE_MM, *THROUGH_MM)
-        raise DataError(path, f"voxels of {sizes} mm", f"{stack}, {ranges}", "Is the unit mm?")
+    need(
+        inside and max(x, y) <= 1.1 * min(x, y), path, f"voxels of {sizes} mm", f"{stack}, {ranges}", "Is the unit mm?"
+    )
     field = np.array(header.shape[:2]) * spacing[:2]
-    if field.min() < LEAST_FIELD_MM:
-        raise DataError(
-            path,
-            f"a field of {field[0]:.0f} x {field[1]:.0f} mm",
-            f"at least {LEAST_FIELD_MM:g} mm",
-            "Give the whole slices, not a crop.",
-        )
+    need(
+        field.min() >= LEAST_FIELD_MM,
+        path,
+        f"a field of {field[0]:.0f} x {field[1]:.0f} mm",
+        f"at least {LEAST_FIELD_MM:g} mm",
+        "Give the whole slices, not a crop.",
+    )
     image = read_image(path)
-    if image.min() == image.max():
-        raise DataError(path, f"the same intensity ({image.flat[0]:g}) in every voxel", "an image")
+    need(image.min() < image.max(), path, f"the same intensity ({image.flat[0]:g}) in every voxel", "an image")
     return image, spacing
 
 
@@ -156,8 +152,7 @@ def predict_file(
     UsageError : unknown model, an output that is no NIfTI name, exists, or is an input
     DataError : a scan that cannot be read, is no short-axis stack (`read_short_axis`), or shows no heart to the model
     """
-    if es is None and es_output is not None:
-        raise UsageError("es_output: found a name without an ES scan; expected both or neither")
+    must(es is not None or es_output is None, "es_output", "a name without an ES scan", "both or neither")
     scans, outputs = [Path(scan)], [Path(output)]
     if es is not None:
         scans.append(Path(es))
@@ -171,8 +166,10 @@ def predict_file(
     parts = []
     for path, out, label, (_, spacing) in zip(scans, outputs, labels, images):
         save_nifti(_as_the_scan(path, label), out)
-        facts = {"scan": path.name, "label_map": out.name, "scheme": segmenter.scheme.name}
-        parts.append(facts | volumes_and_masses(label, spacing, segmenter.scheme))
+        parts.append(
+            {"scan": path.name, "label_map": out.name, "scheme": segmenter.scheme.name}
+            | volumes_and_masses(label, spacing, segmenter.scheme)
+        )
     found = {"shapelab": __version__, "model": find_model(model).name, **parts[0]}
     if es is not None:
         found |= {"es": parts[1], **_function(*parts)}
@@ -183,13 +180,13 @@ def predict_file(
 def _segment(segmenter, scan: Path, image: np.ndarray, spacing) -> np.ndarray:
     """The scan's label map; DataError where the model labels nothing."""
     label = segmenter.predict(image, spacing)
-    if not label.any():
-        raise DataError(
-            scan,
-            "no heart (the model labelled nothing)",
-            "a short-axis cardiac MR stack",
-            "Look at the scan; the model knows slices as ACDC has them, base first.",
-        )
+    need(
+        label.any(),
+        scan,
+        "no heart (the model labelled nothing)",
+        "a short-axis cardiac MR stack",
+        "Look at the scan; the model knows slices as ACDC has them, base first.",
+    )
     return label
 
 
@@ -197,9 +194,12 @@ def _function(ed: dict[str, Any], es: dict[str, Any]) -> dict[str, Any]:
     """Stroke volume (ml) and ejection fraction (%) of each ventricle."""
     cavities = {name.split()[0]: name for name in ed["volumes_ml"] if name.endswith("cavity")}
     volumes = {ventricle: (ed["volumes_ml"][name], es["volumes_ml"][name]) for ventricle, name in cavities.items()}
-    fractions = {v: round(float(ejection_fraction(a, b)), 2) if a > 0 else None for v, (a, b) in volumes.items()}
-    stroke = {v: round(a - b, 2) for v, (a, b) in volumes.items()}
-    return {"stroke_volume_ml": stroke, "ejection_fraction_percent": fractions}
+    return {
+        "stroke_volume_ml": {v: round(a - b, 2) for v, (a, b) in volumes.items()},
+        "ejection_fraction_percent": {
+            v: round(float(ejection_fraction(a, b)), 2) if a > 0 else None for v, (a, b) in volumes.items()
+        },
+    }
 
 
 def _as_the_scan(scan: Path, label: np.ndarray):

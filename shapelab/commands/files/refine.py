@@ -35,7 +35,7 @@ from shapelab.data.formats.nifti import check_same_grid, read_header, read_image
 from shapelab.data.landmarks import landmarks_from_label, read_landmarks
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme, present_values
 from shapelab.data.subject import Subject
-from shapelab.errors import DataError, in_range, one_of, whole
+from shapelab.errors import DataError, in_range, need, one_of, whole
 from shapelab.files import atomic_write, write_json
 from shapelab.metrics.clinical import volumes_and_masses
 from shapelab.show.refined import before_after, turned_over
@@ -183,8 +183,11 @@ class Case:
         """The same heart, the same mm, the first axis counted from its other end."""
         s, turn = self.subject, np.diag([-1.0, 1, 1, 1])
         turn[0, 3] = s.shape[0] - 1
-        subject = s.with_(label=s.label[::-1], image=None if s.image is None else s.image[::-1], affine=s.affine @ turn)
-        return Case(subject, self.axes * np.array([[1, -1], [1, 1], [1, 1]]))
+        image = None if s.image is None else s.image[::-1]
+        return Case(
+            s.with_(label=s.label[::-1], image=image, affine=s.affine @ turn),
+            self.axes * np.array([[1, -1], [1, 1], [1, 1]]),
+        )
 
 
 def read_case(label, image=None, landmarks=None, scheme: str | None = None, mapping=None) -> Case:
@@ -196,8 +199,7 @@ def read_case(label, image=None, landmarks=None, scheme: str | None = None, mapp
     meaning = _scheme(label, array, scheme)
     points = None if landmarks is None else read_landmarks(landmarks)
     grey = None if image is None else read_image(image)
-    subject = Subject(stem(label), meaning, label=array, image=grey, affine=header.affine, landmarks=points, file=label)
-    case = with_slices_last(subject)
+    case = with_slices_last(Subject(stem(label), meaning, array, grey, header.affine, points, file=label))
     _check_heart(label, case.subject)
     if points is not None:
         _check_place(Path(landmarks), points, case.subject)
@@ -209,11 +211,10 @@ def with_slices_last(subject: Subject) -> Case:
     size = subject.spacing
     order = np.argsort(size, kind="stable")
     order = [0, 1, 2] if size[order[2]] < THICK * size[order[1]] else sorted(order[:2]) + [int(order[2])]
-    turn = np.eye(4)[:, [*order, 3]]
     image = subject.image
     turned = subject.with_(
         label=subject.label.transpose(order),
-        affine=subject.affine @ turn,
+        affine=subject.affine @ np.eye(4)[:, [*order, 3]],
         image=None if image is None else image.transpose(order),
     )
     return Case(turned, np.array([[axis, 1] for axis in order], float))
@@ -224,11 +225,9 @@ def read_atlases(folder: str | Path, scheme: LabelScheme) -> list[Atlas]:
     folder, atlases = Path(folder), []
     drop = {1: 1, 2: 2, 3: 3, 4: 0} if scheme == CARDIAC else None
     for subject in open_cohort("folder", root=folder, scheme=scheme, mapping=drop):
-        if subject.label_source is None:
-            raise DataError(subject.where, "an atlas without a label map", "a label map for each")
+        need(subject.label_source is not None, subject.where, "an atlas without a label map", "a label map for each")
         files = [f for f in (folder / "landmarks" / f"{subject.id}.csv", folder / f"{subject.id}.csv") if f.is_file()]
-        points = read_landmarks(files[0]) if files else None
-        case = with_slices_last(subject.with_(landmarks=points))
+        case = with_slices_last(subject.with_(landmarks=read_landmarks(files[0]) if files else None))
         _check_heart(subject.where, case.subject)
         atlases.append(Atlas.of(case.subject))
     return atlases
@@ -236,8 +235,7 @@ def read_atlases(folder: str | Path, scheme: LabelScheme) -> list[Atlas]:
 
 def phantoms(scheme: LabelScheme, seed: int = 0, n: int = PHANTOMS) -> list[Atlas]:
     """n phantom hearts at ED and the same at ES as atlases without images: which phase fits is for the selection."""
-    made = [phantom_atlases(n, seed, scheme=scheme, images=False, phase=phase) for phase in PHASES]
-    return [atlas for phase in made for atlas in phase]
+    return [atlas for phase in PHASES for atlas in phantom_atlases(n, seed, scheme=scheme, images=False, phase=phase)]
 
 
 def choose(case: Case, atlases: Sequence[Atlas], n: int, file=None) -> tuple[Case, list[int]]:
@@ -261,8 +259,9 @@ def _most_like(subject: Subject, atlases, n: int, file) -> tuple[list[int], floa
         try:
             affines.append(landmark_affine(points, atlas.landmarks_of(source)))
         except DataError as error:
-            where = f"{file or subject.where}, atlas {atlas.id}, {error.file}"
-            raise DataError(where, error.found, error.expected, error.todo) from None
+            raise DataError(
+                f"{file or subject.where}, atlas {atlas.id}, {error.file}", error.found, error.expected, error.todo
+            ) from None
     chosen, scores = most_like(label, Frame(label.shape, spacing), atlases, affines, n)
     return chosen, float(scores[chosen].mean())
 
@@ -274,14 +273,14 @@ def _scheme(file: Path, array: np.ndarray, name: str | None) -> LabelScheme:
     """The scheme named, or told from the values; DataError where they do not fit."""
     values = [v for v in present_values(array) if v]
     scheme = SCHEMES[name] if name else BIVENTRICULAR if 4 in values else CARDIAC
-    if set(values) != set(scheme.values):
-        known = "; ".join(f"{n}: " + ", ".join(f"{s.value} {s.name}" for s in SCHEMES[n].structures) for n in SCHEMES)
-        raise DataError(
-            file,
-            f"label values {values[:8]}",
-            f"those of one scheme ({known})",
-            "Give --mapping, such as 500=3,205=2,600=1 (and =0 for what is to be dropped).",
-        )
+    known = "; ".join(f"{n}: " + ", ".join(f"{s.value} {s.name}" for s in SCHEMES[n].structures) for n in SCHEMES)
+    need(
+        set(values) == set(scheme.values),
+        file,
+        f"label values {values[:8]}",
+        f"those of one scheme ({known})",
+        "Give --mapping, such as 500=3,205=2,600=1 (and =0 for what is to be dropped).",
+    )
     return scheme
 
 
@@ -289,22 +288,22 @@ def _check_heart(file: Path, subject: Subject) -> None:
     """DataError for an LV in fewer slices than a refinement needs, and for cavities that have changed places."""
     label, (rv, wall, lv) = subject.label, (subject.scheme.structure(n).value for n in CARDIAC.names)
     slices = int(np.isin(label, (wall, lv)).any((0, 1)).sum())
-    if slices < LEAST_SLICES:
-        raise DataError(
-            file,
-            f"an LV in {slices} slice{'s' * (slices != 1)}",
-            f"at least {LEAST_SLICES}",
-            "Is it a short-axis stack?",
-        )
+    need(
+        slices >= LEAST_SLICES,
+        file,
+        f"an LV in {slices} slice{'s' * (slices != 1)}",
+        f"at least {LEAST_SLICES}",
+        "Is it a short-axis stack?",
+    )
     inside = {v: _share_beside(label == v, label == wall) for v in (rv, lv)}
-    if inside[rv] > inside[lv]:
-        raise DataError(
-            file,
-            f"a myocardium (2) that lies round value {rv} ({inside[rv]:.0%} of its outline), not "
-            f"round value {lv} ({inside[lv]:.0%})",
-            "1 RV cavity, 2 LV myocardium, 3 LV cavity",
-            "If 1 is the LV cavity and 3 the RV's (as in M&Ms), give --mapping 1=3,2=2,3=1.",
-        )
+    need(
+        inside[rv] <= inside[lv],
+        file,
+        f"a myocardium (2) that lies round value {rv} ({inside[rv]:.0%} of its outline), not "
+        f"round value {lv} ({inside[lv]:.0%})",
+        "1 RV cavity, 2 LV myocardium, 3 LV cavity",
+        "If 1 is the LV cavity and 3 the RV's (as in M&Ms), give --mapping 1=3,2=2,3=1.",
+    )
 
 
 def _share_beside(mask: np.ndarray, other: np.ndarray) -> float:
@@ -321,13 +320,13 @@ def _share_beside(mask: np.ndarray, other: np.ndarray) -> float:
 def _check_names(file, points: Mapping[str, np.ndarray], atlas: Atlas) -> None:
     known = list(atlas.landmarks_of())
     unknown = [name for name in points if name not in known]
-    if unknown or len(points) < 4:
-        raise DataError(
-            file,
-            f"the landmarks {unknown or list(points)}",
-            f"four or more of those of atlas {atlas.id}: {known}",
-            "Correct the names, or leave the landmarks out: the label map then gives them.",
-        )
+    need(
+        not unknown and len(points) >= 4,
+        file,
+        f"the landmarks {unknown or list(points)}",
+        f"four or more of those of atlas {atlas.id}: {known}",
+        "Correct the names, or leave the landmarks out: the label map then gives them.",
+    )
 
 
 def _check_place(file: Path, points: Mapping[str, np.ndarray], subject: Subject) -> None:

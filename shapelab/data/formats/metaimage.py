@@ -88,16 +88,14 @@ def read_header(path: str | Path) -> Header:
 
 def read_image(path: str | Path) -> np.ndarray:
     """Intensities (X, Y, Z) float32. Raises DataError: as `read_header`; truncated or damaged; NaN or infinite."""
-    path = Path(path)
-    return checked_image(path, _voxels(path))
+    return checked_image(Path(path), _voxels(Path(path)))
 
 
 def read_label(
     path: str | Path, scheme: LabelScheme | None = None, mapping: Mapping[int, int] | None = None
 ) -> np.ndarray:
     """Label map (X, Y, Z); arguments and errors as `shapelab.data.formats.nifti.read_label`."""
-    path = Path(path)
-    return checked_label(path, _voxels(path), scheme, mapping)
+    return checked_label(Path(path), _voxels(Path(path)), scheme, mapping)
 
 
 # --------------------------------------------------------------------------------------------------------- header
@@ -114,8 +112,13 @@ def _open(path: Path):
     keys, end = {}, 0
     if READERS[path.suffix.lower()] == "MetaImageIO":
         keys, end = _checked_keys(path, head)
-    elsewhere = path.suffix.lower() == ".nrrd" and re.search(rb"(?im)^\s*data ?file\s*:", head)
-    need(not elsewhere, path, "a header whose voxels are in another file", "both in one file", "Write it as one file.")
+    need(
+        path.suffix.lower() != ".nrrd" or not re.search(rb"(?im)^\s*data ?file\s*:", head),
+        path,
+        "a header whose voxels are in another file",
+        "both in one file",
+        "Write it as one file.",
+    )
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()
@@ -145,12 +148,22 @@ def _checked_keys(path: Path, head: bytes) -> tuple[dict[str, str], int]:
         keys |= {key: value} if line else {}
     spaced = "ElementSpacing" in keys or "ElementSize" in keys  # ITK would take 1 mm
     for key in _NEEDED:
-        there = key in keys or (key == "ElementSpacing" and spaced)
-        need(there, path, f"no key {key!r}", f"the keys {', '.join(_NEEDED)}", DAMAGED)
+        need(
+            key in keys or (key == "ElementSpacing" and spaced),
+            path,
+            f"no key {key!r}",
+            f"the keys {', '.join(_NEEDED)}",
+            DAMAGED,
+        )
     for key in filter(keys.__contains__, RULES):
         pattern, expected = RULES[key]
-        good = re.fullmatch(pattern, keys[key], re.ASCII)
-        need(good, path, f"{key} {keys[key][:80]!r}", expected, "Write the file again with ITK.")
+        need(
+            re.fullmatch(pattern, keys[key], re.ASCII),
+            path,
+            f"{key} {keys[key][:80]!r}",
+            expected,
+            "Write the file again with ITK.",
+        )
     skip = keys.get("HeaderSize", "0") if keys["ElementDataFile"].casefold() == "local" else "0"
     need(skip == "0", path, f"HeaderSize {skip} with LOCAL voxels", "no HeaderSize", DAMAGED)
     return keys, last.end()
@@ -159,28 +172,29 @@ def _checked_keys(path: Path, head: bytes) -> tuple[dict[str, str], int]:
 def _checked_header(path: Path, reader, kind: str) -> Header:
     """The header that ITK read, in RAS; kind: ITK's words for the type of a voxel."""
     number = re.fullmatch(r"(\d+)-bit (unsigned|signed|float).*", kind)
-    real = number is not None and reader.GetNumberOfComponents() == 1
     need(
-        real,
+        number is not None and reader.GetNumberOfComponents() == 1,
         path,
         f"voxels of type {kind}",
         "one channel of real numbers",
         "Convert the file; colour and complex images are not read.",
     )
     shape, spacing = tuple(reader.GetSize()), tuple(reader.GetSpacing())
-    good = len(shape) == 3 and min(shape) >= 2 and math.prod(shape) <= MOST_VOXELS
     need(
-        good,
+        len(shape) == 3 and min(shape) >= 2 and math.prod(shape) <= MOST_VOXELS,
         path,
         f"DimSize {' '.join(map(str, shape))}",
         f"three sizes from 2, at most {MOST_VOXELS} voxels in all",
         DAMAGED,
     )
     direction = np.array(reader.GetDirection()).reshape(3, 3)
-    found = f"voxels of {spacing} mm along axes that are no rotation: {direction.round(4).tolist()}"
-    expected = "three sizes above zero, three unit vectors at right angles"
-    good = np.allclose(direction.T @ direction, np.eye(3), atol=1e-3) and all(0 < s < math.inf for s in spacing)
-    need(good, path, found, expected, "Write the file again with the scan's orientation.")
+    need(
+        np.allclose(direction.T @ direction, np.eye(3), atol=1e-3) and all(0 < s < math.inf for s in spacing),
+        path,
+        f"voxels of {spacing} mm along axes that are no rotation: {direction.round(4).tolist()}",
+        "three sizes above zero, three unit vectors at right angles",
+        "Write the file again with the scan's orientation.",
+    )
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = direction * spacing, reader.GetOrigin()
     dtype = np.dtype({"unsigned": "u", "signed": "i", "float": "f"}[number[2]] + str(int(number[1]) // 8))
@@ -218,8 +232,13 @@ def _check_stored(header: Header, data: Path, offset: int, compressed: bool) -> 
     """DataError unless a file holds, from byte `offset` on, exactly the voxels that the header announces."""
     wanted = header.n_bytes
     expected = f"{wanted}, for {' x '.join(map(str, header.shape))} voxels of {header.dtype.name}"
-    todo = "Copy both files of the pair."
-    need(data.is_file(), data, "no such file", f"the voxels that {header.file.name} names", todo)
+    need(
+        data.is_file(),
+        data,
+        "no such file",
+        f"the voxels that {header.file.name} names",
+        "Copy both files of the pair.",
+    )
     try:
         with open(data, "rb") as file:
             n = file.seek(0, 2) - max(offset, 0)

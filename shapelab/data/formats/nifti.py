@@ -170,16 +170,15 @@ def check_same_grid(label: Header, image: Header) -> None:
 
 def _check_finite(file: Path, array: np.ndarray) -> None:
     finite = np.isfinite(array)
-    if finite.all():
-        return
-    n, first = int((~finite).sum()), tuple(int(i) for i in np.argwhere(~finite)[0])
-    what = "NaN" if np.isnan(array[first]) else "infinite"
-    raise DataError(
-        file,
-        f"{n} voxel(s) that are not finite, the first ({what}) at {first}",
-        "finite numbers",
-        "Find out where they come from and write the file again.",
-    )
+    if not finite.all():
+        first = tuple(int(i) for i in np.argwhere(~finite)[0])
+        what = "NaN" if np.isnan(array[first]) else "infinite"
+        raise DataError(
+            file,
+            f"{int((~finite).sum())} voxel(s) that are not finite, the first ({what}) at {first}",
+            "finite numbers",
+            "Find out where they come from and write the file again.",
+        )
 
 
 def _by(shape) -> str:
@@ -199,8 +198,12 @@ def need_file(path: Path, what: str) -> None:
 
 def cannot_be_read(path: Path, error: OSError) -> DataError:
     """The error for a file that the system does not give."""
-    found = f"a file that cannot be read ({error.strerror or error})"
-    return DataError(path, found, "a readable file", "Check the permissions and the disk.")
+    return DataError(
+        path,
+        f"a file that cannot be read ({error.strerror or error})",
+        "a readable file",
+        "Check the permissions and the disk.",
+    )
 
 
 def _content(path: Path, most: int) -> tuple[bytes, int]:
@@ -286,8 +289,13 @@ def _parse(path: Path, head: bytes) -> Header:
     spacing = _spacing(path, raw)
     affine = _affine(path, raw, spacing)
     offset, least = float(raw["vox_offset"]), len(raw.binaryblock) + 4  # 4 bytes say whether extensions follow
-    whole = np.isfinite(offset) and offset >= least and offset == int(offset)
-    need(whole, path, f"voxels that start at byte {offset:g}", f"at byte {least} or later", DAMAGED)
+    need(
+        np.isfinite(offset) and offset >= least and offset == int(offset),
+        path,
+        f"voxels that start at byte {offset:g}",
+        f"at byte {least} or later",
+        DAMAGED,
+    )
     slope, inter = float(raw["scl_slope"]), float(raw["scl_inter"])
     if np.isnan(slope) or slope == 0:  # the standard's and nibabel's way to say: not scaled
         slope, inter = 1.0, 0.0

@@ -46,9 +46,10 @@ def read_rows(
     Raises DataError: as `read_text`; quotes that do not close, no line, a column missing or twice, a row too short or
     too long.
     """
-    text = read_text(file, "comma-separated UTF-8 text with a header line", todo)
     try:
-        lines = csv.reader(StringIO(text), strict=True)
+        lines = csv.reader(
+            StringIO(read_text(file, "comma-separated UTF-8 text with a header line", todo)), strict=True
+        )
         rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(map(str.strip, row))]
     except csv.Error as error:
         raise DataError(file, f"text that cannot be read ({error})", "comma-separated UTF-8 text", todo) from None
@@ -85,13 +86,13 @@ def read_table(file: str | Path, index: Sequence[str] = ("id", "subject"), todo:
     """
     header, rows = read_rows(file, todo=todo)
     key = next((name for name in index if name in header), None)
-    if key is None:
-        others = "".join(f" (or {name!r})" for name in index[1:])
-        raise DataError(file, f"the columns {', '.join(map(repr, header))}", f"a column {index[0]!r}{others}", todo)
+    names = " or ".join(map(repr, index))
+    need(key is not None, file, f"the columns {', '.join(map(repr, header))}", f"a column {names}", todo)
     for line, row in rows:
         need(row[header.index(key)] not in UNKNOWN, file, f"no id in line {line}", "an id in every row", todo)
     clean = StringIO()
     csv.writer(clean).writerows([header, *(row for _, row in rows)])
     clean.seek(0)
-    types = dict.fromkeys((*index, "patient"), str)
-    return pd.read_csv(clean, dtype=types, keep_default_na=False, na_values=list(UNKNOWN)).set_index(key)
+    return pd.read_csv(
+        clean, dtype=dict.fromkeys((*index, "patient"), str), keep_default_na=False, na_values=list(UNKNOWN)
+    ).set_index(key)

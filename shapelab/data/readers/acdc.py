@@ -87,16 +87,17 @@ def read_info(file: Path) -> tuple[Info | None, list[DataError]]:
     for line in filter(str.strip, lines):
         key, colon, value = (part.strip() for part in line.partition(":"))
         if not colon or key in texts:
-            again = " after another of that key" if colon else ""
-            wrong(f"the line {line.strip()!r}{again}", "each key once, as `Key: value`")
+            wrong(
+                f"the line {line.strip()!r}{' after another of that key' if colon else ''}",
+                "each key once, as `Key: value`",
+            )
         texts.setdefault(key, value)
     for key in (key for key in KEYS if key not in texts):
         wrong(f"no key {key!r}", f"the keys {', '.join(KEYS)}")
     values = {key: _value(key, texts[key]) for key in KEYS if key in texts}
-    for key, value in values.items():
-        if value is None:
-            kinds = {int: "an integer above zero", float: "a number above zero", str: f"one of {', '.join(GROUPS)}"}
-            wrong(f"{key} {texts[key]!r}", kinds[KEYS[key]])
+    kinds = {int: "an integer above zero", float: "a number above zero", str: f"one of {', '.join(GROUPS)}"}
+    for key in (key for key, value in values.items() if value is None):
+        wrong(f"{key} {texts[key]!r}", kinds[KEYS[key]])
     if not errors:
         for key in ("ED", "ES"):
             if values[key] > values["NbFrame"]:
@@ -112,26 +113,30 @@ def _value(key: str, text: str) -> int | float | str | None:
         value = KEYS[key](text)
     except ValueError:
         return None
-    good = value in GROUPS if key == "Group" else 0 < value < math.inf
-    return value if good else None
+    return value if (value in GROUPS if key == "Group" else 0 < value < math.inf) else None
 
 
 def _scan_patient(found: Scan, folder: Path, subset: str | None) -> None:
-    name = folder.name
+    name, part = folder.name, {"subset": subset} if subset else {}
     info, errors = read_info(folder / "Info.cfg")
     found.problems += [Problem("facts", error) for error in errors]
     if info is None:
         return
     shared = {"group": info.group, "modality": "MR", "height": info.height, "weight": info.weight}
-    todo = "Unpack the publisher's archive again, or correct the frame in Info.cfg."
-    if subset == "testing":
-        todo += " Older copies of the testing part come without label maps: open subset='training'."
+    older = " Older copies of the testing part come without label maps: open subset='training'."
+    todo = "Unpack the publisher's archive again, or correct the frame in Info.cfg." + older * (subset == "testing")
     for phase, frame in (("ED", info.ed), ("ES", info.es)):
-        facts = {"patient": name, "phase": phase, **shared, "frame": frame, "n_frames": info.n_frames}
-        facts |= {"subset": subset} if subset else {}
+        facts = {"patient": name, "phase": phase, **shared, "frame": frame, "n_frames": info.n_frames, **part}
         stem = f"{name}_frame{frame:02d}"
-        wanted = f"of the {phase} frame, number {frame} in Info.cfg"
-        found.find(f"{name}_{phase}", folder, [stem], [f"{stem}_gt"], facts, expected=wanted, todo=todo)
+        found.find(
+            f"{name}_{phase}",
+            folder,
+            [stem],
+            [f"{stem}_gt"],
+            facts,
+            expected=f"of the {phase} frame, number {frame} in Info.cfg",
+            todo=todo,
+        )
 
 
 register(

@@ -89,6 +89,7 @@ def _is_cetus(folder: Path) -> bool:
 
 def _scan_patient(found: Scan, folder: Path, subset: str | None) -> None:
     stem, patient = folder.name, f"patient{number_in(folder.name):02d}"
+    here, part = volumes(folder), {"subset": subset} if subset else {}
     outlined = re.compile(rf"{stem}_({'|'.join(PHASES)})({'|'.join(ENDINGS)})", re.IGNORECASE)
     # without any outline a patient is of the challenge's testing part, and not incomplete
     blind = not any(outlined.match(file.name) for file in folder.iterdir())
@@ -98,10 +99,8 @@ def _scan_patient(found: Scan, folder: Path, subset: str | None) -> None:
         found.problems.append(Problem("facts", error))
         frames = {}
     for phase in PHASES:
-        facts: dict[str, Any] = {"patient": patient, "phase": phase, "modality": "3D US"}
-        facts |= {"subset": subset} if subset else {}
+        facts: dict[str, Any] = {"patient": patient, "phase": phase, "modality": "3D US", **part}
         image, label = [f"{stem}_{phase}"], [f"{stem}_{phase}{ending}" for ending in ENDINGS]
-        here = volumes(folder)
         if image[0].casefold() not in here and phase in frames:
             facts["frame"] = frames[phase]
             image = [f"{stem}_frame{frames[phase]:02d}"]
@@ -123,8 +122,7 @@ def _frames(folder: Path) -> dict[str, int]:
     """Phase -> frame number from <name>_ED_ES_time.txt; nothing where there is no such file."""
     if (file := _times(folder)) is None:
         return {}
-    text = read_text(file, "two lines with a frame", _TODO)
-    lines = [line for line in text.splitlines() if line.strip()][:2]
+    lines = [line for line in read_text(file, "two lines with a frame", _TODO).splitlines() if line.strip()][:2]
     numbers = [_FRAME.search(line) for line in lines]
     need(
         len(numbers) >= 2 and all(numbers),

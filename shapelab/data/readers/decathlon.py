@@ -100,14 +100,13 @@ def scan_hippocampus(root: str | Path) -> Scan:
         {s.value: s.name.casefold().partition(" ")[0] for s in scheme.structures}
         for scheme in (found.scheme, HIPPOCAMPUS)
     ]
-    if first_words[0] != first_words[1]:
-        names = {s.value: s.name for s in found.scheme.structures}
-        raise DataError(
-            found.root / "dataset.json",
-            f"labels {names}",
-            "1 Anterior, 2 Posterior",
-            "If this is another Decathlon task, open it as 'decathlon'.",
-        )
+    need(
+        first_words[0] == first_words[1],
+        found.root / "dataset.json",
+        f"labels {dict(zip(found.scheme.values, found.scheme.names, strict=True))}",
+        "1 Anterior, 2 Posterior",
+        "If this is another Decathlon task, open it as 'decathlon'.",
+    )
     return replace(found, name="hippocampus", scheme=HIPPOCAMPUS)
 
 

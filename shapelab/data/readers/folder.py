@@ -24,7 +24,7 @@ from shapelab.data.formats.nifti import is_nifti, read_label, stem
 from shapelab.data.formats.text import read_table
 from shapelab.data.reading import Case, Problem, Scan, scheme_of
 from shapelab.data.scheme import LabelScheme, present_values
-from shapelab.errors import DataError
+from shapelab.errors import DataError, need
 
 #: What a label map's name may end with when its image lies beside it.
 ENDINGS = ("_label", "_gt", "_seg")
@@ -50,8 +50,7 @@ def scan(root: str | Path, scheme: LabelScheme | None = None, mapping: Mapping[i
     """
     found = Scan("folder", Path(root), scheme, mapping)
     labels, images = _files(found)
-    names = sorted(labels or images)
-    for name, facts in _facts(found, names).items():
+    for name, facts in _facts(found, sorted(labels or images)).items():
         found.add(Case(name, labels.get(name), images.get(name), {"patient": name} | facts))
     if scheme is None:
         found.scheme = _scheme_of_files(found)
@@ -155,15 +154,15 @@ def _scheme_of_files(found: Scan) -> LabelScheme:
         except DataError as error:
             found.problems.append(Problem("label", error))
     values -= {0}
-    if not values:
-        if found.problems:
-            raise found.problems[0].error
-        raise DataError(
-            found.root,
-            "no label map to take a scheme from",
-            "label maps, or a scheme given",
-            "Give scheme=LabelScheme(...), as open_cohort('folder', root=..., scheme=...).",
-        )
+    if not values and found.problems:
+        raise found.problems[0].error
+    need(
+        values,
+        found.root,
+        "no label map to take a scheme from",
+        "label maps, or a scheme given",
+        "Give scheme=LabelScheme(...), as open_cohort('folder', root=..., scheme=...).",
+    )
     return scheme_of(f"labels in {found.root.name}", {value: f"label {value}" for value in values})
 
 
