@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from shapelab.data.geometry import bounding_box
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import UsageError, one_of, spacing3, whole
+from shapelab.errors import must, one_of, spacing3, whole
 from shapelab.show import style
 from shapelab.show.style import Picture
 
@@ -68,8 +68,7 @@ def _volume(item, spacing=None, scheme: LabelScheme | None = None) -> Volume:
         (spacing is None, "no spacing", "three voxel sizes in mm"),
         (label is not None and scheme is None, "a label map without a scheme", "a LabelScheme"),
     ):
-        if wrong:
-            raise UsageError(f"slices: found {found}; expected {expected}")
+        must(not wrong, "slices", found, expected)
     return Volume(image, label, np.array(spacing3("spacing", spacing)), scheme)
 
 
@@ -223,8 +222,12 @@ def slices(
 def _chosen(who: str, volume: Volume, n: int, indices: Sequence[int] | None) -> list[int]:
     """The slices asked for, else `n` of the labelled ones; UsageError where there is no such slice."""
     chosen = pick_slices(volume.label, volume.shape[2], n) if indices is None else list(indices)
-    if not chosen or not all(0 <= k < volume.shape[2] for k in chosen):
-        raise UsageError(f"{who}: found indices {chosen}; expected some of 0..{volume.shape[2] - 1}")
+    must(
+        chosen and all(0 <= k < volume.shape[2] for k in chosen),
+        who,
+        f"indices {chosen}",
+        f"some of 0..{volume.shape[2] - 1}",
+    )
     return chosen
 
 
@@ -291,8 +294,7 @@ def compare_long_axes(
 
 def _volumes(who: str, items, spacing, scheme) -> list[Volume]:
     """What is drawn of several (title, item); UsageError for none."""
-    if not items:
-        raise UsageError(f"{who}: found no item; expected a list of (title, subject)")
+    must(items, who, "no item", "a list of (title, subject)")
     return [_volume(item, spacing, scheme) for _, item in items]
 
 
@@ -312,8 +314,8 @@ def compare_slices(
 
     `items` is a list of (title, Subject | label map | (image, label)); each row shows `n` slices spread over its own
     labelled ones, centred on its own labelled region. With `indices` every row shows these very slices and the same
-    window: for label maps on one grid (a heart and its reconstruction). `margin` mm are shown round the labelled region.
-    Other arguments as in `slices`.
+    window: for label maps on one grid (a heart and its reconstruction). `margin` mm are shown round the labelled
+    region. Other arguments as in `slices`.
     """
     volumes = _volumes("compare_slices", items, spacing, scheme)
     windows = [_window(v, 2, margin) for v in volumes]
@@ -344,8 +346,7 @@ def compare_slices(
 def _check_same_grid(who: str, volumes: Sequence[Volume]) -> None:
     """UsageError unless all volumes have one shape and spacing."""
     grids = {(v.shape, tuple(v.spacing.tolist())) for v in volumes}
-    if len(grids) > 1:
-        raise UsageError(f"{who}: found {len(grids)} different grids; expected one grid for all")
+    must(len(grids) <= 1, who, f"{len(grids)} different grids", "one grid for all")
 
 
 def _scale_bar(ax: Axes, window: np.ndarray, length: float) -> None:

@@ -14,6 +14,7 @@ where the processor has it, in bf16, whose wrong gradients `shapelab.training.ex
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from shapelab.device import autocast, best_device
-from shapelab.errors import DataError, ShapelabError, in_range, one_of, whole
+from shapelab.errors import DataError, ShapelabError, in_range, need, one_of, whole
 from shapelab.tensor_files import read_tensors, write_tensors
 from shapelab.training.batches import Batch, derive_seed, to_device
 from shapelab.training.exact import exact_gradients
@@ -157,7 +158,9 @@ def fit(
     device = run.target
     model.to(device)
     state = _State(model, settings, optimiser, device)
-    state.begin(run, {**run.identity, "seed": run.seed, "epochs": epochs, "settings": _training_part(settings)})
+    # how often a checkpoint is written does not change the result
+    numbers = {k: v for k, v in asdict(settings).items() if k != "checkpoint_seconds"}
+    state.begin(run, {**run.identity, "seed": run.seed, "epochs": epochs, "settings": numbers})
     saved_at = time.monotonic()
     forked = [device] if device.type == "cuda" else []
     with (
@@ -209,10 +212,8 @@ class _State:
     def __init__(self, model, settings: FitSettings, optimiser, device: torch.device):
         self.model, self.settings, self.device = model, settings, device
         parameters = [p for p in model.parameters() if p.requires_grad]
-        if optimiser is None:
-            self.optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        else:
-            self.optimiser = optimiser(parameters)
+        adam = functools.partial(torch.optim.Adam, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.optimiser = (optimiser or adam)(parameters)
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
         # fmt: off
         self.rate = self.base_rates[0]                # learning rate of the last step, of the first group
@@ -334,13 +335,13 @@ class _State:
         file = self.file
         tensors, texts = read_tensors(file)
         state = json.loads(texts.get("state", "{}"))
-        if state.get("format") != FORMAT:
-            raise DataError(
-                file,
-                f"checkpoint format {state.get('format')}",
-                f"format {FORMAT}",
-                "It was made by another version; delete it or pass resume=False.",
-            )
+        need(
+            state.get("format") == FORMAT,
+            file,
+            f"checkpoint format {state.get('format')}",
+            f"format {FORMAT}",
+            "It was made by another version; delete it or pass resume=False.",
+        )
         _same_identity(file, state["identity"], self.identity)
         if state["machine"] != _machine(self.device):
             warnings.warn(
@@ -378,20 +379,15 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _training_part(settings: FitSettings) -> dict:
-    """The settings that change the result; how often a checkpoint is written does not."""
-    return {k: v for k, v in asdict(settings).items() if k != "checkpoint_seconds"}
-
-
 def _same_identity(file: Path, found: Mapping, expected: Mapping) -> None:
     differing = sorted(k for k in {*found, *expected} if found.get(k) != expected.get(k))
-    if differing:
-        raise DataError(
-            file,
-            "a checkpoint with " + "; ".join(f"{k} {found.get(k)}" for k in differing),
-            "one of this run, with " + "; ".join(f"{k} {expected.get(k)}" for k in differing),
-            "Use another folder, or pass resume=False to overwrite it.",
-        )
+    need(
+        not differing,
+        file,
+        "a checkpoint with " + "; ".join(f"{k} {found.get(k)}" for k in differing),
+        "one of this run, with " + "; ".join(f"{k} {expected.get(k)}" for k in differing),
+        "Use another folder, or pass resume=False to overwrite it.",
+    )
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

@@ -45,7 +45,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shapelab.errors import UsageError, one_of
+from shapelab.errors import must, one_of
 from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet, check_stack
 from shapelab.training import seeded
 from shapelab.training.losses import cross_entropy
@@ -146,8 +146,7 @@ class UNet3D(nn.Module):
 
     def __init__(self, config: SubPixelConfig, widths: Sequence[int] | None = None):
         super().__init__()
-        if config.shape[2] % 4:
-            raise UsageError(f"3D-UNet: found {config.shape[2]} HR slices; expected a multiple of 4, for its poolings")
+        must(not config.shape[2] % 4, "3D-UNet", f"{config.shape[2]} HR slices", "a multiple of 4, for its poolings")
         self.config, self.widths = config, _widths(self.METHOD, config, widths)
         widths = self.widths
         ins = (config.n_in, *widths[:-1])
@@ -199,8 +198,7 @@ class AESeg(nn.Module):
 
     def __init__(self, config: SubPixelConfig, widths: Sequence[int] | None = None):
         super().__init__()
-        if config.shape[2] % 4:
-            raise UsageError(f"AE-Seg: found {config.shape[2]} HR slices; expected a multiple of 4, for its strides")
+        must(not config.shape[2] % 4, "AE-Seg", f"{config.shape[2]} HR slices", "a multiple of 4, for its strides")
         self.config, self.widths = config, _widths(self.METHOD, config, widths)
         a, b, c = self.widths
         self.first = SubPixelNet(config)
@@ -307,8 +305,7 @@ def _widths(method: str, config: SubPixelConfig, widths: Sequence[int] | None) -
     if widths is None:
         return matched_widths(method, config)
     wanted = len(PROPORTIONS[method])
-    if len(widths) != wanted or min(widths) < 1:
-        raise UsageError(f"widths: found {tuple(widths)}; expected {wanted} whole numbers from 1")
+    must(len(widths) == wanted and min(widths) >= 1, "widths", tuple(widths), f"{wanted} whole numbers from 1")
     return tuple(int(n) for n in widths)
 
 

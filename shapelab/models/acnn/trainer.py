@@ -127,7 +127,8 @@ def train_network(
     """
     one_of("task", task, ("seg", "sr"))
     loss, inputs, run = loss or ACNNLoss(), inputs or InputSettings(), run or Run()
-    training = training or Training.of(getattr(network, "config", None))
+    config = getattr(network, "config", None)
+    training = training or Training.of(config)
     network.to(run.target)
     held_out = None if validation is None else lr_stacks(validation, inputs, seed=run.seed)
 
@@ -154,7 +155,7 @@ def train_network(
         validate_every=max(1, training.epochs // 5),
     )
     identity = {
-        "network": f"{type(network).__name__} {_config_of(network)}",
+        "network": f"{type(network).__name__} {asdict(config) if is_dataclass(config) else None}",
         "task": task,
         "inputs": asdict(inputs),
         "prior": [loss.weight, loss.scale],
@@ -193,8 +194,3 @@ def _outputs(network: nn.Module, stacks, batch: int):
     for part in stacks.split(batch):
         with autocast(device):
             yield network(part.to(device).float()[:, None])
-
-
-def _config_of(network: nn.Module) -> Any:
-    config = getattr(network, "config", None)
-    return asdict(config) if is_dataclass(config) else None
