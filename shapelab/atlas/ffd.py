@@ -246,8 +246,9 @@ class FreeFormDeformation:
             if k + 1 < self.levels:
                 lattice, coefficients = lattice.refined(coefficients)
                 coefficients = coefficients.astype(np.float32)
-        engine = "numba" if device is None else "torch"
-        return Deformation(affine, tuple(done), target_frame, atlas_frame, domain, engine)
+        return Deformation(
+            affine, tuple(done), target_frame, atlas_frame, domain, "numba" if device is None else "torch"
+        )
 
     def _domain(self, target, atlas, target_frame: Frame, atlas_frame: Frame, affine) -> np.ndarray:
         """Box (2, 3) mm round the target's labels and the affinely mapped atlas', with a margin: of the target one

@@ -30,12 +30,11 @@ def interpolate_slices(label: np.ndarray, frame, out: Frame) -> np.ndarray:
     and the last one they go on for half a slice, as the nearest slice does, and end there: no apex is guessed.
     """
     frame = as_frame(frame, label, "label")
-    values = [v for v in present_values(label) if v]
     thin = Frame(
         (*out.shape[:2], frame.shape[2]), (*out.spacing[:2], frame.spacing[2]), (*out.origin[:2], frame.origin[2])
     )
     best, winner = None, np.zeros(out.shape, label.dtype)
-    for value in values:
+    for value in (v for v in present_values(label) if v):
         slices = [label[:, :, k] == value for k in range(frame.shape[2])]
         depth = -np.stack([signed_distance(mask, frame.spacing[:2], LIMIT_MM) for mask in slices], -1)  # > 0 inside
         depth = thin.linear(frame.linear(depth, thin), out)

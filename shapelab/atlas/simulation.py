@@ -60,8 +60,7 @@ def phantom_atlases(
 
     Raises UsageError for a wrong argument. Atlases of one seed and targets of another are different hearts.
     """
-    cohort = heart_cohort(n, seed, groups, resolution, images, scheme, (phase,))
-    return [Atlas.of(subject) for subject in cohort]
+    return [Atlas.of(heart) for heart in heart_cohort(n, seed, groups, resolution, images, scheme, (phase,))]
 
 
 def simulate_low_resolution(

@@ -133,7 +133,15 @@ def classification_report(
     folds = _folds(everyone, truth, how)
     runs = [(name, source, False) for name, source in sources.items()]
     runs += _controls(controls, first, indices, folds[0][0], how.seed)
-    _check_patients(runs, truth.index)
+    for name, source, _ in runs:
+        missing = truth.index.difference(source.facts.index)
+        need(
+            not len(missing),
+            name,
+            f"nothing for patient(s) {[str(p) for p in missing[:5]]}",
+            "the same patients in all features",
+            "Leave these patients out, or supply them.",
+        )
 
     keys, rows, predictions, weights = [], [], [], {}
     bar = tqdm(list(product(runs, ways)), desc="classify", leave=False, disable=not how.progress)
@@ -194,8 +202,7 @@ def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: 
         "Leave these patients out.",
     )
     if groups is not None:
-        unknown = [g for g in groups if g not in set(truth)]
-        must(not unknown, "classify", f"groups={list(groups)}", f"among {sorted(truth.unique())}")
+        must(set(groups) <= set(truth), "classify", f"groups={list(groups)}", f"among {sorted(truth.unique())}")
         truth = truth[truth.isin(list(groups))]
     counts = truth.value_counts()
     need(len(counts) >= 2, "codes", f"only {target}={counts.index[0]!r}", "at least two classes")
@@ -254,18 +261,6 @@ def _controls(controls, first: FoldFeatures, indices, fold: Fold, seed: int):
         d = first.table(fold.seen, fold.held_out, ("ED",)).shape[1]  # a fold that is needed anyway
         runs.append(("random codes", random_features(first, d, seed), False))
     return runs
-
-
-def _check_patients(runs, patients: pd.Index) -> None:
-    for name, source, _ in runs:
-        missing = patients.difference(source.facts.index)
-        need(
-            not len(missing),
-            name,
-            f"nothing for patient(s) {[str(p) for p in missing[:5]]}",
-            "the same patients in all features",
-            "Leave these patients out, or supply them.",
-        )
 
 
 # ---- cross-validation ------------------------------------------------------------------------------------------------

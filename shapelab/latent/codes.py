@@ -134,8 +134,13 @@ def read_codes(path: str | Path, required: Sequence[str] = ()) -> pd.DataFrame:
     path = Path(path)
     todo = "See shapelab.latent.write_codes for the layout."
     table = read_table(path, (INDEX, "id"), todo).rename_axis(INDEX)
-    coded = any(CODE.fullmatch(column) for column in table.columns)
-    need(coded, path, f"columns {list(table.columns[:6])}", "code columns z00, z01, ...", todo)
+    need(
+        any(CODE.fullmatch(column) for column in table.columns),
+        path,
+        f"columns {list(table.columns[:6])}",
+        "code columns z00, z01, ...",
+        todo,
+    )
     for column in required:
         need(column in table, path, f"no column {column!r}", f"the columns {list(required)}", todo)
         gaps = table[column].isna()
@@ -190,14 +195,13 @@ def patient_rows(codes: pd.DataFrame, phases: Sequence[str] = ("ED",), differenc
     counts = pd.crosstab(codes["patient"], codes["phase"]).reindex(columns=list(phases), fill_value=0)
     for phase in phases:
         for found, wrong in (("no", counts[phase] == 0), ("more than one", counts[phase] > 1)):
-            if wrong.any():
-                patients = [str(p) for p in counts.index[wrong][:5]]
-                raise DataError(
-                    "codes",
-                    f"{found} {phase} row for patient(s) {patients}",
-                    f"one row each for {' and '.join(phases)}",
-                    "Leave these patients out, or ask for the phases that every patient has.",
-                )
+            need(
+                not wrong.any(),
+                "codes",
+                f"{found} {phase} row for patient(s) {[str(p) for p in counts.index[wrong][:5]]}",
+                f"one row each for {' and '.join(phases)}",
+                "Leave these patients out, or ask for the phases that every patient has.",
+            )
     by_phase = {phase: chosen[chosen["phase"] == phase].set_index("patient").sort_index() for phase in phases}
     blocks = [by_phase[phase][columns].add_prefix(f"{phase}_") for phase in phases]
     if difference and len(phases) == 2:

@@ -142,6 +142,4 @@ def neighbour_overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _purity(neighbours: np.ndarray, classes: np.ndarray | None) -> float:
-    if classes is None:
-        return float("nan")
-    return float((classes[neighbours] == classes[:, None]).mean())
+    return float("nan") if classes is None else float((classes[neighbours] == classes[:, None]).mean())

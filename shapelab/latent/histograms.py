@@ -103,8 +103,7 @@ def _use(sd: np.ndarray, columns: list[str], space: ShapeSpace | None) -> pd.Dat
             "as many of both",
         )
         use.insert(1, "change", decoder_sensitivity(space, sd).to_numpy())
-        use["used"] &= use["change"] >= UNUSED_CHANGE * use["change"].median()
-        use["used"] &= use["change"] > 0
+        use["used"] &= (use["change"] >= UNUSED_CHANGE * use["change"].median()) & (use["change"] > 0)
     return use
 
 

@@ -83,8 +83,8 @@ def dimension_importance(result: ClassificationResult, by: str = "impurity", **k
         "codes of a space fitted in each fold, whose dimensions differ from fold to fold",
         "a result from the codes of one space",
     )
-    sums = rows.groupby(rows["column"].map(dimension_of))[by].sum()
-    return sums.rename_axis("dimension").sort_values(ascending=False, kind="stable")
+    dimensions = rows["column"].map(dimension_of).rename("dimension")
+    return rows.groupby(dimensions)[by].sum().sort_values(ascending=False, kind="stable")
 
 
 def important_dimensions(result: ClassificationResult, k: int = 2, by: str = "impurity", **keys) -> list[int]:

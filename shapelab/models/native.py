@@ -27,6 +27,7 @@ from shapelab.data.subject import Subject
 from shapelab.data.volumes import SliceData, neighbours
 from shapelab.device import autocast
 from shapelab.errors import must
+from shapelab.models.acnn.baselines import conv2d
 from shapelab.phantoms.randomise import Randomisation, randomise
 from shapelab.spaces.kept import NETWORK, Kept, scheme_of
 from shapelab.tensor_files import checksum
@@ -93,10 +94,7 @@ class NativeNet(nn.Module):
 
 
 def _block(n_in: int, n_out: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for i in (n_in, n_out):
-        layers += [nn.Conv2d(i, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+    return nn.Sequential(*conv2d(n_in, n_out), *conv2d(n_out, n_out))
 
 
 # ------------------------------------------------------------------------------------------------------------ training

@@ -228,8 +228,12 @@ class VolumeFCN(nn.Module):
 
 
 def _check(volume: Tensor, shape: tuple) -> None:
-    fits = volume.ndim == 4 and all(n is None or n == m for n, m in zip(shape, volume.shape[1:], strict=True))
-    must(fits, "volume", f"shape {tuple(volume.shape)}", f"(N, {', '.join(map(str, shape))})")
+    must(
+        volume.ndim == 4 and all(n is None or n == m for n, m in zip(shape, volume.shape[1:], strict=True)),
+        "volume",
+        f"shape {tuple(volume.shape)}",
+        f"(N, {', '.join(map(str, shape))})",
+    )
 
 
 #: Name in the paper's tables -> network.
@@ -350,7 +354,6 @@ def train_sslln(
             images, labels = images[..., some], labels[..., some]
         return loss(network(images), labels, landmarks)
 
-    settings = FitSettings(learning_rate=config.learning_rate, weight_decay=2 * config.gamma, schedule=config.schedule)
     arrays = (volumes.images, volumes.labels, volumes.landmarks.astype(np.float32))
     names = ("images", "labels", "landmarks")
     identity = {"method": method, "config": repr(config), "data": checksum(dict(zip(names, arrays, strict=True)))}
@@ -359,7 +362,9 @@ def train_sslln(
         network,
         Batches(*arrays, batch_size=config.batch, seed=run.seed),
         config.epochs,
-        settings=settings,
+        settings=FitSettings(
+            learning_rate=config.learning_rate, weight_decay=2 * config.gamma, schedule=config.schedule
+        ),
         run=run.about(identity),
     )
     return network.eval(), history

@@ -91,9 +91,7 @@ def pick_slices(label: np.ndarray | None, n_slices: int, n: int) -> list[int]:
     """`n` slices spread evenly from base to apex over those with a label (over all where there is none)."""
     labelled = label is not None and label.any()
     present = np.flatnonzero(label.any(axis=(0, 1))) if labelled else np.arange(n_slices)
-    return [
-        int(k) for k in present[np.unique(np.linspace(0, len(present) - 1, min(n, len(present))).round().astype(int))]
-    ]
+    return present[np.unique(np.linspace(0, len(present) - 1, min(n, len(present))).round().astype(int))].tolist()
 
 
 def draw(ax: Axes, volume: Volume, axis: int, position: int, contours: bool = True, names: bool = False) -> None:

@@ -162,9 +162,8 @@ def fit(
     numbers = {k: v for k, v in asdict(settings).items() if k != "checkpoint_seconds"}
     state.begin(run, {**run.identity, "seed": run.seed, "epochs": epochs, "settings": numbers})
     saved_at = time.monotonic()
-    forked = [device] if device.type == "cuda" else []
     with (
-        torch.random.fork_rng(devices=forked),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         exact_gradients(model),
         tqdm(total=epochs, initial=state.epoch, unit="epoch", disable=not run.progress) as bar,
     ):
@@ -296,7 +295,9 @@ class _State:
         if run.checkpoint is None:
             return
         self.file = Path(run.checkpoint) / CHECKPOINT
-        _remove_leftovers(self.file)
+        folder = self.file.parent
+        for leftover in (*folder.glob(f".{self.file.stem}-*"), *folder.glob(".history-*")):
+            leftover.unlink(missing_ok=True)  # what a killed run left while it was writing
         if run.resume and self.file.exists():
             self.restore()
 
@@ -361,12 +362,11 @@ class _State:
         self.history = History(state["history"], state["stopped"])
 
     def _restore_optimiser(self, tensors: dict[str, Tensor], numbers: dict[str, dict[str, float]]) -> None:
-        whole = self.optimiser.state_dict()
         slots: dict[int, dict[str, Any]] = {int(slot): dict(entries) for slot, entries in numbers.items()}
         for key, value in _part(tensors, "optimiser/").items():
             slot, name = key.split("/", 1)
             slots.setdefault(int(slot), {})[name] = value
-        self.optimiser.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": slots})
         for parameter, entries in self.optimiser.state.items():
             for name, value in entries.items():
                 # the file holds plain layouts; the running optimiser had the parameter's (channels last), and a loop
@@ -393,10 +393,3 @@ def _same_identity(file: Path, found: Mapping, expected: Mapping) -> None:
 def _machine(device: torch.device) -> dict[str, Any]:
     """What the last bits depend on."""
     return {"torch": torch.__version__, "device": device.type, "threads": torch.get_num_threads()}
-
-
-def _remove_leftovers(file: Path) -> None:
-    """Delete temporary files that a killed run left while it was writing."""
-    for pattern in (f".{file.stem}-*", ".history-*"):
-        for leftover in file.parent.glob(pattern):
-            leftover.unlink(missing_ok=True)

@@ -118,13 +118,17 @@ class AEConfig(Config):
 
 def conv(n_in: int, n_out: int, stride: int | tuple[int, int, int] = 1) -> nn.Sequential:
     """A row "Conv" of Table V."""
-    return nn.Sequential(nn.Conv3d(n_in, n_out, 3, stride, padding=1, bias=False), nn.BatchNorm3d(n_out), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv3d(n_in, n_out, 3, stride, padding=1, bias=False), nn.BatchNorm3d(n_out), nn.ReLU(inplace=True)
+    )
 
 
 def deconv(n_in: int, n_out: int, kernel, stride, padding) -> nn.Sequential:
     """A row "Deconv" of Table V; the padding makes the output exactly `stride` times the input."""
     return nn.Sequential(
-        nn.ConvTranspose3d(n_in, n_out, kernel, stride, padding, bias=False), nn.BatchNorm3d(n_out), nn.ReLU()
+        nn.ConvTranspose3d(n_in, n_out, kernel, stride, padding, bias=False),
+        nn.BatchNorm3d(n_out),
+        nn.ReLU(inplace=True),
     )
 
 
@@ -228,9 +232,6 @@ def train_autoencoder(
             measure_statistics(model, maps)
             return {"val dice": float(space.reconstruction_dice(held_out).mean())}
 
-    settings = FitSettings(
-        learning_rate=config.learning_rate, schedule=config.schedule, validate_every=max(1, config.epochs // 10)
-    )
     identity = {
         "config": asdict(config),
         "scheme": scheme.name,
@@ -242,7 +243,9 @@ def train_autoencoder(
         model,
         Batches(maps, batch_size=config.batch, seed=run.seed),
         config.epochs,
-        settings=settings,
+        settings=FitSettings(
+            learning_rate=config.learning_rate, schedule=config.schedule, validate_every=max(1, config.epochs // 10)
+        ),
         validate=validate if held_out is not None else None,
         run=run.about(identity),
     )

@@ -73,8 +73,7 @@ def interpolation_matrix(slices: int, factor: int, kind: str = "linear") -> np.n
     collocation[0, 0] = collocation[-1, -1] = 5 / 6  # flat there: c[-1] = c[0]
     repeated = np.eye(slices)[np.clip(np.arange(n) - _PADDING, 0, slices - 1)]
     coefficients = np.linalg.solve(collocation, repeated)
-    basis = _cubic_bspline(where[:, None] + _PADDING - np.arange(n))
-    return basis @ coefficients
+    return _cubic_bspline(where[:, None] + _PADDING - np.arange(n)) @ coefficients
 
 
 def _cubic_bspline(t: np.ndarray) -> np.ndarray:
@@ -201,8 +200,7 @@ class SRCNN(nn.Module):
 
     def forward(self, stack: Tensor) -> Tensor:
         _check_stack(stack)
-        residual = self.head(self.features(self.upsample(stack)))
-        return self.interpolation(stack) + residual
+        return self.interpolation(stack) + self.head(self.features(self.upsample(stack)))
 
 
 class Patches(nn.Module):
@@ -211,11 +209,7 @@ class Patches(nn.Module):
     def __init__(self, network: nn.Module, size: int):
         super().__init__()
         self.network, self.size, self.window = network, size, (slice(None), slice(None))
-
-    @property
-    def config(self):
-        """The network's own."""
-        return self.network.config
+        self.config = getattr(network, "config", None)
 
     def forward(self, stack: Tensor) -> Tensor:
         self.window = (slice(None), slice(None))
@@ -251,13 +245,9 @@ class Residual(nn.Module):
     def __init__(self, network: nn.Module, factor: int):
         super().__init__()
         self.network, self.interpolation = network, Interpolation(factor, "linear")
+        self.config = getattr(network, "config", None)
         nn.init.zeros_(network.head.weight)
         nn.init.zeros_(network.head.bias)
-
-    @property
-    def config(self):
-        """The network's own."""
-        return self.network.config
 
     def forward(self, stack: Tensor) -> Tensor:
         return self.interpolation(stack) + self.network(stack)

@@ -238,16 +238,14 @@ class _Stages:
 
     def _fit(self, step, model: nn.Module, epochs: int, rate: float, run: Run) -> History:
         settings = FitSettings(learning_rate=rate, schedule=self.config.schedule, validate_every=max(1, epochs // 5))
-        identity = {**self.identity, "initial weights": checksum(self.network.state_dict())}
-        batches = Batches(self.images, self.labels, batch_size=self.config.batch, seed=self.seed)
         return fit(
             step,
             model,
-            batches,
+            Batches(self.images, self.labels, batch_size=self.config.batch, seed=self.seed),
             epochs,
             settings=settings,
             validate=self._validate if self.validation is not None else None,
-            run=run.about(identity),
+            run=run.about({**self.identity, "initial weights": checksum(self.network.state_dict())}),
         )
 
     def predictor(self, run: Run) -> History:

@@ -55,11 +55,6 @@ def traverse_meshes(space, sigmas: Mapping[int, float], base: np.ndarray | None 
     return code_meshes(space, code)
 
 
-def volumes_text(meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme) -> str:
-    """'RV cavity 142 ml, LV cavity 130 ml': volume inside each surface."""
-    return ", ".join(f"{n} {meshes[n].volume / 1000:.0f} ml" for n in scheme.names if n in meshes)
-
-
 # -------------------------------------------------------------------------------------------------------------- widgets
 
 
@@ -100,7 +95,8 @@ class ShapeWidget(ipywidgets.VBox):
     def draw(self, meshes: Meshes, caption: str, recentre: bool = False) -> None:
         """Put meshes, caption and volumes on the screen."""
         self.view.show(meshes, self.scheme, caption, recentre)
-        self.info.value = f"Volume inside the surfaces: {html.escape(volumes_text(meshes, self.scheme)) or 'none'}"
+        volumes = ", ".join(f"{n} {meshes[n].volume / 1000:.0f} ml" for n in self.scheme.names if n in meshes)
+        self.info.value = f"Volume inside the surfaces: {html.escape(volumes) or 'none'}"
 
 
 def _slider(name: str, low: float, high: float, step: float, readout: str) -> ipywidgets.FloatSlider:
