@@ -41,8 +41,7 @@ def landmark_affine(source: Landmarks, target: Landmarks) -> np.ndarray:
     for which, points in (("source", source), ("target", target)):
         _check_spread(which, points, names)
     middle = source.mean(0)  # centred: better conditioned far from the origin
-    rows = np.column_stack([source - middle, np.ones(len(source))])
-    solution = np.linalg.lstsq(rows, target, rcond=None)[0].T
+    solution = np.linalg.lstsq(np.column_stack([source - middle, np.ones(len(source))]), target, rcond=None)[0].T
     matrix = np.eye(4)
     matrix[:3, :3] = solution[:, :3]
     matrix[:3, 3] = solution[:, 3] - solution[:, :3] @ middle

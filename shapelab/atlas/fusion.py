@@ -286,7 +286,6 @@ def _box_sum(values: Tensor, patch: Sequence[int]) -> Tensor:
 
 def _stacked(arrays, where: str):
     """(N, D0, D1, D2) from a sequence of maps, or as it is; tensors stay where they are."""
-    tensor = isinstance(arrays, Tensor) or (len(arrays) and isinstance(arrays[0], Tensor))
     must(len(arrays), where, "no atlas", "at least one")
     shapes = {tuple(a.shape) for a in arrays}
     need(
@@ -297,7 +296,7 @@ def _stacked(arrays, where: str):
     )
     if isinstance(arrays, Tensor):
         return arrays
-    return torch.stack(list(arrays)) if tensor else np.stack([np.asarray(a) for a in arrays])
+    return torch.stack(list(arrays)) if isinstance(arrays[0], Tensor) else np.stack([np.asarray(a) for a in arrays])
 
 
 def _odd(name: str, size: Sequence[int]) -> tuple[int, int, int]:

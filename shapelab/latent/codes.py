@@ -207,12 +207,8 @@ def patient_rows(codes: pd.DataFrame, phases: Sequence[str] = ("ED",), differenc
     if difference and len(phases) == 2:
         first, second = (by_phase[phase][columns] for phase in phases)
         blocks.append((second - first).add_prefix("d_"))
-    facts = _patient_facts(list(by_phase.values()), [*columns, "phase"])
-    return pd.concat([*blocks, facts], axis=1).rename_axis("patient")
-
-
-def _patient_facts(tables: list[pd.DataFrame], leave_out: list[str]) -> pd.DataFrame:
-    """Facts that are the same in every table (same index in all), NaN equal to NaN."""
-    first = tables[0].drop(columns=leave_out)
-    same = [c for c in first.columns if all(first[c].equals(t[c].astype(first[c].dtype)) for t in tables[1:])]
-    return first[same]
+    first, *others = by_phase.values()
+    facts = first.drop(columns=[*columns, "phase"])
+    # those that are the same in every phase, NaN equal to NaN
+    same = [c for c in facts.columns if all(facts[c].equals(t[c].astype(facts[c].dtype)) for t in others)]
+    return pd.concat([*blocks, facts[same]], axis=1).rename_axis("patient")

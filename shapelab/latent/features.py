@@ -163,8 +163,9 @@ class SpaceFeatures:
         self.labels, self.subjects, self.make_space = labels, table, make_space
         self.seed, self.with_others, self.measure = seed, with_others, measure
         self.cache = None if cache is None else Path(cache)
-        says = f"{cache_key}|{getattr(measure, '__name__', measure)}|{labels.shape}|{list(table.index)}"
-        self._content = hashlib.sha256(says.encode())
+        self._content = hashlib.sha256(
+            f"{cache_key}|{getattr(measure, '__name__', measure)}|{labels.shape}|{list(table.index)}".encode()
+        )
         if cache is not None:
             self._content.update(np.ascontiguousarray(labels))
         self._codes: dict[str, pd.DataFrame] = {}

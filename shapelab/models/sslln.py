@@ -354,18 +354,16 @@ def train_sslln(
             images, labels = images[..., some], labels[..., some]
         return loss(network(images), labels, landmarks)
 
-    arrays = (volumes.images, volumes.labels, volumes.landmarks.astype(np.float32))
-    names = ("images", "labels", "landmarks")
-    identity = {"method": method, "config": repr(config), "data": checksum(dict(zip(names, arrays, strict=True)))}
+    arrays = {"images": volumes.images, "labels": volumes.labels, "landmarks": volumes.landmarks.astype(np.float32)}
     history = fit(
         step,
         network,
-        Batches(*arrays, batch_size=config.batch, seed=run.seed),
+        Batches(*arrays.values(), batch_size=config.batch, seed=run.seed),
         config.epochs,
         settings=FitSettings(
             learning_rate=config.learning_rate, weight_decay=2 * config.gamma, schedule=config.schedule
         ),
-        run=run.about(identity),
+        run=run.about({"method": method, "config": repr(config), "data": checksum(arrays)}),
     )
     return network.eval(), history
 

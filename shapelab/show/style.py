@@ -112,10 +112,9 @@ def short_name(name: str) -> str:
     words = name.split()
     if "myocardium" in name.lower():
         return "Myo"
-    if len(words) == 2 and words[1].lower() == "cavity":
-        return words[0]
-    if len(words) == 2 and words[1].lower() == "wall":
-        return f"{words[0]}w"
+    endings = {"cavity": "", "wall": "w"}
+    if len(words) == 2 and words[1].lower() in endings:
+        return words[0] + endings[words[1].lower()]
     return name if len(name) <= 6 else words[0][:4].rstrip(".") + "."
 
 

@@ -180,8 +180,12 @@ def open_kept(folder: str | Path, device: torch.device | str | None = None, expe
         kept = cls.rebuilt(text)
         weights = file.parent / text.get("weights", file.with_suffix(".safetensors").name)
     except (ValueError, KeyError, TypeError, AttributeError, ImportError, UsageError) as error:
-        found = f"a damaged description ({type(error).__name__}: {error})"
-        raise DataError(file, found, f"JSON of a {expected.__name__}: kind, weights, config, scheme", ADVICE) from error
+        raise DataError(
+            file,
+            f"a damaged description ({type(error).__name__}: {error})",
+            f"JSON of a {expected.__name__}: kind, weights, config, scheme",
+            ADVICE,
+        ) from error
     # spaces of principal components once had no checksum: their weights repeat the description instead
     tensors, texts = read_tensors(weights, checked="weights" in text)
     need(
@@ -194,8 +198,12 @@ def open_kept(folder: str | Path, device: torch.device | str | None = None, expe
     try:
         kept.restore(tensors, torch.device(device or best_device()))
     except (KeyError, RuntimeError) as error:
-        found = f"weights that do not fit ({' '.join(str(error).split())})"
-        raise DataError(weights, found, f"those that {file.name} describes", ADVICE) from error
+        raise DataError(
+            weights,
+            f"weights that do not fit ({' '.join(str(error).split())})",
+            f"those that {file.name} describes",
+            ADVICE,
+        ) from error
     return kept
 
 

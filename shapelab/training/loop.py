@@ -343,7 +343,15 @@ class _State:
             f"format {FORMAT}",
             "It was made by another version; delete it or pass resume=False.",
         )
-        _same_identity(file, state["identity"], self.identity)
+        found, expected = state["identity"], self.identity
+        differing = sorted(k for k in {*found, *expected} if found.get(k) != expected.get(k))
+        need(
+            not differing,
+            file,
+            "a checkpoint with " + "; ".join(f"{k} {found.get(k)}" for k in differing),
+            "one of this run, with " + "; ".join(f"{k} {expected.get(k)}" for k in differing),
+            "Use another folder, or pass resume=False to overwrite it.",
+        )
         if state["machine"] != _machine(self.device):
             warnings.warn(
                 f"{file}: the run began with {state['machine']} and goes on with {_machine(self.device)}; "
@@ -353,8 +361,12 @@ class _State:
         try:
             self.model.load_state_dict(_part(tensors, "model/"))
         except RuntimeError as error:
-            found = f"weights that do not fit the model ({' '.join(str(error).split())})"
-            raise DataError(file, found, "weights of this model", "Delete it or pass resume=False.") from error
+            raise DataError(
+                file,
+                f"weights that do not fit the model ({' '.join(str(error).split())})",
+                "weights of this model",
+                "Delete it or pass resume=False.",
+            ) from error
         self.best = {k: v.to(self.device) for k, v in _part(tensors, "best/").items()} or None
         self._restore_optimiser(tensors, state["numbers"])
         self.epoch, self.index, self.sums, self.rate = state["epoch"], state["index"], state["sums"], state["lr"]
@@ -377,17 +389,6 @@ class _State:
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _same_identity(file: Path, found: Mapping, expected: Mapping) -> None:
-    differing = sorted(k for k in {*found, *expected} if found.get(k) != expected.get(k))
-    need(
-        not differing,
-        file,
-        "a checkpoint with " + "; ".join(f"{k} {found.get(k)}" for k in differing),
-        "one of this run, with " + "; ".join(f"{k} {expected.get(k)}" for k in differing),
-        "Use another folder, or pass resume=False to overwrite it.",
-    )
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

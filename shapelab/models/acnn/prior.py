@@ -67,8 +67,8 @@ class ACNNLoss:
 
     def __call__(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         if target.is_floating_point():
-            output, target = output.float(), target.float()
-            pixel = F.smooth_l1_loss(output, target)
+            pixel = F.smooth_l1_loss(output.float(), target.float())
+            output, target = output.float(), target.float()  # cast once more: gradients add up in the output's type
         else:
             pixel = cross_entropy(output, target)
         if self.weight == 0 or (self.encoder is None and self.predictor is None):

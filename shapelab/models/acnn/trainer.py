@@ -69,8 +69,7 @@ def lr_stacks(
     generator = torch.Generator().manual_seed(seed)
     parts = []
     for rows in batches(len(pairs), batch):
-        images = torch.as_tensor(pairs.images[rows]).to(device)
-        motion = torch.as_tensor(pairs.motion[rows])
+        images, motion = torch.as_tensor(pairs.images[rows]).to(device), torch.as_tensor(pairs.motion[rows])
         parts.append(_acquired(images, motion, pairs, settings, generator).cpu())
     return torch.cat(parts)
 
@@ -147,14 +146,6 @@ def train_network(
         n_classes = int(pairs.n_classes)
         return {"val dice": float(dice_scores(made, torch.as_tensor(validation.labels), n_classes).mean())}
 
-    identity = {
-        "network": f"{type(network).__name__} {asdict(config) if is_dataclass(config) else None}",
-        "task": task,
-        "inputs": asdict(inputs),
-        "prior": [loss.weight, loss.scale],
-        "pairs": checksum({"images": pairs.images, "labels": pairs.labels, "motion": pairs.motion}),
-        "initial weights": checksum(network.state_dict()),
-    }
     history = fit(
         step,
         network,
@@ -167,7 +158,16 @@ def train_network(
             validate_every=max(1, training.epochs // 5),
         ),
         validate=validate if held_out is not None else None,
-        run=run.about(identity),
+        run=run.about(
+            {
+                "network": f"{type(network).__name__} {asdict(config) if is_dataclass(config) else None}",
+                "task": task,
+                "inputs": asdict(inputs),
+                "prior": [loss.weight, loss.scale],
+                "pairs": checksum({"images": pairs.images, "labels": pairs.labels, "motion": pairs.motion}),
+                "initial weights": checksum(network.state_dict()),
+            }
+        ),
     )
     return network, history
 
