@@ -131,17 +131,7 @@ def classification_report(
     everyone, truth = _truth(first.facts, target, groups, how.n_splits)
     ways = list(product(_phase_sets(phases), _models(model).items()))
     folds = _folds(everyone, truth, how)
-    runs = [(name, source, False) for name, source in sources.items()]
-    runs += _controls(controls, first, indices, folds[0][0], how.seed)
-    for name, source, _ in runs:
-        missing = truth.index.difference(source.facts.index)
-        need(
-            not len(missing),
-            name,
-            f"nothing for patient(s) {[str(p) for p in missing[:5]]}",
-            "the same patients in all features",
-            "Leave these patients out, or supply them.",
-        )
+    runs = _runs(sources, controls, indices, folds[0][0], how.seed, truth.index)
 
     keys, rows, predictions, weights = [], [], [], {}
     bar = tqdm(list(product(runs, ways)), desc="classify", leave=False, disable=not how.progress)
@@ -243,8 +233,10 @@ def _models(model) -> dict[str, ClassifierMixin]:
     return models
 
 
-def _controls(controls, first: FoldFeatures, indices, fold: Fold, seed: int):
-    runs = []
+def _runs(sources: dict[str, FoldFeatures], controls, indices, fold: Fold, seed: int, patients: pd.Index):
+    """(name, features, whether labels are shuffled) of what was asked for and of the controls."""
+    runs = [(name, source, False) for name, source in sources.items()]
+    first = runs[0][1]
     for control in controls:
         one_of("classify: control", control, CONTROLS)
     if "volumes" in controls:
@@ -260,6 +252,15 @@ def _controls(controls, first: FoldFeatures, indices, fold: Fold, seed: int):
     if "random" in controls:
         d = first.table(fold.seen, fold.held_out, ("ED",)).shape[1]  # a fold that is needed anyway
         runs.append(("random codes", random_features(first, d, seed), False))
+    for name, source, _ in runs:
+        missing = patients.difference(source.facts.index)
+        need(
+            not len(missing),
+            name,
+            f"nothing for patient(s) {[str(p) for p in missing[:5]]}",
+            "the same patients in all features",
+            "Leave these patients out, or supply them.",
+        )
     return runs
 
 
