@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import DataError, UsageError, must, need
 
 # Landmarks flatter than this (rms distance from their best plane over their rms distance from their centre) do not say
 # what happens across the plane: an error of 1 mm there would be one of 50 mm. The phantom's six are at 0.15 to 0.25.
@@ -41,18 +41,17 @@ def landmark_affine(source: Landmarks, target: Landmarks) -> np.ndarray:
     for which, points in (("source", source), ("target", target)):
         _check_spread(which, points, names)
     middle = source.mean(0)  # centred: better conditioned far from the origin
-    rows = np.column_stack([source - middle, np.ones(len(source))])
-    solution = np.linalg.lstsq(rows, target, rcond=None)[0].T
+    solution = np.linalg.lstsq(np.column_stack([source - middle, np.ones(len(source))]), target, rcond=None)[0].T
     matrix = np.eye(4)
     matrix[:3, :3] = solution[:, :3]
     matrix[:3, 3] = solution[:, 3] - solution[:, :3] @ middle
-    if not abs(np.linalg.det(matrix[:3, :3])) > 1e-6:
-        raise DataError(
-            "landmark_affine",
-            f"a map of determinant {np.linalg.det(matrix[:3, :3]):.2g}",
-            "landmarks that correspond",
-            "Check that both list the same landmarks in the same order.",
-        )
+    need(
+        abs(np.linalg.det(matrix[:3, :3])) > 1e-6,
+        "landmark_affine",
+        f"a map of determinant {np.linalg.det(matrix[:3, :3]):.2g}",
+        "landmarks that correspond",
+        "Check that both list the same landmarks in the same order.",
+    )
     return matrix
 
 
@@ -63,34 +62,40 @@ def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def paired(source: Landmarks, target: Landmarks) -> tuple[list[str], tuple[np.ndarray, np.ndarray]]:
     """Names and positions (n, 3) float64 of the landmarks that both have; see `landmark_affine`."""
-    if isinstance(source, Mapping) != isinstance(target, Mapping):
-        raise UsageError("landmarks: found names for the one and none for the other; expected names for both or none")
+    must(
+        isinstance(source, Mapping) == isinstance(target, Mapping),
+        "landmarks",
+        "names for the one and none for the other",
+        "names for both or none",
+    )
     names = None
     if isinstance(source, Mapping):
         names = [name for name in source if name in target]
-        if len(names) < 4:
-            raise DataError(
-                "landmarks",
-                f"{len(names)} in common {names} of {sorted(source)} and {sorted(target)}",
-                "at least four of the same name",
-            )
+        need(
+            len(names) >= 4,
+            "landmarks",
+            f"{len(names)} in common {names} of {sorted(source)} and {sorted(target)}",
+            "at least four of the same name",
+        )
         source, target = ([points[name] for name in names] for points in (source, target))
     try:
         source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     except (TypeError, ValueError):
         raise UsageError("landmarks: found values that are no numbers; expected (n, 3) in mm") from None
-    if source.ndim != 2 or source.shape[1:] != (3,) or source.shape != target.shape:
-        raise UsageError(f"landmarks: found shapes {source.shape} and {target.shape}; expected (n, 3) for both")
+    must(
+        source.ndim == 2 and source.shape[1:] == (3,) and source.shape == target.shape,
+        "landmarks",
+        f"shapes {source.shape} and {target.shape}",
+        "(n, 3) for both",
+    )
     return names or [f"number {i}" for i in range(len(source))], (source, target)
 
 
 def _check_spread(which: str, points: np.ndarray, names: list[str]) -> None:
     """DataError unless the points are finite and span three dimensions."""
-    if len(points) < 4:
-        raise DataError(f"{which} landmarks", f"{len(points)}", "at least four", "The paper has six.")
+    need(len(points) >= 4, f"{which} landmarks", f"{len(points)}", "at least four", "The paper has six.")
     wrong = [name for name, point in zip(names, points) if not np.isfinite(point).all()]
-    if wrong:
-        raise DataError(f"{which} landmarks", f"positions that are not finite: {wrong}", "three numbers in mm each")
+    need(not wrong, f"{which} landmarks", f"positions that are not finite: {wrong}", "three numbers in mm each")
     size = np.linalg.svd(points - points.mean(0), compute_uv=False) / np.sqrt(len(points))
     total = np.sqrt((size**2).sum())
     flat = int((size <= FLATTEST * total).sum()) if total > 1e-9 else 3

@@ -21,7 +21,7 @@ import numpy as np
 from scipy import ndimage
 
 from shapelab.data.scheme import LV, LabelScheme
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import must, need
 
 DEGREE = 2
 
@@ -36,13 +36,18 @@ def slice_shifts(label: np.ndarray, spacing, scheme: LabelScheme, degree: int = 
     """
     label, spacing = np.asarray(label), np.asarray(spacing, float)
     missing = [name for name in LV if name not in scheme.names]
-    if missing or degree < 0:
-        raise UsageError(
-            f"slice_shifts: found scheme {scheme.name!r} without {missing}, degree {degree}; expected a "
-            "heart's scheme and a degree from 0"
-        )
-    if label.ndim != 3 or spacing.shape != (3,):
-        raise DataError("slice_shifts", f"shape {label.shape}, spacing {spacing}", "(X, Y, Z) and three lengths in mm")
+    must(
+        not missing and degree >= 0,
+        "slice_shifts",
+        f"scheme {scheme.name!r} without {missing}, degree {degree}",
+        "a heart's scheme and a degree from 0",
+    )
+    need(
+        label.ndim == 3 and spacing.shape == (3,),
+        "slice_shifts",
+        f"shape {label.shape}, spacing {spacing}",
+        "(X, Y, Z) and three lengths in mm",
+    )
     ventricle = np.isin(label, [scheme.structure(name).value for name in LV])
     area, out = ventricle.sum((0, 1)), np.zeros((label.shape[2], 2))
     slices = np.flatnonzero(area)
@@ -63,8 +68,12 @@ def move_slices(stack: np.ndarray, shift: np.ndarray, spacing) -> np.ndarray:
     beyond the edge. Floats are images: linear, the edge repeated. DataError if the numbers do not fit.
     """
     stack, shift = np.asarray(stack), np.asarray(shift, float)
-    if stack.ndim != 3 or shift.shape != (stack.shape[2], 2) or not np.isfinite(shift).all():
-        raise DataError("move_slices", f"stack {stack.shape}, shift {shift.shape}", "(X, Y, Z) and finite (Z, 2) mm")
+    need(
+        stack.ndim == 3 and shift.shape == (stack.shape[2], 2) and np.isfinite(shift).all(),
+        "move_slices",
+        f"stack {stack.shape}, shift {shift.shape}",
+        "(X, Y, Z) and finite (Z, 2) mm",
+    )
     pixels, out = shift / np.asarray(spacing, float)[:2], np.empty_like(stack)
     for k, by in enumerate(pixels):
         if not np.issubdtype(stack.dtype, np.integer):

@@ -12,7 +12,7 @@ from shapelab.atlas.frame import Frame, as_frame
 from shapelab.data.landmarks import landmarks_from_label
 from shapelab.data.scheme import BIVENTRICULAR, LabelScheme
 from shapelab.data.subject import Subject
-from shapelab.errors import DataError
+from shapelab.errors import need
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +66,7 @@ def arrays_of(subject: Subject):
     """(label, image or None, spacing, landmarks or None) of a subject. Landmarks are brought from the frame of the
     subject's affine to mm along the axes of its array (voxel index * spacing). DataError if it has no label."""
     label, image = subject.label, subject.image
-    if label is None:
-        raise DataError(subject.where, "no label map", "one to refine, or to refine by")
+    need(label is not None, subject.where, "no label map", "one to refine, or to refine by")
     affine = subject.affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     landmarks = subject.landmarks
@@ -80,9 +79,9 @@ def arrays_of(subject: Subject):
 def checked_image(image, shape, name: str) -> np.ndarray:
     """float32, of the label's shape and finite; DataError otherwise."""
     image = np.asarray(image)
-    if image.shape != tuple(shape):
-        raise DataError(name, f"an image of shape {image.shape}", f"the label map's shape, {tuple(shape)}")
+    need(
+        image.shape == tuple(shape), name, f"an image of shape {image.shape}", f"the label map's shape, {tuple(shape)}"
+    )
     image = image.astype(np.float32, copy=False)
-    if not np.isfinite(image).all():
-        raise DataError(name, "an image with NaN or infinity", "finite intensities")
+    need(np.isfinite(image).all(), name, "an image with NaN or infinity", "finite intensities")
     return image

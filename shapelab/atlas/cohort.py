@@ -17,7 +17,7 @@ from shapelab.atlas.atlas import Atlas, arrays_of
 from shapelab.atlas.frame import Frame
 from shapelab.atlas.pipeline import Refinement, RefinementSettings, refine
 from shapelab.data.subject import Subject
-from shapelab.errors import DataError, UsageError, one_of
+from shapelab.errors import DataError, must, need, one_of
 from shapelab.files import atomic_write, write_json
 
 
@@ -63,10 +63,13 @@ def refine_cohort(
     folder, subjects, settings = Path(folder), list(subjects), settings or RefinementSettings()
     ids = [s.id for s in subjects]
     odd = [name for name in ids if not name or Path(name).name != name or name.startswith(".")]
-    if odd:
-        raise UsageError(f"refine_cohort: found the ids {odd[:5]}; expected some that can be file names")
-    if len(set(ids)) < len(ids):
-        raise DataError("refine_cohort", f"{len(ids) - len(set(ids))} ids more than once", "a distinct id each")
+    must(not odd, "refine_cohort", f"the ids {odd[:5]}", "some that can be file names")
+    need(
+        len(set(ids)) == len(ids),
+        "refine_cohort",
+        f"{len(ids) - len(set(ids))} ids more than once",
+        "a distinct id each",
+    )
     key = _key(atlases, settings, images)
     done = {} if overwrite else {name: row for name in ids if (row := _done(folder, name, key)) is not None}
     jobs = [s for s in subjects if s.id not in done]
@@ -83,9 +86,8 @@ def write_refinement(file: str | Path, result: Refinement, affine: np.ndarray) -
     """
     import nibabel
 
-    image = refinement_image(result, affine)
     with atomic_write(file) as temporary:
-        nibabel.save(image, temporary)
+        nibabel.save(refinement_image(result, affine), temporary)
 
 
 def refinement_image(result: Refinement, affine: np.ndarray, axes: np.ndarray | None = None):
@@ -122,8 +124,12 @@ def read_refinement(file: str | Path, affine: np.ndarray) -> tuple[np.ndarray, F
     affine = np.asarray(affine, np.float64)
     matrix = np.diag([*np.linalg.norm(affine[:3, :3], axis=0), 1.0]) @ np.linalg.inv(affine) @ image.affine
     along = np.diag(matrix)[:3]
-    if label.ndim != 3 or not np.allclose(matrix[:3, :3], np.diag(along), atol=1e-3) or not (along > 0).all():
-        raise DataError(file, f"voxels at {matrix[:3].round(3).tolist()} of the target's mm", "axes along the target's")
+    need(
+        label.ndim == 3 and np.allclose(matrix[:3, :3], np.diag(along), atol=1e-3) and (along > 0).all(),
+        file,
+        f"voxels at {matrix[:3].round(3).tolist()} of the target's mm",
+        "axes along the target's",
+    )
     # the header keeps single precision: spacing and multiples of it are rounded back
     spacing = np.round(along, 4)
     return label, Frame(label.shape, tuple(spacing), tuple(np.round(matrix[:3, 3] / spacing) * spacing))
@@ -138,7 +144,19 @@ def _one(subject: Subject, atlases, folder: Path, on_error: str, images: bool, k
         )
         file = folder / f"{subject.id}.nii.gz"
         write_refinement(file, result, subject.affine)
-        row = {"state": "refined", "error": "", "file": file.name, **_facts(result)}
+        row = {
+            "state": "refined",
+            "error": "",
+            "file": file.name,
+            "atlases": " ".join(a.id for a in result.atlases),
+            "landmarks": result.landmarks,
+            "fusion": result.fusion,
+            "nmi": round(float(result.scores.max()), 4),
+            "min_jacobian": round(result.min_jacobian, 4),
+            "folded": result.folded,
+            "seconds": round(sum(result.seconds.values()), 2),
+            **{f"dice {name}": round(float(v), 4) for name, v in result.agreement().items()},
+        }
         write_json({"settings": key, **row}, folder / f"{subject.id}.json")
         return row
     except Exception as error:  # whatever it is, the message says which subject it was
@@ -151,19 +169,6 @@ def _one(subject: Subject, atlases, folder: Path, on_error: str, images: bool, k
                 "Mend it, or leave such subjects out with on_error='skip'.",
             ) from error
         return {"state": "failed", "error": said}
-
-
-def _facts(result: Refinement) -> dict[str, Any]:
-    return {
-        "atlases": " ".join(a.id for a in result.atlases),
-        "landmarks": result.landmarks,
-        "fusion": result.fusion,
-        "nmi": round(float(result.scores.max()), 4),
-        "min_jacobian": round(result.min_jacobian, 4),
-        "folded": result.folded,
-        "seconds": round(sum(result.seconds.values()), 2),
-        **{f"dice {name}": round(float(v), 4) for name, v in result.agreement().items()},
-    }
 
 
 def _key(atlases: Sequence[Atlas], settings: RefinementSettings, images: bool) -> str:
@@ -197,8 +202,10 @@ def _done(folder: Path, name: str, key: str) -> dict[str, Any] | None:
             "JSON as refine_cohort writes it",
             "Delete it: the subject is then refined again.",
         ) from None
-    if there != json.loads(key):
-        raise UsageError(
-            f"folder: found {report}, made with other settings or atlases; expected an empty folder, or overwrite=True"
-        )
+    must(
+        there == json.loads(key),
+        "folder",
+        f"{report}, made with other settings or atlases",
+        "an empty folder, or overwrite=True",
+    )
     return {**row, "state": "kept"}

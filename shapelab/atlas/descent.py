@@ -16,7 +16,7 @@ from shapelab.atlas.consistency import consistency
 from shapelab.atlas.frame import Frame
 from shapelab.data.geometry import bounding_box
 from shapelab.data.scheme import present_values
-from shapelab.errors import DataError
+from shapelab.errors import need
 
 FOLDING = 10.0  # weight of the penalty; a cell of 10 mm that folds costs what the labels of its wall are worth
 BETAS = 0.9, 0.98  # of Adam: means over about 10 gradients and 50 squares
@@ -46,8 +46,7 @@ class Problem:
     def of(target, atlas, target_frame: Frame, atlas_frame: Frame, affine, domain, device=None) -> Problem:
         """From whole label maps (numpy). DataError where they hold more than 255 labels."""
         values = sorted({0, *present_values(target), *present_values(atlas)})
-        if len(values) > 255:
-            raise DataError("label maps", f"{len(values)} labels", "at most 255")
+        need(len(values) <= 255, "label maps", f"{len(values)} labels", "at most 255")
         frame, crop = target_frame.part(*domain)
         around = bounding_box(atlas)
         corner = np.array([s.start for s in around])

@@ -43,7 +43,7 @@ from shapelab.atlas.bspline import Lattice, spread
 from shapelab.atlas.descent import Problem, descend, without_folds
 from shapelab.atlas.frame import Frame, as_frame
 from shapelab.atlas.warp import warp_image, warp_label
-from shapelab.errors import DataError, UsageError, in_range, one_of, whole
+from shapelab.errors import in_range, must, need, one_of, whole
 
 ENGINES = ("auto", "numba", "torch")
 
@@ -130,8 +130,12 @@ class Deformation:
         return self._warp(warp_image, image, frame, stage)
 
     def _warp(self, function, array, frame: Frame | None, stage):
-        if tuple(array.shape) != self.atlas.shape:
-            raise DataError("warp", f"an array of shape {tuple(array.shape)}", f"the atlas' shape, {self.atlas.shape}")
+        need(
+            tuple(array.shape) == self.atlas.shape,
+            "warp",
+            f"an array of shape {tuple(array.shape)}",
+            f"the atlas' shape, {self.atlas.shape}",
+        )
         frame = frame or self.target
         matrix = (np.linalg.inv(self.atlas.matrix) @ self.affine)[:3]
         displacement = self.displacement(frame, stage)
@@ -142,8 +146,7 @@ class Deformation:
     def _stage(self, stage: int | str) -> int:
         if isinstance(stage, str):
             return self.names.index(one_of("stage", stage, self.names))
-        if not -len(self.names) <= stage < len(self.names):
-            raise UsageError(f"stage: found {stage}; expected an index into {self.names}")
+        must(-len(self.names) <= stage < len(self.names), "stage", stage, f"an index into {self.names}")
         return stage % len(self.names)
 
 
@@ -188,10 +191,12 @@ class FreeFormDeformation:
         for name in ("bending", "blur_mm", "sampling_mm", "step_mm"):
             values = tuple(float(v) for v in getattr(self, name))
             object.__setattr__(self, name, values)
-            if len(values) != self.levels or not np.isfinite(values).all() or min(values) < 0:
-                raise UsageError(
-                    f"FreeFormDeformation: found {name}={values}; expected {self.levels} numbers from 0, one a level"
-                )
+            must(
+                len(values) == self.levels and np.isfinite(values).all() and min(values) >= 0,
+                "FreeFormDeformation",
+                f"{name}={values}",
+                f"{self.levels} numbers from 0, one a level",
+            )
         whole("FreeFormDeformation: iterations", self.iterations, 0)
         in_range("FreeFormDeformation: control_mm", self.control_mm, above=True)
         in_range("FreeFormDeformation: least_jacobian", self.least_jacobian, high=np.nextafter(1, 0))
@@ -241,8 +246,9 @@ class FreeFormDeformation:
             if k + 1 < self.levels:
                 lattice, coefficients = lattice.refined(coefficients)
                 coefficients = coefficients.astype(np.float32)
-        engine = "numba" if device is None else "torch"
-        return Deformation(affine, tuple(done), target_frame, atlas_frame, domain, engine)
+        return Deformation(
+            affine, tuple(done), target_frame, atlas_frame, domain, "numba" if device is None else "torch"
+        )
 
     def _domain(self, target, atlas, target_frame: Frame, atlas_frame: Frame, affine) -> np.ndarray:
         """Box (2, 3) mm round the target's labels and the affinely mapped atlas', with a margin: of the target one
@@ -258,6 +264,10 @@ class FreeFormDeformation:
 def checked_affine(affine) -> np.ndarray:
     """(4, 4) float64; None is the identity. UsageError on what cannot be inverted."""
     affine = np.eye(4) if affine is None else np.asarray(affine, np.float64)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise UsageError(f"affine: found {affine.tolist()}; expected an invertible 4x4 matrix in mm")
+    must(
+        affine.shape == (4, 4) and np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) >= 1e-9,
+        "affine",
+        affine.tolist(),
+        "an invertible 4x4 matrix in mm",
+    )
     return affine

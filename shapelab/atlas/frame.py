@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shapelab.data.geometry import bounding_box
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import must, need
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,15 @@ class Frame:
             shape, spacing, origin = (), (), ()
         for name, value in (("shape", shape), ("spacing", spacing), ("origin", origin)):
             object.__setattr__(self, name, value)
-        if not (
+        must(
             len(shape) == len(spacing) == len(origin) == 3
             and np.isfinite([*spacing, *origin]).all()
             and min(shape) >= 1
-            and min(spacing) > 0
-        ):
-            raise UsageError(
-                f"Frame: found shape {shape}, spacing {spacing}, origin {origin}; expected three positive "
-                "whole numbers, three positive lengths and three positions in mm"
-            )
+            and min(spacing) > 0,
+            "Frame",
+            f"shape {shape}, spacing {spacing}, origin {origin}",
+            "three positive whole numbers, three positive lengths and three positions in mm",
+        )
 
     def positions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of the voxels along each axis, mm."""
@@ -55,8 +54,7 @@ class Frame:
     def box(self, label: np.ndarray, name: str = "label") -> np.ndarray:
         """Lowest and highest position of a label's voxels, (2, 3) mm. DataError naming the array if it has none."""
         around = bounding_box(label)
-        if around is None:
-            raise DataError(name, "a label map without labels", "at least one labelled voxel")
+        need(around is not None, name, "a label map without labels", "at least one labelled voxel")
         return self.origin + np.array([[b.start for b in around], [b.stop - 1 for b in around]]) * self.spacing
 
     def part(self, low, high) -> tuple[Frame, tuple[slice, slice, slice]]:
@@ -84,16 +82,11 @@ class Frame:
 
     def nearest(self, array: np.ndarray, other: Frame) -> np.ndarray:
         """An array of this frame at another's voxels: the nearest voxel's value, 0 more than half a voxel outside."""
-        index, inside = [], []
-        for x, n, s, o in zip(other.positions(), self.shape, self.spacing, self.origin):
-            i = np.floor((x - o) / s + 0.5).astype(int)
-            index.append(np.clip(i, 0, n - 1))
-            inside.append((i >= 0) & (i < n))
-        return np.where(
-            np.logical_and.outer(np.logical_and.outer(*inside[:2]), inside[2]),
-            array[np.ix_(*index)],
-            array.dtype.type(0),
-        )
+        places = zip(other.positions(), self.spacing, self.origin)
+        index = [np.floor((x - o) / s + 0.5).astype(int) for x, s, o in places]
+        a, b, c = ((i >= 0) & (i < n) for i, n in zip(index, self.shape))
+        near = array[np.ix_(*(np.clip(i, 0, n - 1) for i, n in zip(index, self.shape)))]
+        return np.where(a[:, None, None] & b[:, None] & c, near, array.dtype.type(0))
 
     def linear(self, array: np.ndarray, other: Frame) -> np.ndarray:
         """An image of this frame at the voxels of another, float32: linear, border values beyond the border."""
@@ -110,10 +103,8 @@ def as_frame(frame, array, name: str) -> Frame:
     """A `Frame`, or a spacing (3,) mm with the array's shape; checked against the array (D0, D1, D2) of integers or
     floats. UsageError or DataError says what was found."""
     shape = tuple(array.shape)
-    if len(shape) != 3 or min(shape) < 1:
-        raise DataError(name, f"an array of shape {shape}", "three axes (D0, D1, D2), none empty")
+    need(len(shape) == 3 and min(shape) >= 1, name, f"an array of shape {shape}", "three axes (D0, D1, D2), none empty")
     if not isinstance(frame, Frame):
         frame = Frame(shape, frame)
-    if frame.shape != shape:
-        raise DataError(name, f"an array of shape {shape}", f"its frame's shape, {frame.shape}")
+    need(frame.shape == shape, name, f"an array of shape {shape}", f"its frame's shape, {frame.shape}")
     return frame

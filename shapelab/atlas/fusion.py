@@ -45,7 +45,7 @@ from torch.nn import functional as F
 
 from shapelab.data.geometry import bounding_box, cut_out
 from shapelab.data.scheme import present_values
-from shapelab.errors import DataError, UsageError, in_range
+from shapelab.errors import in_range, must, need
 
 PATCH, WINDOW, BANDWIDTH = (7, 7, 1), (7, 7, 3), 10.0  # the paper's, in voxels of 1.25 x 1.25 x 2 mm
 TILE = 16  # rows of axis 0 at a time: their votes stay in the processor's cache
@@ -100,26 +100,31 @@ def fuse_labels(
     maps = _stacked(labels, "fuse_labels")
     if images is None and image is None:
         return majority_vote(maps)
-    if images is None or image is None:
-        raise UsageError(
-            "fuse_labels: found the images of "
-            + ("the target" if images is None else "the atlases")
-            + " alone; expected both or none"
-        )
+    must(
+        images is not None and image is not None,
+        "fuse_labels",
+        f"the images of {'the target' if images is None else 'the atlases'} alone",
+        "both or none",
+    )
     images = _stacked(images, "fuse_labels")
-    if images.shape != maps.shape or tuple(image.shape) != tuple(maps.shape[1:]):
-        raise DataError(
-            "fuse_labels",
-            f"labels {tuple(maps.shape)}, images {tuple(images.shape)}, target {tuple(image.shape)}",
-            "(N, D0, D1, D2) for both and (D0, D1, D2)",
-        )
+    need(
+        images.shape == maps.shape and tuple(image.shape) == tuple(maps.shape[1:]),
+        "fuse_labels",
+        f"labels {tuple(maps.shape)}, images {tuple(images.shape)}, target {tuple(image.shape)}",
+        "(N, D0, D1, D2) for both and (D0, D1, D2)",
+    )
     patch, window = _odd("patch", patch), _odd("window", window)
     in_range("h", h, above=True)
     xp = torch if isinstance(maps, Tensor) else np
     where = {"device": maps.device} if xp is torch else {}
     images, image = (xp.asarray(a, dtype=xp.float32, **where) for a in (images, image))
-    if not (xp.isfinite(images).all() and xp.isfinite(image).all()):
-        raise DataError("fuse_labels", "intensities that are not finite", "finite ones", "Remove NaN and infinity.")
+    need(
+        xp.isfinite(images).all() and xp.isfinite(image).all(),
+        "fuse_labels",
+        "intensities that are not finite",
+        "finite ones",
+        "Remove NaN and infinity.",
+    )
     if xp is torch:
         return _fuse_torch(maps, images, image, patch, window, float(h))
     return _fuse_numba(maps, images, image, patch, window, float(h), threads)
@@ -281,19 +286,20 @@ def _box_sum(values: Tensor, patch: Sequence[int]) -> Tensor:
 
 def _stacked(arrays, where: str):
     """(N, D0, D1, D2) from a sequence of maps, or as it is; tensors stay where they are."""
-    tensor = isinstance(arrays, Tensor) or (len(arrays) and isinstance(arrays[0], Tensor))
-    if len(arrays) == 0:
-        raise UsageError(f"{where}: found no atlas; expected at least one")
+    must(len(arrays), where, "no atlas", "at least one")
     shapes = {tuple(a.shape) for a in arrays}
-    if len(shapes) > 1 or len(next(iter(shapes))) != 3:
-        raise DataError(where, f"arrays of shape {sorted(shapes)}", "N arrays (D0, D1, D2) of one shape")
+    need(
+        len(shapes) <= 1 and len(next(iter(shapes))) == 3,
+        where,
+        f"arrays of shape {sorted(shapes)}",
+        "N arrays (D0, D1, D2) of one shape",
+    )
     if isinstance(arrays, Tensor):
         return arrays
-    return torch.stack(list(arrays)) if tensor else np.stack([np.asarray(a) for a in arrays])
+    return torch.stack(list(arrays)) if isinstance(arrays[0], Tensor) else np.stack([np.asarray(a) for a in arrays])
 
 
 def _odd(name: str, size: Sequence[int]) -> tuple[int, int, int]:
     size = tuple(int(n) for n in size)
-    if len(size) != 3 or any(n < 1 or n % 2 == 0 for n in size):
-        raise UsageError(f"{name}: found {size}; expected three odd numbers of voxels")
+    must(len(size) == 3 and all(n >= 1 and n % 2 != 0 for n in size), name, size, "three odd numbers of voxels")
     return size

@@ -6,10 +6,10 @@ Raya and Udupa, IEEE TMI 9(1), 1990; SSLLN compares with it in section III-G ("s
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from shapelab.atlas.frame import Frame, as_frame
 from shapelab.data.scheme import present_values
+from shapelab.spaces.distances import signed_distance
 
 LIMIT_MM = 20.0  # beyond it a distance says nothing about the border; also that of a structure that is not there
 
@@ -30,13 +30,13 @@ def interpolate_slices(label: np.ndarray, frame, out: Frame) -> np.ndarray:
     and the last one they go on for half a slice, as the nearest slice does, and end there: no apex is guessed.
     """
     frame = as_frame(frame, label, "label")
-    values = [v for v in present_values(label) if v]
     thin = Frame(
         (*out.shape[:2], frame.shape[2]), (*out.spacing[:2], frame.spacing[2]), (*out.origin[:2], frame.origin[2])
     )
     best, winner = None, np.zeros(out.shape, label.dtype)
-    for value in values:
-        depth = np.stack([_depth(label[:, :, k] == value, frame.spacing[:2]) for k in range(frame.shape[2])], -1)
+    for value in (v for v in present_values(label) if v):
+        slices = [label[:, :, k] == value for k in range(frame.shape[2])]
+        depth = -np.stack([signed_distance(mask, frame.spacing[:2], LIMIT_MM) for mask in slices], -1)  # > 0 inside
         depth = thin.linear(frame.linear(depth, thin), out)
         better = depth >= (0 if best is None else np.maximum(best, 0))
         winner[better] = value
@@ -45,14 +45,3 @@ def interpolate_slices(label: np.ndarray, frame, out: Frame) -> np.ndarray:
     first, last = frame.positions()[2][[0, -1]]
     winner[:, :, (z < first - half - 1e-6) | (z > last + half + 1e-6)] = 0
     return winner
-
-
-def _depth(mask: np.ndarray, spacing) -> np.ndarray:
-    """Signed distance (D0, D1) float32 mm to the mask's border, positive inside, at most LIMIT_MM either way; 0 lies
-    half way between the innermost outside and the outermost inside pixel."""
-    if not mask.any():
-        return np.full(mask.shape, -LIMIT_MM, np.float32)
-    if mask.all():
-        return np.full(mask.shape, LIMIT_MM, np.float32)
-    depth = distance_transform_edt(mask, sampling=spacing) - distance_transform_edt(~mask, sampling=spacing)
-    return np.clip(depth, -LIMIT_MM, LIMIT_MM).astype(np.float32)

@@ -35,7 +35,7 @@ from shapelab.atlas.warp import warp_label
 from shapelab.data.grid import to_unit_range
 from shapelab.data.landmarks import landmarks_from_label
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import UsageError, one_of, spacing3, whole
+from shapelab.errors import must, one_of, spacing3, whole
 from shapelab.metrics import dice
 
 SELECTION_MARGIN_MM = 10.0  # round the target's labels; far background would make all atlases look alike
@@ -247,15 +247,15 @@ def _there(device: torch.device | None) -> Callable:
 
 def _checked(label, image, spacing, atlases, scheme):
     """The arguments of `refine`, of one kind and shape: label, image or None, frame, scheme."""
-    if not len(atlases):
-        raise UsageError("refine: found no atlas; expected at least one")
+    must(len(atlases), "refine", "no atlas", "at least one")
     scheme = scheme or atlases[0].scheme
     others = [a.id for a in atlases if a.scheme != scheme]
-    if others:
-        raise UsageError(
-            f"refine: found atlases of another scheme than {scheme.name!r}: {others[:5]}; expected one "
-            "scheme (phantom_atlases has scheme=CARDIAC for labels without an RV wall)"
-        )
+    must(
+        not others,
+        "refine",
+        f"atlases of another scheme than {scheme.name!r}: {others[:5]}",
+        "one scheme (phantom_atlases has scheme=CARDIAC for labels without an RV wall)",
+    )
     label, image = (a.cpu().numpy() if isinstance(a, Tensor) else a for a in (label, image))
     label = np.asarray(label)
     frame = as_frame(spacing, label, "target")

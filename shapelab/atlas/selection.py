@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from shapelab.errors import DataError, UsageError, whole
+from shapelab.errors import must, need, whole
 
 
 def normalised_mutual_information(a, b, bins: int = 64) -> float:
@@ -23,10 +23,12 @@ def normalised_mutual_information(a, b, bins: int = 64) -> float:
         greatest), any number of axes, numpy or torch. DataError where shapes differ, an array is empty or not finite.
     """
     a, b = (v.cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for v in (a, b))
-    if a.shape != b.shape or a.size == 0:
-        raise DataError(
-            "normalised_mutual_information", f"arrays of shape {a.shape} and {b.shape}", "one shape for both, not empty"
-        )
+    need(
+        a.shape == b.shape and a.size != 0,
+        "normalised_mutual_information",
+        f"arrays of shape {a.shape} and {b.shape}",
+        "one shape for both, not empty",
+    )
     (a, n_a), (b, n_b) = _binned(a, bins), _binned(b, bins)
     joint = np.bincount(a * n_b + b, minlength=n_a * n_b).reshape(n_a, n_b) / a.size
     h_a, h_b, h_ab = (_entropy(p) for p in (joint.sum(1), joint.sum(0), joint.ravel()))
@@ -46,8 +48,7 @@ def select_atlases(target, warped: Sequence, n: int = 5, bins: int = 64) -> tupl
     -------
     indices of the chosen, best first (of two alike the earlier), and the score of every atlas (len(warped),)
     """
-    if n < 1 or not len(warped):
-        raise UsageError(f"select_atlases: found n={n} of {len(warped)} atlases; expected at least one of each")
+    must(n >= 1 and len(warped), "select_atlases", f"n={n} of {len(warped)} atlases", "at least one of each")
     scores = np.array([normalised_mutual_information(target, atlas, bins) for atlas in warped])
     return np.argsort(-scores, kind="stable")[:n].tolist(), scores
 
@@ -62,8 +63,12 @@ def _binned(values: np.ndarray, bins: int) -> tuple[np.ndarray, int]:
             return flat.astype(np.int64), len(found)
         return flat.astype(np.int64) - low, high - low + 1
     low, high = float(flat.min()), float(flat.max())
-    if not np.isfinite([low, high]).all():
-        raise DataError("normalised_mutual_information", "values that are not finite", "finite intensities")
+    need(
+        np.isfinite([low, high]).all(),
+        "normalised_mutual_information",
+        "values that are not finite",
+        "finite intensities",
+    )
     whole("bins", bins)
     if high == low:
         return np.zeros(flat.size, np.int64), 1

@@ -16,7 +16,7 @@ from shapelab.atlas.alignment import move_slices
 from shapelab.atlas.atlas import Atlas
 from shapelab.atlas.frame import Frame
 from shapelab.data.scheme import BIVENTRICULAR, LabelScheme
-from shapelab.errors import DataError, in_range, whole
+from shapelab.errors import in_range, need, whole
 from shapelab.phantoms import GROUPS, heart_cohort
 
 
@@ -60,8 +60,7 @@ def phantom_atlases(
 
     Raises UsageError for a wrong argument. Atlases of one seed and targets of another are different hearts.
     """
-    cohort = heart_cohort(n, seed, groups, resolution, images, scheme, (phase,))
-    return [Atlas.of(subject) for subject in cohort]
+    return [Atlas.of(heart) for heart in heart_cohort(n, seed, groups, resolution, images, scheme, (phase,))]
 
 
 def simulate_low_resolution(
@@ -94,12 +93,12 @@ def simulate_low_resolution(
     area = (atlas.label[:, :, kept] > 0).sum((0, 1))
     used = np.flatnonzero(area)
     if apex_slices:
-        if len(used) <= apex_slices:
-            raise DataError(
-                atlas.id,
-                f"{len(used)} labelled slices of {factor} times the thickness",
-                f"more than the {apex_slices} to cut off",
-            )
+        need(
+            len(used) > apex_slices,
+            atlas.id,
+            f"{len(used)} labelled slices of {factor} times the thickness",
+            f"more than the {apex_slices} to cut off",
+        )
         at_end = area[used[-1]] <= area[used[0]]  # the apex is the narrower end
         kept = kept[: used[-apex_slices]] if at_end else kept[used[apex_slices - 1] + 1 :]
     rng = np.random.default_rng(seed)

@@ -33,7 +33,7 @@ from sklearn.model_selection import RepeatedStratifiedKFold
 from tqdm.auto import tqdm
 
 from shapelab.data.facts import PHASES
-from shapelab.errors import DataError, UsageError, one_of, whole
+from shapelab.errors import must, need, one_of, whole
 from shapelab.latent.features import FixedFeatures, FoldFeatures, IndexFeatures, random_features
 from shapelab.latent.importance import held_out_importance
 from shapelab.latent.results import KEYS, ClassificationResult
@@ -125,16 +125,13 @@ def classification_report(
         without a target, NaN among the codes, features for different patients
     """
     how, named = settings or CrossValidation(), codes if isinstance(codes, Mapping) else {"codes": codes}
-    if not named:
-        raise UsageError("classify: found no codes; expected a Codes table, or FoldFeatures, or a dict of these")
+    must(named, "classify", "no codes", "a Codes table, or FoldFeatures, or a dict of these")
     sources = {str(k): FixedFeatures(v) if isinstance(v, pd.DataFrame) else v for k, v in named.items()}
     first = next(iter(sources.values()))
     everyone, truth = _truth(first.facts, target, groups, how.n_splits)
     ways = list(product(_phase_sets(phases), _models(model).items()))
     folds = _folds(everyone, truth, how)
-    runs = [(name, source, False) for name, source in sources.items()]
-    runs += _controls(controls, first, indices, folds[0][0], how.seed)
-    _check_patients(runs, truth.index)
+    runs = _runs(sources, controls, indices, folds[0][0], how.seed, truth.index)
 
     keys, rows, predictions, weights = [], [], [], {}
     bar = tqdm(list(product(runs, ways)), desc="classify", leave=False, disable=not how.progress)
@@ -142,7 +139,9 @@ def classification_report(
         keys.append((name, "+".join(phase_set), model_name))
         tables = _Tables(source, truth.index, phase_set)
         labels = [
-            _shuffle_within(truth.to_numpy(), parts, _generator(how.seed, 7, r)) if shuffle else truth.to_numpy()
+            _shuffle_within(truth.to_numpy(), parts, np.random.default_rng((how.seed, 7, r)))
+            if shuffle
+            else truth.to_numpy()
             for r, parts in enumerate(folds)
         ]
         with Parallel(n_jobs=how.n_jobs, max_nbytes=None) as workers:
@@ -177,35 +176,34 @@ def classification_report(
 
 def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: int) -> tuple[pd.Series, pd.Series]:
     """The target of each patient, and of each that takes part, sorted by patient."""
-    if target not in facts:
-        raise UsageError(
-            f"classify: found target={target!r}; expected a fact that is one for each patient: "
-            f"{sorted(map(str, facts.columns))}"
-        )
+    must(
+        target in facts,
+        "classify",
+        f"target={target!r}",
+        f"a fact that is one for each patient: {sorted(map(str, facts.columns))}",
+    )
     everyone = truth = facts[target].sort_index()
-    if truth.isna().any():
-        raise DataError(
-            "codes",
-            f"no {target!r} for patient {truth.isna().idxmax()!r}",
-            "one for every patient",
-            "Leave these patients out.",
-        )
+    gaps = truth.index[truth.isna()]
+    need(
+        not len(gaps),
+        "codes",
+        f"no {target!r} for patient {next(iter(gaps), None)!r}",
+        "one for every patient",
+        "Leave these patients out.",
+    )
     if groups is not None:
-        unknown = [g for g in groups if g not in set(truth)]
-        if unknown:
-            raise UsageError(f"classify: found groups={list(groups)}; expected among {sorted(truth.unique())}")
+        must(set(groups) <= set(truth), "classify", f"groups={list(groups)}", f"among {sorted(truth.unique())}")
         truth = truth[truth.isin(list(groups))]
     counts = truth.value_counts()
-    if len(counts) < 2:
-        raise DataError("codes", f"only {target}={counts.index[0]!r}", "at least two classes")
-    if counts.min() < n_splits:
-        raise DataError(
-            "codes",
-            f"{counts.min()} patients with {target}={counts.idxmin()!r} "
-            f"(patients in each class: {counts.sort_index().to_dict()})",
-            f"at least n_splits={n_splits}",
-            "Use a smaller n_splits, or leave the class out with groups=...",
-        )
+    need(len(counts) >= 2, "codes", f"only {target}={counts.index[0]!r}", "at least two classes")
+    need(
+        counts.min() >= n_splits,
+        "codes",
+        f"{counts.min()} patients with {target}={counts.idxmin()!r} "
+        f"(patients in each class: {counts.sort_index().to_dict()})",
+        f"at least n_splits={n_splits}",
+        "Use a smaller n_splits, or leave the class out with groups=...",
+    )
     return everyone, truth
 
 
@@ -215,10 +213,12 @@ def _phase_sets(phases) -> list[tuple[str, ...]]:
     sets = [phases] if all(p in PHASES for p in phases) else list(phases)
     sets = [tuple(one.split("+")) if isinstance(one, str) else tuple(one) for one in sets]
     known = (("ED",), ("ES",), ("ED", "ES"))
-    if not sets or any(one not in known for one in sets):
-        raise UsageError(
-            f'classify: found phases={phases!r}; expected ("ED",), ("ES",) or ("ED", "ES"), or a list of these'
-        )
+    must(
+        sets and all(one in known for one in sets),
+        "classify",
+        f"phases={phases!r}",
+        '("ED",), ("ES",) or ("ED", "ES"), or a list of these',
+    )
     return sets
 
 
@@ -233,35 +233,35 @@ def _models(model) -> dict[str, ClassifierMixin]:
     return models
 
 
-def _controls(controls, first: FoldFeatures, indices, fold: Fold, seed: int):
-    runs = []
+def _runs(sources: dict[str, FoldFeatures], controls, indices, fold: Fold, seed: int, patients: pd.Index):
+    """(name, features, whether labels are shuffled) of what was asked for and of the controls."""
+    runs = [(name, source, False) for name, source in sources.items()]
+    first = runs[0][1]
     for control in controls:
         one_of("classify: control", control, CONTROLS)
     if "volumes" in controls:
-        if indices is None:
-            raise UsageError(
-                "classify: found the control 'volumes' without indices; expected "
-                "indices=shapelab.metrics.clinical.cardiac_indices(cohort)"
-            )
+        must(
+            indices is not None,
+            "classify",
+            "the control 'volumes' without indices",
+            "indices=shapelab.metrics.clinical.cardiac_indices(cohort)",
+        )
         runs.append(("volumes + EF", IndexFeatures(indices), False))
     if "shuffled" in controls:
         runs.append(("shuffled labels", first, True))
     if "random" in controls:
         d = first.table(fold.seen, fold.held_out, ("ED",)).shape[1]  # a fold that is needed anyway
         runs.append(("random codes", random_features(first, d, seed), False))
-    return runs
-
-
-def _check_patients(runs, patients: pd.Index) -> None:
     for name, source, _ in runs:
         missing = patients.difference(source.facts.index)
-        if len(missing):
-            raise DataError(
-                name,
-                f"nothing for patient(s) {[str(p) for p in missing[:5]]}",
-                "the same patients in all features",
-                "Leave these patients out, or supply them.",
-            )
+        need(
+            not len(missing),
+            name,
+            f"nothing for patient(s) {[str(p) for p in missing[:5]]}",
+            "the same patients in all features",
+            "Leave these patients out, or supply them.",
+        )
+    return runs
 
 
 # ---- cross-validation ------------------------------------------------------------------------------------------------
@@ -309,10 +309,6 @@ class _Tables:
         return self.kept[key]
 
 
-def _generator(*key: int) -> np.random.Generator:
-    return np.random.default_rng(key)
-
-
 def _shuffle_within(labels: np.ndarray, folds, generator: np.random.Generator) -> np.ndarray:
     """Labels shuffled among the patients of each test fold."""
     shuffled = labels.copy()
@@ -342,7 +338,7 @@ def _cross_validate(tables: _Tables, labels, folds, classifier, how: CrossValida
 
 def _held_out(classifier, table: pd.DataFrame, y, train, test, key: tuple[int, ...], importances: bool) -> dict:
     """Train on one fold, predict its held-out patients. `key`: (seed, 1, repeat, fold)."""
-    x, generator = table.to_numpy(), _generator(*key)
+    x, generator = table.to_numpy(), np.random.default_rng(key)
     model = _fitted(classifier, x[train], y[train], int(generator.integers(2**31)))
     record = {
         "repeat": key[-2],
@@ -363,7 +359,9 @@ def _permutation_p(tables: _Tables, labels, folds, classifier, how: CrossValidat
     if how.permutations == 0:
         return float("nan")
     parts = [(fold.train, fold.test, tables(fold).to_numpy()) for fold in folds]
-    shuffles = [_shuffle_within(labels, folds, _generator(how.seed, 3, i)) for i in range(how.permutations)]
+    shuffles = [
+        _shuffle_within(labels, folds, np.random.default_rng((how.seed, 3, i))) for i in range(how.permutations)
+    ]
     observed, *null = workers(
         delayed(_count_right)(classifier, parts, y, (how.seed, 2, i)) for i, y in enumerate([labels, *shuffles])
     )
@@ -374,31 +372,33 @@ def _count_right(classifier, parts, y: np.ndarray, key: tuple[int, ...]) -> int:
     """Patients that are right when held out, with few trees; `parts`: (train, test, features) of each fold."""
     right = 0
     for f, (train, test, x) in enumerate(parts):
-        model = _fitted(classifier, x[train], y[train], int(_generator(*key, f).integers(2**31)), PERMUTATION_TREES)
+        model = _fitted(
+            classifier, x[train], y[train], int(np.random.default_rng((*key, f)).integers(2**31)), PERMUTATION_TREES
+        )
         right += int((model.predict(x[test]) == y[test]).sum())
     return right
 
 
 def _predictions(held_out: list[dict], truth: pd.Series, labels) -> pd.DataFrame:
-    parts = []
-    for one in held_out:
-        part = pd.DataFrame(
+    parts = [
+        pd.DataFrame(
             {
                 "repeat": one["repeat"],
                 "fold": one["fold"],
                 "patient": truth.index[one["test"]],
                 "truth": labels[one["repeat"]][one["test"]],
                 "predicted": one["classes"][one["probability"].argmax(axis=1)],
+                **{f"p_{c}": column for c, column in zip(one["classes"], one["probability"].T)},
             }
         )
-        columns = [f"p_{c}" for c in one["classes"]]
-        parts.append(pd.concat([part, pd.DataFrame(one["probability"], columns=columns)], axis=1))
+        for one in held_out
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
 def _scores(predicted: pd.DataFrame, patients: pd.Index, seed: int, draws: int = 2000) -> dict[str, float]:
     right = (predicted["truth"] == predicted["predicted"]).groupby(predicted["patient"]).mean().loc[patients].to_numpy()
-    chosen = _generator(seed, 4).integers(len(right), size=(draws, len(right)))
+    chosen = np.random.default_rng((seed, 4)).integers(len(right), size=(draws, len(right)))
     low, high = np.quantile(right[chosen].mean(axis=1), [0.025, 0.975])
     balanced = [balanced_accuracy_score(rows["truth"], rows["predicted"]) for _, rows in predicted.groupby("repeat")]
     return {

@@ -15,7 +15,7 @@ import pandas as pd
 
 from shapelab.data.facts import PHASES
 from shapelab.data.formats.text import read_table
-from shapelab.errors import DataError, UsageError, need
+from shapelab.errors import DataError, must, need
 from shapelab.files import atomic_write
 from shapelab.spaces.contract import ShapeSpace, code_names, encode_batches
 
@@ -49,11 +49,12 @@ def encode_cohort(
     """
     from shapelab.data.grid import stack_labels
 
-    if cohort.scheme != space.scheme:
-        raise UsageError(
-            f"encode_cohort: found cohort {cohort.name!r} of scheme {cohort.scheme.name!r}; "
-            f"expected the space's, {space.scheme.name!r}"
-        )
+    must(
+        cohort.scheme == space.scheme,
+        "encode_cohort",
+        f"cohort {cohort.name!r} of scheme {cohort.scheme.name!r}",
+        f"the space's, {space.scheme.name!r}",
+    )
     labels, table = stack_labels(cohort, space.grid, centre=centre, align=align, progress=progress)
     return codes_table(encode_batches(space, labels), table)
 
@@ -61,14 +62,15 @@ def encode_cohort(
 def codes_table(codes: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:
     """Codes (N, d) and the facts of the same N subjects (index = id) as one Codes table."""
     codes = np.asarray(codes)
-    if codes.ndim != 2 or len(codes) != len(table):
-        raise UsageError(
-            f"codes_table: found codes of shape {codes.shape} for {len(table)} subjects; expected ({len(table)}, d)"
-        )
+    must(
+        codes.ndim == 2 and len(codes) == len(table),
+        "codes_table",
+        f"codes of shape {codes.shape} for {len(table)} subjects",
+        f"({len(table)}, d)",
+    )
     numbers = pd.DataFrame(codes, index=table.index, columns=code_names(codes.shape[1]))
     clash = [c for c in numbers.columns if c in table.columns]
-    if clash:
-        raise UsageError(f"codes_table: found facts named {clash[:3]}; expected other names than the codes'")
+    must(not clash, "codes_table", f"facts named {clash[:3]}", "other names than the codes'")
     return pd.concat([numbers, table], axis=1).rename_axis(INDEX)
 
 
@@ -78,10 +80,7 @@ def code_columns(codes: pd.DataFrame) -> list[str]:
     UsageError if there is none.
     """
     columns = [c for c in codes.columns if isinstance(c, str) and CODE.fullmatch(c)]
-    if not columns:
-        raise UsageError(
-            f"codes: found columns {[str(c) for c in codes.columns[:6]]}; expected code columns z00, z01, ..."
-        )
+    must(columns, "codes", f"columns {[str(c) for c in codes.columns[:6]]}", "code columns z00, z01, ...")
     return columns
 
 
@@ -94,19 +93,16 @@ def code_array(codes: pd.DataFrame) -> np.ndarray:
 def dimension_of(column: str) -> int:
     """Dimension of the space that a code column holds: "z07", "ED_z07" and "d_z07" -> 7."""
     match = CODE.fullmatch(column)
-    if match is None:
-        raise UsageError(f"dimension_of: found column {column!r}; expected a code column such as z07 or ED_z07")
+    must(match is not None, "dimension_of", f"column {column!r}", "a code column such as z07 or ED_z07")
     return int(match["dimension"])
 
 
 def check_table(codes: pd.DataFrame, where: str | Path) -> None:
     """DataError naming `where` if a code is missing, infinite or no number, or an id stands twice."""
     columns = code_columns(codes)
-    if len(codes) == 0:
-        raise DataError(where, "no row", "one row a subject")
+    need(len(codes), where, "no row", "one row a subject")
     twice = codes.index[codes.index.duplicated()].unique()
-    if len(twice):
-        raise DataError(where, f"the ids {[str(i) for i in twice[:5]]} more than once", "a distinct id for each row")
+    need(not len(twice), where, f"the ids {[str(i) for i in twice[:5]]} more than once", "a distinct id for each row")
     numbers = codes[columns].apply(pd.to_numeric, errors="coerce")
     wrong = ~np.isfinite(numbers.to_numpy(dtype=np.float64))
     if wrong.any():
@@ -138,8 +134,13 @@ def read_codes(path: str | Path, required: Sequence[str] = ()) -> pd.DataFrame:
     path = Path(path)
     todo = "See shapelab.latent.write_codes for the layout."
     table = read_table(path, (INDEX, "id"), todo).rename_axis(INDEX)
-    coded = any(CODE.fullmatch(column) for column in table.columns)
-    need(coded, path, f"columns {list(table.columns[:6])}", "code columns z00, z01, ...", todo)
+    need(
+        any(CODE.fullmatch(column) for column in table.columns),
+        path,
+        f"columns {list(table.columns[:6])}",
+        "code columns z00, z01, ...",
+        todo,
+    )
     for column in required:
         need(column in table, path, f"no column {column!r}", f"the columns {list(required)}", todo)
         gaps = table[column].isna()
@@ -187,33 +188,27 @@ def patient_rows(codes: pd.DataFrame, phases: Sequence[str] = ("ED",), differenc
     """
     columns = code_columns(codes)
     for needed in ("patient", "phase"):
-        if needed not in codes:
-            raise UsageError(f"codes: found no column {needed!r}; expected one, to bring a patient's phases together")
-        if codes[needed].isna().any():
-            raise DataError("codes", f"no {needed!r} for subject {codes[needed].isna().idxmax()!r}", "one in every row")
+        must(needed in codes, "codes", f"no column {needed!r}", "one, to bring a patient's phases together")
+        gaps = codes.index[codes[needed].isna()]
+        need(not len(gaps), "codes", f"no {needed!r} for subject {next(iter(gaps), None)!r}", "one in every row")
     chosen = codes[codes["phase"].isin(phases)]
     counts = pd.crosstab(codes["patient"], codes["phase"]).reindex(columns=list(phases), fill_value=0)
     for phase in phases:
         for found, wrong in (("no", counts[phase] == 0), ("more than one", counts[phase] > 1)):
-            if wrong.any():
-                patients = [str(p) for p in counts.index[wrong][:5]]
-                raise DataError(
-                    "codes",
-                    f"{found} {phase} row for patient(s) {patients}",
-                    f"one row each for {' and '.join(phases)}",
-                    "Leave these patients out, or ask for the phases that every patient has.",
-                )
+            need(
+                not wrong.any(),
+                "codes",
+                f"{found} {phase} row for patient(s) {[str(p) for p in counts.index[wrong][:5]]}",
+                f"one row each for {' and '.join(phases)}",
+                "Leave these patients out, or ask for the phases that every patient has.",
+            )
     by_phase = {phase: chosen[chosen["phase"] == phase].set_index("patient").sort_index() for phase in phases}
     blocks = [by_phase[phase][columns].add_prefix(f"{phase}_") for phase in phases]
     if difference and len(phases) == 2:
         first, second = (by_phase[phase][columns] for phase in phases)
         blocks.append((second - first).add_prefix("d_"))
-    facts = _patient_facts(list(by_phase.values()), [*columns, "phase"])
-    return pd.concat([*blocks, facts], axis=1).rename_axis("patient")
-
-
-def _patient_facts(tables: list[pd.DataFrame], leave_out: list[str]) -> pd.DataFrame:
-    """Facts that are the same in every table (same index in all), NaN equal to NaN."""
-    first = tables[0].drop(columns=leave_out)
-    same = [c for c in first.columns if all(first[c].equals(t[c].astype(first[c].dtype)) for t in tables[1:])]
-    return first[same]
+    first, *others = by_phase.values()
+    facts = first.drop(columns=[*columns, "phase"])
+    # those that are the same in every phase, NaN equal to NaN
+    same = [c for c in facts.columns if all(facts[c].equals(t[c].astype(facts[c].dtype)) for t in others)]
+    return pd.concat([*blocks, facts[same]], axis=1).rename_axis("patient")

@@ -13,7 +13,7 @@ from sklearn.manifold import TSNE, trustworthiness
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from shapelab.errors import UsageError, in_range, one_of, whole
+from shapelab.errors import in_range, must, one_of, whole
 from shapelab.latent.codes import code_array, code_columns
 
 METHODS = ("tsne", "umap", "pca")
@@ -48,8 +48,7 @@ def embed(codes: pd.DataFrame, method: str = "tsne", seed: int = 0, scale: bool 
 def _embed(x: np.ndarray, method: str, seed: int, options: dict) -> np.ndarray:
     n = len(x)
     one_of("embed: method", method, METHODS)
-    if n < 4:
-        raise UsageError(f"embed: found {n} subjects; expected at least 4")
+    must(n >= 4, "embed", f"{n} subjects", "at least 4")
     if method == "pca":
         if x.shape[1] == 1:
             return np.column_stack([x[:, 0] - x[:, 0].mean(), np.zeros(n)])
@@ -108,8 +107,7 @@ def embedding_quality(
     x = code_array(codes)
     x = StandardScaler().fit_transform(x) if scale else x
     seeds, methods = list(seeds), [method] if isinstance(method, str) else list(method)
-    if not seeds:
-        raise UsageError("embedding_quality: found no seed; expected at least one")
+    must(seeds, "embedding_quality", "no seed", "at least one")
     whole(f"embedding_quality: k for {len(x)} subjects", k, 1, (len(x) - 1) // 2)
     classes = codes[target].to_numpy() if target is not None and target in codes else None
     rows = []
@@ -144,6 +142,4 @@ def neighbour_overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _purity(neighbours: np.ndarray, classes: np.ndarray | None) -> float:
-    if classes is None:
-        return float("nan")
-    return float((classes[neighbours] == classes[:, None]).mean())
+    return float("nan") if classes is None else float((classes[neighbours] == classes[:, None]).mean())

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from shapelab.data.facts import PHASES
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import must, need
 from shapelab.latent.codes import check_table, code_columns, codes_table, patient_rows, read_codes, write_codes
 from shapelab.spaces.contract import ShapeSpace, encode_batches
 
@@ -91,19 +91,16 @@ class IndexFeatures:
     def __init__(self, indices: pd.DataFrame):
         self.indices = indices
         self._columns = {p: [c for c in names if c in indices] for p, names in (("ED", ED_INDICES), ("ES", ES_INDICES))}
-        if not self._columns["ED"]:
-            raise UsageError(
-                f"IndexFeatures: found columns {list(indices.columns[:6])}; expected those of "
-                "shapelab.metrics.clinical.cardiac_indices"
-            )
+        must(
+            self._columns["ED"],
+            "IndexFeatures",
+            f"columns {list(indices.columns[:6])}",
+            "those of shapelab.metrics.clinical.cardiac_indices",
+        )
         for column in [*self._columns["ED"], *self._columns["ES"]]:
-            holes = ~np.isfinite(indices[column].to_numpy(dtype=float))
-            if holes.any():
-                raise DataError(
-                    "indices",
-                    f"NaN or infinity in {column!r} of patient {indices.index[holes][0]!r}",
-                    "a finite number",
-                )
+            holes = indices.index[~np.isfinite(indices[column].to_numpy(dtype=float))]
+            found = f"NaN or infinity in {column!r} of patient {next(iter(holes), None)!r}"
+            need(not len(holes), "indices", found, "a finite number")
 
     @property
     def facts(self) -> pd.DataFrame:
@@ -149,24 +146,26 @@ class SpaceFeatures:
         cache_key: str | None = None,
         measure: Callable[[ShapeSpace, np.ndarray], pd.DataFrame] | None = None,
     ):
-        if len(labels) != len(table):
-            raise UsageError(
-                f"SpaceFeatures: found {len(labels)} label maps and {len(table)} rows of facts; "
-                "expected as many of both"
-            )
+        must(
+            len(labels) == len(table),
+            "SpaceFeatures",
+            f"{len(labels)} label maps and {len(table)} rows of facts",
+            "as many of both",
+        )
         for needed in ("patient", "phase"):
-            if needed not in table:
-                raise UsageError(f"SpaceFeatures: found no column {needed!r}; expected one, as stack_labels returns it")
-        if cache is not None and not cache_key:
-            raise UsageError(
-                "SpaceFeatures: found cache without cache_key; expected a text that says what make_space "
-                "does, or codes of another space might be taken for this one's"
-            )
+            must(needed in table, "SpaceFeatures", f"no column {needed!r}", "one, as stack_labels returns it")
+        must(
+            cache is None or cache_key,
+            "SpaceFeatures",
+            "cache without cache_key",
+            "a text that says what make_space does, or codes of another space might be taken for this one's",
+        )
         self.labels, self.subjects, self.make_space = labels, table, make_space
         self.seed, self.with_others, self.measure = seed, with_others, measure
         self.cache = None if cache is None else Path(cache)
-        says = f"{cache_key}|{getattr(measure, '__name__', measure)}|{labels.shape}|{list(table.index)}"
-        self._content = hashlib.sha256(says.encode())
+        self._content = hashlib.sha256(
+            f"{cache_key}|{getattr(measure, '__name__', measure)}|{labels.shape}|{list(table.index)}".encode()
+        )
         if cache is not None:
             self._content.update(np.ascontiguousarray(labels))
         self._codes: dict[str, pd.DataFrame] = {}
@@ -227,8 +226,7 @@ def random_features(like: FoldFeatures, d: int, seed: int) -> FixedFeatures:
 
 def patient_facts(table: pd.DataFrame) -> pd.DataFrame:
     """One row a patient: the facts that all rows of a patient agree on (gaps agree with anything)."""
-    if "patient" not in table:
-        raise UsageError("codes: found no column 'patient'; expected one, to keep a patient's phases together")
+    must("patient" in table, "codes", "no column 'patient'", "one, to keep a patient's phases together")
     grouped = table.groupby("patient", sort=True)
     hashable = [c for c in table.columns if c != "patient" and table[c].map(pd.api.types.is_hashable).all()]
     same = [c for c in hashable if (grouped[c].nunique() <= 1).all()]

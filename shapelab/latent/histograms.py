@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 from scipy.ndimage import gaussian_filter1d
 
-from shapelab.errors import UsageError
+from shapelab.errors import must
 from shapelab.latent.codes import code_array, code_columns
 from shapelab.spaces.contract import ShapeSpace, code_size
 
@@ -65,8 +65,7 @@ def code_statistics(
     A column without any spread is neither tested nor used; its tests are NaN.
     """
     x, columns = code_array(codes), code_columns(codes)
-    if len(x) < 8:
-        raise UsageError(f"code_statistics: found {len(x)} rows; expected at least 8")
+    must(len(x) >= 8, "code_statistics", f"{len(x)} rows", "at least 8")
     sd = x.std(axis=0, ddof=1)
     alive = sd > 1e-12 * max(float(np.abs(x).max()), 1e-300)
     rows = pd.DataFrame({"mean": x.mean(axis=0), "sd": sd}, index=pd.Index(columns, name="column"))
@@ -97,14 +96,14 @@ def _use(sd: np.ndarray, columns: list[str], space: ShapeSpace | None) -> pd.Dat
     )
     use["used"] = (use["spread"] >= UNUSED_SPREAD) & (sd > 0)
     if space is not None:
-        if len(columns) != code_size(space):
-            raise UsageError(
-                f"code_statistics: found {len(columns)} code columns and a space of {code_size(space)}; "
-                "expected as many of both"
-            )
+        must(
+            len(columns) == code_size(space),
+            "code_statistics",
+            f"{len(columns)} code columns and a space of {code_size(space)}",
+            "as many of both",
+        )
         use.insert(1, "change", decoder_sensitivity(space, sd).to_numpy())
-        use["used"] &= use["change"] >= UNUSED_CHANGE * use["change"].median()
-        use["used"] &= use["change"] > 0
+        use["used"] &= (use["change"] >= UNUSED_CHANGE * use["change"].median()) & (use["change"] > 0)
     return use
 
 
@@ -127,8 +126,7 @@ def decoder_sensitivity(space: ShapeSpace, sigma: np.ndarray | None = None, batc
     d = code_size(space)
     sigma = np.asarray(space.sigma if sigma is None else sigma, dtype=np.float32)
     mean = np.asarray(space.mean, dtype=np.float32)
-    if sigma.shape != (d,):
-        raise UsageError(f"decoder_sensitivity: found sigma of shape {sigma.shape}; expected ({d},)")
+    must(sigma.shape == (d,), "decoder_sensitivity", f"sigma of shape {sigma.shape}", f"({d},)")
     middle = np.asarray(space.decode(mean))[0]
     change = np.zeros(d)
     for start in range(0, d, batch):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from shapelab.errors import UsageError, one_of, whole
+from shapelab.errors import must, one_of, whole
 from shapelab.latent.codes import dimension_of
 
 if TYPE_CHECKING:
@@ -71,18 +71,20 @@ def dimension_importance(result: ClassificationResult, by: str = "impurity", **k
     """
     one_of("dimension_importance: by", by, MEASURES)
     rows = result.select("importances", **keys)
-    if rows.empty:
-        raise UsageError(
-            "dimension_importance: found a result without importances; expected importances=True, and "
-            "not the shuffled control"
-        )
-    if not rows["fixed"].all():
-        raise UsageError(
-            "dimension_importance: found codes of a space fitted in each fold, whose dimensions differ "
-            "from fold to fold; expected a result from the codes of one space"
-        )
-    sums = rows.groupby(rows["column"].map(dimension_of))[by].sum()
-    return sums.rename_axis("dimension").sort_values(ascending=False, kind="stable")
+    must(
+        not rows.empty,
+        "dimension_importance",
+        "a result without importances",
+        "importances=True, and not the shuffled control",
+    )
+    must(
+        rows["fixed"].all(),
+        "dimension_importance",
+        "codes of a space fitted in each fold, whose dimensions differ from fold to fold",
+        "a result from the codes of one space",
+    )
+    dimensions = rows["column"].map(dimension_of).rename("dimension")
+    return rows.groupby(dimensions)[by].sum().sort_values(ascending=False, kind="stable")
 
 
 def important_dimensions(result: ClassificationResult, k: int = 2, by: str = "impurity", **keys) -> list[int]:

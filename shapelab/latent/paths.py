@@ -10,7 +10,7 @@ import pandas as pd
 
 from shapelab.data.geometry import count_components, count_holes
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import UsageError, in_range, whole
+from shapelab.errors import in_range, must, whole
 from shapelab.metrics import dice
 from shapelab.metrics.clinical import structure_volumes
 from shapelab.spaces.contract import ShapeSpace, batches, check_codes, code_size
@@ -65,8 +65,12 @@ def traverse(
     """
     d = code_size(space)
     chosen = np.unique(np.atleast_1d(dimensions))
-    if chosen.size == 0 or not np.issubdtype(chosen.dtype, np.integer) or chosen[0] < 0 or chosen[-1] >= d:
-        raise UsageError(f"traverse: found dimensions={dimensions!r}; expected integers from 0 to {d - 1}")
+    must(
+        chosen.size != 0 and np.issubdtype(chosen.dtype, np.integer) and chosen[0] >= 0 and chosen[-1] < d,
+        "traverse",
+        f"dimensions={dimensions!r}",
+        f"integers from 0 to {d - 1}",
+    )
     in_range("traverse: n_sigma", n_sigma, above=True)
     start = check_codes(space.mean if base is None else base, d)[0]
     position = np.linspace(-n_sigma, n_sigma, whole("traverse: steps", steps, 2))
@@ -103,13 +107,14 @@ def blend(labels_a: np.ndarray, labels_b: np.ndarray, steps: int = 9, scheme: La
     labels_a, labels_b : (X, Y, Z) integers of the scheme, on one grid
     scheme : gives the channels
     """
-    if scheme is None:
-        raise UsageError("blend: found no scheme; expected scheme=..., which says what the integers mean")
+    must(scheme is not None, "blend", "no scheme", "scheme=..., which says what the integers mean")
     labels_a, labels_b = np.asarray(labels_a), np.asarray(labels_b)
-    if labels_a.shape != labels_b.shape or labels_a.ndim != 3:
-        raise UsageError(
-            f"blend: found label maps of shapes {labels_a.shape} and {labels_b.shape}; expected the same (X, Y, Z)"
-        )
+    must(
+        labels_a.shape == labels_b.shape and labels_a.ndim == 3,
+        "blend",
+        f"label maps of shapes {labels_a.shape} and {labels_b.shape}",
+        "the same (X, Y, Z)",
+    )
     t = np.linspace(0, 1, whole("blend: steps", steps, 2))
     weight = t[:, None, None, None, None].astype(np.float32)
     return Path(t, None, (1 - weight) * scheme.onehot(labels_a) + weight * scheme.onehot(labels_b))
@@ -141,8 +146,7 @@ def path_table(
     else:
         maps = np.asarray(path)
         position = np.linspace(0, 1, len(maps)) if maps.ndim == 4 else None
-    if maps.ndim != 4 or len(maps) == 0:
-        raise UsageError(f"path_table: found label maps of shape {maps.shape}; expected (S, X, Y, Z)")
+    must(maps.ndim == 4 and len(maps) != 0, "path_table", f"label maps of shape {maps.shape}", "(S, X, Y, Z)")
     a, b = (maps[0], maps[-1]) if ends is None else ends
     rows = []
     for step, one in enumerate(maps):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
-from shapelab.errors import UsageError, one_of
+from shapelab.errors import must, one_of
 
 KEYS = ["features", "phases", "model"]
 
@@ -43,8 +43,7 @@ class ClassificationResult:
         for key in KEYS:
             value = keys.pop(key, self.table[key].iloc[0])
             rows = rows[rows[key] == one_of(f"ClassificationResult: {key}", value, self.table[key].unique())]
-        if keys:
-            raise UsageError(f"ClassificationResult: found {sorted(keys)}; expected keys among {KEYS}")
+        must(not keys, "ClassificationResult", sorted(keys), f"keys among {KEYS}")
         return rows
 
     def confusion(self, normalise: bool = False, **keys) -> pd.DataFrame:

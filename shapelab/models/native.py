@@ -26,7 +26,8 @@ from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.data.volumes import SliceData, neighbours
 from shapelab.device import autocast
-from shapelab.errors import UsageError
+from shapelab.errors import must
+from shapelab.models.acnn.baselines import conv2d
 from shapelab.phantoms.randomise import Randomisation, randomise
 from shapelab.spaces.kept import NETWORK, Kept, scheme_of
 from shapelab.tensor_files import checksum
@@ -61,8 +62,12 @@ class NativeConfig(Config):
         super().__post_init__()
         step = 2 ** len(self.widths)
         for name in ("size", "first", "second"):
-            if getattr(self, name) % step or getattr(self, name) < 1:
-                raise UsageError(f"NativeConfig: found {name}={getattr(self, name)}; expected a multiple of {step}")
+            must(
+                not getattr(self, name) % step and getattr(self, name) >= 1,
+                "NativeConfig",
+                f"{name}={getattr(self, name)}",
+                f"a multiple of {step}",
+            )
 
 
 class NativeNet(nn.Module):
@@ -89,10 +94,7 @@ class NativeNet(nn.Module):
 
 
 def _block(n_in: int, n_out: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for i in (n_in, n_out):
-        layers += [nn.Conv2d(i, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+    return nn.Sequential(*conv2d(n_in, n_out), *conv2d(n_out, n_out))
 
 
 # ------------------------------------------------------------------------------------------------------------ training
@@ -124,8 +126,7 @@ def train_native(
     config, run = config or NativeConfig.profile(), run or Run()
     network = seeded(lambda: NativeNet(config), run.seed).to(memory_format=torch.channels_last)
     epochs = max(1, round(config.slices / len(data)))
-    if stack_loss is not None and not whole_stacks:
-        raise UsageError("train_native: found stack_loss without whole_stacks; expected both")
+    must(stack_loss is None or whole_stacks, "train_native", "stack_loss without whole_stacks", "both")
     batches = Batches(
         np.arange(len(data.distances) if whole_stacks else len(data)),
         seed=run.seed,
@@ -189,11 +190,12 @@ class NativeSegmenter(Kept):
         scheme: LabelScheme = CARDIAC,
         metadata: Mapping[str, Any] | None = None,
     ):
-        if scheme.n_classes != config.n_classes:
-            raise UsageError(
-                f"NativeSegmenter: found scheme {scheme.name!r} of {scheme.n_classes} classes; expected "
-                f"{config.n_classes}, as the network has"
-            )
+        must(
+            scheme.n_classes == config.n_classes,
+            "NativeSegmenter",
+            f"scheme {scheme.name!r} of {scheme.n_classes} classes",
+            f"{config.n_classes}, as the network has",
+        )
         self.network, self.config, self.scheme, self.metadata = network, config, scheme, dict(metadata or {})
 
     @torch.inference_mode()
@@ -233,20 +235,19 @@ class NativeSegmenter(Kept):
         spacing = np.asarray(spacing, dtype=float)
         subject = Subject("scan", self.scheme, image=image, affine=np.diag([*spacing, 1.0]))
         middle = (np.array(image.shape) - 1) / 2 * spacing
-        label, _ = self._one_pass(subject, middle, self.config.first, (0.0,))
+        label = self._one_pass(subject, middle, self.config.first, (0.0,))
         place = heart_centre(label, spacing)
         if place is None:
             return label
-        label, _ = self._one_pass(subject, [*place, middle[2]], self.config.second, turns)
-        return label
+        return self._one_pass(subject, [*place, middle[2]], self.config.second, turns)
 
-    def _one_pass(self, subject: Subject, middle, pixels: int, turns) -> tuple[np.ndarray, np.ndarray]:
-        """Label map on the scan's own voxels, and the probabilities on the grid."""
+    def _one_pass(self, subject: Subject, middle, pixels: int, turns) -> np.ndarray:
+        """Label map on the scan's own voxels."""
         dz = float(subject.spacing[2])
         grid = Grid((pixels, pixels, subject.shape[2]), (self.config.spacing, self.config.spacing, dz))
         sample = to_grid(subject, grid, centre=middle)
         soft = self.probabilities(to_unit_range(sample.image), dz, turns)
-        return keep_largest(from_grid(soft, sample.transform)), soft
+        return keep_largest(from_grid(soft, sample.transform))
 
     def description(self) -> dict[str, Any]:
         return {"config": asdict(self.config), "scheme": asdict(self.scheme), "metadata": self.metadata}

@@ -47,7 +47,7 @@ from shapelab.augment import AffineRanges, affine_pair
 from shapelab.augment.landmarks import move_landmarks, random_gaps, random_maps
 from shapelab.data.volumes import LandmarkedVolumes
 from shapelab.device import autocast, best_device
-from shapelab.errors import UsageError, in_range, one_of
+from shapelab.errors import in_range, must, one_of
 from shapelab.phantoms import LANDMARKS
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, Config, FitSettings, History, Run, fit, seeded
@@ -102,10 +102,18 @@ class SSLLNConfig(Config):
     def __post_init__(self):
         super().__post_init__()
         step = 2 ** (len(self.widths) - 1)
-        if len(self.widths) != len(self.convs) or min(self.widths + self.convs) < 1:
-            raise UsageError(f"SSLLNConfig: found widths {self.widths}, convs {self.convs}; expected as many, from 1")
-        if any(n % step for n in self.shape[:2]):
-            raise UsageError(f"SSLLNConfig: found shape {self.shape}; expected multiples of {step} in the plane")
+        must(
+            len(self.widths) == len(self.convs) and min(self.widths + self.convs) >= 1,
+            "SSLLNConfig",
+            f"widths {self.widths}, convs {self.convs}",
+            "as many, from 1",
+        )
+        must(
+            all(not n % step for n in self.shape[:2]),
+            "SSLLNConfig",
+            f"shape {self.shape}",
+            f"multiples of {step} in the plane",
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------- networks
@@ -166,8 +174,7 @@ class SSLLN(nn.Module):
         slices = self.config.shape[2]
         features = self.trunk(volume.permute(0, 3, 1, 2))  # slices are channels
         heads = (self.labels, self.config.n_classes), (self.landmarks, self.config.n_landmarks + 1)
-        labels, landmarks = (h(features).unflatten(1, (n, slices)).permute(0, 1, 3, 4, 2) for h, n in heads)
-        return labels, landmarks
+        return tuple(h(features).unflatten(1, (n, slices)).permute(0, 1, 3, 4, 2) for h, n in heads)
 
 
 class SliceFCN(nn.Module):
@@ -221,9 +228,12 @@ class VolumeFCN(nn.Module):
 
 
 def _check(volume: Tensor, shape: tuple) -> None:
-    fits = volume.ndim == 4 and all(n is None or n == m for n, m in zip(shape, volume.shape[1:], strict=True))
-    if not fits:
-        raise UsageError(f"volume: found shape {tuple(volume.shape)}; expected (N, {', '.join(map(str, shape))})")
+    must(
+        volume.ndim == 4 and all(n is None or n == m for n, m in zip(shape, volume.shape[1:], strict=True)),
+        "volume",
+        f"shape {tuple(volume.shape)}",
+        f"(N, {', '.join(map(str, shape))})",
+    )
 
 
 #: Name in the paper's tables -> network.
@@ -279,8 +289,12 @@ def landmark_term(logits: Tensor, landmarks: Tensor) -> Tensor:
     logits (N, L + 1, X, Y, S), channel 0 "no landmark"; landmarks (N, L, 3) voxels, NaN or outside: not there
     """
     n, channels, *shape = logits.shape
-    if landmarks.shape != (n, channels - 1, 3):
-        raise UsageError(f"landmarks: found shape {tuple(landmarks.shape)}; expected ({n}, {channels - 1}, 3)")
+    must(
+        landmarks.shape == (n, channels - 1, 3),
+        "landmarks",
+        f"shape {tuple(landmarks.shape)}",
+        f"({n}, {channels - 1}, 3)",
+    )
     log_p = logits.float().movedim(1, 3).log_softmax(3)  # (N, X, Y, L + 1, S)
     size = torch.tensor(shape, device=logits.device)
     there = torch.isfinite(landmarks).all(2)
@@ -317,8 +331,12 @@ def train_sslln(
     """
     config, run = config or SSLLNConfig.profile(), run or Run()
     one_of("method", method, NETWORKS)
-    if volumes.images.shape[1:] != config.shape:
-        raise UsageError(f"volumes: found shape {volumes.images.shape[1:]}; expected the config's {config.shape}")
+    must(
+        volumes.images.shape[1:] == config.shape,
+        "volumes",
+        f"shape {volumes.images.shape[1:]}",
+        f"the config's {config.shape}",
+    )
     network = seeded(lambda: NETWORKS[method](config), run.seed)
     loss = SSLLNLoss(config.alpha, config.beta)
 
@@ -336,17 +354,16 @@ def train_sslln(
             images, labels = images[..., some], labels[..., some]
         return loss(network(images), labels, landmarks)
 
-    settings = FitSettings(learning_rate=config.learning_rate, weight_decay=2 * config.gamma, schedule=config.schedule)
-    arrays = (volumes.images, volumes.labels, volumes.landmarks.astype(np.float32))
-    names = ("images", "labels", "landmarks")
-    identity = {"method": method, "config": repr(config), "data": checksum(dict(zip(names, arrays, strict=True)))}
+    arrays = {"images": volumes.images, "labels": volumes.labels, "landmarks": volumes.landmarks.astype(np.float32)}
     history = fit(
         step,
         network,
-        Batches(*arrays, batch_size=config.batch, seed=run.seed),
+        Batches(*arrays.values(), batch_size=config.batch, seed=run.seed),
         config.epochs,
-        settings=settings,
-        run=run.about(identity),
+        settings=FitSettings(
+            learning_rate=config.learning_rate, weight_decay=2 * config.gamma, schedule=config.schedule
+        ),
+        run=run.about({"method": method, "config": repr(config), "data": checksum(arrays)}),
     )
     return network.eval(), history
 

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import UsageError
+from shapelab.errors import must
 from shapelab.latent.codes import code_columns
 from shapelab.show import style
 from shapelab.show.scatter import embedding, embedding_picture
@@ -83,8 +83,7 @@ def ridgeline(
     )
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
-    count = len(next(iter(values.values())))
-    fig.suptitle(title or f"Codes of {count} shapes against the normal curve")
+    fig.suptitle(title or f"Codes of {len(codes)} shapes against the normal curve")
     fig.legend(
         handles=[
             Patch(color=style.ACCENT, alpha=0.55, label="share of shapes"),
@@ -100,14 +99,12 @@ def _code_columns(codes, dims) -> dict[Any, np.ndarray]:
     """Name -> values of the dimensions asked for; UsageError names one that is not there."""
     if not isinstance(codes, pd.DataFrame):
         array = np.asarray(codes, dtype=float)
-        if array.ndim != 2:
-            raise UsageError(f"ridgeline: found an array {array.shape}; expected (N, d)")
+        must(array.ndim == 2, "ridgeline", f"an array {array.shape}", "(N, d)")
         codes = pd.DataFrame(array, columns=[f"z{d:02d}" for d in range(array.shape[1])])
     wanted = code_columns(codes)[:AT_MOST] if dims is None else dims
     wanted = [f"z{d:02d}" if isinstance(d, (int, np.integer)) else d for d in wanted]
     check_columns(codes, wanted, "ridgeline")
-    if not wanted or not len(codes):
-        raise UsageError("ridgeline: found no code; expected a table with columns z00, z01, ... and at least one row")
+    must(wanted and len(codes), "ridgeline", "no code", "a table with columns z00, z01, ... and at least one row")
     return {c: codes[c].to_numpy(dtype=float) for c in wanted}
 
 
@@ -154,8 +151,12 @@ def confusion(
     matrix = pd.DataFrame(matrix)
     labels = [str(c) for c in matrix.index] if labels is None else labels
     counts = matrix.to_numpy(dtype=float)
-    if counts.shape != (len(labels), len(labels)):
-        raise UsageError(f"confusion: found a matrix {counts.shape} and {len(labels)} labels; expected (K, K) and K")
+    must(
+        counts.shape == (len(labels), len(labels)),
+        "confusion",
+        f"a matrix {counts.shape} and {len(labels)} labels",
+        "(K, K) and K",
+    )
     sums = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
     k = len(labels)
@@ -216,8 +217,7 @@ def bars_with_interval(
         y = order.index(row["features"]) + (kind - (len(kinds) - 1) / 2) * thick
         v, lo, hi = (100 * row[c] for c in ("accuracy", "low", "high"))
         ax.barh(y, v, 0.9 * thick, **looks[kind])
-        ax.plot([lo, hi], [y, y], color=style.INK, lw=1.3)
-        ax.plot([lo, hi], [y, y], color=style.INK, marker="|", ls="", ms=5)
+        ax.plot([lo, hi], [y, y], color=style.INK, lw=1.3, marker="|", ms=5)
         ax.text(max(hi, v) + 1.2, y, f"{v:.1f}", va="center", fontsize=8, path_effects=HALO, zorder=4)
     if chance is not None:
         ax.axvline(100 * chance, color=style.CONTRAST, lw=1.2, ls=style.line_style(1))
@@ -257,8 +257,7 @@ def history(table, *, columns: Sequence[str] | None = None, log: bool = False, t
         ]
     )
     check_columns(table, shown, "history")
-    if not shown or not len(table):
-        raise UsageError("history: found no numbers; expected at least one epoch and one loss")
+    must(shown and len(table), "history", "no numbers", "at least one epoch and one loss")
     shares = [c for c in shown if any(w in str(c).lower() for w in ("dice", "accuracy", "acc"))]
     panels = [p for p in ([c for c in shown if c not in shares], shares) if p]
     fig = style.figure(4.6 * len(panels) + 0.6 if len(panels) > 1 else 6.0, 3.2)
@@ -305,12 +304,11 @@ def bland_altman(
     """
     check_columns(table, [measured, truth, *([by] if by else []), *([group] if group else [])], "bland_altman")
     panels = list(dict.fromkeys(table[by])) if by else [None]
-    numbers = table[[measured, truth]].to_numpy(dtype=float)
-    if not len(table) or not np.isfinite(numbers).all():
-        bad = int((~np.isfinite(numbers)).any(1).sum())
-        raise UsageError(f"bland_altman: found {len(table)} cases, {bad} of them not finite; expected finite numbers")
-    if limits is not None and any(p not in limits for p in panels):
-        raise UsageError(f"bland_altman: found limits of {list(limits)}; expected those of {panels}")
+    finite = np.isfinite(table[[measured, truth]].to_numpy(dtype=float)).all(1)
+    found = f"{len(table)} cases, {(~finite).sum()} of them not finite"
+    must(len(table) and finite.all(), "bland_altman", found, "finite numbers")
+    known = panels if limits is None else list(limits)
+    must(all(p in known for p in panels), "bland_altman", f"limits of {known}", f"those of {panels}")
     look = style.marks(table[group]) if group else {None: style.SPARE[0]}
     fig = style.figure(3.9 * len(panels) + 0.9, 3.6)
     axes = fig.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]

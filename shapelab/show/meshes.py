@@ -21,7 +21,7 @@ from skimage import measure
 
 from shapelab.data.geometry import bounding_box, cut_out
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import UsageError, spacing3
+from shapelab.errors import UsageError, must, spacing3
 from shapelab.show import style
 
 if TYPE_CHECKING:
@@ -100,18 +100,23 @@ def _finish(
 
 def _field(array: np.ndarray, spacing: np.ndarray, level: float, crop: bool) -> _Field | None:
     """A probability or a mask (X, Y, Z) -> what is marched over; None where nothing is above the level."""
-    if array.ndim != 3:
-        raise UsageError(f"surface: found an array of shape {array.shape}; expected three axes (X, Y, Z)")
+    must(array.ndim == 3, "surface", f"an array of shape {array.shape}", "three axes (X, Y, Z)")
     is_mask = array.dtype == bool or np.issubdtype(array.dtype, np.integer)
-    if is_mask and array.size and array.max() > 1:
-        raise UsageError(
-            f"surface: found integers up to {array.max()}; expected a mask of 0 and 1, or probabilities "
-            "(heart_meshes takes a whole label map)"
-        )
+    highest = array.max() if array.size else 0
+    must(
+        not is_mask or highest <= 1,
+        "surface",
+        f"integers up to {highest}",
+        "a mask of 0 and 1, or probabilities (heart_meshes takes a whole label map)",
+    )
     inside = array > 0 if is_mask else array > level
     box = bounding_box(inside)
-    if not is_mask and not np.isfinite(array.max() if array.size else 0.0):
-        raise UsageError("surface: found NaN or infinite probabilities; expected numbers between 0 and 1")
+    must(
+        is_mask or np.isfinite(highest),
+        "surface",
+        "NaN or infinite probabilities",
+        "numbers between 0 and 1",
+    )
     if box is None:
         return None
     if not crop:
@@ -221,9 +226,12 @@ def taubin(mesh: trimesh.Trimesh, passes: int = TAUBIN_PASSES) -> trimesh.Trimes
     """Taubin's lambda | mu smoothing with trimesh's filter, in place; keeps the volume, which Laplacian does not."""
     if passes <= 0 or not len(mesh.faces):
         return mesh
-    operator = averaging_operator(len(mesh.vertices), mesh.faces)
     return trimesh.smoothing.filter_taubin(
-        mesh, lamb=TAUBIN_LAMBDA, nu=TAUBIN_NU, iterations=passes, laplacian_operator=operator
+        mesh,
+        lamb=TAUBIN_LAMBDA,
+        nu=TAUBIN_NU,
+        iterations=passes,
+        laplacian_operator=averaging_operator(len(mesh.vertices), mesh.faces),
     )
 
 

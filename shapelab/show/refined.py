@@ -14,7 +14,7 @@ from matplotlib.transforms import Affine2D
 from shapelab.atlas.frame import Frame
 from shapelab.atlas.pipeline import Refinement
 from shapelab.data.scheme import LV, VENTRICLES, LabelScheme
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import must, need
 from shapelab.show import slices, style
 from shapelab.show.style import Picture
 
@@ -45,12 +45,10 @@ def heart_axes(label: np.ndarray, frame: Frame, scheme: LabelScheme, mirrored: b
     Raises UsageError for a scheme without LV and RV cavity, DataError where one of the two is not there.
     """
     missing = [n for n in VENTRICLES if n not in scheme.names]
-    if missing:
-        raise UsageError(f"heart_axes: found scheme {scheme.name!r} without {missing}; expected a heart's")
+    must(not missing, "heart_axes", f"scheme {scheme.name!r} without {missing}", "a heart's")
     left = np.isin(label, [scheme.structure(n).value for n in LV])
     right = label == scheme.structure("RV cavity").value
-    if not (left.any() and right.any()):
-        raise DataError("heart_axes", "a label map without LV or without RV", "both ventricles")
+    need(left.any() and right.any(), "heart_axes", "a label map without LV or without RV", "both ventricles")
     (lv, rv), area = (np.argwhere(m).mean(0) * frame.spacing + frame.origin for m in (left, right)), left.sum((0, 1))
     used = np.flatnonzero(area)
     upper, lower = area[used[: len(used) // 2 + 1]].mean(), area[used[len(used) // 2 :]].mean()
@@ -91,8 +89,12 @@ def before_after(result: Refinement, image: np.ndarray | None = None, title: str
 
     Raises UsageError where the image is of another shape, and as `heart_axes`.
     """
-    if image is not None and image.shape != result.target_frame.shape:
-        raise UsageError(f"before_after: found an image of shape {image.shape}; expected {result.target_frame.shape}")
+    must(
+        image is None or image.shape == result.target_frame.shape,
+        "before_after",
+        f"an image of shape {np.shape(image)}",
+        f"{result.target_frame.shape}",
+    )
     heart = heart_axes(result.label, result.frame, result.scheme, turned_over(result))
     pair = (("as given", result.target, result.target_frame), ("refined", result.label, result.frame))
     w, d, h = _windows(pair, heart)

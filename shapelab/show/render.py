@@ -14,7 +14,7 @@ import trimesh
 from matplotlib.patches import Patch
 
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import UsageError
+from shapelab.errors import must
 from shapelab.show import meshes as _meshes
 from shapelab.show import style
 from shapelab.show.slices import HALO
@@ -195,12 +195,10 @@ def mesh_grid(
     `rows` may differ in length. A single `view`, or one per column. A set with no mesh says "empty"; structures
     missing from a set that others have are named under it. All sets are drawn where they are (not recentred).
     """
-    if not rows or not any(len(r) for r in rows):
-        raise UsageError("mesh_grid: found no meshes; expected rows of dictionaries name -> mesh")
+    must(rows and any(len(r) for r in rows), "mesh_grid", "no meshes", "rows of dictionaries name -> mesh")
     columns = max(len(r) for r in rows)
     views = [view] * columns if isinstance(view, View) else list(view)
-    if len(views) != columns:
-        raise UsageError(f"mesh_grid: found {len(views)} views; expected one, or one for each of {columns} columns")
+    must(len(views) == columns, "mesh_grid", f"{len(views)} views", f"one, or one for each of {columns} columns")
     heart = style.is_heart(scheme)
     windows = [window_of([m for r in rows for m in r], v, heart) for v in views]
     span = np.max([np.ptp(w, axis=1) for w in windows], axis=0)
@@ -287,11 +285,8 @@ def mesh_picture(
 
 def _where(view: View, heart: bool) -> str:
     side = "the front" if abs(view.azimuth) <= 45 else ("low x" if view.azimuth > 0 else "high x")
-    if heart:
-        side = {"the front": "anterior, base up", "low x": "the RV side, base up", "high x": "the LV side, base up"}[
-            side
-        ]
-    return side
+    of_heart = {"the front": "anterior, base up", "low x": "the RV side, base up", "high x": "the LV side, base up"}
+    return of_heart[side] if heart else side
 
 
 def _write_names(ax, meshes: Meshes, view: View, heart: bool) -> None:

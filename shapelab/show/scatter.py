@@ -32,13 +32,11 @@ def pieces(table: pd.DataFrame, colour: str, hollow: str | None) -> list[tuple[s
     """(legend text, mark, hollow?, rows) of each group, ED solid and ES hollow where `hollow` names such a column."""
     found = []
     two = hollow in table.columns and table[hollow].nunique() == 2
+    phases = sorted(table[hollow].dropna().unique(), key=str) if two else [None]
     for value, mark in marks(table[colour].dropna()).items():
-        rows = table[table[colour] == value]
-        if not two:
-            found.append((str(value), mark, False, rows))
-            continue
-        for open_, other in enumerate(sorted(table[hollow].dropna().unique(), key=str)):
-            found.append((f"{value}, {other}", mark, bool(open_), rows[rows[hollow] == other]))
+        for open_, phase in enumerate(phases):
+            rows = table[(table[colour] == value) & (table[hollow] == phase if two else True)]
+            found.append((f"{value}, {phase}" if two else str(value), mark, bool(open_), rows))
     return [piece for piece in found if len(piece[3])]
 
 

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from shapelab.data.geometry import bounding_box
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import UsageError, one_of, spacing3, whole
+from shapelab.errors import must, one_of, spacing3, whole
 from shapelab.show import style
 from shapelab.show.style import Picture
 
@@ -68,8 +68,7 @@ def _volume(item, spacing=None, scheme: LabelScheme | None = None) -> Volume:
         (spacing is None, "no spacing", "three voxel sizes in mm"),
         (label is not None and scheme is None, "a label map without a scheme", "a LabelScheme"),
     ):
-        if wrong:
-            raise UsageError(f"slices: found {found}; expected {expected}")
+        must(not wrong, "slices", found, expected)
     return Volume(image, label, np.array(spacing3("spacing", spacing)), scheme)
 
 
@@ -92,9 +91,7 @@ def pick_slices(label: np.ndarray | None, n_slices: int, n: int) -> list[int]:
     """`n` slices spread evenly from base to apex over those with a label (over all where there is none)."""
     labelled = label is not None and label.any()
     present = np.flatnonzero(label.any(axis=(0, 1))) if labelled else np.arange(n_slices)
-    return [
-        int(k) for k in present[np.unique(np.linspace(0, len(present) - 1, min(n, len(present))).round().astype(int))]
-    ]
+    return present[np.unique(np.linspace(0, len(present) - 1, min(n, len(present))).round().astype(int))].tolist()
 
 
 def draw(ax: Axes, volume: Volume, axis: int, position: int, contours: bool = True, names: bool = False) -> None:
@@ -223,8 +220,12 @@ def slices(
 def _chosen(who: str, volume: Volume, n: int, indices: Sequence[int] | None) -> list[int]:
     """The slices asked for, else `n` of the labelled ones; UsageError where there is no such slice."""
     chosen = pick_slices(volume.label, volume.shape[2], n) if indices is None else list(indices)
-    if not chosen or not all(0 <= k < volume.shape[2] for k in chosen):
-        raise UsageError(f"{who}: found indices {chosen}; expected some of 0..{volume.shape[2] - 1}")
+    must(
+        chosen and all(0 <= k < volume.shape[2] for k in chosen),
+        who,
+        f"indices {chosen}",
+        f"some of 0..{volume.shape[2] - 1}",
+    )
     return chosen
 
 
@@ -291,8 +292,7 @@ def compare_long_axes(
 
 def _volumes(who: str, items, spacing, scheme) -> list[Volume]:
     """What is drawn of several (title, item); UsageError for none."""
-    if not items:
-        raise UsageError(f"{who}: found no item; expected a list of (title, subject)")
+    must(items, who, "no item", "a list of (title, subject)")
     return [_volume(item, spacing, scheme) for _, item in items]
 
 
@@ -344,8 +344,7 @@ def compare_slices(
 def _check_same_grid(who: str, volumes: Sequence[Volume]) -> None:
     """UsageError unless all volumes have one shape and spacing."""
     grids = {(v.shape, tuple(v.spacing.tolist())) for v in volumes}
-    if len(grids) > 1:
-        raise UsageError(f"{who}: found {len(grids)} different grids; expected one grid for all")
+    must(len(grids) <= 1, who, f"{len(grids)} different grids", "one grid for all")
 
 
 def _scale_bar(ax: Axes, window: np.ndarray, length: float) -> None:

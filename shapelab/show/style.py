@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from shapelab.data import facts
-from shapelab.errors import UsageError
+from shapelab.errors import must
 
 DPI = 90  # a 9 inch wide figure is 810 pixels: sharp enough on a page, 20 to 120 kB as PNG
 WIDTH = 9.0  # inches, the width of a notebook's text column
@@ -112,10 +112,9 @@ def short_name(name: str) -> str:
     words = name.split()
     if "myocardium" in name.lower():
         return "Myo"
-    if len(words) == 2 and words[1].lower() == "cavity":
-        return words[0]
-    if len(words) == 2 and words[1].lower() == "wall":
-        return f"{words[0]}w"
+    endings = {"cavity": "", "wall": "w"}
+    if len(words) == 2 and words[1].lower() in endings:
+        return words[0] + endings[words[1].lower()]
     return name if len(name) <= 6 else words[0][:4].rstrip(".") + "."
 
 
@@ -175,5 +174,4 @@ def plotly_layout(title: str | None = None, width: int = 720, height: int = 480,
 def check_columns(table, needed: Sequence[str], what: str) -> None:
     """UsageError naming the missing columns of a table."""
     missing = [c for c in needed if c not in table.columns]
-    if missing:
-        raise UsageError(f"{what}: found columns {list(table.columns)[:12]}; expected also {missing}")
+    must(not missing, what, f"columns {list(table.columns)[:12]}", f"also {missing}")

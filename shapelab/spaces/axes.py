@@ -38,8 +38,7 @@ def shape_axes(codes: np.ndarray, channels: np.ndarray, n_classes: int, at_most:
     half, inverse_half = (basis * size**power @ basis.T for power in (0.5, -0.5))
     carried, turn = np.linalg.eigh(half @ effect @ half)
     carried, turn = np.maximum(carried[::-1], 1e-4 * carried[-1]), turn[:, ::-1]
-    axes = inverse_half @ turn * np.sqrt(carried * size.sum() / carried.sum())
-    return with_fixed_signs(axes)
+    return with_fixed_signs(inverse_half @ turn * np.sqrt(carried * size.sum() / carried.sum()))
 
 
 def principal_axes(scatter: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import must, need
 
 if TYPE_CHECKING:  # loading it loads torch, which a table of codes does not need
     from shapelab.data.grid import Grid
@@ -61,11 +61,9 @@ def check_codes(codes: np.ndarray, d: int) -> np.ndarray:
     array = np.asarray(codes, dtype=np.float32)
     if array.ndim == 1:
         array = array[None]
-    if array.ndim != 2 or array.shape[1] != d:
-        raise UsageError(f"codes: found shape {np.shape(codes)}; expected (N, {d}) or ({d},)")
-    if not np.isfinite(array).all():
-        row = int(np.argmax(~np.isfinite(array).all(axis=1)))
-        raise UsageError(f"codes: found NaN or infinity in row {row}; expected finite numbers")
+    must(array.ndim == 2 and array.shape[1] == d, "codes", f"shape {np.shape(codes)}", f"(N, {d}) or ({d},)")
+    wrong = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    must(not len(wrong), "codes", f"NaN or infinity in row {next(iter(wrong), None)}", "finite numbers")
     return array
 
 
@@ -78,15 +76,14 @@ def check_labels(labels: np.ndarray, grid: Grid, scheme: LabelScheme) -> np.ndar
 def check_shape(labels: np.ndarray, grid: Grid) -> None:
     """DataError unless `labels` is (N, X, Y, Z) on the grid with N >= 1."""
     labels = np.asarray(labels)
-    if labels.ndim != 4 or labels.shape[1:] != tuple(grid.shape):
-        raise DataError(
-            "labels",
-            f"an array of shape {labels.shape}",
-            f"(N, X, Y, Z) with (X, Y, Z) = {tuple(grid.shape)}, the space's grid",
-            "Bring the label maps to the grid with shapelab.data.grid.stack_labels.",
-        )
-    if len(labels) == 0:
-        raise DataError("labels", "no label map", "at least one")
+    need(
+        labels.ndim == 4 and labels.shape[1:] == tuple(grid.shape),
+        "labels",
+        f"an array of shape {labels.shape}",
+        f"(N, X, Y, Z) with (X, Y, Z) = {tuple(grid.shape)}, the space's grid",
+        "Bring the label maps to the grid with shapelab.data.grid.stack_labels.",
+    )
+    need(len(labels), "labels", "no label map", "at least one")
 
 
 def encode_batches(space: ShapeSpace, labels: np.ndarray, batch: int = BATCH) -> np.ndarray:

@@ -13,14 +13,14 @@ def signed_distance(mask: np.ndarray, spacing: np.ndarray, limit: float) -> np.n
 
     Parameters
     ----------
-    mask : (X, Y, Z) bool
-    spacing : (3,) voxel size in mm
+    mask : (X, Y, Z) bool, or a slice of it (X, Y)
+    spacing : voxel size in mm, a number an axis
     limit : mm; beyond it a distance says nothing about the shape's border. An empty mask is +limit everywhere
         and a full one -limit, so a structure that is absent still has a finite map.
 
     Returns
     -------
-    (X, Y, Z) float32. Distances run between voxel centres, so the zero crossing lies between the innermost
+    float32, as large as the mask. Distances run between voxel centres, so the zero crossing lies between the innermost
     outside and the outermost inside voxel.
     """
     if not mask.any():

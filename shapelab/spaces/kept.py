@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from shapelab import __version__
 from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
 from shapelab.device import best_device, describe
-from shapelab.errors import DataError, UsageError, one_of
+from shapelab.errors import DataError, UsageError, must, need, one_of
 from shapelab.files import atomic_write
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
 
@@ -163,38 +163,60 @@ def open_kept(folder: str | Path, device: torch.device | str | None = None, expe
     DataError naming the file if it is missing or damaged, of an unknown or another kind, or does not fit its weights.
     """
     file = find(folder) or Path(folder) / expected.FILE
-    if not file.is_file():
-        raise DataError(file, "no such file", "the description of a saved space or network", ADVICE)
+    need(file.is_file(), file, "no such file", "the description of a saved space or network", ADVICE)
     try:
         raw = file.read_text(encoding="utf-8")
         text = json.loads(raw)
         cls = class_of(text["kind"])
         if issubclass(cls, nn.Module):
             cls = KeptNetwork
-        if not issubclass(cls, expected):
-            raise DataError(file, f"kind {text['kind']!r}", f"a {expected.__name__}", f"It holds a {cls.__name__}.")
+        need(
+            issubclass(cls, expected),
+            file,
+            f"kind {text['kind']!r}",
+            f"a {expected.__name__}",
+            f"It holds a {cls.__name__}.",
+        )
         kept = cls.rebuilt(text)
         weights = file.parent / text.get("weights", file.with_suffix(".safetensors").name)
     except (ValueError, KeyError, TypeError, AttributeError, ImportError, UsageError) as error:
-        found = f"a damaged description ({type(error).__name__}: {error})"
-        raise DataError(file, found, f"JSON of a {expected.__name__}: kind, weights, config, scheme", ADVICE) from error
+        raise DataError(
+            file,
+            f"a damaged description ({type(error).__name__}: {error})",
+            f"JSON of a {expected.__name__}: kind, weights, config, scheme",
+            ADVICE,
+        ) from error
     # spaces of principal components once had no checksum: their weights repeat the description instead
     tensors, texts = read_tensors(weights, checked="weights" in text)
-    if "weights" not in text and texts.get("space") != raw:
-        raise DataError(weights, "tensors of another space", f"those of {file.name} beside it", ADVICE)
+    need(
+        "weights" in text or texts.get("space") == raw,
+        weights,
+        "tensors of another space",
+        f"those of {file.name} beside it",
+        ADVICE,
+    )
     try:
         kept.restore(tensors, torch.device(device or best_device()))
     except (KeyError, RuntimeError) as error:
-        found = f"weights that do not fit ({' '.join(str(error).split())})"
-        raise DataError(weights, found, f"those that {file.name} describes", ADVICE) from error
+        raise DataError(
+            weights,
+            f"weights that do not fit ({' '.join(str(error).split())})",
+            f"those that {file.name} describes",
+            ADVICE,
+        ) from error
     return kept
 
 
 def load(folder: str | Path, device: torch.device | str | None = None) -> Any:
     """Any shape space, by its folder; DataError as `open_kept`, or where a network is kept there."""
     space = open_kept(folder, device)
-    if not (hasattr(space, "encode") and hasattr(space, "decode")):
-        raise DataError(find(folder), f"a {type(space).__name__}", "a shape space", "Open it with load_network.")
+    need(
+        hasattr(space, "encode") and hasattr(space, "decode"),
+        find(folder),
+        f"a {type(space).__name__}",
+        "a shape space",
+        "Open it with load_network.",
+    )
     return space
 
 
@@ -234,11 +256,13 @@ class KeptNetwork(Kept):
 
     def description(self) -> dict[str, Any]:
         cls, config = type(self.network), getattr(self.network, "config", None)
-        if config_class(cls) is None or not is_dataclass(config) or "<locals>" in self.kind():
-            raise UsageError(
-                f"network: found {cls.__name__}; expected one of {list(KINDS)}, or a class of a module, built "
-                "from one dataclass, Network(config), that it has as its `config`"
-            )
+        must(
+            config_class(cls) is not None and is_dataclass(config) and "<locals>" not in self.kind(),
+            "network",
+            cls.__name__,
+            f"one of {list(KINDS)}, or a class of a module, built from one dataclass, Network(config), that it "
+            "has as its `config`",
+        )
         about = {"task": self.task, "config": asdict(config), "scheme": asdict(self.scheme)}
         return {**about, "metadata": made_here(self.metadata)}
 
@@ -282,9 +306,13 @@ def load_network(folder: str | Path, device: torch.device | str | None = None) -
 
     DataError naming the file if it is missing, damaged, of an unknown kind, or does not fit its config.
     """
-    if find(folder) is None:
-        raise DataError(Path(folder) / NETWORK, "no such file", "the description of a saved network", ADVICE)
+    need(find(folder) is not None, Path(folder) / NETWORK, "no such file", "the description of a saved network", ADVICE)
     kept = open_kept(folder, device)
-    if kept.FILE != NETWORK:
-        raise DataError(find(folder), f"a {type(kept).__name__}", "a network", "Open it with shapelab.spaces.load.")
+    need(
+        kept.FILE == NETWORK,
+        find(folder),
+        f"a {type(kept).__name__}",
+        "a network",
+        "Open it with shapelab.spaces.load.",
+    )
     return kept.network if isinstance(kept, KeptNetwork) else kept

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.device import autocast
-from shapelab.errors import UsageError
+from shapelab.errors import must
 from shapelab.spaces.contract import batches, check_codes, check_labels
 from shapelab.spaces.kept import Kept
 from shapelab.training.losses import dice_scores, onehot
@@ -62,10 +62,9 @@ class NetworkSpace(Kept):
 
     def fitted(self, name: str) -> Any:
         """An attribute that training sets; UsageError before it."""
-        if getattr(self, name) is None:
-            kind = type(self).__name__
-            raise UsageError(f"{kind}: found a space without training; expected one after fit() or load()")
-        return getattr(self, name)
+        value = getattr(self, name)
+        must(value is not None, type(self).__name__, "a space without training", "one after fit() or load()")
+        return value
 
     def set_training_codes(self, codes: np.ndarray) -> None:
         """Mean and sigma from the codes (N, d) of the training shapes."""

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from shapelab.data.grid import Grid
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import DataError, UsageError, one_of, whole
+from shapelab.errors import must, need, one_of, whole
 from shapelab.spaces.axes import with_fixed_signs
 from shapelab.spaces.contract import batches, check_codes, check_labels, check_shape, code_names
 from shapelab.spaces.distances import distance_probabilities, signed_distances
@@ -99,8 +99,7 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
         """Fit on label maps (N, X, Y, Z), integers of `scheme` on `grid`; N >= 2."""
         self._check_parameters()
         flat = self.flatten(labels)
-        if len(flat) < 2:
-            raise DataError("labels", "one label map", "at least two", "A space needs shapes that differ.")
+        need(len(flat) >= 2, "labels", "one label map", "at least two", "A space needs shapes that differ.")
         mean = flat.mean(axis=0, dtype=np.float64).astype(np.float32)
         flat -= mean  # in place: the largest array here
         self.n_features_in_ = flat.shape[1]
@@ -167,7 +166,6 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
 
     def encode(self, labels: np.ndarray) -> np.ndarray:
         """Label maps (N, X, Y, Z), integers -> codes (N, d) float32."""
-        check_is_fitted(self)
         self._check_fitted_on_labels()
         labels = np.asarray(labels)
         check_shape(labels, self.grid)
@@ -181,7 +179,6 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
         background is what is left of 1, and each voxel is divided by its sum. ``"sdf"``: softmax of the
         distances, see `distance_probabilities`.
         """
-        check_is_fitted(self)
         self._check_fitted_on_labels()
         codes = check_codes(codes, self.n_codes_)
         maps = self.inverse_transform(codes).astype(np.float32, copy=False)
@@ -198,11 +195,12 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
     def flatten(self, labels: np.ndarray) -> np.ndarray:
         """Label maps (N, X, Y, Z) -> their representation (N, F) float32, F = structures * X * Y * Z."""
         self._check_parameters()
-        if self.grid is None or self.scheme is None:
-            raise UsageError(
-                "PCASpace: found label maps, but no grid or no scheme; expected "
-                "PCASpace(grid=Grid(...), scheme=...), which say what voxels and integers mean"
-            )
+        must(
+            self.grid is not None and self.scheme is not None,
+            "PCASpace",
+            "label maps, but no grid or no scheme",
+            "PCASpace(grid=Grid(...), scheme=...), which say what voxels and integers mean",
+        )
         channels = check_labels(labels, self.grid, self.scheme)
         if self.representation == "sdf":
             maps = signed_distances(channels, self.scheme.n_classes, self.grid.spacing, self.max_distance)
@@ -215,7 +213,6 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
 
     def save(self, folder: str | Path, half: bool = False) -> Path:
         """Keep the space in `folder` (`shapelab.spaces.kept`); it must hold label maps."""
-        check_is_fitted(self)
         self._check_fitted_on_labels()
         return super().save(folder, half)
 
@@ -256,21 +253,23 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         one_of("representation", self.representation, REPRESENTATIONS)
         whole("n_codes", self.n_codes)
-        if not self.max_distance > 0 or (self.temperature is not None and not self.temperature > 0):
-            raise UsageError(
-                f"PCASpace: found max_distance={self.max_distance}, "
-                f"temperature={self.temperature}; expected lengths above 0 mm"
-            )
-
-    def _n_features(self) -> int:
-        return (self.scheme.n_classes - 1) * int(np.prod(self.grid.shape))
+        must(
+            self.max_distance > 0 and (self.temperature is None or self.temperature > 0),
+            "PCASpace",
+            f"max_distance={self.max_distance}, temperature={self.temperature}",
+            "lengths above 0 mm",
+        )
 
     def _check_fitted_on_labels(self) -> None:
-        if self.grid is None or self.scheme is None or self.n_features_in_ != self._n_features():
-            raise UsageError(
-                "PCASpace: found a space fitted on a table; expected one fitted on label maps, "
-                "PCASpace(grid=..., scheme=...).fit(labels)"
-            )
+        check_is_fitted(self)
+        must(
+            self.grid is not None
+            and self.scheme is not None
+            and self.n_features_in_ == (self.scheme.n_classes - 1) * int(np.prod(self.grid.shape)),
+            "PCASpace",
+            "a space fitted on a table",
+            "one fitted on label maps, PCASpace(grid=..., scheme=...).fit(labels)",
+        )
 
 
 def principal_axes(centred: np.ndarray, n_codes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shapelab.errors import UsageError, whole
+from shapelab.errors import must, whole
 
 Batch = Any  # whatever `step` understands: a tensor, a tuple, a list or a dict of tensors
 
@@ -36,8 +36,12 @@ class Batches:
 
     def __init__(self, *arrays: Any, batch_size: int, seed: int = 0, shuffle: bool = True):
         lengths = [len(a) for a in arrays]
-        if not arrays or len(set(lengths)) != 1 or lengths[0] == 0:
-            raise UsageError(f"batches: found arrays of lengths {lengths}; expected equal lengths of at least 1")
+        must(
+            arrays and len(set(lengths)) == 1 and lengths[0] != 0,
+            "batches",
+            f"arrays of lengths {lengths}",
+            "equal lengths of at least 1",
+        )
         whole("batch_size", batch_size)
         self.arrays, self.batch_size, self.seed, self.shuffle = arrays, batch_size, seed, shuffle
 

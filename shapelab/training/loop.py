@@ -14,6 +14,7 @@ where the processor has it, in bf16, whose wrong gradients `shapelab.training.ex
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from shapelab.device import autocast, best_device
-from shapelab.errors import DataError, ShapelabError, in_range, one_of, whole
+from shapelab.errors import DataError, ShapelabError, in_range, need, one_of, whole
 from shapelab.tensor_files import read_tensors, write_tensors
 from shapelab.training.batches import Batch, derive_seed, to_device
 from shapelab.training.exact import exact_gradients
@@ -157,11 +158,12 @@ def fit(
     device = run.target
     model.to(device)
     state = _State(model, settings, optimiser, device)
-    state.begin(run, {**run.identity, "seed": run.seed, "epochs": epochs, "settings": _training_part(settings)})
+    # how often a checkpoint is written does not change the result
+    numbers = {k: v for k, v in asdict(settings).items() if k != "checkpoint_seconds"}
+    state.begin(run, {**run.identity, "seed": run.seed, "epochs": epochs, "settings": numbers})
     saved_at = time.monotonic()
-    forked = [device] if device.type == "cuda" else []
     with (
-        torch.random.fork_rng(devices=forked),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         exact_gradients(model),
         tqdm(total=epochs, initial=state.epoch, unit="epoch", disable=not run.progress) as bar,
     ):
@@ -209,10 +211,8 @@ class _State:
     def __init__(self, model, settings: FitSettings, optimiser, device: torch.device):
         self.model, self.settings, self.device = model, settings, device
         parameters = [p for p in model.parameters() if p.requires_grad]
-        if optimiser is None:
-            self.optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        else:
-            self.optimiser = optimiser(parameters)
+        adam = functools.partial(torch.optim.Adam, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.optimiser = (optimiser or adam)(parameters)
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
         # fmt: off
         self.rate = self.base_rates[0]                # learning rate of the last step, of the first group
@@ -295,7 +295,9 @@ class _State:
         if run.checkpoint is None:
             return
         self.file = Path(run.checkpoint) / CHECKPOINT
-        _remove_leftovers(self.file)
+        folder = self.file.parent
+        for leftover in (*folder.glob(f".{self.file.stem}-*"), *folder.glob(".history-*")):
+            leftover.unlink(missing_ok=True)  # what a killed run left while it was writing
         if run.resume and self.file.exists():
             self.restore()
 
@@ -334,14 +336,22 @@ class _State:
         file = self.file
         tensors, texts = read_tensors(file)
         state = json.loads(texts.get("state", "{}"))
-        if state.get("format") != FORMAT:
-            raise DataError(
-                file,
-                f"checkpoint format {state.get('format')}",
-                f"format {FORMAT}",
-                "It was made by another version; delete it or pass resume=False.",
-            )
-        _same_identity(file, state["identity"], self.identity)
+        need(
+            state.get("format") == FORMAT,
+            file,
+            f"checkpoint format {state.get('format')}",
+            f"format {FORMAT}",
+            "It was made by another version; delete it or pass resume=False.",
+        )
+        found, expected = state["identity"], self.identity
+        differing = sorted(k for k in {*found, *expected} if found.get(k) != expected.get(k))
+        need(
+            not differing,
+            file,
+            "a checkpoint with " + "; ".join(f"{k} {found.get(k)}" for k in differing),
+            "one of this run, with " + "; ".join(f"{k} {expected.get(k)}" for k in differing),
+            "Use another folder, or pass resume=False to overwrite it.",
+        )
         if state["machine"] != _machine(self.device):
             warnings.warn(
                 f"{file}: the run began with {state['machine']} and goes on with {_machine(self.device)}; "
@@ -351,8 +361,12 @@ class _State:
         try:
             self.model.load_state_dict(_part(tensors, "model/"))
         except RuntimeError as error:
-            found = f"weights that do not fit the model ({' '.join(str(error).split())})"
-            raise DataError(file, found, "weights of this model", "Delete it or pass resume=False.") from error
+            raise DataError(
+                file,
+                f"weights that do not fit the model ({' '.join(str(error).split())})",
+                "weights of this model",
+                "Delete it or pass resume=False.",
+            ) from error
         self.best = {k: v.to(self.device) for k, v in _part(tensors, "best/").items()} or None
         self._restore_optimiser(tensors, state["numbers"])
         self.epoch, self.index, self.sums, self.rate = state["epoch"], state["index"], state["sums"], state["lr"]
@@ -360,12 +374,11 @@ class _State:
         self.history = History(state["history"], state["stopped"])
 
     def _restore_optimiser(self, tensors: dict[str, Tensor], numbers: dict[str, dict[str, float]]) -> None:
-        whole = self.optimiser.state_dict()
         slots: dict[int, dict[str, Any]] = {int(slot): dict(entries) for slot, entries in numbers.items()}
         for key, value in _part(tensors, "optimiser/").items():
             slot, name = key.split("/", 1)
             slots.setdefault(int(slot), {})[name] = value
-        self.optimiser.load_state_dict({"state": slots, "param_groups": whole["param_groups"]})
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": slots})
         for parameter, entries in self.optimiser.state.items():
             for name, value in entries.items():
                 # the file holds plain layouts; the running optimiser had the parameter's (channels last), and a loop
@@ -378,29 +391,6 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _training_part(settings: FitSettings) -> dict:
-    """The settings that change the result; how often a checkpoint is written does not."""
-    return {k: v for k, v in asdict(settings).items() if k != "checkpoint_seconds"}
-
-
-def _same_identity(file: Path, found: Mapping, expected: Mapping) -> None:
-    differing = sorted(k for k in {*found, *expected} if found.get(k) != expected.get(k))
-    if differing:
-        raise DataError(
-            file,
-            "a checkpoint with " + "; ".join(f"{k} {found.get(k)}" for k in differing),
-            "one of this run, with " + "; ".join(f"{k} {expected.get(k)}" for k in differing),
-            "Use another folder, or pass resume=False to overwrite it.",
-        )
-
-
 def _machine(device: torch.device) -> dict[str, Any]:
     """What the last bits depend on."""
     return {"torch": torch.__version__, "device": device.type, "threads": torch.get_num_threads()}
-
-
-def _remove_leftovers(file: Path) -> None:
-    """Delete temporary files that a killed run left while it was writing."""
-    for pattern in (f".{file.stem}-*", ".history-*"):
-        for leftover in file.parent.glob(pattern):
-            leftover.unlink(missing_ok=True)

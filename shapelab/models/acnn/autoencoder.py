@@ -47,7 +47,7 @@ from torch.optim.swa_utils import update_bn
 from shapelab.augment import AffineRanges, random_affine, swap_labels
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.device import autocast
-from shapelab.errors import UsageError
+from shapelab.errors import must
 from shapelab.spaces.axes import principal_axes, shape_axes
 from shapelab.spaces.kept import made_here, scheme_of
 from shapelab.spaces.network_space import NetworkSpace
@@ -94,10 +94,18 @@ class AEConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
-        if len(self.shape) != 3 or any(n < s or n % s for n, s in zip(self.shape, STRIDE)):
-            raise UsageError(f"AEConfig.shape: found {self.shape}; expected multiples of the strides {STRIDE}")
-        if min(self.n_classes - 1, self.bottleneck, self.code, self.batch, self.epochs, *self.widths) < 1:
-            raise UsageError(f"AEConfig: found {self}; expected at least two classes and one of everything else")
+        must(
+            len(self.shape) == 3 and all(n >= s and not n % s for n, s in zip(self.shape, STRIDE)),
+            "AEConfig.shape",
+            self.shape,
+            f"multiples of the strides {STRIDE}",
+        )
+        must(
+            min(self.n_classes - 1, self.bottleneck, self.code, self.batch, self.epochs, *self.widths) >= 1,
+            "AEConfig",
+            self,
+            "at least two classes and one of everything else",
+        )
 
     @property
     def cells(self) -> tuple[int, int, int]:
@@ -110,13 +118,17 @@ class AEConfig(Config):
 
 def conv(n_in: int, n_out: int, stride: int | tuple[int, int, int] = 1) -> nn.Sequential:
     """A row "Conv" of Table V."""
-    return nn.Sequential(nn.Conv3d(n_in, n_out, 3, stride, padding=1, bias=False), nn.BatchNorm3d(n_out), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv3d(n_in, n_out, 3, stride, padding=1, bias=False), nn.BatchNorm3d(n_out), nn.ReLU(inplace=True)
+    )
 
 
 def deconv(n_in: int, n_out: int, kernel, stride, padding) -> nn.Sequential:
     """A row "Deconv" of Table V; the padding makes the output exactly `stride` times the input."""
     return nn.Sequential(
-        nn.ConvTranspose3d(n_in, n_out, kernel, stride, padding, bias=False), nn.BatchNorm3d(n_out), nn.ReLU()
+        nn.ConvTranspose3d(n_in, n_out, kernel, stride, padding, bias=False),
+        nn.BatchNorm3d(n_out),
+        nn.ReLU(inplace=True),
     )
 
 
@@ -220,9 +232,6 @@ def train_autoencoder(
             measure_statistics(model, maps)
             return {"val dice": float(space.reconstruction_dice(held_out).mean())}
 
-    settings = FitSettings(
-        learning_rate=config.learning_rate, schedule=config.schedule, validate_every=max(1, config.epochs // 10)
-    )
     identity = {
         "config": asdict(config),
         "scheme": scheme.name,
@@ -234,7 +243,9 @@ def train_autoencoder(
         model,
         Batches(maps, batch_size=config.batch, seed=run.seed),
         config.epochs,
-        settings=settings,
+        settings=FitSettings(
+            learning_rate=config.learning_rate, schedule=config.schedule, validate_every=max(1, config.epochs // 10)
+        ),
         validate=validate if held_out is not None else None,
         run=run.about(identity),
     )
@@ -259,11 +270,8 @@ def _finish(space: AESpace, labels: np.ndarray, channels: Tensor) -> None:
 
 def _start_from(model: Autoencoder, space: AESpace) -> None:
     """Copy the weights of a trained space into a model of the same shape."""
-    wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-    found = {k: tuple(v.shape) for k, v in space.model.state_dict().items()}
-    differing = [k for k in wanted if wanted[k] != found.get(k)]
-    if differing:
-        raise UsageError(f"init: found a space with {space.config}; expected one whose layers fit {model.config}")
+    wanted, found = ({k: v.shape for k, v in m.state_dict().items()} for m in (model, space.model))
+    must(wanted == found, "init", f"a space with {space.config}", f"one whose layers fit {model.config}")
     model.load_state_dict(space.model.state_dict())
 
 
@@ -338,11 +346,12 @@ class AESpace(NetworkSpace):
         model: Autoencoder | None = None,
     ):
         super().__init__(config or AEConfig.profile(n_classes=scheme.n_classes), scheme, model)
-        if self.config.n_classes != scheme.n_classes:
-            raise UsageError(
-                f"AESpace: found {self.config.n_classes} classes in the config and {scheme.n_classes} in "
-                f"the scheme {scheme.name!r}; expected the same number"
-            )
+        must(
+            self.config.n_classes == scheme.n_classes,
+            "AESpace",
+            f"{self.config.n_classes} classes in the config and {scheme.n_classes} in the scheme {scheme.name!r}",
+            "the same number",
+        )
         self.seed, self.history = seed, History()
 
     def fit(self, labels: np.ndarray, run: Run | None = None, **options) -> AESpace:

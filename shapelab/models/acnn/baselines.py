@@ -45,7 +45,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shapelab.errors import UsageError, one_of
+from shapelab.errors import must, one_of
+from shapelab.models.acnn.autoencoder import conv, deconv
 from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet, check_stack
 from shapelab.training import seeded
 from shapelab.training.losses import cross_entropy
@@ -127,13 +128,6 @@ class FCN2D(nn.Module):
 # ----------------------------------------------------------------------------------------------------------- 3D-UNet
 
 
-def conv3d(n_in: int, n_out: int, stride: int | tuple[int, int, int] = 1) -> nn.Sequential:
-    """3 x 3 x 3 convolution, batch normalisation, ReLU."""
-    return nn.Sequential(
-        nn.Conv3d(n_in, n_out, 3, stride, padding=1, bias=False), nn.BatchNorm3d(n_out), nn.ReLU(inplace=True)
-    )
-
-
 class UNet3D(nn.Module):
     """3D-UNet (Cicek 2016): four resolutions, two convolutions each, the first of which doubles half of the width.
 
@@ -146,19 +140,18 @@ class UNet3D(nn.Module):
 
     def __init__(self, config: SubPixelConfig, widths: Sequence[int] | None = None):
         super().__init__()
-        if config.shape[2] % 4:
-            raise UsageError(f"3D-UNet: found {config.shape[2]} HR slices; expected a multiple of 4, for its poolings")
+        must(not config.shape[2] % 4, "3D-UNet", f"{config.shape[2]} HR slices", "a multiple of 4, for its poolings")
         self.config, self.widths = config, _widths(self.METHOD, config, widths)
         widths = self.widths
         ins = (config.n_in, *widths[:-1])
         self.down = nn.ModuleList(
-            nn.Sequential(conv3d(n_in, max(1, n // 2)), conv3d(max(1, n // 2), n)) for n_in, n in zip(ins, widths)
+            nn.Sequential(conv(n_in, max(1, n // 2)), conv(max(1, n // 2), n)) for n_in, n in zip(ins, widths)
         )
         self.pools = nn.ModuleList(nn.MaxPool3d(p) for p in self.POOLS)
         below = widths[:0:-1]  # (512, 256, 128) in Cicek 2016
         here = widths[-2::-1]  # (256, 128, 64)
         self.up = nn.ModuleList(nn.ConvTranspose3d(n, n, p, p) for n, p in zip(below, self.POOLS[::-1]))
-        self.merge = nn.ModuleList(nn.Sequential(conv3d(n + m, n), conv3d(n, n)) for m, n in zip(below, here))
+        self.merge = nn.ModuleList(nn.Sequential(conv(n + m, n), conv(n, n)) for m, n in zip(below, here))
         self.head = nn.Conv3d(widths[0], config.n_out, 1)
         self.to(memory_format=torch.channels_last_3d)
 
@@ -199,18 +192,17 @@ class AESeg(nn.Module):
 
     def __init__(self, config: SubPixelConfig, widths: Sequence[int] | None = None):
         super().__init__()
-        if config.shape[2] % 4:
-            raise UsageError(f"AE-Seg: found {config.shape[2]} HR slices; expected a multiple of 4, for its strides")
+        must(not config.shape[2] % 4, "AE-Seg", f"{config.shape[2]} HR slices", "a multiple of 4, for its strides")
         self.config, self.widths = config, _widths(self.METHOD, config, widths)
         a, b, c = self.widths
         self.first = SubPixelNet(config)
         self.autoencoder = nn.Sequential(
-            conv3d(config.n_out, a, (2, 2, 1)),              # (C, 120, 120, 60) -> (a, 60, 60, 60)
-            conv3d(a, b, 2),                                 # -> (b, 30, 30, 30)
-            conv3d(b, c, 2),                                 # -> (c, 15, 15, 15)
-            _deconv(c, b, 4, 2, 1),                          # -> (b, 30, 30, 30)
-            _deconv(b, a, 4, 2, 1),                          # -> (a, 60, 60, 60)
-            _deconv(a, a, (4, 4, 1), (2, 2, 1), (1, 1, 0)),  # -> (a, 120, 120, 60)
+            conv(config.n_out, a, (2, 2, 1)),                # (C, 120, 120, 60) -> (a, 60, 60, 60)
+            conv(a, b, 2),                                   # -> (b, 30, 30, 30)
+            conv(b, c, 2),                                   # -> (c, 15, 15, 15)
+            deconv(c, b, 4, 2, 1),                           # -> (b, 30, 30, 30)
+            deconv(b, a, 4, 2, 1),                           # -> (a, 60, 60, 60)
+            deconv(a, a, (4, 4, 1), (2, 2, 1), (1, 1, 0)),   # -> (a, 120, 120, 60)
             nn.Conv3d(a, config.n_out, 3, padding=1),        # -> (C, 120, 120, 60), logits
         )  # fmt: skip
 
@@ -224,14 +216,6 @@ class AESegM(AESeg):
     """AE-Seg-M: the same with a larger autoencoder."""
 
     METHOD = "AE-Seg-M"
-
-
-def _deconv(n_in: int, n_out: int, kernel, stride, padding) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ConvTranspose3d(n_in, n_out, kernel, stride, padding, bias=False),
-        nn.BatchNorm3d(n_out),
-        nn.ReLU(inplace=True),
-    )
 
 
 class CascadeLoss:
@@ -307,8 +291,7 @@ def _widths(method: str, config: SubPixelConfig, widths: Sequence[int] | None) -
     if widths is None:
         return matched_widths(method, config)
     wanted = len(PROPORTIONS[method])
-    if len(widths) != wanted or min(widths) < 1:
-        raise UsageError(f"widths: found {tuple(widths)}; expected {wanted} whole numbers from 1")
+    must(len(widths) == wanted and min(widths) >= 1, "widths", tuple(widths), f"{wanted} whole numbers from 1")
     return tuple(int(n) for n in widths)
 
 

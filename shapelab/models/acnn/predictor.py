@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from shapelab.augment import AffineRanges, acquire, random_affine_pair
 from shapelab.device import without_autocast
-from shapelab.errors import UsageError
+from shapelab.errors import must
 from shapelab.models.acnn.autoencoder import conv, measure_statistics
 from shapelab.training import Config
 
@@ -32,8 +32,12 @@ class ContrastRanges:
     # fmt: on
 
     def __post_init__(self):
-        if not all(math.isfinite(v) and v >= 0 for v in asdict(self).values()) or self.gain >= 1:
-            raise UsageError(f"ContrastRanges: found {self}; expected finite numbers from 0, gain below 1")
+        must(
+            all(math.isfinite(v) and v >= 0 for v in asdict(self).values()) and self.gain < 1,
+            "ContrastRanges",
+            self,
+            "finite numbers from 0, gain below 1",
+        )
 
 
 TABLE_IV = {"stem": (1, 1, 1), "widths": (32, 64, 128, 256), "last": 1}
@@ -100,19 +104,24 @@ class PredictorConfig(Config):
             self.joint_epochs,
             self.factor,
         )
-        if len(self.shape) != 3 or len(self.stem) != 3 or len(self.widths) != 4 or min(sizes) < 1:
-            raise UsageError(
-                f"PredictorConfig: found {self}; expected a shape of three, four widths and at least one of everything"
-            )
-        if not 0 <= self.thick <= 1 or not self.noise >= 0:
-            raise UsageError(
-                f"PredictorConfig: found thick {self.thick}, noise {self.noise}; expected a share and a number from 0"
-            )
-        if self.thick > 0 and self.shape[2] % self.factor:
-            raise UsageError(
-                f"PredictorConfig.factor: found {self.factor}; expected a divisor of {self.shape[2]} "
-                "slices, or thick = 0"
-            )
+        must(
+            len(self.shape) == 3 and len(self.stem) == 3 and len(self.widths) == 4 and min(sizes) >= 1,
+            "PredictorConfig",
+            self,
+            "a shape of three, four widths and at least one of everything",
+        )
+        must(
+            0 <= self.thick <= 1 and self.noise >= 0,
+            "PredictorConfig",
+            f"thick {self.thick}, noise {self.noise}",
+            "a share and a number from 0",
+        )
+        must(
+            self.thick <= 0 or not self.shape[2] % self.factor,
+            "PredictorConfig.factor",
+            self.factor,
+            f"a divisor of {self.shape[2]} slices, or thick = 0",
+        )
 
     @property
     def cells(self) -> tuple[int, int, int]:

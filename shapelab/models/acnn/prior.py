@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shapelab.errors import UsageError, in_range, one_of
+from shapelab.errors import in_range, must, one_of
 from shapelab.training.losses import code_distance, cross_entropy, onehot
 
 SCALES = ("none", "axes", "sigma")
@@ -56,17 +56,21 @@ class ACNNLoss:
         self.weight, self.scale = in_range("weight", weight), one_of("scale", scale, SCALES)
         self.encoder = _frozen(_part(prior, "encoder"))
         self.predictor = _frozen(_part(prior, "predictor"))
-        if prior is not None and self.encoder is None and self.predictor is None:
-            raise UsageError(f"prior: found {type(prior).__name__}; expected a space, an autoencoder or a predictor")
+        must(
+            prior is None or self.encoder is not None or self.predictor is not None,
+            "prior",
+            type(prior).__name__,
+            "a space, an autoencoder or a predictor",
+        )
         self.metric = _metric(prior, scale) if prior is not None else None
         self.shape = _grid_shape(prior)
 
     def __call__(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         if target.is_floating_point():
-            return self._combine(F.smooth_l1_loss(output.float(), target.float()), output.float(), target.float(), "sr")
-        return self._combine(cross_entropy(output, target), output, target, "seg")
-
-    def _combine(self, pixel: Tensor, output: Tensor, target: Tensor, task: str) -> dict[str, Tensor]:
+            pixel = F.smooth_l1_loss(output.float(), target.float())
+            output, target = output.float(), target.float()  # cast once more: gradients add up in the output's type
+        else:
+            pixel = cross_entropy(output, target)
         if self.weight == 0 or (self.encoder is None and self.predictor is None):
             return {"loss": pixel, "pixel": pixel.detach()}
         prior = self.distance(output, target)
@@ -84,24 +88,16 @@ class ACNNLoss:
         Which of the two networks reads them is told by the number of channels: one is an image.
         """
         if not shapes.is_floating_point():
-            shapes = onehot(shapes, self._classes())
+            must(self.encoder is not None, "prior", "one that does not read a label map", "an autoencoder")
+            shapes = onehot(shapes, self.encoder.config.n_classes)
         network = self.predictor if shapes.shape[1] == 1 else self.encoder
-        if network is None:
-            kind = "an image" if shapes.shape[1] == 1 else "a label map"
-            raise UsageError(
-                f"prior: found one that does not read {kind}; expected a T-L network, or "
-                f"{'a predictor' if shapes.shape[1] == 1 else 'an autoencoder'}"
-            )
+        kind, reader = ("an image", "a predictor") if shapes.shape[1] == 1 else ("a label map", "an autoencoder")
+        must(network is not None, "prior", f"one that does not read {kind}", f"a T-L network, or {reader}")
         network.to(shapes.device)
         self.metric = None if self.metric is None else self.metric.to(shapes.device)
         shapes = resample(shapes, self.shape)
         codes = network.encode(shapes) if hasattr(network, "encode") else network(shapes)
         return codes.float() if self.metric is None else codes.float() @ self.metric
-
-    def _classes(self) -> int:
-        if self.encoder is None:
-            raise UsageError("prior: found one that does not read a label map; expected an autoencoder")
-        return self.encoder.config.n_classes
 
 
 def resample(shapes: Tensor, shape: tuple[int, int, int] | None) -> Tensor:
@@ -145,8 +141,12 @@ def _metric(prior, scale: str) -> Tensor | None:
     """(d, d) matrix that takes the network's codes to the units they are compared in."""
     if scale == "none":
         return None
-    if getattr(prior, "axes", None) is None and not hasattr(prior, "sigma"):
-        raise UsageError(f"scale: found {scale!r} with {type(prior).__name__}; expected a trained space")
+    must(
+        getattr(prior, "axes", None) is not None or hasattr(prior, "sigma"),
+        "scale",
+        f"{scale!r} with {type(prior).__name__}",
+        "a trained space",
+    )
     axes = prior.axes if getattr(prior, "axes", None) is not None else np.eye(len(prior.sigma))
     if scale == "sigma":
         axes = axes / np.maximum(prior.sigma, 1e-3 * prior.sigma.max())  # an unused code stays unused

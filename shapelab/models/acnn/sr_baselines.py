@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shapelab.errors import UsageError, one_of, whole
+from shapelab.errors import must, one_of, whole
 from shapelab.models.acnn.baselines import nearest_width
 from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet
@@ -73,8 +73,7 @@ def interpolation_matrix(slices: int, factor: int, kind: str = "linear") -> np.n
     collocation[0, 0] = collocation[-1, -1] = 5 / 6  # flat there: c[-1] = c[0]
     repeated = np.eye(slices)[np.clip(np.arange(n) - _PADDING, 0, slices - 1)]
     coefficients = np.linalg.solve(collocation, repeated)
-    basis = _cubic_bspline(where[:, None] + _PADDING - np.arange(n))
-    return basis @ coefficients
+    return _cubic_bspline(where[:, None] + _PADDING - np.arange(n)) @ coefficients
 
 
 def _cubic_bspline(t: np.ndarray) -> np.ndarray:
@@ -105,8 +104,7 @@ class Interpolation(nn.Module):
 
 
 def _check_stack(stack: Tensor) -> None:
-    if stack.ndim != 5 or stack.shape[1] != 1:
-        raise UsageError(f"stack: found shape {tuple(stack.shape)}; expected (N, 1, X, Y, Z)")
+    must(stack.ndim == 5 and stack.shape[1] == 1, "stack", f"shape {tuple(stack.shape)}", "(N, 1, X, Y, Z)")
 
 
 # ------------------------------------------------------------------------------------------------------------- SR-CNN
@@ -125,8 +123,12 @@ class SRCNNConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.factor < 2 or not self.widths or min(self.widths) < 1:
-            raise UsageError(f"SRCNNConfig: found {self}; expected a factor from 2 and widths from 1")
+        must(
+            self.factor >= 2 and self.widths and min(self.widths) >= 1,
+            "SRCNNConfig",
+            self,
+            "a factor from 2 and widths from 1",
+        )
 
     @property
     def parameters(self) -> int:
@@ -160,11 +162,12 @@ class SRCNNConfig(Config):
             near = range(max(1, equal - 2), equal + 3)
             lasts = (nearest_width(lambda m, w=w: ending(w, m).parameters, parameters, most=4 * w - 1) for w in near)
             best = min(map(ending, near, lasts), key=miss)
-        if miss(best) > tolerance:
-            raise UsageError(
-                f"parameters: found {parameters}; expected a number that {layers} layers can meet "
-                f"(nearest {best.parameters})"
-            )
+        must(
+            miss(best) <= tolerance,
+            "parameters",
+            parameters,
+            f"a number that {layers} layers can meet (nearest {best.parameters})",
+        )
         return best
 
 
@@ -197,8 +200,7 @@ class SRCNN(nn.Module):
 
     def forward(self, stack: Tensor) -> Tensor:
         _check_stack(stack)
-        residual = self.head(self.features(self.upsample(stack)))
-        return self.interpolation(stack) + residual
+        return self.interpolation(stack) + self.head(self.features(self.upsample(stack)))
 
 
 class Patches(nn.Module):
@@ -207,11 +209,7 @@ class Patches(nn.Module):
     def __init__(self, network: nn.Module, size: int):
         super().__init__()
         self.network, self.size, self.window = network, size, (slice(None), slice(None))
-
-    @property
-    def config(self):
-        """The network's own."""
-        return self.network.config
+        self.config = getattr(network, "config", None)
 
     def forward(self, stack: Tensor) -> Tensor:
         self.window = (slice(None), slice(None))
@@ -247,13 +245,9 @@ class Residual(nn.Module):
     def __init__(self, network: nn.Module, factor: int):
         super().__init__()
         self.network, self.interpolation = network, Interpolation(factor, "linear")
+        self.config = getattr(network, "config", None)
         nn.init.zeros_(network.head.weight)
         nn.init.zeros_(network.head.bias)
-
-    @property
-    def config(self):
-        """The network's own."""
-        return self.network.config
 
     def forward(self, stack: Tensor) -> Tensor:
         return self.interpolation(stack) + self.network(stack)
@@ -263,6 +257,7 @@ class SubPixelSR(Residual):
     """SR and ACNN-SR: the sub-pixel backbone (Fig. 2) as the residual of an interpolation."""
 
     def __init__(self, config: SubPixelConfig):
-        if config.n_in != 1 or config.n_out != 1:
-            raise UsageError(f"SubPixelSR: found n_in={config.n_in}, n_out={config.n_out}; expected 1 and 1")
+        must(
+            config.n_in == 1 and config.n_out == 1, "SubPixelSR", f"n_in={config.n_in}, n_out={config.n_out}", "1 and 1"
+        )
         super().__init__(SubPixelNet(config), config.factor)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from shapelab.errors import UsageError
+from shapelab.errors import must
 from shapelab.training import Config
 
 IN_PLANE = 8  # product of the in-plane strides
@@ -69,13 +69,18 @@ class SubPixelConfig(Config):
     def __post_init__(self):
         super().__post_init__()
         whole = [self.factor, self.n_in, self.n_out, self.batch, self.epochs, *self.widths, *self.shape]
-        if len(self.shape) != 3 or len(self.widths) != 4 or min(whole) < 1:
-            raise UsageError(f"SubPixelConfig: found {self}; expected three sizes, four widths and numbers from 1")
-        if self.shape[0] % IN_PLANE or self.shape[1] % IN_PLANE or self.shape[2] % self.factor:
-            raise UsageError(
-                f"SubPixelConfig.shape: found {self.shape}; expected multiples of {IN_PLANE} in plane and "
-                f"of factor={self.factor} through plane"
-            )
+        must(
+            len(self.shape) == 3 and len(self.widths) == 4 and min(whole) >= 1,
+            "SubPixelConfig",
+            self,
+            "three sizes, four widths and numbers from 1",
+        )
+        must(
+            not self.shape[0] % IN_PLANE and not self.shape[1] % IN_PLANE and not self.shape[2] % self.factor,
+            "SubPixelConfig.shape",
+            self.shape,
+            f"multiples of {IN_PLANE} in plane and of factor={self.factor} through plane",
+        )
 
     @property
     def lr_shape(self) -> tuple[int, int, int]:
@@ -124,11 +129,15 @@ def through_plane(channels: int, factor: int) -> nn.Module:
 
 def check_stack(stack: Tensor, config: SubPixelConfig) -> None:
     """UsageError unless a network of this configuration takes `stack`."""
-    if stack.ndim != 5 or stack.shape[1] != config.n_in or stack.shape[2] % IN_PLANE or stack.shape[3] % IN_PLANE:
-        raise UsageError(
-            f"stack: found shape {tuple(stack.shape)}; expected (N, {config.n_in}, X, Y, Z) with X and Y "
-            f"multiples of {IN_PLANE}"
-        )
+    must(
+        stack.ndim == 5
+        and stack.shape[1] == config.n_in
+        and not stack.shape[2] % IN_PLANE
+        and not stack.shape[3] % IN_PLANE,
+        "stack",
+        f"shape {tuple(stack.shape)}",
+        f"(N, {config.n_in}, X, Y, Z) with X and Y multiples of {IN_PLANE}",
+    )
 
 
 class SubPixelNet(nn.Module):

@@ -57,7 +57,7 @@ from torch import Tensor, nn
 from shapelab.augment import swap_labels
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.device import autocast, without_autocast
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import must, need
 from shapelab.models.acnn.autoencoder import (
     AEConfig,
     AESpace,
@@ -94,11 +94,12 @@ class TLNetwork(nn.Module):
     def __init__(self, autoencoder: Autoencoder, predictor: Predictor):
         super().__init__()
         ours, theirs = predictor.config, autoencoder.config
-        if (ours.shape, ours.spacing, ours.code) != (theirs.shape, theirs.spacing, theirs.code):
-            raise UsageError(
-                f"TLNetwork: found a predictor for {ours.grid} and {ours.code} codes, an autoencoder for "
-                f"{theirs.grid} and {theirs.code}; expected the same"
-            )
+        must(
+            (ours.shape, ours.spacing, ours.code) == (theirs.shape, theirs.spacing, theirs.code),
+            "TLNetwork",
+            f"a predictor for {ours.grid} and {ours.code} codes, an autoencoder for {theirs.grid} and {theirs.code}",
+            "the same",
+        )
         self.autoencoder, self.predictor = autoencoder, predictor
 
     def encode(self, maps: Tensor) -> Tensor:
@@ -214,11 +215,12 @@ class _Stages:
     def __init__(self, space: TLSpace, images, labels, validation, run: Run):
         self.space, self.network, self.config, self.seed = space, space.model, space.predictor.config, run.seed
         self.images, self.labels = space.check_images(images), space.check(labels)  # channel numbers from here on
-        if len(self.images) != len(self.labels):
-            raise UsageError(
-                f"train_tl_network: found {len(self.images)} images and {len(self.labels)} label maps; "
-                "expected as many of both"
-            )
+        must(
+            len(self.images) == len(self.labels),
+            "train_tl_network",
+            f"{len(self.images)} images and {len(self.labels)} label maps",
+            "as many of both",
+        )
         self.validation, self.device = validation, run.target
         space.axes = None
         codes = space.encode(labels)
@@ -236,16 +238,14 @@ class _Stages:
 
     def _fit(self, step, model: nn.Module, epochs: int, rate: float, run: Run) -> History:
         settings = FitSettings(learning_rate=rate, schedule=self.config.schedule, validate_every=max(1, epochs // 5))
-        identity = {**self.identity, "initial weights": checksum(self.network.state_dict())}
-        batches = Batches(self.images, self.labels, batch_size=self.config.batch, seed=self.seed)
         return fit(
             step,
             model,
-            batches,
+            Batches(self.images, self.labels, batch_size=self.config.batch, seed=self.seed),
             epochs,
             settings=settings,
             validate=self._validate if self.validation is not None else None,
-            run=run.about(identity),
+            run=run.about({**self.identity, "initial weights": checksum(self.network.state_dict())}),
         )
 
     def predictor(self, run: Run) -> History:
@@ -349,24 +349,26 @@ class TLSpace(NetworkSpace):
     def check_images(self, images: np.ndarray) -> np.ndarray:
         """Images as finite floats (N, X, Y, Z) on the grid, in about [0, 1]; DataError on anything else."""
         images = np.asarray(images)
-        if images.ndim != 4 or images.shape[1:] != self.grid.shape or len(images) == 0:
-            raise DataError(
-                "images",
-                f"an array of shape {images.shape}",
-                f"(N, X, Y, Z) with (X, Y, Z) = {self.grid.shape}, the space's grid",
-                "Bring the images to the grid with shapelab.data.grid.to_grid.",
-            )
-        if images.dtype.kind != "f" or not np.isfinite(images).all():
-            raise DataError(
-                "images", f"numbers of type {images.dtype}, finite: {bool(np.isfinite(images).all())}", "finite floats"
-            )
-        if not -1 <= float(images.min()) <= float(images.max()) <= 4:
-            raise DataError(
-                "images",
-                f"intensities from {images.min():g} to {images.max():g}",
-                "about 0 to 1",
-                "Divide each image by its 99th percentile.",
-            )
+        need(
+            images.ndim == 4 and images.shape[1:] == self.grid.shape and len(images) != 0,
+            "images",
+            f"an array of shape {images.shape}",
+            f"(N, X, Y, Z) with (X, Y, Z) = {self.grid.shape}, the space's grid",
+            "Bring the images to the grid with shapelab.data.grid.to_grid.",
+        )
+        need(
+            images.dtype.kind == "f" and np.isfinite(images).all(),
+            "images",
+            f"numbers of type {images.dtype}, finite: {bool(np.isfinite(images).all())}",
+            "finite floats",
+        )
+        need(
+            -1 <= float(images.min()) <= float(images.max()) <= 4,
+            "images",
+            f"intensities from {images.min():g} to {images.max():g}",
+            "about 0 to 1",
+            "Divide each image by its 99th percentile.",
+        )
         return np.ascontiguousarray(images)
 
     @torch.inference_mode()

@@ -19,6 +19,7 @@ from shapelab.data.volumes import HeartPairs
 from shapelab.device import autocast
 from shapelab.errors import one_of
 from shapelab.models.acnn.prior import ACNNLoss
+from shapelab.spaces.contract import batches
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, FitSettings, History, Run, fit
 from shapelab.training.losses import dice_scores
@@ -50,8 +51,7 @@ class Training:
     @classmethod
     def of(cls, config: Any) -> Training:
         """Those that a network's configuration holds, such as `SubPixelConfig`; the defaults for what it lacks."""
-        names = (f.name for f in fields(cls))
-        return cls(**{name: getattr(config, name) for name in names if hasattr(config, name)})
+        return cls(**{f.name: getattr(config, f.name) for f in fields(cls) if hasattr(config, f.name)})
 
 
 def lr_stacks(
@@ -68,10 +68,8 @@ def lr_stacks(
     settings = settings or InputSettings()
     generator = torch.Generator().manual_seed(seed)
     parts = []
-    for start in range(0, len(pairs), batch):
-        rows = slice(start, start + batch)
-        images = torch.as_tensor(pairs.images[rows]).to(device)
-        motion = torch.as_tensor(pairs.motion[rows])
+    for rows in batches(len(pairs), batch):
+        images, motion = torch.as_tensor(pairs.images[rows]).to(device), torch.as_tensor(pairs.motion[rows])
         parts.append(_acquired(images, motion, pairs, settings, generator).cpu())
     return torch.cat(parts)
 
@@ -127,7 +125,8 @@ def train_network(
     """
     one_of("task", task, ("seg", "sr"))
     loss, inputs, run = loss or ACNNLoss(), inputs or InputSettings(), run or Run()
-    training = training or Training.of(getattr(network, "config", None))
+    config = getattr(network, "config", None)
+    training = training or Training.of(config)
     network.to(run.target)
     held_out = None if validation is None else lr_stacks(validation, inputs, seed=run.seed)
 
@@ -147,28 +146,28 @@ def train_network(
         n_classes = int(pairs.n_classes)
         return {"val dice": float(dice_scores(made, torch.as_tensor(validation.labels), n_classes).mean())}
 
-    settings = FitSettings(
-        learning_rate=training.learning_rate,
-        weight_decay=training.weight_decay,
-        schedule=training.schedule,
-        validate_every=max(1, training.epochs // 5),
-    )
-    identity = {
-        "network": f"{type(network).__name__} {_config_of(network)}",
-        "task": task,
-        "inputs": asdict(inputs),
-        "prior": [loss.weight, loss.scale],
-        "pairs": checksum({"images": pairs.images, "labels": pairs.labels, "motion": pairs.motion}),
-        "initial weights": checksum(network.state_dict()),
-    }
     history = fit(
         step,
         network,
         Batches(pairs.images, pairs.labels, pairs.motion, batch_size=training.batch, seed=run.seed),
         training.epochs,
-        settings=settings,
+        settings=FitSettings(
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            schedule=training.schedule,
+            validate_every=max(1, training.epochs // 5),
+        ),
         validate=validate if held_out is not None else None,
-        run=run.about(identity),
+        run=run.about(
+            {
+                "network": f"{type(network).__name__} {asdict(config) if is_dataclass(config) else None}",
+                "task": task,
+                "inputs": asdict(inputs),
+                "prior": [loss.weight, loss.scale],
+                "pairs": checksum({"images": pairs.images, "labels": pairs.labels, "motion": pairs.motion}),
+                "initial weights": checksum(network.state_dict()),
+            }
+        ),
     )
     return network, history
 
@@ -193,8 +192,3 @@ def _outputs(network: nn.Module, stacks, batch: int):
     for part in stacks.split(batch):
         with autocast(device):
             yield network(part.to(device).float()[:, None])
-
-
-def _config_of(network: nn.Module) -> Any:
-    config = getattr(network, "config", None)
-    return asdict(config) if is_dataclass(config) else None

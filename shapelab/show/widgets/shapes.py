@@ -21,7 +21,7 @@ import pandas as pd
 import trimesh
 
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import ShapelabError, UsageError, one_of, whole
+from shapelab.errors import ShapelabError, must, one_of, whole
 from shapelab.show.meshes import heart_meshes
 from shapelab.show.slices import slices
 from shapelab.show.style import png_bytes
@@ -36,8 +36,7 @@ Meshes = dict[str, trimesh.Trimesh]
 def code_meshes(space, code: np.ndarray) -> Meshes:
     """A code (d,) of a ShapeSpace -> meshes of the shape that it decodes to, in mm on the space's grid."""
     code = np.asarray(code, dtype=np.float32)
-    if code.ndim != 1:
-        raise UsageError(f"code_meshes: found codes of shape {code.shape}; expected one code (d,)")
+    must(code.ndim == 1, "code_meshes", f"codes of shape {code.shape}", "one code (d,)")
     return heart_meshes(space.decode(code)[0], space.grid.spacing, space.scheme)
 
 
@@ -56,11 +55,6 @@ def traverse_meshes(space, sigmas: Mapping[int, float], base: np.ndarray | None 
     return code_meshes(space, code)
 
 
-def volumes_text(meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme) -> str:
-    """'RV cavity 142 ml, LV cavity 130 ml': volume inside each surface."""
-    return ", ".join(f"{n} {meshes[n].volume / 1000:.0f} ml" for n in scheme.names if n in meshes)
-
-
 # -------------------------------------------------------------------------------------------------------------- widgets
 
 
@@ -73,8 +67,7 @@ class ShapeWidget(ipywidgets.VBox):
         self, scheme: LabelScheme, controls: Sequence[ipywidgets.Widget], beside: Sequence[ipywidgets.Widget] = ()
     ):
         self.scheme = scheme
-        self.view = MeshView()
-        self.view.layout.width = "440px"
+        self.view = MeshView(layout={"width": "440px"})
         self.info = ipywidgets.HTML()
         self.error = ipywidgets.HTML()
         picture = ipywidgets.HBox([*beside, self.view]) if beside else self.view
@@ -88,11 +81,9 @@ class ShapeWidget(ipywidgets.VBox):
         try:
             function(*args, **kwargs)
         except Exception as error:  # every one of them: what is not shown here is seen nowhere
-            if isinstance(error, ShapelabError):
-                message = str(error)
-            else:
-                last = traceback.extract_tb(error.__traceback__)[-1]
-                message = f"{type(error).__name__}: {error} (line {last.lineno} of {last.name})"
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{type(error).__name__}: {error} (line {last.lineno} of {last.name})"
+            message = str(error) if isinstance(error, ShapelabError) else where
             self.error.value = (
                 '<div role="alert" style="color:#B34700;font-weight:600;line-height:1.3;'
                 f'white-space:normal">{html.escape(message)}</div>'
@@ -104,7 +95,8 @@ class ShapeWidget(ipywidgets.VBox):
     def draw(self, meshes: Meshes, caption: str, recentre: bool = False) -> None:
         """Put meshes, caption and volumes on the screen."""
         self.view.show(meshes, self.scheme, caption, recentre)
-        self.info.value = f"Volume inside the surfaces: {html.escape(volumes_text(meshes, self.scheme)) or 'none'}"
+        volumes = ", ".join(f"{n} {meshes[n].volume / 1000:.0f} ml" for n in self.scheme.names if n in meshes)
+        self.info.value = f"Volume inside the surfaces: {html.escape(volumes) or 'none'}"
 
 
 def _slider(name: str, low: float, high: float, step: float, readout: str) -> ipywidgets.FloatSlider:
@@ -148,8 +140,7 @@ class TraversalWidget(ShapeWidget):
     def __init__(self, space, dimensions: Sequence[int], base: np.ndarray | None = None, limit: float = 3.0):
         self.space, self.base = space, base
         self.sliders = {int(d): _slider(f"z{int(d):02d} (σ)", -limit, limit, 0.25, "+.2f") for d in dimensions}
-        if not self.sliders:
-            raise UsageError("TraversalWidget: found no dimension; expected at least one")
+        must(self.sliders, "TraversalWidget", "no dimension", "at least one")
         self.button = ipywidgets.Button(description="Back to the mean" if base is None else "Back to the start")
         super().__init__(space.scheme, [*self.sliders.values(), self.button])
         self._busy = False
@@ -194,8 +185,7 @@ class StagesWidget(ShapeWidget):
 
     def __init__(self, stages: Mapping[str, np.ndarray], spacing, scheme: LabelScheme):
         shapes = sorted({np.shape(label) for label in stages.values()})
-        if len(shapes) != 1:
-            raise UsageError(f"StagesWidget: found label maps of shapes {shapes}; expected at least one, of one shape")
+        must(len(shapes) == 1, "StagesWidget", f"label maps of shapes {shapes}", "at least one, of one shape")
         self.meshes = {str(name): heart_meshes(label, spacing, scheme) for name, label in stages.items()}
         names = list(self.meshes)
         self.slider = ipywidgets.SelectionSlider(
@@ -239,18 +229,17 @@ class EmbeddingWidget(ShapeWidget):
             for name, given in ((self.CODE, codes is not None and space is not None), (self.LABEL, cohort is not None))
             if given
         ]
-        if not self.sources:
-            raise UsageError("EmbeddingWidget: found neither codes with a space nor a cohort; expected one of them")
+        must(self.sources, "EmbeddingWidget", "neither codes with a space nor a cohort", "one of them")
         self.codes, self.space, self.cohort = codes, space, cohort
         self.ids = [str(i) for i in embedding.index]
         self._check_ids()
         self.points = ScatterView()
         self.points.show(embedding, colour)
         self.list = ipywidgets.Dropdown(options=self.ids, description="subject", layout={"width": "300px"})
-        self.source = ipywidgets.ToggleButtons(options=self.sources, description="show")
-        self.source.style.button_width = "180px"
-        self.picture = ipywidgets.Image(format="png")
-        self.picture.layout.display = "none"
+        self.source = ipywidgets.ToggleButtons(
+            options=self.sources, description="show", style={"button_width": "180px"}
+        )
+        self.picture = ipywidgets.Image(format="png", layout={"display": "none"})
         super().__init__(
             space.scheme if space is not None else cohort.scheme,
             [self.list] + ([self.source] if len(self.sources) > 1 else []),
@@ -269,16 +258,16 @@ class EmbeddingWidget(ShapeWidget):
         }
         for name, ids in known.items():
             absent = [] if ids is None else [i for i in self.ids if i not in ids]
-            if absent:
-                raise UsageError(
-                    f"EmbeddingWidget: found {len(absent)} subjects that the {name} lack, {absent[:3]}; "
-                    "expected the same ids"
-                )
+            must(
+                not absent,
+                "EmbeddingWidget",
+                f"{len(absent)} subjects that the {name} lack, {absent[:3]}",
+                "the same ids",
+            )
 
     def choose(self, subject: str) -> None:
         """Choose a subject by its id: list, ring in the plot, and heart."""
-        if subject not in self.ids:
-            raise UsageError(f"EmbeddingWidget: found subject {subject!r}; expected one of {self.ids[:3]} ...")
+        must(subject in self.ids, "EmbeddingWidget", f"subject {subject!r}", f"one of {self.ids[:3]} ...")
         if subject == self._shown and self.error.value == "":
             return  # the list and the plot tell each other
         self._shown = subject

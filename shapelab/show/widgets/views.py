@@ -17,7 +17,7 @@ import traitlets
 import trimesh
 
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import UsageError
+from shapelab.errors import must
 from shapelab.show import meshes as _meshes
 from shapelab.show import scatter, style
 from shapelab.show.render import FRONT
@@ -80,11 +80,12 @@ def mesh_parts(meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme) -> li
     for structure in (s for s in scheme.structures if s.name in meshes):
         mesh = meshes[structure.name]
         vertices = np.round(_up(mesh.vertices, scheme) / UNIT)
-        if np.abs(vertices).max() > 32767:
-            raise UsageError(
-                f"mesh_parts: found a vertex {np.abs(mesh.vertices).max():.0f} mm from the origin; "
-                f"expected at most {32767 * UNIT:.0f} mm"
-            )
+        must(
+            np.abs(vertices).max() <= 32767,
+            "mesh_parts",
+            f"a vertex {np.abs(mesh.vertices).max():.0f} mm from the origin",
+            f"at most {32767 * UNIT:.0f} mm",
+        )
         wide = len(vertices) > 65535
         faces = mesh.faces[:, ::-1] if style.is_heart(scheme) else mesh.faces  # turned over: wound the other way
         parts.append(
