@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from shapelab.data.cohort import Cohort
 from shapelab.data.facts import PHASES
 from shapelab.data.grid import ALIGN, Grid, images_on_grid, stack_labels, unit_image
 from shapelab.data.scheme import CARDIAC
-from shapelab.errors import UsageError, one_of
+from shapelab.errors import must, one_of
 from shapelab.experiments.kept_runs import opened, save_trained
 from shapelab.experiments.recipes import RECIPES, Order, recipe
 from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
@@ -70,7 +69,7 @@ def phantom_shapes(n: int, grid: Grid, seed: int, progress: bool = False) -> tup
 def _autoencoder(order: Order) -> AESpace:
     hearts, epochs = TRAINING[order.profile]
     hearts, seed = order.hearts or hearts, TRAINING_SEED + order.seed
-    config = replace(AEConfig.profile(order.profile), epochs=order.epochs or epochs)
+    config = AEConfig.profile(order.profile, epochs=order.epochs or epochs)
     if order.data == "phantom":
         labels, _ = phantom_shapes(hearts, config.grid, seed, order.progress)
         about = f"{hearts} phantom hearts, ED and ES, seed {seed}"
@@ -138,8 +137,7 @@ def _other_looks(images: np.ndarray, labels: np.ndarray, share: float, seed: int
 
 @recipe("tl", "T-L network (Table IV): codes from images", CARDIAC, ships="acnn_tl")
 def _tl(order: Order) -> TLSpace:
-    config = PredictorConfig.profile(order.profile)
-    config = replace(config, epochs=order.epochs or config.epochs)
+    config = order.numbers(PredictorConfig.profile(order.profile))
     shapes = phantom_autoencoder(order.profile, order.progress)
     if order.data == "phantom":
         hearts, seed = order.hearts or TL_PATIENTS[order.profile], TRAINING_SEED + order.seed
@@ -187,6 +185,5 @@ def cardiac_cohort(
 
     if one_of("data", data, data_sets(CARDIAC)) != "phantom":
         return open_cohort(data, root=root).filter(phase=list(PHASES))
-    if seed == TRAINING_SEED:
-        raise UsageError(f"seed: found {seed}; expected another, the shipped spaces were learned from its hearts")
+    must(seed != TRAINING_SEED, "seed", seed, "another, the shipped spaces were learned from its hearts")
     return open_cohort("phantom", n=n, seed=seed, images=images)

@@ -25,7 +25,7 @@ from shapelab.data.cohort import Cohort
 from shapelab.data.grid import RV_SIDE_MM, Grid, to_grid, to_unit_range
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.data.volumes import SliceData
-from shapelab.errors import UsageError, one_of
+from shapelab.errors import must, one_of
 from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import cardiac_cohort, phantom_autoencoder, shipped
@@ -109,12 +109,10 @@ def _box_centre(label: np.ndarray, spacing) -> np.ndarray:
 @recipe("native", "segmentation of a scan at its own resolution", CARDIAC, ships=SHIPPED)
 @recipe("native-acnn", "the same with the shape prior (eq. 1)", CARDIAC, real=True)
 def _native(order: Order) -> NativeSegmenter:
-    if order.epochs is not None:
-        raise UsageError("epochs: the native network counts training images, not epochs; leave it out")
+    must(order.epochs is None, "epochs", order.epochs, "none: the native network counts training images")
     if order.data != "phantom":
         return train_on_real(order.cohort(), order.profile, order.model == "native-acnn", order.run)
-    changes = {} if order.hearts is None else {"hearts": order.hearts}
-    config = NativeConfig.profile(order.profile, **changes)
+    config = order.numbers(NativeConfig.profile(order.profile), hearts="hearts")
     data = phantom_slices(config.hearts, config, progress=order.progress)
     about = f"{config.hearts} phantom hearts, ED and ES, seed {TRAINING_SEED}"
     return train_native(data, config, order.run, about=about)[0]
@@ -188,21 +186,17 @@ def measure(segmenter, cohort: Cohort, method: str, progress: bool = True) -> pd
     for subject in tqdm(cohort, desc=method, disable=not progress, leave=False):
         prediction = segmenter.predict(subject.image, subject.spacing)
         found = evaluate(prediction, subject.label, subject.spacing, labels=list(CARDIAC.values))
-        who = {
-            "method": method,
-            "subject": subject.id,
-            "patient": subject.patient,
-            "phase": subject.facts["phase"],
-            "group": subject.facts["group"],
-            "looked_at": looked_at(subject.patient),
-        }
         for structure in CARDIAC.structures:
-            row = found.loc[structure.value]
             rows.append(
                 {
-                    **who,
+                    "method": method,
+                    "subject": subject.id,
+                    "patient": subject.patient,
+                    "phase": subject.facts["phase"],
+                    "group": subject.facts["group"],
+                    "looked_at": looked_at(subject.patient),
                     "structure": structure.name,
-                    **{k: row[k] for k in ("dice", "hd", "volume", "volume_truth", "missed")},
+                    **found.loc[structure.value, ["dice", "hd", "volume", "volume_truth", "missed"]],
                 }
             )
     return pd.DataFrame(rows)
@@ -280,8 +274,8 @@ def run(
 def split(cohort: Cohort, seed: int = 0) -> tuple[Cohort, Cohort]:
     """Three quarters of the patients to learn from, one to test on; the twin of a tested scan is not learned from."""
     train, test = cohort.split(test=0.25, seed=seed)
-    twins = set(TWINS) if set(TWINS) & set(test.patients) else set()
-    return train.filter(lambda s: s.patient not in twins), test
+    tested = bool(set(TWINS) & set(test.patients))
+    return train.filter(lambda s: not (tested and s.patient in TWINS)), test
 
 
 def train_on_real(train: Cohort, profile: str, prior: bool, run: Run | None = None) -> NativeSegmenter:
