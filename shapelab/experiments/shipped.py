@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
+from shapelab.data import open_cohort
 from shapelab.data.cards import data_sets
 from shapelab.data.cohort import Cohort
 from shapelab.data.facts import PHASES
@@ -24,6 +27,9 @@ from shapelab.experiments.kept_runs import opened, save_trained
 from shapelab.experiments.recipes import RECIPES, Order, recipe
 from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
 from shapelab.models.acnn.tl import PredictorConfig, TLSpace, train_tl_network
+from shapelab.phantoms import heart_cohort
+from shapelab.phantoms.pairs import heart_pairs
+from shapelab.phantoms.randomise import generator_of, new_contrast, new_surroundings
 from shapelab.spaces.kept import is_kept
 from shapelab.spaces.pca import PCASpace
 
@@ -59,8 +65,6 @@ def shipped(name: str, profile: str | None = None, progress: bool = True) -> Any
 
 def phantom_shapes(n: int, grid: Grid, seed: int, progress: bool = False) -> tuple[np.ndarray, pd.DataFrame]:
     """Label maps (2 n, X, Y, Z) uint8 of n phantom patients (ED and ES, stacks as ACDC's) on a grid; their facts."""
-    from shapelab.phantoms import heart_cohort
-
     cohort = heart_cohort(n, seed=seed, resolution="LR", scheme=CARDIAC)
     return stack_labels(cohort, grid, align=ALIGN, progress=progress)
 
@@ -69,7 +73,7 @@ def phantom_shapes(n: int, grid: Grid, seed: int, progress: bool = False) -> tup
 def _autoencoder(order: Order) -> AESpace:
     hearts, epochs = TRAINING[order.profile]
     hearts, seed = order.hearts or hearts, TRAINING_SEED + order.seed
-    config = AEConfig.profile(order.profile, epochs=order.epochs or epochs)
+    config = replace(AEConfig.profile(order.profile), epochs=order.epochs or epochs)
     if order.data == "phantom":
         labels, _ = phantom_shapes(hearts, config.grid, seed, order.progress)
         about = f"{hearts} phantom hearts, ED and ES, seed {seed}"
@@ -105,9 +109,6 @@ def phantom_images(
     -------
     images (4 n, X, Y, Z) float16 in [0, 1], labels (4 n, X, Y, Z) uint8, and their facts with a column `form`
     """
-    from shapelab.phantoms import heart_cohort
-    from shapelab.phantoms.pairs import heart_pairs
-
     pairs = heart_pairs(n, grid, factor, seed, progress=progress)
     stacks = heart_cohort(n, seed=seed, resolution="LR", scheme=CARDIAC, images=True)
     images, labels, table = images_on_grid(stacks, grid, progress=progress)
@@ -120,10 +121,6 @@ def phantom_images(
 
 def _other_looks(images: np.ndarray, labels: np.ndarray, share: float, seed: int, batch: int = 16) -> np.ndarray:
     """Some of the images (N, X, Y, Z) with other surroundings and contrast; what was not scanned (0) stays so."""
-    import torch
-
-    from shapelab.phantoms.randomise import generator_of, new_contrast, new_surroundings
-
     out = np.empty_like(images)
     order = np.random.default_rng(seed).permutation(len(images))  # neighbours lend each other surroundings
     for start in range(0, len(images), batch):
@@ -181,8 +178,6 @@ def cardiac_cohort(
 
     UsageError for another name, or for the seed that the shipped spaces were learned from.
     """
-    from shapelab.data import open_cohort
-
     if one_of("data", data, data_sets(CARDIAC)) != "phantom":
         return open_cohort(data, root=root).filter(phase=list(PHASES))
     must(seed != TRAINING_SEED, "seed", seed, "another, the shipped spaces were learned from its hearts")

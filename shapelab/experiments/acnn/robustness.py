@@ -180,8 +180,8 @@ def robustness(
     for strength in CORRUPTIONS[kind][1] if strengths is None else strengths:
         stacks = corrupted_stacks(pairs, kind, float(strength), seed)
         for name, network in models.items():
-            cases = evaluate_cases(predict_labels(network, stacks), pairs)
-            rows += [{"kind": kind, "method": name, "strength": float(strength), **row} for row in _means(cases)]
+            means = _means(evaluate_cases(predict_labels(network, stacks), pairs))
+            rows += [{"kind": kind, "method": name, "strength": float(strength), **row} for row in means]
     return pd.DataFrame(rows)
 
 

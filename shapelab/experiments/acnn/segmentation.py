@@ -42,6 +42,7 @@ from torch import Tensor, nn
 
 from shapelab.augment import MotionRanges
 from shapelab.data.facts import PHASES
+from shapelab.data.grid import unit_image
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.volumes import HeartPairs
 from shapelab.errors import must, one_of
@@ -56,7 +57,7 @@ from shapelab.experiments.acnn.segmentation_tables import (
 )
 from shapelab.experiments.kept_runs import Study, kept_network, seeds_of, slug
 from shapelab.experiments.recipes import Order, recipe
-from shapelab.experiments.shipped import phantom_autoencoder, shipped
+from shapelab.experiments.shipped import phantom_autoencoder, phantom_tl, shipped
 from shapelab.metrics import evaluate, plausibility
 from shapelab.models.acnn import (
     ACNNLoss,
@@ -67,7 +68,7 @@ from shapelab.models.acnn import (
     predict_labels,
     train_network,
 )
-from shapelab.models.acnn.baselines import CascadeLoss, build, count_parameters
+from shapelab.models.acnn.baselines import CascadeLoss, build, count_parameters, upsample
 from shapelab.phantoms.pairs import heart_pairs
 from shapelab.phantoms.patients import Mix
 from shapelab.spaces import load_network
@@ -309,10 +310,6 @@ def phantom_autoencoder_for(network: SubPixelConfig, progress: bool = False):
 
 def _predictor_and_decoder(config: SegmentationConfig):
     """The T-L network as a segmentation method: image -> codes -> label map."""
-    from shapelab.data.grid import unit_image
-    from shapelab.experiments.shipped import phantom_tl
-    from shapelab.models.acnn.baselines import upsample
-
     space = phantom_tl(_profile_of(config.network))
 
     def segment(stacks: Tensor) -> np.ndarray:
@@ -320,7 +317,7 @@ def _predictor_and_decoder(config: SegmentationConfig):
         return space.scheme.channels(space.segment(np.stack([unit_image(i) for i in images])))
 
     networks = (space.predictor, space.model.autoencoder.decoder, space.model.autoencoder.from_code)
-    return segment, {"parameters": sum(count_parameters(n) for n in networks)}
+    return segment, {"parameters": sum(map(count_parameters, networks))}
 
 
 def _profile_of(network: SubPixelConfig) -> str:
@@ -349,11 +346,20 @@ def evaluate_cases(labels: np.ndarray, pairs: HeartPairs) -> pd.DataFrame:
     for i, (case, facts) in enumerate(pairs.table.iterrows()):
         made, truth = scheme.integers(labels[i]), scheme.integers(pairs.labels[i])
         checks = plausibility(made, scheme)
-        heart = {"case": case, "patient": facts["patient"], "group": facts["group"], "phase": facts["phase"]}
-        checked = {"plausible": bool(checks["plausible"]), **{c: int(checks[c]) for c in CHECKS}}
         for value, found in evaluate(made, truth, pairs.spacing, labels=list(names)).iterrows():
-            measures = {**{m: float(found[m]) for m in MEASURES}, "missed": bool(found["missed"])}
-            rows.append({**heart, "structure": names[value], **measures, **checked})
+            rows.append(
+                {
+                    "case": case,
+                    "patient": facts["patient"],
+                    "group": facts["group"],
+                    "phase": facts["phase"],
+                    "structure": names[value],
+                    **{m: float(found[m]) for m in MEASURES},
+                    "missed": bool(found["missed"]),
+                    "plausible": bool(checks["plausible"]),
+                    **{c: int(checks[c]) for c in CHECKS},
+                }
+            )
     return pd.DataFrame(rows)
 
 

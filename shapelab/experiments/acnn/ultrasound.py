@@ -275,13 +275,12 @@ def train_method(
         images = more_shadows(images, box, int(torch.randint(2**31, (1,))))
         return loss(network(images[:, None]), labels)
 
-    settings = FitSettings(learning_rate=config.learning_rate, schedule="one-cycle", weight_decay=5e-6)
     history = fit(
         step,
         network,
         Batches(train.images, train.labels, batch_size=config.batch, seed=seed),
         config.epochs,
-        settings=settings,
+        settings=FitSettings(learning_rate=config.learning_rate, schedule="one-cycle", weight_decay=5e-6),
         run=Run(folder / "training", seed=seed, progress=progress, identity=about),
     )
     save_network(folder, network, scheme=LV_CAVITY, metadata={"about": about, "final": history.last})

@@ -53,6 +53,7 @@ from shapelab.errors import DataError, must, one_of
 from shapelab.experiments.kept_runs import Study, kept_network, slug
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import shipped
+from shapelab.experiments.sslln.acnn_methods import acnn_segmentations
 from shapelab.experiments.sslln.hearts import COHORTS, SEEDS, Degradation, atlas_of, degrade, in_stack, phantom_volumes
 from shapelab.experiments.sslln.starts import class_affines, started_from
 from shapelab.metrics import evaluate_cohort
@@ -212,16 +213,14 @@ class Laboratory:
         few = method in (*ACNN_METHODS, "multi-atlas")
         made = self.cohort(cohort)[: self.config.compared if few else None]
         if method in ACNN_METHODS:
-            from shapelab.experiments.sslln.acnn_methods import acnn_segmentations
-
             found = acnn_segmentations(method, self.config, self.seed, self._folder(method), self.progress)
             (labels, truth, spacing, scheme), places = found, None
         else:
             labels, places = self._segment(method, cohort)
             truth, spacing, scheme = made.labels[: len(labels)], made.spacing, made.scheme
         who = {"method": method, "seed": self.seed, "cohort": cohort}
-        ids = list(made.table.index)
-        cases = evaluate_cohort(scheme.integers(labels), scheme.integers(truth), spacing, ids, scheme, method=method)
+        labels, truth = scheme.integers(labels), scheme.integers(truth)
+        cases = evaluate_cohort(labels, truth, spacing, list(made.table.index), scheme, method=method)
         cases = cases.assign(**who)[[*who, *[c for c in cases if c not in who]]]
         if places is None:
             return {"cases": cases}
