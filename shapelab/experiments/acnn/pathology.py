@@ -280,12 +280,11 @@ def code_agreement(images: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     alike = read.shape == true.shape and len(read) >= 3
     must(alike, "code_agreement", f"codes {read.shape} and {true.shape}", "the same, of 3 or more")
     variance = true.var(0)
-    error = np.square(read - true).mean(0)
     product = ((read - read.mean(0)) * (true - true.mean(0))).mean(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         columns = {
             "r": product / np.sqrt(read.var(0) * variance),
-            "explained": 1 - error / variance,
+            "explained": 1 - np.square(read - true).mean(0) / variance,
             "sd images": read.std(0),
             "sd labels": true.std(0),
             "share": variance / variance.sum(),
@@ -299,12 +298,9 @@ def _held_out_dice(spaces, rebuilt: Mapping[str, pd.DataFrame], index, reports) 
     rebuilt : features -> Dice of each subject (`index`), columns ``dice <structure>``, of spaces that never saw them
     """
     folds = next(reversed(reports.values())).folds  # of the largest set of groups
-    rows = {
-        name: pd.concat([features.measured(train, test) for train, test in folds]) for name, features in spaces.items()
-    }
-    rows |= {name: dice.set_axis(index) for name, dice in rebuilt.items()}
+    rows = {name: pd.concat([one.measured(train, test) for train, test in folds]) for name, one in spaces.items()}
     parts = []
-    for name, frame in rows.items():
+    for name, frame in (rows | {name: dice.set_axis(index) for name, dice in rebuilt.items()}).items():
         dice = frame[[c for c in frame if c.startswith("dice ")]]
         dice = dice.rename(columns=lambda c: c.removeprefix("dice ")).groupby(frame.index).mean()
         parts.append(

@@ -322,11 +322,16 @@ def train_method(
     if method == "SR-CNN":
         learner, rate = Patches(network, config.patch), config.srcnn_rate
         loss = PatchLoss(learner)
-    training = replace(Training.of(config.network), epochs=config.epochs, learning_rate=rate)
-    inputs = training_inputs(config, pairs)
-    _, history = train_network(learner, pairs, loss, run, training=training, task="sr", inputs=inputs)
-    patients = pairs.table["patient"].nunique()
-    data = f"{patients} phantom patients, ED and ES, seed {TRAINING_SEED}"
+    _, history = train_network(
+        learner,
+        pairs,
+        loss,
+        run,
+        training=replace(Training.of(config.network), epochs=config.epochs, learning_rate=rate),
+        task="sr",
+        inputs=training_inputs(config, pairs),
+    )
+    data = f"{pairs.table['patient'].nunique()} phantom patients, ED and ES, seed {TRAINING_SEED}"
     network.task, network.scheme, network.metadata = "sr", pairs.scheme, {"data": data, "final": history.last}
     return network, history
 
@@ -460,10 +465,7 @@ def _write(result: SuperResolutionResult, study: Study, about: dict) -> None:
     """All tables, each whole or not at all; the network of ACNN-SR as `load_network` reads it."""
     tables = {
         "": result.table,
-        "_hearts": result.hearts,
-        "_sweep": result.sweep,
-        "_motion": result.motion,
-        "_speed": result.speed,
+        **{f"_{name}": getattr(result, name) for name in ("hearts", "sweep", "motion", "speed")},
         "_claims": claims(result.hearts, result.speed),
     }
     study.write(f"acnn_table3_{about['data']}", tables, about, digits=6)

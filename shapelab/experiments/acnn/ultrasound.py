@@ -250,6 +250,7 @@ def train_method(
     Both methods of a seed start from the same weights and see the same batches, moved and shadowed alike.
     """
     weight = config.weight_of(method)
+    scale = config.scale if weight else "none"
     training = {k: getattr(config, k) for k in ("widths", "epochs", "batch", "learning_rate")} | asdict(config.affine)
     about = plain(
         {
@@ -257,7 +258,7 @@ def train_method(
             "seed": seed,
             "training": training,
             "weight": weight,
-            "scale": config.scale if weight else "none",
+            "scale": scale,
             "data": train.checksum,
             "prior": checksum(prior.model.state_dict()) if weight else None,
         }
@@ -267,7 +268,7 @@ def train_method(
         if network.metadata.get("about") == about:
             return network
     network = seeded(lambda: SubPixelNet(config.network), seed)
-    loss = ACNNLoss(prior if weight else None, weight=weight, scale=config.scale if weight else "none")
+    loss = ACNNLoss(prior if weight else None, weight=weight, scale=scale)
     box = make_box(config.shape, config.spacing)
 
     def step(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

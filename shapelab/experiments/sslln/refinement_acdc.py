@@ -179,8 +179,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     Worst is the least Dice or determinant, else the greatest; "volume change" is refined minus given, in % of the
     given, worst by its size. `n` leaves out hearts with an error and surfaces that are not there.
     """
-    measured = [c for c in table if c.split(" ")[0] in ("dice", "hd", "curvature")]
-    shown = {tuple(c.split(" ", 2)): table[c] for c in measured}  # (measure, way, structure) -> values
+    # (measure, way, structure) -> values
+    shown = {tuple(c.split(" ", 2)): table[c] for c in table if c.split(" ")[0] in ("dice", "hd", "curvature")}
     for name in (n for n in CARDIAC.names if f"volume given {n}" in table):
         change = 100 * (table[f"volume refined {name}"] / table[f"volume given {name}"] - 1)
         shown["volume change, %", "refined", name] = change.replace([np.inf, -np.inf], np.nan)
@@ -202,8 +202,8 @@ def pictures(subjects: Sequence[Subject], folder: str | Path, title: str | None 
     rows = []
     for subject in subjects:
         label, frame = read_refinement(Path(folder) / f"{subject.id}.nii.gz", subject.affine)
-        given = subject.label
-        three = ways(given, Frame(given.shape, tuple(subject.spacing)), label, frame)
+        own = Frame(subject.label.shape, tuple(subject.spacing))
+        three = ways(subject.label, own, label, frame)
         rows.append([heart_meshes(fine, frame.spacing, subject.scheme) for fine in three.values()])
     return render.mesh_grid(
         rows,
