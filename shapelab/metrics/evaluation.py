@@ -53,14 +53,13 @@ def evaluate(prediction, truth, spacing, labels: Sequence[int] | None = None, su
     spacing = spacing3("spacing", spacing)
     a, b = label_map(prediction, "prediction"), label_map(truth, "truth")
     need(a.shape == b.shape, "evaluate", f"prediction {a.shape} and truth {b.shape}", "the same shape")
-    if labels is not None:
-        labels = check_labels(labels)
+    wanted = None if labels is None else check_labels(labels)
     a, b, values = _same_type(a, b)
     found = scan(a, b)
     surfaces = element_surfaces(a, b, spacing) if surface == "element" else (found.prediction, found.truth)
-    present = [int(v) for v in np.flatnonzero(found.size_prediction + found.size_truth)]
+    present = np.flatnonzero(found.size_prediction + found.size_truth).tolist()
     of_value = {(int(values[v]) if values is not None else v): v for v in present}
-    wanted = labels if labels is not None else sorted(of_value)
+    wanted = sorted(of_value) if wanted is None else wanted
     ml = math.prod(spacing) / MM3_PER_ML
     rows = []
     for value in wanted:
