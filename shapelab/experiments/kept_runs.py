@@ -20,7 +20,7 @@ from torch import nn
 
 from shapelab import __version__
 from shapelab.device import describe
-from shapelab.errors import DataError, UsageError
+from shapelab.errors import must, need
 from shapelab.files import write_csv, write_json
 from shapelab.profiles import current_profile
 from shapelab.spaces.kept import KeptNetwork, open_kept
@@ -47,8 +47,7 @@ def stamped(about: Mapping[str, Any]) -> dict[str, Any]:
 def seeds_of(seeds: Sequence[int] | None, usual: Sequence[int]) -> tuple[int, ...]:
     """The seeds that are asked for; None: the usual ones. UsageError unless they are one or more, each once."""
     chosen = tuple(int(s) for s in (usual if seeds is None else seeds))
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise UsageError(f"seeds: found {list(chosen)}; expected one or more, each once")
+    must(0 < len(chosen) == len(set(chosen)), "seeds", list(chosen), "one or more, each once")
     return chosen
 
 
@@ -72,8 +71,7 @@ class Study:
         progress: bool = True,
     ) -> Study:
         """output : None: results/<name>; profile : None: what fits this machine"""
-        folder = Path("results") / name if output is None else Path(output)
-        return cls(folder, current_profile(profile), root, progress)
+        return cls(Path(f"results/{name}" if output is None else output), current_profile(profile), root, progress)
 
     def write(self, name: str, tables: Tables, about: Mapping[str, Any], digits: int = 5, facts: str = "") -> None:
         """Write <name><suffix>.csv for each suffix of `tables`, then the facts, with version, machine and date, as
@@ -100,9 +98,8 @@ class Study:
         files = {name: self.folder / f"{name}{part}.csv" for name in ("cases", "landmarks")}
         if about_file.is_file() and files["cases"].is_file():
             about = json.loads(about_file.read_text())
-            if any(about.get(k) != v for k, v in wanted.items()):
-                todo = "Use another output folder."
-                raise DataError(about_file, "results of another run", f"those of {wanted}", todo)
+            same = all(about.get(k) == v for k, v in wanted.items())
+            need(same, about_file, "results of another run", f"those of {wanted}", "Use another output folder.")
             return {name: pd.read_csv(file) for name, file in files.items() if file.is_file()}, about
         made, facts = make()
         tables = {name: table for name, table in made.items() if table is not None}
@@ -153,6 +150,5 @@ def measured(name: str) -> pd.DataFrame:
     DataError if there is none, as in an installation without the repository.
     """
     file = Path(__file__).parents[2] / "benchmarks" / "results" / f"{name}.csv"
-    if not file.is_file():
-        raise DataError(file, "no such file", "a measured table", "Run the experiment: shapelab experiment acnn.")
+    need(file.is_file(), file, "no such file", "a measured table", "Run the experiment: shapelab experiment acnn.")
     return pd.read_csv(file)

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from shapelab.data.cards import data_sets, get_card
 from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import CARDIAC, LabelScheme
-from shapelab.errors import UsageError, one_of
+from shapelab.errors import must, one_of
 from shapelab.experiments.kept_runs import save_trained
 from shapelab.profiles import current_profile
 from shapelab.spaces.kept import is_kept
@@ -68,21 +68,18 @@ class Order:
         """How it is trained and kept."""
         return Run(self.checkpoint, seed=self.seed, progress=self.progress)
 
-    def numbers(self, config: C, hearts: str) -> C:
-        """A config with the epochs and hearts (its field of that name) that were asked for."""
+    def numbers(self, config: C, hearts: str = "") -> C:
+        """A config with the epochs and hearts (its field of that name; "": it has none) that were asked for."""
         asked = {"epochs": self.epochs, hearts: self.hearts}
-        return replace(config, **{name: value for name, value in asked.items() if value is not None})
+        return replace(config, **{name: value for name, value in asked.items() if name and value is not None})
 
     def cohort(self) -> Cohort:
         """The real hearts it learns from: those with label maps."""
         from shapelab.data import open_cohort
 
         cohort = open_cohort(self.data, root=self.root).filter(lambda s: s.label_source is not None)
-        if cohort.scheme != CARDIAC:
-            raise UsageError(
-                f"data: found {self.data!r} with scheme {cohort.scheme.name!r}; expected one with "
-                f"{', '.join(CARDIAC.names)}"
-            )
+        found = f"{self.data!r} with scheme {cohort.scheme.name!r}"
+        must(cohort.scheme == CARDIAC, "data", found, f"one with {', '.join(CARDIAC.names)}")
         return cohort if self.hearts is None else cohort.filter(patient=list(cohort.patients[: self.hearts]))
 
 
@@ -157,16 +154,19 @@ def train(model: str, output: str | Path, resume: bool = False, **order: Any) ->
     known = recipes()
     asked, found = Order(one_of("model", model, known), Path(output), **order), known[model]
     one_of("data", asked.data, found.learns_from)
-    if is_kept(asked.output):
-        raise UsageError(f"output: found a trained network in {output}; expected an empty folder")
-    if asked.checkpoint.exists() and not resume:
-        raise UsageError(
-            f"output: found an interrupted training in {output}; go on with it (--resume), or give another folder"
-        )
+    must(not is_kept(asked.output), "output", f"a trained network in {output}", "an empty folder")
+    interrupted = asked.checkpoint.exists() and not resume
+    todo = "an empty folder: go on with it (--resume), or give another folder"
+    must(not interrupted, "output", f"an interrupted training in {output}", todo)
     made = found.train(asked)
     if found.method:
-        facts = {"method": found.method, "data": asked.data, "profile": asked.profile, "seed": asked.seed}
-        made.metadata = {**facts, "final": made.metadata["final"]}
+        made.metadata = {
+            "method": found.method,
+            "data": asked.data,
+            "profile": asked.profile,
+            "seed": asked.seed,
+            "final": made.metadata["final"],
+        }
     save_trained(made, asked.output)
     shutil.rmtree(asked.checkpoint, ignore_errors=True)
     return asked.output

@@ -14,17 +14,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
+from shapelab.data import open_cohort
 from shapelab.data.cards import data_sets
 from shapelab.data.cohort import Cohort
 from shapelab.data.facts import PHASES
 from shapelab.data.grid import ALIGN, Grid, images_on_grid, stack_labels, unit_image
 from shapelab.data.scheme import CARDIAC
-from shapelab.errors import UsageError, one_of
+from shapelab.errors import must, one_of
 from shapelab.experiments.kept_runs import opened, save_trained
 from shapelab.experiments.recipes import RECIPES, Order, recipe
 from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
 from shapelab.models.acnn.tl import PredictorConfig, TLSpace, train_tl_network
+from shapelab.phantoms import heart_cohort
+from shapelab.phantoms.pairs import heart_pairs
+from shapelab.phantoms.randomise import generator_of, new_contrast, new_surroundings
 from shapelab.spaces.kept import is_kept
 from shapelab.spaces.pca import PCASpace
 
@@ -60,8 +65,6 @@ def shipped(name: str, profile: str | None = None, progress: bool = True) -> Any
 
 def phantom_shapes(n: int, grid: Grid, seed: int, progress: bool = False) -> tuple[np.ndarray, pd.DataFrame]:
     """Label maps (2 n, X, Y, Z) uint8 of n phantom patients (ED and ES, stacks as ACDC's) on a grid; their facts."""
-    from shapelab.phantoms import heart_cohort
-
     cohort = heart_cohort(n, seed=seed, resolution="LR", scheme=CARDIAC)
     return stack_labels(cohort, grid, align=ALIGN, progress=progress)
 
@@ -106,9 +109,6 @@ def phantom_images(
     -------
     images (4 n, X, Y, Z) float16 in [0, 1], labels (4 n, X, Y, Z) uint8, and their facts with a column `form`
     """
-    from shapelab.phantoms import heart_cohort
-    from shapelab.phantoms.pairs import heart_pairs
-
     pairs = heart_pairs(n, grid, factor, seed, progress=progress)
     stacks = heart_cohort(n, seed=seed, resolution="LR", scheme=CARDIAC, images=True)
     images, labels, table = images_on_grid(stacks, grid, progress=progress)
@@ -121,10 +121,6 @@ def phantom_images(
 
 def _other_looks(images: np.ndarray, labels: np.ndarray, share: float, seed: int, batch: int = 16) -> np.ndarray:
     """Some of the images (N, X, Y, Z) with other surroundings and contrast; what was not scanned (0) stays so."""
-    import torch
-
-    from shapelab.phantoms.randomise import generator_of, new_contrast, new_surroundings
-
     out = np.empty_like(images)
     order = np.random.default_rng(seed).permutation(len(images))  # neighbours lend each other surroundings
     for start in range(0, len(images), batch):
@@ -138,8 +134,7 @@ def _other_looks(images: np.ndarray, labels: np.ndarray, share: float, seed: int
 
 @recipe("tl", "T-L network (Table IV): codes from images", CARDIAC, ships="acnn_tl")
 def _tl(order: Order) -> TLSpace:
-    config = PredictorConfig.profile(order.profile)
-    config = replace(config, epochs=order.epochs or config.epochs)
+    config = order.numbers(PredictorConfig.profile(order.profile))
     shapes = phantom_autoencoder(order.profile, order.progress)
     if order.data == "phantom":
         hearts, seed = order.hearts or TL_PATIENTS[order.profile], TRAINING_SEED + order.seed
@@ -183,10 +178,7 @@ def cardiac_cohort(
 
     UsageError for another name, or for the seed that the shipped spaces were learned from.
     """
-    from shapelab.data import open_cohort
-
     if one_of("data", data, data_sets(CARDIAC)) != "phantom":
         return open_cohort(data, root=root).filter(phase=list(PHASES))
-    if seed == TRAINING_SEED:
-        raise UsageError(f"seed: found {seed}; expected another, the shipped spaces were learned from its hearts")
+    must(seed != TRAINING_SEED, "seed", seed, "another, the shipped spaces were learned from its hearts")
     return open_cohort("phantom", n=n, seed=seed, images=images)

@@ -52,6 +52,10 @@ class Rule:
     shared: bool = False
     interval: bool = False
 
+    def mean(self, cases: pd.DataFrame, measure: str, over: str) -> pd.Series:
+        """The mean of a measure for each value of the column `over`."""
+        return cases.groupby(over)[measure].agg(self.average)
+
 
 def by_method(cases: pd.DataFrame, order: Iterable[str]) -> dict[str, pd.DataFrame]:
     """Method -> its cases, those that are there, in that order."""
@@ -75,7 +79,7 @@ def long(cases: Cases, what: str, values: Iterable[str], measures: Sequence[str]
     rows = []
     for value, measure in itertools.product(values, measures):
         parts = {m: t[t[what] == value].astype({measure: float}) for m, t in cases.items()}
-        hearts = {m: _average(part, measure, rule.heart, rule) for m, part in parts.items()}
+        hearts = {m: rule.mean(part, measure, rule.heart) for m, part in parts.items()}
         made = [
             {"method": m, "what": value, "measure": measure, **_row(part, measure, hearts[m], rule)}
             for m, part in parts.items()
@@ -90,28 +94,21 @@ def long(cases: Cases, what: str, values: Iterable[str], measures: Sequence[str]
     return pd.DataFrame(rows)
 
 
-def _average(cases: pd.DataFrame, measure: str, over: str, rule: Rule) -> pd.Series:
-    return cases.groupby(over)[measure].agg(rule.average)
-
-
 def _row(part: pd.DataFrame, measure: str, hearts: pd.Series, rule: Rule) -> dict[str, float]:
     """Numbers of one method: its cases, and its hearts' means over seeds."""
     found = part[np.isfinite(part[measure])]
-    row = spread(_average(found, measure, rule.heart, rule) if rule.partly else hearts, rule.interval)
+    row = spread(rule.mean(found, measure, rule.heart) if rule.partly else hearts, rule.interval)
     if rule.partly:
         row |= {"n": len(hearts), "n_missed": int(part["missed"].sum())}
-    sd_seeds = _average(found, measure, "seed", rule).std(ddof=1)
-    return {**row, "sd_seeds": sd_seeds, "n_seeds": part["seed"].nunique()}
+    return {**row, "sd_seeds": rule.mean(found, measure, "seed").std(ddof=1), "n_seeds": part["seed"].nunique()}
 
 
 def _difference(hearts: Mapping[str, pd.Series], pair: Collection[str], shared: bool) -> float:
     if len(pair) != 2 or not set(pair) <= set(hearts):
         return np.nan
     a, b = (hearts[m] for m in pair)
-    if shared:
-        both = a.index.intersection(b.index)
-        a, b = a[both], b[both]
-    return compare(a, b)["p"]
+    both = a.index.intersection(b.index) if shared else slice(None)
+    return compare(a[both], b[both])["p"]
 
 
 # ---------------------------------------------------------------------------------------------------- the paper's own

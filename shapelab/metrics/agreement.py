@@ -67,9 +67,9 @@ def compare(a, b) -> dict[str, float]:
         "n_missed_b": int(np.isinf(b).sum()),
         "p": p,
         "effect": effect,
-        "difference": _median(difference),
-        "mean_a": _finite_mean(a),
-        "mean_b": _finite_mean(b),
+        "difference": median(difference),
+        "mean_a": finite_mean(a),
+        "mean_b": finite_mean(b),
     }
 
 
@@ -124,7 +124,7 @@ def ssim(a, b, data_range: float = 1.0) -> float:
     from skimage.metrics import structural_similarity
 
     in_range("data_range", data_range, above=True)
-    a, b = (_array(x).astype(np.float64) for x in (a, b))
+    a, b = (as_array(x).astype(np.float64) for x in (a, b))
     need(a.shape == b.shape, "ssim", f"images {a.shape} and {b.shape}", "the same shape")
     need(
         a.ndim == 3 and min(a.shape) >= SSIM_WINDOW,
@@ -144,7 +144,7 @@ def ssim(a, b, data_range: float = 1.0) -> float:
 # ------------------------------------------------------------------------------------------------ what is accepted
 
 
-def _array(values) -> np.ndarray:
+def as_array(values) -> np.ndarray:
     """As a numpy array, from torch on any device too."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
@@ -152,7 +152,7 @@ def _array(values) -> np.ndarray:
 def _numbers(values, name: str) -> np.ndarray:
     """A flat float64 array without NaN; DataError that names it otherwise."""
     try:
-        array = _array(values).astype(np.float64)
+        array = as_array(values).astype(np.float64)
     except (TypeError, ValueError):
         raise DataError(name, f"values of type {type(values).__name__}", "numbers") from None
     need(array.ndim == 1, name, f"shape {array.shape}", "one number a case")
@@ -164,21 +164,20 @@ def _numbers(values, name: str) -> np.ndarray:
 def _pairs(a, b, where: str, least: int) -> tuple[np.ndarray, np.ndarray]:
     """Two series of as many finite numbers, at least `least`; an error that names `where` otherwise."""
     a, b = _numbers(a, f"{where} a"), _numbers(b, f"{where} b")
-    enough = len(a) == len(b) >= least
-    must(enough, where, f"{len(a)} and {len(b)} numbers", f"as many of both, at least {least}")
+    must(len(a) == len(b) >= least, where, f"{len(a)} and {len(b)} numbers", f"as many of both, at least {least}")
     finite = np.isfinite(a).all() and np.isfinite(b).all()
     need(finite, where, "inf", "finite numbers", "Leave missed cases out, and say how many they were.")
     return a, b
 
 
-def _median(values: np.ndarray) -> float:
+def median(values: np.ndarray) -> float:
     """Of numbers that may be inf: the mean of -inf and inf, of an even series half one and half the other, is 0."""
     ordered = np.sort(values)
     low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
     return 0.0 if low == -high else float((low + high) / 2)
 
 
-def _finite_mean(values: np.ndarray) -> float:
+def finite_mean(values: np.ndarray) -> float:
     """Mean of the finite ones; NaN if there is none."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else math.nan

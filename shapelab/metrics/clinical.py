@@ -86,14 +86,8 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
         row = {f"{short}_{phase}": by_phase[phase][0][name] for short, name in names.items() for phase in PHASES}
         row |= {f"{short[0]}VEF": ejection_fraction(ed[name], es[name]) for short, name in names.items()}
         row |= {mass_of: mass(ed[name]) for mass_of, name in masses.items() if name in ed}
-        same = (k for k, v in facts.items() if k not in row and k in facts_es and _same(v, facts_es[k]))
+        both = {k: (v, facts_es[k]) for k, v in facts.items() if k in facts_es and k not in row}
+        # an array is no fact of the patient for a table
+        same = (k for k, (a, b) in both.items() if np.ndarray not in (type(a), type(b)) and bool(a == b))
         rows[patient] = row | {k: facts[k] for k in same}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("patient").drop(columns="patient", errors="ignore")
-
-
-def _same(a, b) -> bool:
-    """Whether a fact is the same at both phases."""
-    try:
-        return bool(a == b)
-    except ValueError:  # arrays have no truth value: not a fact of the patient for a table
-        return False

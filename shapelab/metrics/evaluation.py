@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from shapelab.errors import DataError, must, need, one_of, spacing3
+from shapelab.metrics.agreement import as_array
 from shapelab.metrics.elements import element_surfaces
 from shapelab.metrics.surface import distances, scan
 
@@ -52,14 +53,13 @@ def evaluate(prediction, truth, spacing, labels: Sequence[int] | None = None, su
     spacing = spacing3("spacing", spacing)
     a, b = label_map(prediction, "prediction"), label_map(truth, "truth")
     need(a.shape == b.shape, "evaluate", f"prediction {a.shape} and truth {b.shape}", "the same shape")
-    if labels is not None:
-        labels = check_labels(labels)
+    wanted = None if labels is None else check_labels(labels)
     a, b, values = _same_type(a, b)
     found = scan(a, b)
     surfaces = element_surfaces(a, b, spacing) if surface == "element" else (found.prediction, found.truth)
-    present = [int(v) for v in np.flatnonzero(found.size_prediction + found.size_truth)]
+    present = np.flatnonzero(found.size_prediction + found.size_truth).tolist()
     of_value = {(int(values[v]) if values is not None else v): v for v in present}
-    wanted = labels if labels is not None else sorted(of_value)
+    wanted = sorted(of_value) if wanted is None else wanted
     ml = math.prod(spacing) / MM3_PER_ML
     rows = []
     for value in wanted:
@@ -128,15 +128,13 @@ def check_labels(labels) -> list[int]:
 
 def label_map(values, name: str) -> np.ndarray:
     """An array (D0, D1, D2) of integers from 0, from numpy or torch (any device); DataError that names it otherwise."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    array = np.asarray(values)
+    array = as_array(values)
     if array.dtype == bool:
         array = array.view(np.uint8)
-    if not np.issubdtype(array.dtype, np.integer):
-        nan = np.issubdtype(array.dtype, np.floating) and bool(np.isnan(array).any())
-        found = f"an array of type {array.dtype}" + (" with NaN" if nan else "")
-        raise DataError(name, found, "a label map of integers", "Turn probabilities into labels with argmax.")
+    nan = np.issubdtype(array.dtype, np.floating) and np.isnan(array).any()
+    found = f"an array of type {array.dtype}{' with NaN' if nan else ''}"
+    todo = "Turn probabilities into labels with argmax."
+    need(np.issubdtype(array.dtype, np.integer), name, found, "a label map of integers", todo)
     need(array.ndim == 3 and array.size, name, f"shape {array.shape}", "three axes (D0, D1, D2), none of them empty")
     if np.issubdtype(array.dtype, np.signedinteger) and int(array.min()) < 0:
         raise DataError(name, f"label {int(array.min())}", "labels from 0")

@@ -67,8 +67,7 @@ def plausibility(
     """
     array = label_map(label, "plausibility")
     scheme.check(array, "plausibility")
-    names = VENTRICLES
-    values = [scheme.structure(name).value for name in names]
+    values = [scheme.structure(name).value for name in VENTRICLES]
     for name, threshold in (("crumb", crumb), ("slack", slack), ("leak", leak)):
         in_range(name, threshold)
     unit = np.prod(spacing3("spacing", spacing)) / MM3_PER_ML if spacing is not None else 1

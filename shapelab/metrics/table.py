@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from shapelab.data.scheme import LabelScheme
-from shapelab.errors import DataError, UsageError, must, need
-from shapelab.metrics.agreement import compare
+from shapelab.errors import must, need
+from shapelab.metrics.agreement import compare, finite_mean, median
 from shapelab.metrics.evaluation import absent, check_labels, evaluate
 
 MEASURES = ("dice", "jaccard", "hd", "hd95", "assd")
@@ -112,25 +112,20 @@ def summary(
     DataError : no row, NaN
     """
     by = list(by) if by is not None else [c for c in ("method", "label") if c in table]
-    absent_columns = [c for c in (*by, *measures) if c not in table]
-    if absent_columns:
-        raise UsageError(f"summary: found no column {absent_columns}; expected some of {list(table.columns)}")
-    if n_bootstrap < 1:
-        raise UsageError(f"n_bootstrap: found {n_bootstrap}; expected at least 1")
-    if len(table) == 0:
-        raise DataError("summary", "no row", "at least one")
-    if table[list(measures)].isna().to_numpy().any():
-        raise DataError("summary", "NaN in a measure", "numbers, inf for the distances of a missed structure")
+    _check_columns("summary", table, (*by, *measures))
+    must(n_bootstrap >= 1, "n_bootstrap", n_bootstrap, "at least 1")
+    need(len(table), "summary", "no row", "at least one")
+    whole = not table[list(measures)].isna().to_numpy().any()
+    need(whole, "summary", "NaN in a measure", "numbers, inf for the distances of a missed structure")
     groups = table.groupby(by, sort=False, observed=True) if by else [((), table)]
     rows = []
     for key, group in groups:
         for measure in measures:
             values = group[measure].to_numpy(float)
             missed = group["missed"].sum() if "missed" in group else np.isinf(values).sum()
-            names = dict(zip(by, key if isinstance(key, tuple) else (key,)))
             rows.append(
                 {
-                    **names,
+                    **dict(zip(by, key if isinstance(key, tuple) else (key,))),
                     "measure": measure,
                     "n": len(values),
                     "n_missed": int(missed),
@@ -143,25 +138,22 @@ def summary(
 def _describe(values: np.ndarray, n_bootstrap: int, seed: int) -> dict[str, float]:
     """n_mean, mean, sd, low, high and median of one measure in one group."""
     finite = values[np.isfinite(values)]
-    mean = float(finite.mean()) if len(finite) else math.nan
     low, high = bootstrap_mean(finite, n_bootstrap, seed) if len(finite) else (math.nan, math.nan)
-    ordered = np.sort(values)
-    middle = (float(ordered[(len(ordered) - 1) // 2]) + float(ordered[len(ordered) // 2])) / 2
     return {
         "n_mean": len(finite),
-        "mean": mean,
+        "mean": finite_mean(finite),
         "sd": float(finite.std(ddof=1)) if len(finite) > 1 else math.nan,
         "low": low,
         "high": high,
-        "median": middle,
+        "median": median(values),
     }
 
 
 def bootstrap_mean(values, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> tuple[float, float]:
     """95 % interval of the mean: percentiles 2.5 and 97.5 of the means of `n_bootstrap` resamples with replacement."""
     values = np.sort(np.asarray(values, dtype=float))  # sorted: the order of the cases does not matter
-    if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
-        raise DataError("bootstrap_mean", f"values of shape {values.shape}", "at least one finite number")
+    finite = values.ndim == 1 and len(values) and np.isfinite(values).all()
+    need(finite, "bootstrap_mean", f"values of shape {values.shape}", "at least one finite number")
     draws = np.random.default_rng(seed).integers(0, len(values), (n_bootstrap, len(values)))
     low, high = np.percentile(values[draws].mean(1), (2.5, 97.5))
     return float(low), float(high)
@@ -172,15 +164,16 @@ def compare_methods(table: pd.DataFrame, a: str, b: str, measure: str = "dice", 
 
     UsageError: a column or a method that is not there. DataError: the two methods did not see the same cases.
     """
-    missing = [c for c in ("method", "id", by, measure) if c not in table]
-    if missing:
-        raise UsageError(f"compare_methods: found no column {missing}; expected some of {list(table.columns)}")
+    _check_columns("compare_methods", table, ("method", "id", by, measure))
     methods = list(table["method"].unique())
     for name in (a, b):
-        if name not in methods:
-            raise UsageError(f"compare_methods: found method {name!r}; expected one of {methods}")
+        must(name in methods, "compare_methods", f"method {name!r}", f"one of {methods}")
     rows = {}
     for key, group in table.groupby(by, sort=False, observed=True):
-        first, second = (group[group["method"] == m].set_index("id")[measure] for m in (a, b))
-        rows[key] = compare(first, second)
+        rows[key] = compare(*(group[group["method"] == m].set_index("id")[measure] for m in (a, b)))
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)
+
+
+def _check_columns(where: str, table: pd.DataFrame, names: Iterable[str]) -> None:
+    missing = [c for c in names if c not in table]
+    must(not missing, where, f"no column {missing}", f"some of {list(table.columns)}")

@@ -33,7 +33,7 @@ import pandas as pd
 from shapelab.data.cohort import Cohort
 from shapelab.data.grid import ALIGN, images_on_grid, stack_labels
 from shapelab.data.scheme import CARDIAC
-from shapelab.errors import UsageError
+from shapelab.errors import must
 from shapelab.experiments.acnn.reality import phantom_native, predicted_poses
 from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.shipped import cardiac_cohort, fit_pca, phantom_autoencoder, phantom_tl
@@ -110,8 +110,7 @@ def run(
     DataFrame: groups, features, phases, model, accuracy, low, high (95 %), balanced_accuracy, p, chance, paper (its
     accuracy, where it has one), n_patients, n_features, n_repeats, saw_test_shapes
     """
-    door = {"root": root, "profile": profile, "output": output, "progress": progress}
-    return run_whole(data, groups, seed, **door).table
+    return run_whole(data, groups, seed, root=root, profile=profile, output=output, progress=progress).table
 
 
 def run_whole(
@@ -233,12 +232,10 @@ def _spaces_of_folds(labels, table, space: AESpace, config, seed: int, study: St
 def _group_sets(groups: Sequence[str] | None, cohort) -> dict[str, tuple[str, ...]]:
     """Name -> groups. The name is what the table shows."""
     present = tuple(dict.fromkeys(cohort.table["group"]))
-    if groups is None:
-        sets = [THREE, present] if set(THREE) < set(present) else [present]
-    else:
-        unknown = [g for g in groups if g not in present]
-        if unknown or len(set(groups)) < 2:
-            raise UsageError(f"groups: found {list(groups)}; expected two or more of {sorted(present)}")
+    sets = [THREE, present] if set(THREE) < set(present) else [present]
+    if groups is not None:
+        known = set(groups) <= set(present) and len(set(groups)) > 1
+        must(known, "groups", list(groups), f"two or more of {sorted(present)}")
         sets = [tuple(groups)]
     return {"/".join(s): s for s in sets}
 
@@ -280,15 +277,14 @@ def code_agreement(images: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     than r^2 where scale or mean is off), sd of both, share (of the variance of all the labels' codes)
     """
     read, true = code_array(images).astype(float), code_array(labels).astype(float)
-    if read.shape != true.shape or len(read) < 3:
-        raise UsageError(f"code_agreement: found codes {read.shape} and {true.shape}; expected the same, of 3 or more")
+    alike = read.shape == true.shape and len(read) >= 3
+    must(alike, "code_agreement", f"codes {read.shape} and {true.shape}", "the same, of 3 or more")
     variance = true.var(0)
-    error = np.square(read - true).mean(0)
     product = ((read - read.mean(0)) * (true - true.mean(0))).mean(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         columns = {
             "r": product / np.sqrt(read.var(0) * variance),
-            "explained": 1 - error / variance,
+            "explained": 1 - np.square(read - true).mean(0) / variance,
             "sd images": read.std(0),
             "sd labels": true.std(0),
             "share": variance / variance.sum(),
@@ -302,12 +298,9 @@ def _held_out_dice(spaces, rebuilt: Mapping[str, pd.DataFrame], index, reports) 
     rebuilt : features -> Dice of each subject (`index`), columns ``dice <structure>``, of spaces that never saw them
     """
     folds = next(reversed(reports.values())).folds  # of the largest set of groups
-    rows = {
-        name: pd.concat([features.measured(train, test) for train, test in folds]) for name, features in spaces.items()
-    }
-    rows |= {name: dice.set_axis(index) for name, dice in rebuilt.items()}
+    rows = {name: pd.concat([one.measured(train, test) for train, test in folds]) for name, one in spaces.items()}
     parts = []
-    for name, frame in rows.items():
+    for name, frame in (rows | {name: dice.set_axis(index) for name, dice in rebuilt.items()}).items():
         dice = frame[[c for c in frame if c.startswith("dice ")]]
         dice = dice.rename(columns=lambda c: c.removeprefix("dice ")).groupby(frame.index).mean()
         parts.append(

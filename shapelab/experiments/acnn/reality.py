@@ -20,12 +20,13 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.grid import RV_SIDE_MM, Grid, to_grid, to_unit_range
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.data.volumes import SliceData
-from shapelab.errors import UsageError, one_of
+from shapelab.errors import must, one_of
 from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import cardiac_cohort, phantom_autoencoder, shipped
@@ -33,6 +34,10 @@ from shapelab.experiments.tables import spread
 from shapelab.metrics import evaluate
 from shapelab.models.acnn import ACNNLoss
 from shapelab.models.native import NativeConfig, NativeSegmenter, train_native
+from shapelab.phantoms.acquisition import LR_SHIFT_MM, make_stack, square_field
+from shapelab.phantoms.anatomy import build_heart
+from shapelab.phantoms.cohort import PHASES, make_image, make_label
+from shapelab.phantoms.population import GROUPS, draw_factors
 from shapelab.phantoms.randomise import Randomisation
 from shapelab.training import Run
 
@@ -61,13 +66,6 @@ def looked_at(patient: str) -> bool:
 
 def phantom_slices(n: int, config: NativeConfig, seed: int = TRAINING_SEED, progress: bool = False) -> SliceData:
     """Slices of n phantom patients (ED and ES, ACDC-like stacks), with images, on the network's in-plane grid."""
-    from tqdm.auto import tqdm
-
-    from shapelab.phantoms.acquisition import LR_SHIFT_MM, make_stack, square_field
-    from shapelab.phantoms.anatomy import build_heart
-    from shapelab.phantoms.cohort import PHASES, make_image, make_label
-    from shapelab.phantoms.population import GROUPS, draw_factors
-
     stacks = []
     for i in tqdm(range(n), desc="phantoms", disable=not progress, leave=False):
         who = (seed, i, GROUPS[i % len(GROUPS)], i // len(GROUPS))
@@ -85,22 +83,16 @@ def phantom_slices(n: int, config: NativeConfig, seed: int = TRAINING_SEED, prog
 
 def real_slices(cohort: Cohort, config: NativeConfig, progress: bool = False) -> SliceData:
     """Slices of a cohort's stacks (with images) about the heart, on the network's in-plane grid."""
-    from tqdm.auto import tqdm
-
     stacks = []
     for subject in tqdm(cohort, desc=cohort.name, disable=not progress, leave=False):
         subject = subject.load()
         spacing = subject.spacing
-        middle = np.array([*_box_centre(subject.label, spacing), (subject.label.shape[2] - 1) / 2 * spacing[2]])
-        grid = Grid((FIELD_PX, FIELD_PX, subject.label.shape[2]), (config.spacing, config.spacing, spacing[2]))
+        found, depth = np.argwhere(subject.label.any(2)), subject.label.shape[2]
+        middle = np.array([*(found.min(0) + found.max(0)) / 2 * spacing[:2], (depth - 1) / 2 * spacing[2]])
+        grid = Grid((FIELD_PX, FIELD_PX, depth), (config.spacing, config.spacing, spacing[2]))
         sample = to_grid(subject, grid, centre=middle)
         stacks.append((to_unit_range(sample.image), sample.label, float(spacing[2])))
     return SliceData.of_stacks(*zip(*stacks, strict=True))
-
-
-def _box_centre(label: np.ndarray, spacing) -> np.ndarray:
-    found = np.argwhere(label.any(2))
-    return (found.min(0) + found.max(0)) / 2 * spacing[:2]
 
 
 # ------------------------------------------------------------------------------------------------------------ networks
@@ -109,12 +101,10 @@ def _box_centre(label: np.ndarray, spacing) -> np.ndarray:
 @recipe("native", "segmentation of a scan at its own resolution", CARDIAC, ships=SHIPPED)
 @recipe("native-acnn", "the same with the shape prior (eq. 1)", CARDIAC, real=True)
 def _native(order: Order) -> NativeSegmenter:
-    if order.epochs is not None:
-        raise UsageError("epochs: the native network counts training images, not epochs; leave it out")
+    must(order.epochs is None, "epochs", order.epochs, "none: the native network counts training images")
     if order.data != "phantom":
         return train_on_real(order.cohort(), order.profile, order.model == "native-acnn", order.run)
-    changes = {} if order.hearts is None else {"hearts": order.hearts}
-    config = NativeConfig.profile(order.profile, **changes)
+    config = order.numbers(NativeConfig.profile(order.profile), hearts="hearts")
     data = phantom_slices(config.hearts, config, progress=order.progress)
     about = f"{config.hearts} phantom hearts, ED and ES, seed {TRAINING_SEED}"
     return train_native(data, config, order.run, about=about)[0]
@@ -182,27 +172,21 @@ class StackPrior:
 def measure(segmenter, cohort: Cohort, method: str, progress: bool = True) -> pd.DataFrame:
     """One row a stack and structure: method, subject, patient, phase, group, looked_at, structure, dice, hd (mm; inf
     where the structure was missed), volume and volume_truth (ml), missed. Native voxels, 3-D over the stack."""
-    from tqdm.auto import tqdm
-
     rows = []
     for subject in tqdm(cohort, desc=method, disable=not progress, leave=False):
         prediction = segmenter.predict(subject.image, subject.spacing)
         found = evaluate(prediction, subject.label, subject.spacing, labels=list(CARDIAC.values))
-        who = {
-            "method": method,
-            "subject": subject.id,
-            "patient": subject.patient,
-            "phase": subject.facts["phase"],
-            "group": subject.facts["group"],
-            "looked_at": looked_at(subject.patient),
-        }
         for structure in CARDIAC.structures:
-            row = found.loc[structure.value]
             rows.append(
                 {
-                    **who,
+                    "method": method,
+                    "subject": subject.id,
+                    "patient": subject.patient,
+                    "phase": subject.facts["phase"],
+                    "group": subject.facts["group"],
+                    "looked_at": looked_at(subject.patient),
                     "structure": structure.name,
-                    **{k: row[k] for k in ("dice", "hd", "volume", "volume_truth", "missed")},
+                    **found.loc[structure.value, ["dice", "hd", "volume", "volume_truth", "missed"]],
                 }
             )
     return pd.DataFrame(rows)
@@ -211,8 +195,6 @@ def measure(segmenter, cohort: Cohort, method: str, progress: bool = True) -> pd
 def predicted_poses(segmenter: NativeSegmenter, cohort: Cohort, progress: bool = True) -> dict[str, np.ndarray]:
     """Subject id -> label map that the network makes of the subject's image, in its own voxels: where the heart lies
     and how it is turned, without an observer (see `shapelab.experiments.shipped.images_on_grid`)."""
-    from tqdm.auto import tqdm
-
     shown = tqdm(cohort, desc=f"poses of {cohort.name}", disable=not progress, leave=False)
     return {subject.id: segmenter.predict(subject.image, subject.spacing) for subject in shown}
 
@@ -233,8 +215,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     for method, (name, part) in itertools.product(table["method"].unique(), parts.items()):
         for structure, of in part[part["method"] == method].groupby("structure", sort=False):
             dice, hd = spread(of["dice"]), spread(of["hd"])
-            who = (method, name, structure, hd["n"], hd["n_missed"])
-            rows.append((*who, dice["mean"], dice["sd"], of["dice"].median(), hd["mean"], hd["sd"], AIM[structure]))
+            numbers = (dice["mean"], dice["sd"], of["dice"].median(), hd["mean"], hd["sd"], AIM[structure])
+            rows.append((method, name, structure, hd["n"], hd["n_missed"], *numbers))
     return pd.DataFrame(rows, columns=list(SUMMARY))
 
 
@@ -280,8 +262,8 @@ def run(
 def split(cohort: Cohort, seed: int = 0) -> tuple[Cohort, Cohort]:
     """Three quarters of the patients to learn from, one to test on; the twin of a tested scan is not learned from."""
     train, test = cohort.split(test=0.25, seed=seed)
-    twins = set(TWINS) if set(TWINS) & set(test.patients) else set()
-    return train.filter(lambda s: s.patient not in twins), test
+    tested = bool(set(TWINS) & set(test.patients))
+    return train.filter(lambda s: not (tested and s.patient in TWINS)), test
 
 
 def train_on_real(train: Cohort, profile: str, prior: bool, run: Run | None = None) -> NativeSegmenter:

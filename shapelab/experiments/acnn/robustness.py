@@ -25,7 +25,7 @@ from shapelab.data.cohort import Cohort
 from shapelab.data.grid import Grid, to_grid, unit_image
 from shapelab.data.volumes import HeartPairs
 from shapelab.device import best_device
-from shapelab.errors import DataError, UsageError, one_of
+from shapelab.errors import DataError, must, one_of
 from shapelab.experiments.acnn.segmentation import (
     STACK_SEED,
     SegmentationConfig,
@@ -41,7 +41,6 @@ from shapelab.experiments.shipped import cardiac_cohort
 from shapelab.metrics import dice_table
 from shapelab.models.acnn import ACNNLoss, InputSettings, SubPixelConfig, lr_stacks, predict_labels
 from shapelab.show import style
-from shapelab.spaces import load_network
 from shapelab.training.losses import cross_entropy, onehot
 
 #: kind -> what befalls the stack at strength 1, strengths to try, what the strength is.
@@ -151,8 +150,8 @@ def corrupted_stacks(pairs: HeartPairs, kind: str, strength: float, seed: int = 
     clean = lr_stacks(pairs, InputSettings(natural=kind != "motion", noise=0.0))
     if strength == 0:
         return clean
-    z = float(pairs.spacing[2]) * pairs.factor
-    return corrupt(clean, (*pairs.spacing[:2], z), CORRUPTIONS[kind][0].scaled(strength), seed)
+    spacing = (*pairs.spacing[:2], float(pairs.spacing[2]) * pairs.factor)
+    return corrupt(clean, spacing, CORRUPTIONS[kind][0].scaled(strength), seed)
 
 
 def robustness(
@@ -181,16 +180,14 @@ def robustness(
     for strength in CORRUPTIONS[kind][1] if strengths is None else strengths:
         stacks = corrupted_stacks(pairs, kind, float(strength), seed)
         for name, network in models.items():
-            cases = evaluate_cases(predict_labels(network, stacks), pairs)
-            rows += [{"kind": kind, "method": name, "strength": float(strength), **row} for row in _means(cases)]
+            means = _means(evaluate_cases(predict_labels(network, stacks), pairs))
+            rows += [{"kind": kind, "method": name, "strength": float(strength), **row} for row in means]
     return pd.DataFrame(rows)
 
 
 def _means(cases: pd.DataFrame) -> list[dict]:
     """Means over hearts, a row a structure."""
-    hearts = cases.drop_duplicates("case")
-    of_hearts = {"plausible": float(hearts["plausible"].mean()), "violations": float(hearts["violations"].mean())}
-    rows = []
+    hearts, rows = cases.drop_duplicates("case"), []
     for structure, part in cases.groupby("structure", sort=False):
         found = part[~part["missed"].astype(bool)]
         rows.append(
@@ -202,7 +199,8 @@ def _means(cases: pd.DataFrame) -> list[dict]:
                 "assd": found["assd"].mean(),
                 "n_missed": len(part) - len(found),
                 "n": len(part),
-                **of_hearts,
+                "plausible": float(hearts["plausible"].mean()),
+                "violations": float(hearts["violations"].mean()),
             }
         )
     return rows
@@ -222,9 +220,9 @@ def robustness_figure(
     trained_at : strength that the networks met in training, marked by a line
     """
     style.check_columns(table, ["kind", "method", "strength", "structure", "dice", "hd", "violations"], "robustness")
-    if table["kind"].nunique() != 1:
-        raise UsageError(f"table: found corruptions {sorted(set(table['kind']))}; expected one")
-    kind = table["kind"].iloc[0]
+    kinds = sorted(set(table["kind"]))
+    must(len(kinds) == 1, "table", f"corruptions {kinds}", "one")
+    kind = kinds[0]
     if structure is not None:
         table = table[table["structure"] == one_of("structure", structure, sorted(set(table["structure"])))]
     name = structure or "mean of the structures"
@@ -249,8 +247,8 @@ def robustness_figure(
 def _curves(ax, table: pd.DataFrame, xlabel: str, title: str) -> None:
     """A line a column against the index."""
     for i, (name, line) in enumerate(table.items()):
-        look = {"color": style.spare(i).colour, "marker": style.spare(i).marker, "ls": style.line_style(i % 2)}
-        ax.plot(line.index, line, ms=4, label=name, **look)
+        look = style.spare(i)
+        ax.plot(line.index, line, ms=4, label=name, color=look.colour, marker=look.marker, ls=style.line_style(i % 2))
     ax.set(xlabel=xlabel, title=title)
     ax.grid(True)
 
@@ -314,9 +312,8 @@ def prior_terms(
         truth = torch.as_tensor(pairs.labels[rows]).to(device)
         wanted, soft = loss.codes(truth), loss.codes(logits.softmax(1))
         hard = loss.codes(onehot(logits.argmax(1), logits.shape[1]))
-        pixel = cross_entropy(logits, truth)
         distances = [(a - b).square().sum(1).mean() for a, b in ((soft, wanted), (hard, wanted), (soft, hard))]
-        sums += len(truth) * np.array([float(v) for v in (pixel, *distances)])
+        sums += len(truth) * np.array([float(v) for v in (cross_entropy(logits, truth), *distances)])
         codes.append(wanted.cpu())
     pixel, distance, hard, soft = sums / len(pairs)
     spread = float(torch.cat(codes).var(0, correction=0).sum()) if len(pairs) > 1 else float("nan")
@@ -360,28 +357,24 @@ def sweep(
     """
     prior, rows = phantom_autoencoder_for(config.network), []
     for n in hearts:
-        part = {**pairs, "training": first_patients(pairs["training"], n)}
-        part.pop("validation", None)
+        part = {"training": first_patients(pairs["training"], n), "test": pairs["test"]}
         per_epoch = -(-len(part["training"]) // config.network.batch)
         settings = config if steps is None else replace(config, epochs=max(1, round(steps / per_epoch)))
         patients = part["training"].table["patient"].nunique()
-        for weight in weights:
-            for seed in seeds:
-                here = Path(folder) / f"hearts{patients}-lambda{weight:g}-seed{seed}"
-                name = "ACNN-Seg" if weight else "3D-Seg"
-                cases, _ = run_method(name, seed, part, settings, here, progress, weight=weight)
-                network = load_network(here / "network")
-                terms = prior_terms(network, prior, pairs["test"], weight)
-                rows.append(
-                    {
-                        "hearts": patients,
-                        "weight": weight,
-                        "seed": seed,
-                        "epochs": settings.epochs,
-                        **_overall(cases),
-                        **terms,
-                    }
-                )
+        for weight, seed in itertools.product(weights, seeds):
+            here = Path(folder) / f"hearts{patients}-lambda{weight:g}-seed{seed}"
+            name = "ACNN-Seg" if weight else "3D-Seg"
+            cases, _ = run_method(name, seed, part, settings, here, progress, weight=weight)
+            rows.append(
+                {
+                    "hearts": patients,
+                    "weight": weight,
+                    "seed": seed,
+                    "epochs": settings.epochs,
+                    **_overall(cases),
+                    **prior_terms(trained_network(here), prior, pairs["test"], weight),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -390,22 +383,17 @@ def first_patients(pairs: HeartPairs, n: int | None) -> HeartPairs:
     patients = list(dict.fromkeys(pairs.table["patient"]))
     if n is None:
         return pairs
-    if not 1 <= n <= len(patients):
-        raise UsageError(f"hearts: found {n}; expected 1 to {len(patients)} patients")
+    must(1 <= n <= len(patients), "hearts", n, f"1 to {len(patients)} patients")
     return pairs[pairs.table["patient"].isin(patients[:n]).to_numpy()]
 
 
 def _overall(cases: pd.DataFrame) -> dict[str, float]:
     rows = pd.DataFrame(_means(cases)).set_index("structure")
-    means = {m: float(rows[m].mean()) for m in ("dice", "hd", "assd")}
-    own = {f"{m} {s}": float(rows.loc[s, m]) for m in ("dice", "hd") for s in rows.index}
-    first = rows.iloc[0]
     return {
-        **means,
+        **{m: float(rows[m].mean()) for m in ("dice", "hd", "assd")},
         "n_missed": int(rows["n_missed"].sum()),
-        "plausible": float(first["plausible"]),
-        "violations": float(first["violations"]),
-        **own,
+        **{m: float(rows[m].iloc[0]) for m in ("plausible", "violations")},
+        **{f"{m} {s}": float(rows.loc[s, m]) for m in ("dice", "hd") for s in rows.index},
     }
 
 
@@ -421,9 +409,8 @@ def sweep_figure(table: pd.DataFrame, title: str | None = None) -> style.Picture
         "violations": "violations a heart",
         "share": "λ · prior / cross-entropy (%)",
     }
-    means = rows.groupby(["weight", "hearts"])[list(panels)].mean()
+    means = rows.groupby(["weight", "hearts"])[list(panels)].mean().unstack("hearts")
     means["share"] *= 100
-    means = means.unstack("hearts")
     positive = sorted(w for w in table["weight"].unique() if w > 0)
     zero = positive[0] / 10 if positive else 1.0  # where lambda = 0 is drawn on a logarithmic axis
     fig = style.figure(9.0, 2.7)

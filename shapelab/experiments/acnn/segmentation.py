@@ -42,9 +42,10 @@ from torch import Tensor, nn
 
 from shapelab.augment import MotionRanges
 from shapelab.data.facts import PHASES
+from shapelab.data.grid import unit_image
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.volumes import HeartPairs
-from shapelab.errors import UsageError, one_of
+from shapelab.errors import must, one_of
 from shapelab.experiments.acnn.segmentation_tables import (
     MEASURES,
     METHODS,
@@ -56,7 +57,7 @@ from shapelab.experiments.acnn.segmentation_tables import (
 )
 from shapelab.experiments.kept_runs import Study, kept_network, seeds_of, slug
 from shapelab.experiments.recipes import Order, recipe
-from shapelab.experiments.shipped import phantom_autoencoder, shipped
+from shapelab.experiments.shipped import phantom_autoencoder, phantom_tl, shipped
 from shapelab.metrics import evaluate, plausibility
 from shapelab.models.acnn import (
     ACNNLoss,
@@ -67,7 +68,7 @@ from shapelab.models.acnn import (
     predict_labels,
     train_network,
 )
-from shapelab.models.acnn.baselines import CascadeLoss, build, count_parameters
+from shapelab.models.acnn.baselines import CascadeLoss, build, count_parameters, upsample
 from shapelab.phantoms.pairs import heart_pairs
 from shapelab.phantoms.patients import Mix
 from shapelab.spaces import load_network
@@ -129,8 +130,8 @@ class SegmentationConfig(Config):
 
     def __post_init__(self):
         super().__post_init__()
-        if min(self.training, self.test, self.epochs, len(self.seeds)) < 1 or self.validation < 0:
-            raise UsageError(f"SegmentationConfig: found {self}; expected hearts, epochs and seeds from 1")
+        enough = min(self.training, self.test, self.epochs, len(self.seeds)) >= 1 and self.validation >= 0
+        must(enough, "SegmentationConfig", self, "hearts, epochs and seeds from 1")
 
 
 def run(
@@ -165,25 +166,21 @@ def run(
     seeds, methods = seeds_of(seeds, config.seeds), _checked(methods)
     pairs = load_pairs(data, config, study.folder, progress)
     about = {"data": data, "profile": study.profile, "config": asdict(config), "phantom seeds": SEEDS}
-    parts, facts = [], []
+    made = []
     for seed, method in itertools.product(seeds, methods):
         folder = study.folder / f"table1_{data}" / f"{slug(method)}-{seed}"
-        cases, made = run_method(method, seed, pairs, config, folder, progress)
-        parts.append(cases)
-        facts.append(made)
-        table = write(study, parts, {**about, "runs": facts})  # after each: a run cut short has its table
+        made.append(run_method(method, seed, pairs, config, folder, progress))
+        parts, facts = zip(*made, strict=True)
+        table = write(study, parts, {**about, "runs": list(facts)})  # after each: a run cut short has its table
     return table
 
 
 def _checked(methods: Sequence[str] | None) -> tuple[str, ...]:
     """The methods in the order in which they are trained; UsageError for one that is unknown."""
     known = (*ORDER, "predictor + decoder")
-    if methods is None:
-        return known
-    wrong = [m for m in methods if m not in known]
-    if wrong or not methods:
-        raise UsageError(f"methods: found {list(methods)}; expected some of {', '.join(known)}")
-    return tuple(m for m in known if m in methods)
+    chosen = known if methods is None else list(methods)
+    must(chosen and set(chosen) <= set(known), "methods", chosen, f"some of {', '.join(known)}")
+    return tuple(m for m in known if m in chosen)
 
 
 # ----------------------------------------------------------------------------------------------------------- the data
@@ -263,8 +260,7 @@ def run_method(
             segment, facts = partial(predict_labels, network), {"parameters": count_parameters(network)}
         facts["train_seconds"] = round(time.perf_counter() - started, 1)
         facts["seconds"] = seconds_per_volume(segment, stacks)
-        cases = evaluate_cases(segment(stacks), pairs["test"])
-        return {"cases": cases.assign(method=method, seed=seed)}, facts
+        return {"cases": evaluate_cases(segment(stacks), pairs["test"]).assign(method=method, seed=seed)}, facts
 
     tables, about = Study(folder).kept(key, make)
     return tables["cases"], about
@@ -285,8 +281,7 @@ def train_method(
     no network of its own.
     """
     how, run, numbers = METHODS[method], run or Run(), config.network
-    if how.network is None:
-        raise UsageError(f"method: found {method!r}; expected one that is trained on pairs")
+    must(how.network is not None, "method", repr(method), "one that is trained on pairs")
     weight = (config.weight if weight is None else weight) if how.prior else 0.0
     network = build(how.network, numbers, run.seed)
     prior = phantom_autoencoder_for(numbers, run.progress) if weight else None
@@ -315,10 +310,6 @@ def phantom_autoencoder_for(network: SubPixelConfig, progress: bool = False):
 
 def _predictor_and_decoder(config: SegmentationConfig):
     """The T-L network as a segmentation method: image -> codes -> label map."""
-    from shapelab.data.grid import unit_image
-    from shapelab.experiments.shipped import phantom_tl
-    from shapelab.models.acnn.baselines import upsample
-
     space = phantom_tl(_profile_of(config.network))
 
     def segment(stacks: Tensor) -> np.ndarray:
@@ -326,7 +317,7 @@ def _predictor_and_decoder(config: SegmentationConfig):
         return space.scheme.channels(space.segment(np.stack([unit_image(i) for i in images])))
 
     networks = (space.predictor, space.model.autoencoder.decoder, space.model.autoencoder.from_code)
-    return segment, {"parameters": sum(count_parameters(n) for n in networks)}
+    return segment, {"parameters": sum(map(count_parameters, networks))}
 
 
 def _profile_of(network: SubPixelConfig) -> str:
@@ -355,11 +346,20 @@ def evaluate_cases(labels: np.ndarray, pairs: HeartPairs) -> pd.DataFrame:
     for i, (case, facts) in enumerate(pairs.table.iterrows()):
         made, truth = scheme.integers(labels[i]), scheme.integers(pairs.labels[i])
         checks = plausibility(made, scheme)
-        heart = {"case": case, "patient": facts["patient"], "group": facts["group"], "phase": facts["phase"]}
-        checked = {"plausible": bool(checks["plausible"]), **{c: int(checks[c]) for c in CHECKS}}
         for value, found in evaluate(made, truth, pairs.spacing, labels=list(names)).iterrows():
-            measures = {m: float(found[m]) for m in MEASURES}
-            rows.append({**heart, "structure": names[value], **measures, "missed": bool(found["missed"]), **checked})
+            rows.append(
+                {
+                    "case": case,
+                    "patient": facts["patient"],
+                    "group": facts["group"],
+                    "phase": facts["phase"],
+                    "structure": names[value],
+                    **{m: float(found[m]) for m in MEASURES},
+                    "missed": bool(found["missed"]),
+                    "plausible": bool(checks["plausible"]),
+                    **{c: int(checks[c]) for c in CHECKS},
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -371,8 +371,9 @@ def write(study: Study, parts: Sequence[pd.DataFrame], about: Mapping[str, Any])
     cases = pd.concat(parts, ignore_index=True)
     phase = "ED" if "ED" in set(cases["phase"]) else None
     table = summarise(cases, about["runs"], phase)
-    tables = {"": table, "_contrasts": contrasts(cases, phase), "_cases": cases}
-    study.write(f"acnn_table1_{about['data']}", tables, about)
+    study.write(
+        f"acnn_table1_{about['data']}", {"": table, "_contrasts": contrasts(cases, phase), "_cases": cases}, about
+    )
     return table
 
 

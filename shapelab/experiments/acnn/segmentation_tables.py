@@ -113,9 +113,9 @@ def contrasts(cases: pd.DataFrame, phase: str | None = "ED") -> pd.DataFrame:
             for differs, a, b in (one for one in CONTRASTS if set(one[1:]) <= set(means)):
                 found = compare(means[a], means[b])
                 difference = found["mean_a"] - found["mean_b"]
-                names = (differs, a, b, structure, measure)
                 numbers = (found["mean_a"], found["mean_b"], difference, found["p"], found["effect"])
-                rows.append((*names, *numbers, (difference < 0) != (measure in HIGH), found["n"]))
+                better = (difference < 0) != (measure in HIGH)
+                rows.append((differs, a, b, structure, measure, *numbers, better, found["n"]))
     return pd.DataFrame(rows, columns=list(CONTRAST_COLUMNS))
 
 

@@ -27,7 +27,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from shapelab.augment import MotionRanges, random_motion, shift_slices
 from shapelab.data.volumes import HeartPairs
 from shapelab.device import best_device
-from shapelab.errors import UsageError, one_of
+from shapelab.errors import one_of
 from shapelab.experiments.acnn.super_resolution_tables import METHODS, claims, layout, sweep_table, table_three
 from shapelab.experiments.kept_runs import Study, seeds_of
 from shapelab.experiments.recipes import Order, recipe
@@ -189,8 +189,9 @@ def run_whole(
         sweeps.append((weight, scored(network), history))
     hearts = pd.concat(hearts, ignore_index=True)
     speed = speed_table(networks, config)
-    curve = motion_curve(networks, test, config)
-    result = SuperResolutionResult(table_three(hearts, speed), hearts, sweep_table(sweeps), curve, speed, networks)
+    result = SuperResolutionResult(
+        table_three(hearts, speed), hearts, sweep_table(sweeps), motion_curve(networks, test, config), speed, networks
+    )
     patients = {name: int(pairs.table["patient"].nunique()) for name, pairs in (("train", train), ("test", test))}
     about = {
         "data": data,
@@ -198,8 +199,9 @@ def run_whole(
         "seeds": list(seeds),
         "config": asdict(config),
         "patients": patients,
+        "prior": prior.metadata,
     }
-    _write(result, study, {**about, "prior": prior.metadata})
+    _write(result, study, about)
     return result
 
 
@@ -235,6 +237,7 @@ def tl_space(profile: str | None = None, progress: bool = True):
 
 def build(method: str, config: SuperResolutionConfig, seed: int = 0) -> nn.Module:
     """The untrained network of a row of Table III, its weights a function of the seed; parameters within 3 %."""
+    one_of("method", method, METHODS)
     numbers = config.network
     if method in ("Linear", "B-spline"):
         return Interpolation(numbers.factor, method.lower().replace("-", ""))
@@ -244,10 +247,8 @@ def build(method: str, config: SuperResolutionConfig, seed: int = 0) -> nn.Modul
     capacity = count(network)
     if method == "SR-CNN":
         return seeded(lambda: SRCNN(SRCNNConfig.matching(capacity, numbers.factor, config.layers)), seed)
-    if method == "3D-UNet":
-        widths = _unet_widths(numbers, capacity)
-        return seeded(lambda: Residual(baselines.UNet3D(numbers, widths), numbers.factor), seed)
-    raise UsageError(f"method: found {method!r}; expected one of {', '.join(METHODS)}")
+    widths = _unet_widths(numbers, capacity)
+    return seeded(lambda: Residual(baselines.UNet3D(numbers, widths), numbers.factor), seed)
 
 
 @lru_cache(maxsize=16)
@@ -321,11 +322,16 @@ def train_method(
     if method == "SR-CNN":
         learner, rate = Patches(network, config.patch), config.srcnn_rate
         loss = PatchLoss(learner)
-    training = replace(Training.of(config.network), epochs=config.epochs, learning_rate=rate)
-    inputs = training_inputs(config, pairs)
-    _, history = train_network(learner, pairs, loss, run, training=training, task="sr", inputs=inputs)
-    patients = pairs.table["patient"].nunique()
-    data = f"{patients} phantom patients, ED and ES, seed {TRAINING_SEED}"
+    _, history = train_network(
+        learner,
+        pairs,
+        loss,
+        run,
+        training=replace(Training.of(config.network), epochs=config.epochs, learning_rate=rate),
+        task="sr",
+        inputs=training_inputs(config, pairs),
+    )
+    data = f"{pairs.table['patient'].nunique()} phantom patients, ED and ES, seed {TRAINING_SEED}"
     network.task, network.scheme, network.metadata = "sr", pairs.scheme, {"data": data, "final": history.last}
     return network, history
 
@@ -378,14 +384,13 @@ def speed_table(networks: dict[str, nn.Module], config: SuperResolutionConfig) -
     for size, (found, numbers, repeats) in sizes.items():
         stack = torch.rand(1, *numbers.network.lr_shape)
         for method, network in found.items():
-            seconds = median_seconds(lambda net=network, x=stack: predict_images(net, x), repeats)
             rows.append(
                 {
                     "size": size,
                     "method": method,
                     "grid": "x".join(map(str, numbers.network.shape)),
                     "parameters": count(network),
-                    "seconds": seconds,
+                    "seconds": median_seconds(partial(predict_images, network, stack), repeats),
                     "threads": torch.get_num_threads(),
                     "device": best_device().type,
                 }
@@ -444,9 +449,8 @@ def _ordered(order: Order, method: str) -> nn.Module:
     pairs = heart_pairs(
         config.train, config.network.grid, config.network.factor, TRAINING_SEED, progress=order.progress
     )
-    if method != "ACNN-SR":
-        return train_method(method, pairs, config, order.run)[0]
-    return train_method(method, pairs, config, order.run, tl_space(order.profile, order.progress), config.weight)[0]
+    prior = (tl_space(order.profile, order.progress), config.weight) if method == "ACNN-SR" else ()
+    return train_method(method, pairs, config, order.run, *prior)[0]
 
 
 def phantom_sr(method: str, profile: str | None = None, progress: bool = True) -> nn.Module:
@@ -461,10 +465,7 @@ def _write(result: SuperResolutionResult, study: Study, about: dict) -> None:
     """All tables, each whole or not at all; the network of ACNN-SR as `load_network` reads it."""
     tables = {
         "": result.table,
-        "_hearts": result.hearts,
-        "_sweep": result.sweep,
-        "_motion": result.motion,
-        "_speed": result.speed,
+        **{f"_{name}": getattr(result, name) for name in ("hearts", "sweep", "motion", "speed")},
         "_claims": claims(result.hearts, result.speed),
     }
     study.write(f"acnn_table3_{about['data']}", tables, about, digits=6)

@@ -70,7 +70,7 @@ def sweep_table(runs: Sequence[tuple[float, pd.DataFrame, History]]) -> pd.DataF
     share = lambda * prior / pixel."""
     rows = []
     for weight, hearts, history in sorted(runs, key=lambda one: one[0]):
-        pixel, prior = history.last.get("pixel", np.nan), history.last.get("prior", np.nan)
+        pixel, prior = (history.last.get(term, np.nan) for term in ("pixel", "prior"))
         for condition, part in hearts.groupby("condition", sort=False):
             rows.append(
                 {
@@ -91,7 +91,7 @@ def layout(table: pd.DataFrame) -> pd.DataFrame:
     def beside(ours: Sequence[float], paper: Sequence[float], form: str) -> list[str]:
         return [f"{a:{form}} ({b:{form}})" if b == b else f"{a:{form}}" for a, b in zip(ours, paper, strict=True)]
 
-    shown = pd.DataFrame({"condition": table["condition"], "method": table["method"]})
+    shown = table[["condition", "method"]].copy()
     shown["SSIM"] = beside(table["ssim"], table["paper_ssim"], ".3f")
     shown["sd"] = beside(table["sd"], table["paper_sd"], ".3f")
     more = {

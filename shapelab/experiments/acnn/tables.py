@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from shapelab.errors import one_of
+from shapelab.experiments.acnn import reality
 from shapelab.experiments.kept_runs import Study
 
 TABLES = {1: "segmentation", 2: "ultrasound", 3: "super_resolution"}
@@ -45,22 +46,16 @@ def run(
     """
     experiment = experiment_of(table)
     output = Study.of("acnn", output, profile).folder
-    options = {"data": data, "root": root, "profile": profile, "seeds": seeds, "output": output, "progress": progress}
     if table == 1 and data == "acdc":  # no finer truth than its slices: segmentation at native resolution
-        return _native(root, profile, seeds, output, progress)
-    found = experiment.run(**options)
+        found = reality.run(
+            root=root, profile=profile, output=output, progress=progress, data="acdc", seed=next(iter(seeds or (0,)))
+        )
+        print("\nTable I, data acdc: native resolution, so the paper's numbers stand in no row of it\n")
+        print(reality.summary(found).to_string())
+        return found
+    found = experiment.run(data=data, root=root, profile=profile, seeds=seeds, output=output, progress=progress)
     print(f"\nTable {'I' * table}, data {data}: ours (the paper's)\n")
     print(printed(experiment, found).to_string())
-    return found
-
-
-def _native(root, profile, seeds, output: Path, progress: bool) -> pd.DataFrame:
-    from shapelab.experiments.acnn import reality
-
-    seed = next(iter(seeds or (0,)))
-    found = reality.run(root=root, profile=profile, output=output, progress=progress, data="acdc", seed=seed)
-    print("\nTable I, data acdc: native resolution, so the paper's numbers stand in no row of it\n")
-    print(reality.summary(found).to_string())
     return found
 
 

@@ -35,7 +35,7 @@ from shapelab.augment import AffineRanges, random_affine_pair
 from shapelab.data.geometry import count_components, count_holes
 from shapelab.data.grid import Grid, GridTransform, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import LV_CAVITY
-from shapelab.errors import UsageError, one_of
+from shapelab.errors import must, one_of
 from shapelab.experiments.acnn.ultrasound_tables import METHODS, layout, summarise
 from shapelab.experiments.kept_runs import Study, plain, seeds_of
 from shapelab.experiments.shipped import weights_folder
@@ -187,22 +187,20 @@ def cetus_echoes(
     cohort = open_cohort("cetus", root).filter(lambda s: s.label_source is not None)
     patients = np.random.default_rng(seed).permutation(cohort.patients)
     n = min(config.train, len(patients) // 2)
-    if n < 1:
-        raise UsageError(f"cetus: found {len(patients)} patients with outlines; expected at least 2")
+    must(n >= 1, "cetus", f"{len(patients)} patients with outlines", "at least 2")
     parts = []
     for chosen in (patients[:n], patients[n:]):
+        part = cohort.filter(patient=list(chosen))
         samples = [
             to_grid(s, config.grid, centre="volume")
-            for s in tqdm(cohort.filter(patient=list(chosen)), desc="cetus", disable=not progress, leave=False)
+            for s in tqdm(part, desc="cetus", disable=not progress, leave=False)
         ]
-        truths = [(s.subject.label, s.subject.spacing, s.transform) for s in samples]
-        table = cohort.filter(patient=list(chosen)).table
         parts.append(
             Echoes(
                 np.stack([to_unit_range(s.image, (0, 100)) for s in samples]).astype(np.float16),
                 np.stack([s.label for s in samples]),
-                table,
-                truths,
+                part.table,
+                truths=[(s.subject.label, s.subject.spacing, s.transform) for s in samples],
             )
         )
     return parts[0], parts[1]
@@ -252,6 +250,7 @@ def train_method(
     Both methods of a seed start from the same weights and see the same batches, moved and shadowed alike.
     """
     weight = config.weight_of(method)
+    scale = config.scale if weight else "none"
     training = {k: getattr(config, k) for k in ("widths", "epochs", "batch", "learning_rate")} | asdict(config.affine)
     about = plain(
         {
@@ -259,7 +258,7 @@ def train_method(
             "seed": seed,
             "training": training,
             "weight": weight,
-            "scale": config.scale if weight else "none",
+            "scale": scale,
             "data": train.checksum,
             "prior": checksum(prior.model.state_dict()) if weight else None,
         }
@@ -269,7 +268,7 @@ def train_method(
         if network.metadata.get("about") == about:
             return network
     network = seeded(lambda: SubPixelNet(config.network), seed)
-    loss = ACNNLoss(prior if weight else None, weight=weight, scale=config.scale if weight else "none")
+    loss = ACNNLoss(prior if weight else None, weight=weight, scale=scale)
     box = make_box(config.shape, config.spacing)
 
     def step(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
@@ -277,13 +276,12 @@ def train_method(
         images = more_shadows(images, box, int(torch.randint(2**31, (1,))))
         return loss(network(images[:, None]), labels)
 
-    settings = FitSettings(learning_rate=config.learning_rate, schedule="one-cycle", weight_decay=5e-6)
     history = fit(
         step,
         network,
         Batches(train.images, train.labels, batch_size=config.batch, seed=seed),
         config.epochs,
-        settings=settings,
+        settings=FitSettings(learning_rate=config.learning_rate, schedule="one-cycle", weight_decay=5e-6),
         run=Run(folder / "training", seed=seed, progress=progress, identity=about),
     )
     save_network(folder, network, scheme=LV_CAVITY, metadata={"about": about, "final": history.last})
@@ -302,19 +300,15 @@ def measure(network: torch.nn.Module, test: Echoes, spacing: Sequence[float]) ->
     made = predict_labels(network, test.images.astype(np.float32))
     rows = []
     for i, (name, facts) in enumerate(test.table.iterrows()):
-        if test.truths is None:
-            prediction, truth, size = made[i], test.labels[i], spacing
-        else:
-            truth, size, transform = test.truths[i]
-            prediction = from_grid(made[i], transform)
-        found = evaluate(prediction, truth, size, labels=[1]).loc[1].to_dict()
+        truth, size, transform = test.truths[i] if test.truths else (test.labels[i], spacing, None)
+        prediction = from_grid(made[i], transform) if transform else made[i]
         rows.append(
             {
                 "case": name,
                 "patient": facts["patient"],
                 "phase": facts["phase"],
                 "group": facts.get("group", ""),
-                **found,
+                **evaluate(prediction, truth, size, labels=[1]).loc[1].to_dict(),
                 **lv_plausibility(prediction),
             }
         )
@@ -415,8 +409,16 @@ def robustness(
             network = train_method(method, seed, train, prior, config, work / f"{method}-{seed}", progress)
             cases = measure(network, test, config.spacing)
             found = {m: spread(cases[m]) for m in ("dice", "assd", "hd", "plausible")}
-            row = {artefact: strength, "method": method, "seed": seed, **{m: one["mean"] for m, one in found.items()}}
-            rows.append({**row, "n": len(cases), "n_missed": found["hd"]["n_missed"]})
+            rows.append(
+                {
+                    artefact: strength,
+                    "method": method,
+                    "seed": seed,
+                    **{measured: one["mean"] for measured, one in found.items()},
+                    "n": len(cases),
+                    "n_missed": found["hd"]["n_missed"],
+                }
+            )
     table = pd.DataFrame(rows)
     write_csv(table, study.folder / f"acnn_table2_robustness_{artefact}.csv", digits=6)
     return table

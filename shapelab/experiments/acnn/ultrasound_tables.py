@@ -58,10 +58,9 @@ def layout(table: pd.DataFrame) -> pd.DataFrame:
     """The table for the eye: a row a measure and phase, a column a method, "ours (paper's)"; BEAS: the paper's."""
 
     def text(mean: float, sd: float, measure: str) -> str:
-        if not np.isfinite(mean):
-            return "-"
         d = digits(measure)
-        return f"{mean:.{d}f}" + (f" ± {sd:.{d}f}" if np.isfinite(sd) else "")
+        both = f"{mean:.{d}f}" + (f" ± {sd:.{d}f}" if np.isfinite(sd) else "")
+        return both if np.isfinite(mean) else "-"
 
     ours = table.rename(columns={"phase": "what", "paper": "paper_mean"})
     beas = printed("acnn", "II").query("method == 'BEAS'").drop(columns="method")

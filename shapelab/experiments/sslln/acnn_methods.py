@@ -24,12 +24,11 @@ def acnn_pairs(config, cohort: str, n: int, folder: Path | None, progress: bool 
 
     config : `shapelab.experiments.sslln.laboratory.SSLLNExperiment`; folder : where they are kept
     """
-    numbers = config.acnn
     cache = None if folder is None else folder / f"pairs_{cohort}.npz"
     return heart_pairs(
         n,
-        numbers.grid,
-        numbers.factor,
+        config.acnn.grid,
+        config.acnn.factor,
         SEEDS[cohort],
         Mix(COHORTS[cohort], (PHASE,)),
         MotionRanges(config.degradation.shift_mm, 0.0),

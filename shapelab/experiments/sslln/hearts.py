@@ -69,12 +69,10 @@ def phantom_volumes(
     def draw(who: Patient, phase: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         _, facts, stack = patient_on_grid(seed, who[1], groups, grid, mix.phases)
         placed = landmarks_in_stack(who, phase, stack)
-        label = BIVENTRICULAR.channels(make_label(who, phase, stack, BIVENTRICULAR)).astype(np.uint8)
-        landmarks = np.array([placed[name] / grid.spacing for name in LANDMARKS])
         return {
             "images": make_image(who, phase, stack).astype(np.float16),
-            "labels": label,
-            "landmarks": landmarks,
+            "labels": BIVENTRICULAR.channels(make_label(who, phase, stack, BIVENTRICULAR)).astype(np.uint8),
+            "landmarks": np.array([placed[name] / grid.spacing for name in LANDMARKS]),
         }, facts
 
     who = [mix.patient(seed, i) for i in range(whole("n", n))]
@@ -137,8 +135,7 @@ def on_grid(stack: LowResolution, shape: Sequence[int]) -> tuple[np.ndarray, np.
 def in_stack(stack: LowResolution, label: np.ndarray, landmarks: np.ndarray | None = None):
     """What a network says on the grid, brought to the stack: label (X, Y, Z) integers of the scheme, and landmarks
     name -> (3,) mm of the stack (None: none were given)."""
-    scheme = stack.scheme
-    thick = scheme.integers(label[:, :, slices_of(stack)])
+    thick = stack.scheme.integers(label[:, :, slices_of(stack)])
     if landmarks is None:
         return thick, None
     mm = np.asarray(landmarks, float) * stack.truth.spacing + np.array(stack.truth_frame.origin)

@@ -49,10 +49,11 @@ from shapelab.atlas import (
 from shapelab.atlas.warp import warp_image, warp_label
 from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.data.volumes import LandmarkedVolumes
-from shapelab.errors import DataError, UsageError, one_of
+from shapelab.errors import DataError, must, one_of
 from shapelab.experiments.kept_runs import Study, kept_network, slug
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import shipped
+from shapelab.experiments.sslln.acnn_methods import acnn_segmentations
 from shapelab.experiments.sslln.hearts import COHORTS, SEEDS, Degradation, atlas_of, degrade, in_stack, phantom_volumes
 from shapelab.experiments.sslln.starts import class_affines, started_from
 from shapelab.metrics import evaluate_cohort
@@ -114,11 +115,9 @@ class SSLLNExperiment(Config):
     def __post_init__(self):
         super().__post_init__()
         sizes = (self.training, self.healthy, self.PH, self.atlases, self.compared, self.n_atlases, len(self.seeds))
-        if min(sizes) < 1 or self.compared > self.healthy:
-            raise UsageError(
-                f"SSLLNExperiment: found {sizes} hearts, atlases and seeds; expected each from 1, and no "
-                "more compared than tested"
-            )
+        enough = min(sizes) >= 1 and self.compared <= self.healthy
+        expected = "each from 1, and no more compared than tested"
+        must(enough, "SSLLNExperiment", f"{sizes} hearts, atlases and seeds", expected)
 
 
 class Laboratory:
@@ -167,11 +166,9 @@ class Laboratory:
         return self._networks[method]
 
     def _train(self, method: str, checkpoint: Path | None) -> nn.Module:
-        name, low = TRAINED[method]
-        hearts = self.degraded("training")[0] if low else self.cohort("training")
-        numbers = self.config.network
-        numbers = numbers if name == "SSLLN" else replace(numbers, epochs=numbers.baseline_epochs)
-        numbers = replace(numbers, gaps=GAPS.get(method, numbers.gaps))
+        name, hearts, numbers = TRAINED[method][0], self._seen(method, "training"), self.config.network
+        epochs = numbers.epochs if name == "SSLLN" else numbers.baseline_epochs
+        numbers = replace(numbers, epochs=epochs, gaps=GAPS.get(method, numbers.gaps))
         run = Run(checkpoint, seed=self.seed, progress=self.progress)
         network, history = train_sslln(hearts, numbers, run, method=name)
         network.scheme, network.task = BIVENTRICULAR, "seg"
@@ -182,6 +179,10 @@ class Laboratory:
             "final": history.last,
         }
         return network
+
+    def _seen(self, method: str, cohort: str) -> LandmarkedVolumes:
+        """The hearts of a cohort as a method of `TRAINED` sees them."""
+        return self.degraded(cohort)[0] if TRAINED[method][1] else self.cohort(cohort)
 
     def _folder(self, method: str) -> Path | None:
         return None if self.folder is None else self.folder / f"{slug(method)}-{self.seed}"
@@ -200,30 +201,26 @@ class Laboratory:
 
         UsageError for an unknown method or cohort; DataError where the folder holds another run's results.
         """
-        if method not in METHODS or cohort not in ("healthy", "PH"):
-            raise UsageError(f"cases: found {method!r}, {cohort!r}; expected one of {METHODS}, 'healthy' or 'PH'")
-
+        known = method in METHODS and cohort in ("healthy", "PH")
+        must(known, "cases", f"{method!r}, {cohort!r}", f"one of {METHODS}, 'healthy' or 'PH'")
         config = {name: value for name, value in asdict(self.config).items() if name != "seeds"}
         key = {"method": method, "cohort": cohort, "seed": self.seed, "config": config}
-        study = Study(self._folder(method))
-        tables, _ = study.kept(key, lambda: (self._made(method, cohort), {}), part=f"_{cohort}")
+        tables, _ = Study(self._folder(method)).kept(key, lambda: (self._made(method, cohort), {}), part=f"_{cohort}")
         return tables["cases"], tables.get("landmarks")
 
     def _made(self, method: str, cohort: str) -> dict[str, pd.DataFrame]:
         """The tables of `cases`, made now."""
-        made = self._compared(cohort) if method in (*ACNN_METHODS, "multi-atlas") else self.cohort(cohort)
+        few = method in (*ACNN_METHODS, "multi-atlas")
+        made = self.cohort(cohort)[: self.config.compared if few else None]
         if method in ACNN_METHODS:
-            from shapelab.experiments.sslln.acnn_methods import acnn_segmentations
-
-            folder = self._folder(method)
-            labels, truth, spacing, scheme = acnn_segmentations(method, self.config, self.seed, folder, self.progress)
-            places = None
+            found = acnn_segmentations(method, self.config, self.seed, self._folder(method), self.progress)
+            (labels, truth, spacing, scheme), places = found, None
         else:
             labels, places = self._segment(method, cohort)
             truth, spacing, scheme = made.labels[: len(labels)], made.spacing, made.scheme
         who = {"method": method, "seed": self.seed, "cohort": cohort}
-        ids = list(made.table.index)
-        cases = evaluate_cohort(scheme.integers(labels), scheme.integers(truth), spacing, ids, scheme, method=method)
+        labels, truth = scheme.integers(labels), scheme.integers(truth)
+        cases = evaluate_cohort(labels, truth, spacing, list(made.table.index), scheme, method=method)
         cases = cases.assign(**who)[[*who, *[c for c in cases if c not in who]]]
         if places is None:
             return {"cases": cases}
@@ -232,19 +229,14 @@ class Laboratory:
             "landmarks": landmark_errors(places, made).assign(**who)[[*who, "id", "landmark", "error"]],
         }
 
-    def _compared(self, cohort: str) -> LandmarkedVolumes:
-        return self.cohort(cohort)[: self.config.compared]
-
     def _segment(self, method: str, cohort: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Labels (N, X, Y, S) channel numbers on the grid of the cohort, and landmarks (N, L, 3) voxels or None."""
         if method in TRAINED:
-            low = TRAINED[method][1]
-            hearts = self.degraded(cohort)[0] if low else self.cohort(cohort)
-            return predict(self.network(method), hearts.images)
+            return predict(self.network(method), self._seen(method, cohort).images)
         stacks = self.degraded(cohort)[1]
         if method == "multi-atlas":
-            pairs = zip(stacks[: self.config.compared], self._bar(range(self.config.compared), method), strict=True)
-            made = [multi_atlas(stack, self.true_atlases, self.config.n_atlases) for stack, _ in pairs]
+            shown = self._bar(stacks[: self.config.compared], method)
+            made = [multi_atlas(stack, self.true_atlases, self.config.n_atlases) for stack in shown]
         else:
             refined = self.refinements(cohort, align=REFINED[method])
             made = [self.on_truth(stack, r) for stack, r in zip(stacks, refined, strict=True)]
@@ -318,10 +310,8 @@ def multi_atlas(stack: LowResolution, atlases: list[Atlas], n: int = 5) -> np.nd
     out = stack.truth_frame
     image = Frame(stack.image.shape, stack.spacing).linear(stack.image, out)
     still = np.zeros((3, *out.shape), np.float32)
-    maps = []
-    for atlas in atlases:
-        affine = landmark_affine(stack.landmarks, atlas.landmarks)
-        maps.append((np.linalg.inv(atlas.frame.matrix) @ affine)[:3])
+    affines = [landmark_affine(stack.landmarks, atlas.landmarks) for atlas in atlases]
+    maps = [(np.linalg.inv(a.frame.matrix) @ affine)[:3] for a, affine in zip(atlases, affines, strict=True)]
     warped = [warp_image(a.image, m, out.origin, out.spacing, still) for a, m in zip(atlases, maps, strict=True)]
     chosen, _ = select_atlases(image, warped, n)
     labels = [warp_label(atlases[i].label, maps[i], out.origin, out.spacing, still) for i in chosen]

@@ -39,7 +39,7 @@ from shapelab.atlas import (
 from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject
-from shapelab.errors import UsageError, whole
+from shapelab.errors import must, whole
 from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.shipped import cardiac_cohort
 from shapelab.metrics import dice, evaluate, surface_curvature
@@ -103,8 +103,8 @@ def run(
 def chosen_hearts(cohort: Cohort, which: int | Sequence[str] | None) -> Cohort:
     """All (None), the patients of these ids, or so many with the groups in turn, as they come. One heart a patient."""
     patients = [s.patient for s in cohort]
-    if len(set(patients)) < len(patients):
-        raise UsageError("hearts: found patients with more than one heart; expected one phase, filter(phase='ED')")
+    once = len(set(patients)) == len(patients)
+    must(once, "hearts", "patients with more than one heart", "one phase, filter(phase='ED')")
     if which is None:
         return cohort
     if isinstance(which, int):
@@ -113,8 +113,7 @@ def chosen_hearts(cohort: Cohort, which: int | Sequence[str] | None) -> Cohort:
         order = turn.groupby(turn).cumcount().sort_values(kind="stable").index[:which]
         return cohort[[cohort.ids[i] for i in sorted(order)]]
     unknown = sorted(set(which) - set(patients))
-    if unknown:
-        raise UsageError(f"hearts: found {unknown}; expected patients of {cohort.name!r}")
+    must(not unknown, "hearts", unknown, f"patients of {cohort.name!r}")
     return cohort.filter(lambda s: s.patient in set(which))
 
 
@@ -122,10 +121,9 @@ def refined_table(cohort: Cohort, atlases: Sequence[Atlas], folder: Path, progre
     """Refine each heart of a cohort into a folder (or take what is there) and measure it; a row a heart."""
     from tqdm.auto import tqdm
 
-    rows = []
+    rows, how = [], RefinementSettings(**settings)
     for subject in tqdm(cohort, desc=f"refining {cohort.name}", disable=not progress, leave=False):
         subject = subject.load()
-        how = RefinementSettings(**settings)
         made = refine_cohort(
             [subject], atlases, folder, 1, "skip", images=how.fusion == "non-local", settings=how
         ).iloc[0]
@@ -181,8 +179,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     Worst is the least Dice or determinant, else the greatest; "volume change" is refined minus given, in % of the
     given, worst by its size. `n` leaves out hearts with an error and surfaces that are not there.
     """
-    measured = [c for c in table if c.split(" ")[0] in ("dice", "hd", "curvature")]
-    shown = {tuple(c.split(" ", 2)): table[c] for c in measured}  # (measure, way, structure) -> values
+    # (measure, way, structure) -> values
+    shown = {tuple(c.split(" ", 2)): table[c] for c in table if c.split(" ")[0] in ("dice", "hd", "curvature")}
     for name in (n for n in CARDIAC.names if f"volume given {n}" in table):
         change = 100 * (table[f"volume refined {name}"] / table[f"volume given {name}"] - 1)
         shown["volume change, %", "refined", name] = change.replace([np.inf, -np.inf], np.nan)
@@ -193,9 +191,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         if len(values):
             bad = {"dice": -values, "min_jacobian": -values, "volume change, %": values.abs()}.get(measure, values)
             worst = bad.idxmax()
-            row = {"measure": measure, "way": way, "structure": structure, "n": len(values), "mean": values.mean()}
-            row |= {"sd": values.std(), "worst": values[worst], "worst_subject": table.at[worst, "subject"]}
-            rows.append(row)
+            names = {"measure": measure, "way": way, "structure": structure}
+            numbers = {"n": len(values), "mean": values.mean(), "sd": values.std(), "worst": values[worst]}
+            rows.append({**names, **numbers, "worst_subject": table.at[worst, "subject"]})
     return pd.DataFrame(rows)
 
 
@@ -204,8 +202,8 @@ def pictures(subjects: Sequence[Subject], folder: str | Path, title: str | None 
     rows = []
     for subject in subjects:
         label, frame = read_refinement(Path(folder) / f"{subject.id}.nii.gz", subject.affine)
-        given = subject.label
-        three = ways(given, Frame(given.shape, tuple(subject.spacing)), label, frame)
+        own = Frame(subject.label.shape, tuple(subject.spacing))
+        three = ways(subject.label, own, label, frame)
         rows.append([heart_meshes(fine, frame.spacing, subject.scheme) for fine in three.values()])
     return render.mesh_grid(
         rows,

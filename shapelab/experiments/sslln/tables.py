@@ -86,18 +86,21 @@ def run(
         laboratory = Laboratory(config, study.folder / f"phantom_{study.profile}", seed, progress)
         for method in methods:
             parts[method].append(laboratory.cases(method, cohort)[1 if table == 2 else 0])
-        if table == 1:
-            extra.append(gaps(laboratory))
-        if table == 5:
-            extra.append(initialisations(laboratory))
+        if table in (1, 5):
+            extra.append(gaps(laboratory) if table == 1 else initialisations(laboratory))
     cases = {m: pd.concat(p, ignore_index=True) for m, p in parts.items()}
     found = _table(table, cases)
     if extra:
         figure = "gaps" if table == 1 else "initialisation"
         write_csv(pd.concat(extra, ignore_index=True), study.folder / f"sslln_{figure}.csv")
-    about = {"data": data, "profile": study.profile, "config": asdict(config), "seeds": list(seeds)}
-    written = {"": found, "_cases": pd.concat(cases.values(), ignore_index=True)}
-    study.write(f"sslln_table{table}", written, {**about, "phantom seeds": SEEDS})
+    about = {
+        "data": data,
+        "profile": study.profile,
+        "config": asdict(config),
+        "seeds": list(seeds),
+        "phantom seeds": SEEDS,
+    }
+    study.write(f"sslln_table{table}", {"": found, "_cases": pd.concat(cases.values(), ignore_index=True)}, about)
     print(f"\nTable {NUMERALS[table - 1]}: ours (the paper's)\n")
     print(tables.layout(found).to_string())
     return found
@@ -149,10 +152,8 @@ def initialisations(laboratory: Laboratory, hearts: int | None = None) -> pd.Dat
     truth, stacks = laboratory.cohort("healthy")[slice(n)], laboratory.degraded("healthy")[1]
     parts = []
     for start in STARTS:
-        made = [
-            laboratory.on_truth(s, r)
-            for s, r in zip(stacks, laboratory.refinements("healthy", slice(n), start), strict=False)
-        ]
+        refined = laboratory.refinements("healthy", slice(n), start)
+        made = [laboratory.on_truth(s, r) for s, r in zip(stacks, refined, strict=False)]
         found = evaluate_cohort(
             made, truth.scheme.integers(truth.labels), truth.spacing, list(truth.table.index), truth.scheme
         )
