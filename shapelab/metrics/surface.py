@@ -96,10 +96,7 @@ def _words(volume: np.ndarray) -> np.ndarray:
 
 def _by_label(flat: np.ndarray, volume: np.ndarray, top: int) -> dict[int, np.ndarray]:
     """Surface voxels, given as flat indices, by label: coordinates (n, 3)."""
-    labels = volume.ravel()[flat]
-    order = np.argsort(labels, kind="stable")
-    coordinates = np.stack(np.unravel_index(flat[order], volume.shape), 1, dtype=np.int32, casting="unsafe")
-    first = np.searchsorted(labels[order], np.arange(top + 2))
+    coordinates, first = _group(flat, volume.ravel(), np.array(volume.shape), top)
     return {int(v): coordinates[first[v] : first[v + 1]] for v in np.flatnonzero(np.diff(first))}
 
 
@@ -172,6 +169,25 @@ def _longer(values, n, more):  # pragma: no cover - compiled
     longer = np.empty(2 * (n + more), values.dtype)
     longer[:n] = values[:n]
     return longer
+
+
+@numba.njit(nogil=True, cache=True)
+def _group(flat, labels, shape, top):  # pragma: no cover - compiled
+    """Flat indices -> coordinates (n, 3), sorted by label (a counting sort), and where each label begins (top + 2,)."""
+    first = np.zeros(top + 2, np.int64)
+    for p in flat:
+        first[labels[p] + 1] += 1
+    for v in range(top + 1):
+        first[v + 1] += first[v]
+    where = first.copy()
+    coordinates = np.empty((len(flat), 3), np.int32)
+    ny, nz = shape[1], shape[2]
+    for p in flat:
+        n = where[labels[p]]
+        where[labels[p]] += 1
+        row = p // nz
+        coordinates[n, 0], coordinates[n, 1], coordinates[n, 2] = row // ny, row % ny, p - row * nz
+    return coordinates, first
 
 
 @numba.njit(nogil=True, cache=True)
