@@ -99,7 +99,7 @@ def real_slices(cohort: Cohort, config: NativeConfig, progress: bool = False) ->
 
 
 @recipe("native", "segmentation of a scan at its own resolution", CARDIAC, ships=SHIPPED)
-@recipe("native-acnn", "the same with the shape prior (eq. 1)", CARDIAC, real=True)
+@recipe("native-acnn", "segmentation of a scan with the shape prior (eq. 1)", CARDIAC, real=True)
 def _native(order: Order) -> NativeSegmenter:
     must(order.epochs is None, "epochs", order.epochs, "none: the native network counts training images")
     if order.data != "phantom":

@@ -383,13 +383,20 @@ def trained_network(folder: str | Path) -> nn.Module:
 
 
 @recipe("3d-seg", "sub-pixel segmentation (Fig. 2)", method="3D-Seg")
-@recipe("3d-seg-maug", "the same with motion augmentation", method="3D-Seg-MAug", ships=SHIPPED["3D-Seg-MAug"])
+@recipe(
+    "3d-seg-maug", "sub-pixel segmentation with motion augmentation", method="3D-Seg-MAug", ships=SHIPPED["3D-Seg-MAug"]
+)
 @recipe("acnn-seg", "sub-pixel segmentation with the shape prior (eq. 1)", method="ACNN-Seg")
-@recipe("acnn-seg-maug", "the same with motion augmentation", method="ACNN-Seg-MAug", ships=SHIPPED["ACNN-Seg-MAug"])
+@recipe(
+    "acnn-seg-maug",
+    "the shape prior (eq. 1) and motion augmentation",
+    method="ACNN-Seg-MAug",
+    ships=SHIPPED["ACNN-Seg-MAug"],
+)
 @recipe("2d-fcn", "slice by slice (Table I)", method="2D-FCN", ships=SHIPPED["2D-FCN"])
 @recipe("3d-unet", "3D U-Net on the upsampled stack (Table I)", method="3D-UNet")
 @recipe("ae-seg", "cascade with an autoencoder (Table I)", method="AE-Seg")
-@recipe("ae-seg-m", "the same, larger", method="AE-Seg-M")
+@recipe("ae-seg-m", "cascade with a larger autoencoder", method="AE-Seg-M")
 def _ordered(order: Order, method: str) -> nn.Module:
     config = order.numbers(SegmentationConfig.profile(order.profile), hearts="training")
     pairs = load_pairs(order.data, config, order.checkpoint, order.progress, parts=("training", "validation"))

@@ -442,7 +442,9 @@ SHIPPED = {"SR": "acnn_sr", "ACNN-SR": "acnn_sr_prior", "SR-CNN": "acnn_srcnn"}
 
 
 @recipe("sr", "sub-pixel super-resolution (Fig. 2)", method="SR", ships=SHIPPED["SR"])
-@recipe("acnn-sr", "the same with the shape prior (eq. 2)", method="ACNN-SR", ships=SHIPPED["ACNN-SR"])
+@recipe(
+    "acnn-sr", "sub-pixel super-resolution with the shape prior (eq. 2)", method="ACNN-SR", ships=SHIPPED["ACNN-SR"]
+)
 @recipe("sr-cnn", "upsampling first (Table III)", method="SR-CNN", ships=SHIPPED["SR-CNN"])
 def _ordered(order: Order, method: str) -> nn.Module:
     config = order.numbers(SuperResolutionConfig.profile(order.profile), hearts="train")

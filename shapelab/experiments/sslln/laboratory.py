@@ -319,8 +319,8 @@ def multi_atlas(stack: LowResolution, atlases: list[Atlas], n: int = 5) -> np.nd
 
 
 @recipe("sslln-hr", "labels and landmarks of high-resolution volumes", ships=SHIPPED["SSLLN-HR"])
-@recipe("sslln-hr-gaps", "the same, trained with slices that are missing", ships=SHIPPED["SSLLN-HR, gaps"])
-@recipe("sslln-lr", "the same of thick slices", ships=SHIPPED["SSLLN-LR"])
+@recipe("sslln-hr-gaps", "labels and landmarks, trained with slices that are missing", ships=SHIPPED["SSLLN-HR, gaps"])
+@recipe("sslln-lr", "labels and landmarks of thick slices", ships=SHIPPED["SSLLN-LR"])
 @recipe("sslln-2d-fcn", "slice by slice, labels alone", ships=SHIPPED["2D FCN"])
 def _ordered(order: Order) -> nn.Module:
     numbers = SSLLNExperiment.profile(order.profile)
