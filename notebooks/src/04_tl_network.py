@@ -382,9 +382,9 @@ result.round(3)
 # larger *share* of the codes can be read from images, and the label maps come back nearly as well. (Against stage 2
 # the comparison is not fair either way: a new stage begins with a learning rate that rises again.)
 #
-# The second of the two holds wherever this was run, and is checked below. The first holds in the table above, but
-# **not on every machine**: another processor rounds differently, a minute's training of a coarse network goes another
-# way, and the shares have changed places. One training each settles nothing here; section 6 has one that took longer.
+# The second of the two holds wherever this was run, and is checked below. The first holds **on some machines and not
+# on others**: another processor rounds differently, a minute's training of a coarse network goes another way, and the
+# shares change places. One training each settles nothing here; section 6 has one that took longer.
 #
 # And look at the first and the last column. The distance $\mathcal{L}_h$ can be lowered by a trick: make *all* codes
 # small. The decoder scales them up again, and $\mathcal{L}_x$ notices nothing. Where the codes shrink, part of the fall
