@@ -192,7 +192,8 @@ def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: 
         "Leave these patients out.",
     )
     if groups is not None:
-        must(set(groups) <= set(truth), "classify", f"groups={list(groups)}", f"among {sorted(truth.unique())}")
+        known = sorted(truth.unique(), key=str)  # classes of mixed types have no order of their own
+        must(set(groups) <= set(known), "classify", f"groups={list(groups)}", f"among {known}")
         truth = truth[truth.isin(list(groups))]
     counts = truth.value_counts()
     need(len(counts) >= 2, "codes", f"only {target}={counts.index[0]!r}", "at least two classes")

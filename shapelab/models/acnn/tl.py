@@ -356,16 +356,17 @@ class TLSpace(NetworkSpace):
             f"(N, X, Y, Z) with (X, Y, Z) = {self.grid.shape}, the space's grid",
             "Bring the images to the grid with shapelab.data.grid.to_grid.",
         )
+        finite, low, high = bool(np.isfinite(images).all()), images.min(), images.max()
         need(
-            images.dtype.kind == "f" and np.isfinite(images).all(),
+            images.dtype.kind == "f" and finite,
             "images",
-            f"numbers of type {images.dtype}, finite: {bool(np.isfinite(images).all())}",
+            f"numbers of type {images.dtype}, finite: {finite}",
             "finite floats",
         )
         need(
-            -1 <= float(images.min()) <= float(images.max()) <= 4,
+            -1 <= float(low) <= float(high) <= 4,
             "images",
-            f"intensities from {images.min():g} to {images.max():g}",
+            f"intensities from {low:g} to {high:g}",
             "about 0 to 1",
             "Divide each image by its 99th percentile.",
         )
