@@ -10,6 +10,7 @@ from . import (
     metrics as metrics,
     models as models,
     phantoms as phantoms,
+    places as places,
     profiles as profiles,
     show as show,
     spaces as spaces,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +39,20 @@ def acdc_root() -> Path:
 def hippocampus_root() -> Path:
     """The real Decathlon hippocampus task; skips where it is absent."""
     return _real("Task04_Hippocampus", "dataset.json")
+
+
+@pytest.fixture(scope="session")
+def unprivileged() -> list[str]:
+    """What to put before a command so that it cannot write where permissions forbid it, root's either; skips where that
+    cannot be had."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("needs the permissions of a POSIX system")
+    if os.geteuid() != 0:
+        return []
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    if shutil.which("setpriv") is None or subprocess.run([*drop, "true"], capture_output=True).returncode != 0:
+        pytest.skip("root may write anywhere, and setpriv cannot take that right away here")
+    return drop
 
 
 def _write_nifti(path: Path, array: np.ndarray, spacing=(1.5, 1.5, 10.0), affine: np.ndarray | None = None) -> Path:

@@ -22,6 +22,7 @@ from shapelab import __version__
 from shapelab.device import describe
 from shapelab.errors import must, need
 from shapelab.files import write_csv, write_json
+from shapelab.places import shipped_folder
 from shapelab.profiles import current_profile
 from shapelab.spaces.kept import KeptNetwork, open_kept
 from shapelab.training.loop import CHECKPOINT
@@ -147,8 +148,8 @@ def opened(folder: str | Path) -> Any:
 def measured(name: str) -> pd.DataFrame:
     """A table of benchmarks/results, as it was measured on the machine that its JSON names: "acnn_table1_phantom", ...
 
-    DataError if there is none, as in an installation without the repository.
+    DataError if there is none.
     """
-    file = Path(__file__).parents[2] / "benchmarks" / "results" / f"{name}.csv"
+    file = shipped_folder("benchmarks/results") / f"{name}.csv"
     need(file.is_file(), file, "no such file", "a measured table", "Run the experiment: shapelab experiment acnn.")
     return pd.read_csv(file)

@@ -21,10 +21,10 @@ from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.device import autocast
 from shapelab.errors import UsageError, must, need
-from shapelab.experiments.shipped import weights_folder
 from shapelab.files import write_json
 from shapelab.metrics.clinical import ejection_fraction, volumes_and_masses
 from shapelab.models.native import NativeSegmenter, keep_largest
+from shapelab.places import weights_folders, weights_of
 from shapelab.spaces.kept import NETWORK as DESCRIPTION
 from shapelab.spaces.kept import load_network
 
@@ -38,7 +38,7 @@ def find_model(model: str | Path) -> Path:
 
     Raises UsageError naming what there is.
     """
-    for folder in (Path(model), weights_folder() / str(model)):
+    for folder in (Path(model), weights_of(str(model))):
         if (folder / DESCRIPTION).is_file():
             return folder
     need(
@@ -48,8 +48,10 @@ def find_model(model: str | Path) -> Path:
         "a folder that holds a saved segmentation network",
         "A shape space segments no image; name a network.",
     )
-    shipped = sorted(p.parent.name for p in weights_folder().glob(f"*/{DESCRIPTION}"))
-    raise UsageError(f"model: found {str(model)!r}; expected a folder with a {DESCRIPTION}, or one of {shipped}")
+    folders = weights_folders()
+    names = sorted({file.parent.name for folder in folders for file in folder.glob(f"*/{DESCRIPTION}")})
+    known = f"one of {names}" if names else f"the name of a network in {folders[0]}, where there is none"
+    raise UsageError(f"model: found {str(model)!r}; expected a folder with a {DESCRIPTION}, or {known}")
 
 
 class GridSegmenter:
@@ -88,7 +90,7 @@ def load_segmenter(model: str | Path):
     network = load_network(find_model(model))
     if isinstance(network, NativeSegmenter):
         return network
-    return GridSegmenter(network, NativeSegmenter.load(weights_folder() / FINDER))
+    return GridSegmenter(network, NativeSegmenter.load(weights_of(FINDER)))
 
 
 def read_short_axis(path: str | Path) -> tuple[np.ndarray, np.ndarray]:

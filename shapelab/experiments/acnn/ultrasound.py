@@ -38,7 +38,6 @@ from shapelab.data.scheme import LV_CAVITY
 from shapelab.errors import must, one_of
 from shapelab.experiments.acnn.ultrasound_tables import METHODS, layout, summarise
 from shapelab.experiments.kept_runs import Study, plain, seeds_of
-from shapelab.experiments.shipped import weights_folder
 from shapelab.experiments.tables import spread
 from shapelab.files import write_csv
 from shapelab.metrics import evaluate
@@ -47,6 +46,7 @@ from shapelab.models.acnn.trainer import predict_labels
 from shapelab.phantoms.ultrasound import us_arrays, us_cohort
 from shapelab.phantoms.ultrasound_geometry import Artefacts, make_box
 from shapelab.phantoms.ultrasound_imaging import more_shadows
+from shapelab.places import weights_of
 from shapelab.spaces.kept import is_kept, load_network, save_network
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, Config, FitSettings, Run, fit, seeded
@@ -219,7 +219,7 @@ def shape_prior(
         labels = on_prior_grid(labels, config)
         taught, data = checksum({"l": labels}), "training outlines"
     wanted = plain(asdict(config.autoencoder))
-    for folder in (cache,) if taught else (weights_folder() / f"acnn_ae_us_{config.name}", cache):
+    for folder in (cache,) if taught else (weights_of(f"acnn_ae_us_{config.name}"), cache):
         if is_kept(folder):
             space = AESpace.load(folder)
             if plain(asdict(space.config)) == wanted and taught in (None, space.metadata.get("taught")):
