@@ -92,9 +92,9 @@ def check_package(declared: str) -> Check:
     from packaging.requirements import Requirement
 
     wanted = Requirement(declared)
-    worst, mend = BAD, "make setup"
+    worst, mend = BAD, f'make setup (without a checkout: pip install "{wanted.name}{wanted.specifier}")'
     if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
-        worst, mend = NOTE, f"make setup (only for {wanted.marker})"
+        worst, mend = NOTE, f'pip install "shapelab[test]" (only for {wanted.marker})'
     try:
         version = metadata.version(wanted.name)
     except metadata.PackageNotFoundError:

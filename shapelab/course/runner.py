@@ -108,8 +108,6 @@ class Series:
         from nbclient import NotebookClient
         from tqdm import tqdm
 
-        # what a notebook writes beside itself is not to end up in an installed package
-        here = Path.cwd() if path.resolve().is_relative_to(PACKAGE) else path.resolve().parent
         codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
         for cell in codes:
             cell.outputs, cell.execution_count = [], None
@@ -122,7 +120,7 @@ class Series:
                 kernel_name="python3",
                 store_widget_state=False,
                 extra_arguments=["--log-level=ERROR"],  # not: a kernel talks TCP, on this machine, unencrypted
-                resources={"metadata": {"path": str(here)}},
+                resources={"metadata": {"path": str(working_folder(path))}},
                 on_cell_executed=lambda **_: bar.update(),
             )
             work = asyncio.ensure_future(client.async_execute(env=dict(self.environment)))
@@ -136,6 +134,11 @@ class Series:
             except Exception as error:
                 return Failure(client.code_cells_executed, describe(error, self.timeout))
         return None
+
+
+def working_folder(path: Path) -> Path:
+    """Where a notebook runs: beside itself; one of an installed package, where nothing is to be written, right here."""
+    return Path.cwd() if path.resolve().is_relative_to(PACKAGE) else path.resolve().parent
 
 
 def describe(error: Exception, timeout: float) -> str:
