@@ -14,8 +14,6 @@ WORKERS ?= $(shell n=$(CORES); [ $$n -gt 8 ] && n=8; echo $$n)
 JOBS ?= 1
 # Which notebooks (`make run NN="01 03"`); none means all.
 NN ?=
-# The folder that `make lab` opens: copies of the notebooks, or (`make lab LAB=notebooks`) those that are committed.
-LAB ?= work
 
 # torch and numba fight over OpenMP unless told not to, before either is loaded (see shapelab/__init__.py).
 export GOMP_SPINCOUNT := 0
@@ -81,8 +79,8 @@ run: $(STAMP)
 
 # Students work on copies: what they changed in work/ stays, the rest is brought up to date.
 lab: $(STAMP)
-	@$(if $(filter notebooks,$(LAB)),,$(PY) -m shapelab course --copy $(LAB))
-	@$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)/00_start_here.ipynb
+	@$(PY) -m shapelab course --copy work
+	@$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) work/00_start_here.ipynb
 
 doctor: $(STAMP)
 	@$(PY) -m shapelab doctor

@@ -94,7 +94,7 @@ def installed(wheel, tmp_path_factory, unprivileged) -> Iterator[Installed]:
     paths = [site, *site.rglob("*")]
     for path in paths:
         path.chmod(path.stat().st_mode & ~0o222)
-    yield Installed(site, work, unprivileged)
+    yield Installed(site, work, unprivileged or [])
     for path in paths:  # so that it can be removed
         path.chmod(path.stat().st_mode | 0o200)
 
