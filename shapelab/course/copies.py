@@ -41,8 +41,8 @@ def lay_out(folder: str | Path, force: bool = False) -> dict[str, tuple[str, Pat
         done = {}
         for notebook in find_notebooks(source):
             content = notebook.read_bytes()
-            done[notebook.name] = state, _ = _lay_out_one(content, folder / notebook.name, known, force)
-            if state != KEPT:
+            done[notebook.name] = _lay_out_one(content, folder / notebook.name, known, force)
+            if done[notebook.name][0] != KEPT:
                 known[notebook.name] = _hash(content)
         write_json(known, folder / RECORD)
     except OSError as error:
