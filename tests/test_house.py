@@ -25,7 +25,7 @@ OF_NO_MODULE = {"browser", "test_docstrings.py", "test_house.py", "test_notebook
 
 # A room imports only from rooms above it.
 ORDER = [
-    ("types",),
+    ("types", "doors"),
     ("errors",),
     ("files", "profiles", "device"),
     ("tensor_files",),
