@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,9 @@ from shapelab.atlas.pipeline import Refinement, RefinementSettings, refine
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, must, need, one_of
 from shapelab.files import atomic_write, write_json
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
 
 
 def refine_cohort(
@@ -37,27 +40,24 @@ def refine_cohort(
     written last: a subject that has both is done, and is left alone when the same call is made again. Only one
     subject a job is in memory, and nothing but a row of the table comes back.
 
-    Parameters
-    ----------
-    subjects : a Cohort or any subjects; landmarks where they have them (see `shapelab.data.landmarks`)
-    atlases : high-resolution hearts of the same scheme
-    folder : where results go; on a cluster one that all hosts see
-    n_jobs : of joblib; None takes what ``joblib.parallel_config`` says, as in ``parallel_config(backend="dask")``
-    on_error : "raise": the first subject that fails stops all, named. "skip": the others go on, the row says why
-    overwrite : do again what is done already
-    images : use the subjects' images, where they have one
-    settings : of `refine`
+    Args:
+        subjects: a Cohort or any subjects; landmarks where they have them (see `shapelab.data.landmarks`)
+        atlases: high-resolution hearts of the same scheme
+        folder: where results go; on a cluster one that all hosts see
+        n_jobs: of joblib; None takes what ``joblib.parallel_config`` says, as in ``parallel_config(backend="dask")``
+        on_error: "raise": the first subject that fails stops all, named. "skip": the others go on, the row says why
+        overwrite: do again what is done already
+        images: use the subjects' images, where they have one
+        settings: of `refine`
 
-    Returns
-    -------
-    DataFrame, a row a subject (index `subject`, in their order): state ("refined", "kept" from an earlier call,
-    "failed"), error, file, atlases, landmarks, fusion, nmi (of the best atlas), min_jacobian, folded, seconds, and
-    "dice X" of each structure: the agreement with the given label on its own slices
+    Returns:
+        DataFrame, a row a subject (index `subject`, in their order); state ("refined", "kept" from an earlier call,
+        "failed"), error, file, atlases, landmarks, fusion, nmi (of the best atlas), min_jacobian, folded, seconds, and
+        "dice X" of each structure: the agreement with the given label on its own slices
 
-    Raises
-    ------
-    DataError : naming the subject that failed, with on_error "raise"; two subjects of one id
-    UsageError : a folder that holds results of other settings; ids that are no file names
+    Raises:
+        DataError: naming the subject that failed, with on_error "raise"; two subjects of one id
+        UsageError: a folder that holds results of other settings; ids that are no file names
     """
     one_of("on_error", on_error, ("raise", "skip"))
     folder, subjects, settings = Path(folder), list(subjects), settings or RefinementSettings()
@@ -82,7 +82,8 @@ def refine_cohort(
 def write_refinement(file: str | Path, result: Refinement, affine: np.ndarray) -> None:
     """Write a refined label map as NIfTI (``.nii`` or ``.nii.gz``), whole or not at all.
 
-    affine : (4, 4) of the target, voxel index -> mm: the refined voxels lie in the same mm
+    Args:
+        affine: (4, 4) of the target, voxel index -> mm: the refined voxels lie in the same mm
     """
     import nibabel
 
@@ -90,12 +91,13 @@ def write_refinement(file: str | Path, result: Refinement, affine: np.ndarray) -
         nibabel.save(refinement_image(result, affine), temporary)
 
 
-def refinement_image(result: Refinement, affine: np.ndarray, axes: np.ndarray | None = None):
+def refinement_image(result: Refinement, affine: np.ndarray, axes: np.ndarray | None = None) -> Nifti1Image:
     """A refined label map as a nibabel image in the mm of the target.
 
-    affine : (4, 4) of the target, voxel index -> mm
-    axes : (3, 2) as nibabel's orientations have it: where each of the target's axes goes, 1 or -1 its direction, for a
-        target whose axes were put in another order; default: they stay
+    Args:
+        affine: (4, 4) of the target, voxel index -> mm
+        axes: (3, 2) as nibabel's orientations have it: where each of the target's axes goes, 1 or -1 its direction, for
+            a target whose axes were put in another order; default: they stay
     """
     import nibabel
 
@@ -110,14 +112,15 @@ def refinement_image(result: Refinement, affine: np.ndarray, axes: np.ndarray | 
 def read_refinement(file: str | Path, affine: np.ndarray) -> tuple[np.ndarray, Frame]:
     """What `write_refinement` wrote: the label map and its frame, in mm of the target.
 
-    affine : (4, 4) of the target, as it was written with
+    Args:
+        affine: (4, 4) of the target, as it was written with
 
     Raises DataError: a file that cannot be read, or whose voxels do not lie along those of the target.
     """
     import nibabel
 
     try:
-        image = nibabel.load(file)
+        image = nibabel.Nifti1Image.from_filename(file)
         label = np.asarray(image.dataobj)
     except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
         raise DataError(file, f"a file that cannot be read ({error})", "a refined label map") from None
@@ -132,10 +135,18 @@ def read_refinement(file: str | Path, affine: np.ndarray) -> tuple[np.ndarray, F
     )
     # the header keeps single precision: spacing and multiples of it are rounded back
     spacing = np.round(along, 4)
-    return label, Frame(label.shape, tuple(spacing), tuple(np.round(matrix[:3, 3] / spacing) * spacing))
+    return label, Frame(label.shape, spacing, np.round(matrix[:3, 3] / spacing) * spacing)
 
 
-def _one(subject: Subject, atlases, folder: Path, on_error: str, images: bool, key: str, settings) -> dict[str, Any]:
+def _one(
+    subject: Subject,
+    atlases: Sequence[Atlas],
+    folder: Path,
+    on_error: str,
+    images: bool,
+    key: str,
+    settings: RefinementSettings,
+) -> dict[str, Any]:
     """Read, refine, write one subject; its row."""
     try:
         label, image, spacing, landmarks = arrays_of(subject)
@@ -176,7 +187,7 @@ def _key(atlases: Sequence[Atlas], settings: RefinementSettings, images: bool) -
     digest = hashlib.blake2b(digest_size=8)
     for a in atlases:
         digest.update(f"{a.id} {a.label.shape} {a.spacing} {a.image is None}".encode())
-        digest.update(np.ascontiguousarray(a.label))
+        digest.update(np.ascontiguousarray(a.label).data)
     found = {"atlases": digest.hexdigest(), "images": images, **dataclasses.asdict(settings)}
     return json.dumps(_unusual(found), sort_keys=True)
 

@@ -31,8 +31,10 @@ are of ten others, in stacks of 10 mm slices without shifts (`benchmarks/atlas_s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +46,7 @@ from shapelab.atlas.descent import Problem, descend, without_folds
 from shapelab.atlas.frame import Frame, as_frame
 from shapelab.atlas.warp import warp_image, warp_label
 from shapelab.errors import in_range, must, need, one_of, whole
+from shapelab.types import Array, Kind, Triple
 
 ENGINES = ("auto", "numba", "torch")
 
@@ -52,10 +55,13 @@ ENGINES = ("auto", "numba", "torch")
 class Level:
     """What one level of the registration left.
 
-    lattice, coefficients : the displacement, (3, n0, n1, n2) float32 mm at the control points
-    consistency : mean probability of the target's labels at their places (1: all agree), at this level's blur
-    min_jacobian, folded : least determinant of d(x + u)/dx over the domain, and share of places where it is <= 0
-    kept : share of what the level added that the folding guard left (1: all of it)
+    Attributes:
+        lattice: the displacement, (3, n0, n1, n2) float32 mm at the control points
+        coefficients: see `lattice`
+        consistency: mean probability of the target's labels at their places (1: all agree), at this level's blur
+        min_jacobian: least determinant of d(x + u)/dx over the domain, and share of places where it is <= 0
+        folded: see `min_jacobian`
+        kept: share of what the level added that the folding guard left (1: all of it)
     """
 
     lattice: Lattice
@@ -74,10 +80,12 @@ class Level:
 class Deformation:
     """An atlas' way to a target, with every level of it.
 
-    affine : (4, 4), mm of the target -> mm of the atlas
-    levels : coarse to fine
-    target, atlas : frames of the two
-    domain : (2, 3) mm of the target, the box the spline is defined on; outside, its border values go on
+    Attributes:
+        affine: (4, 4), mm of the target -> mm of the atlas
+        levels: coarse to fine
+        target: frames of the two
+        atlas: frames of the two
+        domain: (2, 3) mm of the target, the box the spline is defined on; outside, its border values go on
     """
 
     affine: np.ndarray
@@ -110,26 +118,27 @@ class Deformation:
     def displacement(self, frame: Frame | None = None, stage: int | str = -1) -> np.ndarray:
         """u (3, D0, D1, D2) float32 mm at the voxels of a frame of the target (default: its own).
 
-        stage : index into `names` or one of them; 0 or "affine" has no displacement
+        Args:
+            stage: index into `names` or one of them; 0 or "affine" has no displacement
         """
         frame = frame or self.target
         stage = self._stage(stage)
         if stage == 0:
             return np.zeros((3, *frame.shape), np.float32)
         level = self.levels[stage - 1]
-        bases = level.lattice.bases(frame.positions())
-        return spread(level.coefficients, *(b.astype(np.float32) for b in bases))
+        first, second, third = (b.astype(np.float32) for b in level.lattice.bases(frame.positions()))
+        return spread(level.coefficients, first, second, third)
 
-    def warp_label(self, label, frame: Frame | None = None, stage: int | str = -1) -> np.ndarray:
+    def warp_label(self, label: Kind, frame: Frame | None = None, stage: int | str = -1) -> Kind:
         """A label map of the atlas (D0, D1, D2) in a frame of the target: each voxel the label of most weight among
         the eight neighbours of its place (of two alike the smaller one), 0 outside the atlas."""
         return self._warp(warp_label, label, frame, stage)
 
-    def warp_image(self, image, frame: Frame | None = None, stage: int | str = -1) -> np.ndarray:
+    def warp_image(self, image: Kind, frame: Frame | None = None, stage: int | str = -1) -> Kind:
         """An image of the atlas in a frame of the target, float32: linear; outside the atlas its border values."""
         return self._warp(warp_image, image, frame, stage)
 
-    def _warp(self, function, array, frame: Frame | None, stage):
+    def _warp(self, function: Callable[..., Any], array: Array, frame: Frame | None, stage: int | str) -> Any:
         need(
             tuple(array.shape) == self.atlas.shape,
             "warp",
@@ -138,9 +147,9 @@ class Deformation:
         )
         frame = frame or self.target
         matrix = (np.linalg.inv(self.atlas.matrix) @ self.affine)[:3]
-        displacement = self.displacement(frame, stage)
+        displacement: Array = self.displacement(frame, stage)
         if isinstance(array, Tensor):
-            displacement = torch.from_numpy(displacement).to(array.device)
+            displacement = torch.as_tensor(displacement, device=array.device)
         return function(array, matrix, frame.origin, frame.spacing, displacement)
 
     def _stage(self, stage: int | str) -> int:
@@ -154,21 +163,20 @@ class Deformation:
 class FreeFormDeformation:
     """Registration of an atlas' label map to a target's.
 
-    Parameters
-    ----------
-    control_mm : distance of control points at the last level
-    levels : how many; each doubles the distance of the next
-    iterations : of gradient descent at each level
-    bending : weight of the bending energy (Rueckert's eq. 8) at each level, coarse to fine, mm^2
-    stretch : weight of the mean squared first derivative at all levels: where nothing was measured (an apex that was
-        cut off) the displacement stays as it is at the nearest slice, instead of going on with its slope
-    blur_mm : sd of the Gaussian that the atlas' maps are blurred by at each level
-    sampling_mm : about how far apart the voxels are that a level looks at (0: all)
-    step_mm : first step of a control point at each level
-    least_jacobian : determinants under it are penalised
-    guard : damp a level's part until nothing is folded; without it folding is only reported
-    margin_mm : how far the domain reaches beyond target and atlas
-    engine : "numba" (CPU), "torch" (where the label maps are: CPU or GPU), "auto": torch for tensors on a GPU
+    Args:
+        control_mm: distance of control points at the last level
+        levels: how many; each doubles the distance of the next
+        iterations: of gradient descent at each level
+        bending: weight of the bending energy (Rueckert's eq. 8) at each level, coarse to fine, mm^2
+        stretch: weight of the mean squared first derivative at all levels: where nothing was measured (an apex that was
+            cut off) the displacement stays as it is at the nearest slice, instead of going on with its slope
+        blur_mm: sd of the Gaussian that the atlas' maps are blurred by at each level
+        sampling_mm: about how far apart the voxels are that a level looks at (0: all)
+        step_mm: first step of a control point at each level
+        least_jacobian: determinants under it are penalised
+        guard: damp a level's part until nothing is folded; without it folding is only reported
+        margin_mm: how far the domain reaches beyond target and atlas
+        engine: "numba" (CPU), "torch" (where the label maps are: CPU or GPU), "auto": torch for tensors on a GPU
 
     Per-level settings are tuples as long as `levels`. UsageError for what cannot be.
     """
@@ -186,7 +194,7 @@ class FreeFormDeformation:
     margin_mm: float = 10.0
     engine: str = "auto"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         whole("FreeFormDeformation: levels", self.levels)
         for name in ("bending", "blur_mm", "sampling_mm", "step_mm"):
             values = tuple(float(v) for v in getattr(self, name))
@@ -204,21 +212,29 @@ class FreeFormDeformation:
             in_range(f"FreeFormDeformation: {name}", getattr(self, name))
         one_of("FreeFormDeformation: engine", self.engine, ENGINES)
 
-    def torch_device(self, target) -> torch.device | None:
+    def torch_device(self, target: Array) -> torch.device | None:
         """Where torch registers to this label map (numpy or torch); None: numba does."""
         device = target.device if isinstance(target, Tensor) else torch.device("cpu")
         engine = self.engine if self.engine != "auto" else "numba" if device.type == "cpu" else "torch"
         return device if engine == "torch" else None
 
-    def fit(self, target, atlas, target_frame: Frame, atlas_frame: Frame, affine=None) -> Deformation:
+    def fit(
+        self,
+        target: Array,
+        atlas: Array,
+        target_frame: Frame | Triple,
+        atlas_frame: Frame | Triple,
+        affine: np.ndarray | None = None,
+    ) -> Deformation:
         """Register an atlas to a target.
 
-        Parameters
-        ----------
-        target, atlas : label maps (D0, D1, D2), integers (0 background), numpy or torch, each in its frame
-        target_frame, atlas_frame : `Frame`, or spacing (3,) mm (voxel (0, 0, 0) at 0)
-        affine : (4, 4) mm of the target -> mm of the atlas; default: none, both lie alike in mm. From landmarks:
-            ``landmark_affine(target_landmarks, atlas_landmarks)``
+        Args:
+            target: label maps (D0, D1, D2), integers (0 background), numpy or torch, each in its frame
+            atlas: see `target`
+            target_frame: `Frame`, or spacing (3,) mm (voxel (0, 0, 0) at 0)
+            atlas_frame: `Frame`, or spacing (3,) mm (voxel (0, 0, 0) at 0)
+            affine: (4, 4) mm of the target -> mm of the atlas; default: none, both lie alike in mm. From landmarks:
+                ``landmark_affine(target_landmarks, atlas_landmarks)``
 
         Returns `Deformation`. Raises DataError on an empty label map or one that does not fit its frame, UsageError on
         an affine that cannot be inverted.
@@ -227,14 +243,14 @@ class FreeFormDeformation:
         atlas_frame = as_frame(atlas_frame, atlas, "atlas")
         affine = checked_affine(affine)
         device = self.torch_device(target)
-        target, atlas = (a.cpu().numpy() if isinstance(a, Tensor) else np.asarray(a) for a in (target, atlas))
-        domain = self._domain(target, atlas, target_frame, atlas_frame, affine)
-        lattice = Lattice.over(*domain, self.control_mm, self.levels - 1)
+        fixed, moving = (a.cpu().numpy() if isinstance(a, Tensor) else np.asarray(a) for a in (target, atlas))
+        domain = self._domain(fixed, moving, target_frame, atlas_frame, affine)
+        lattice = Lattice.over(domain[0], domain[1], self.control_mm, self.levels - 1)
         # as finely as the target is sampled, at least five places a cell
         fine = np.minimum(target_frame.spacing, self.control_mm / 5)
         checked = [np.linspace(low, high, 1 + int(np.ceil((high - low) / s))) for low, high, s in zip(*domain, fine)]
         coefficients, done = lattice.zeros().astype(np.float32), []
-        problem = Problem.of(target, atlas, target_frame, atlas_frame, affine, domain, device)
+        problem = Problem.of(fixed, moving, target_frame, atlas_frame, affine, domain, device)
         for k in range(self.levels):
             before = coefficients
             cost = problem.at(
@@ -250,7 +266,9 @@ class FreeFormDeformation:
             affine, tuple(done), target_frame, atlas_frame, domain, "numba" if device is None else "torch"
         )
 
-    def _domain(self, target, atlas, target_frame: Frame, atlas_frame: Frame, affine) -> np.ndarray:
+    def _domain(
+        self, target: np.ndarray, atlas: np.ndarray, target_frame: Frame, atlas_frame: Frame, affine: np.ndarray
+    ) -> np.ndarray:
         """Box (2, 3) mm round the target's labels and the affinely mapped atlas', with a margin: of the target one
         voxel at least, since the first slice without a label says where the heart ends."""
         corners = np.array(list(product(*atlas_frame.box(atlas, "atlas").T)))
@@ -261,7 +279,7 @@ class FreeFormDeformation:
         return np.stack([low, np.maximum(high + reach, atlas_there.max(0) + self.margin_mm)])
 
 
-def checked_affine(affine) -> np.ndarray:
+def checked_affine(affine: np.ndarray | None) -> np.ndarray:
     """(4, 4) float64; None is the identity. UsageError on what cannot be inverted."""
     affine = np.eye(4) if affine is None else np.asarray(affine, np.float64)
     must(

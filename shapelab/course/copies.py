@@ -23,15 +23,13 @@ def lay_out(folder: str | Path, force: bool = False) -> dict[str, tuple[str, Pat
     A notebook that is still as it was laid out is brought up to date. One that was changed (to run it and to save it
     changes it, too) is kept as it is; with `force` it gets another name, and the course's own is laid out again.
 
-    Returns
-    -------
-    dict: notebook -> what became of it (NEW, SAME, UPDATED, KEPT or MOVED), and the file that holds what was there
-        before: another than the notebook where it was MOVED
+    Returns:
+        Notebook -> what became of it (NEW, SAME, UPDATED, KEPT or MOVED), and the file that holds what was there
+        before: another than the notebook where it was MOVED.
 
-    Raises
-    ------
-    UsageError : the folder is that of the course itself
-    ShapelabError : a folder that cannot be written to
+    Raises:
+        UsageError: The folder is that of the course itself.
+        ShapelabError: A folder that cannot be written to.
     """
     source, folder = shipped_folder("notebooks"), Path(folder)
     must(folder.resolve() != source.resolve(), "folder", f"{folder}, the course's own", "another one, for copies")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from shapelab.data import readers
 from shapelab.data.cohort import Cohort
@@ -21,6 +22,7 @@ from shapelab.data.reading import ON_ERROR, OnError, Scan, to_cohort
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError, must, one_of
 
+T = TypeVar("T")
 #: Environment variable that names the folder of data sets.
 VARIABLE = "SHAPELAB_DATA"
 #: Name -> card, in the order of registration; `catalogue` sorts them.
@@ -45,17 +47,21 @@ class Source:
 class Card:
     """One data set.
 
-    name : what `open_cohort` calls it
-    title, home, licence, citation : as its publisher gives them
-    layout : how the files must lie
-    folder : its folder under SHAPELAB_DATA; "" if it has no fixed one
-    scheme : what its label maps hold; None: differs from one to the next
-    source : the archive that `shapelab data fetch` downloads, if its publisher allows that
-    phantom : what to open instead where it is not at hand
-    recognise : whether a folder holds it; looks at names and small text files only
-    scan : (root, options by name) -> `Scan`, what the folder holds
-    make : for a data set that is made, not read: gives the function (options by name) -> `Cohort`
-    general : the layout is so general that all others are asked first what a folder is
+    Attributes:
+        name: what `open_cohort` calls it
+        title: as its publisher gives them
+        home: as its publisher gives them
+        licence: as its publisher gives them
+        citation: as its publisher gives them
+        layout: how the files must lie
+        folder: its folder under SHAPELAB_DATA; "" if it has no fixed one
+        scheme: what its label maps hold; None: differs from one to the next
+        source: the archive that `shapelab data fetch` downloads, if its publisher allows that
+        phantom: what to open instead where it is not at hand
+        recognise: whether a folder holds it; looks at names and small text files only
+        scan: (root, options by name) -> `Scan`, what the folder holds
+        make: for a data set that is made, not read: gives the function (options by name) -> `Cohort`
+        general: the layout is so general that all others are asked first what a folder is
     """
 
     name: str
@@ -151,26 +157,25 @@ def recognise(path: Path) -> str | None:
     return next((card.name for card in catalogue().values() if card.recognise and card.recognise(path)), None)
 
 
-def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "raise", **options) -> Cohort:
+def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "raise", **options: Any) -> Cohort:
     """Open a data set.
 
-    Parameters
-    ----------
-    name : "acdc", "cetus", "hippocampus", "decathlon", "folder", "phantom", "phantom-us" or one that was registered;
-        see `catalogue`
-    root : its folder, or the folder of data sets that it lies in. None: looked for under the environment variable
-        SHAPELAB_DATA
-    on_error : "raise": the first bad file met is raised; headers are checked now, voxels when an array is asked for.
-        "skip": every file is read now; each bad subject is warned about and left out, its errors kept in
-        ``Cohort.skipped``
-    options : acdc, cetus: subset="training"|"testing"; folder: scheme=LabelScheme, mapping={file's integer: scheme's};
-        phantom: all that `shapelab.phantoms.heart_cohort` takes (defaults here: n=100, resolution="LR", scheme=CARDIAC,
-        so that it looks as ACDC does); phantom-us: all that `shapelab.phantoms.ultrasound.us_cohort` takes
+    Args:
+        name: "acdc", "cetus", "hippocampus", "decathlon", "folder", "phantom", "phantom-us" or one that was registered;
+            see `catalogue`
+        root: its folder, or the folder of data sets that it lies in. None: looked for under the environment variable
+            SHAPELAB_DATA
+        on_error: "raise": the first bad file met is raised; headers are checked now, voxels when an array is asked for.
+            "skip": every file is read now; each bad subject is warned about and left out, its errors kept in
+            ``Cohort.skipped``
+        options: acdc, cetus: subset="training"|"testing"; folder: scheme=LabelScheme, mapping={file's integer:
+            scheme's}; phantom: all that `shapelab.phantoms.heart_cohort` takes (defaults here: n=100, resolution="LR",
+            scheme=CARDIAC, so that it looks as ACDC does); phantom-us: all that
+            `shapelab.phantoms.ultrasound.us_cohort` takes
 
-    Raises
-    ------
-    UsageError : unknown name or option
-    DataError : the data set is not there, or a file in it is not what it should be
+    Raises:
+        UsageError: unknown name or option
+        DataError: the data set is not there, or a file in it is not what it should be
 
     >>> open_cohort("acdc").filter(phase="ED", group=["NOR", "DCM"])       # doctest: +SKIP
     """
@@ -182,10 +187,11 @@ def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "
     return _called(card, card.make(), options)
 
 
-def scan(name: str, root: str | Path | None = None, **options) -> Scan:
+def scan(name: str, root: str | Path | None = None, **options: Any) -> Scan:
     """What the data set's reader finds below `root`; see `shapelab.data.reading.Scan`."""
-    card = get_card(name)
-    return _called(card, partial(card.scan, locate(name, root)), options)
+    card, folder = get_card(name), locate(name, root)
+    assert card.scan is not None  # what can be located is read, and not made
+    return _called(card, partial(card.scan, folder), options)
 
 
 def locate(name: str, root: str | Path | None = None) -> Path:
@@ -212,7 +218,7 @@ def locate(name: str, root: str | Path | None = None) -> Path:
     )
 
 
-def _called(card: Card, function: Callable, options: dict):
+def _called(card: Card, function: Callable[..., T], options: dict[str, Any]) -> T:
     """What the function returns; UsageError naming the options that it does not take."""
     known = list(inspect.signature(function).parameters)
     unknown = sorted(set(options) - set(known))

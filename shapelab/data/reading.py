@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from shapelab.data.cohort import Cohort
@@ -56,11 +57,12 @@ class Case:
 class Scan:
     """What a reader finds; it fills this in.
 
-    mapping : the files' integers -> the scheme's, where they differ
-    in_mm : header -> header with lengths in mm, where a publisher counts otherwise
-    cases : subjects whose files are in place
-    problems : what stands in the way of others
-    notes : what is odd but hinders no reading; only `data check` shows it
+    Attributes:
+        mapping: the files' integers -> the scheme's, where they differ
+        in_mm: header -> header with lengths in mm, where a publisher counts otherwise
+        cases: subjects whose files are in place
+        problems: what stands in the way of others
+        notes: what is odd but hinders no reading; only `data check` shows it
     """
 
     name: str
@@ -71,6 +73,13 @@ class Scan:
     cases: list[Case] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
+
+    @property
+    def known_scheme(self) -> LabelScheme:
+        """What its label maps hold; DataError where no reader has said it."""
+        if self.scheme is None:
+            raise DataError(self.root, "no label scheme", "one that the reader or the caller gives", "Give scheme=.")
+        return self.scheme
 
     def problem(self, kind: str, file: Path, found: str, expected: str, todo: str = "") -> None:
         """Add what stands in the way of a subject, see `Problem` and `DataError`."""
@@ -99,17 +108,19 @@ class Scan:
     ) -> None:
         """Add the case of one subject, or one phase, from the names of its files in a folder, or what `add` misses.
 
-        image, label : names without ending, the best first, in any case; none: the subject has no such file
-        wrong : `expected` and `todo` of `add`
+        Args:
+            image: names without ending, the best first, in any case; none: the subject has no such file
+            label: see `image`
+            wrong: `expected` and `todo` of `add`
         """
         here = volumes(folder)
-        paths = [
+        label_file, image_file = (
             next((here[n.casefold()] for n in names if n.casefold() in here), folder / f"{names[0]}.nii.gz")
             if names
             else None
             for names in (label, image)
-        ]
-        self.add(Case(id, *paths, facts), **wrong)
+        )
+        self.add(Case(id, label_file, image_file, facts), **wrong)
 
     def header(self, path: Path) -> Header:
         """Header of one file, checked, lengths in mm."""
@@ -131,8 +142,9 @@ def volumes(folder: Path) -> dict[str, Path]:
 def patient_folders(root: Path, inside: Sequence[str], pattern: str) -> list[tuple[str | None, Path]]:
     """(subset, folder) of every patient, by number; the subset is None where the folders' parent does not say it.
 
-    inside : folders of `root` that are looked into where it holds no patient itself, such as "database"
-    pattern : of the patients' folders, in any case
+    Args:
+        inside: folders of `root` that are looked into where it holds no patient itself, such as "database"
+        pattern: of the patients' folders, in any case
     """
     for base in (root, *(root / name for name in inside)):
         found = [
@@ -163,24 +175,27 @@ def scheme_of(name: str, structures: Mapping[int, str]) -> LabelScheme:
     )
 
 
-def _format(path: Path):
+def _format(path: Path) -> ModuleType:
     """The module that reads this file, by its name: `nifti` or `metaimage`."""
     return metaimage if metaimage.is_metaimage(path) else nifti
 
 
 def open_case(scan: Scan, case: Case) -> Subject:
     """A lazy subject. Each file's header is read once and checked; DataError if it is wrong or the pair disagrees."""
-    label = scan.header(case.label) if case.label else None
-    image = scan.header(case.image) if case.image else None
-    if label and image:
-        check_same_grid(label, image)
+    label, image, headers = None, None, [scan.header(path) for path in (case.label, case.image) if path]
+    if len(headers) == 2:
+        check_same_grid(*headers)
     # partial, not lambda: a subject can then be sent to another process
+    if case.label:
+        label = partial(_format(case.label).read_label, case.label, scan.scheme, scan.mapping)
+    if case.image:
+        image = partial(_format(case.image).read_image, case.image)
     return Subject(
         case.id,
-        scan.scheme,
-        label=partial(_format(case.label).read_label, case.label, scan.scheme, scan.mapping) if label else None,
-        image=partial(_format(case.image).read_image, case.image) if image else None,
-        affine=(label or image).affine,
+        scan.known_scheme,
+        label=label,
+        image=image,
+        affine=headers[0].affine,
         facts=case.facts,
         file=case.label or case.image,
     )
@@ -218,11 +233,10 @@ def all_problems(scan: Scan, cases: Iterable[Case] | None = None) -> list[Proble
 def to_cohort(scan: Scan, on_error: OnError = "raise") -> Cohort:
     """The cohort of a scan.
 
-    Parameters
-    ----------
-    on_error : "raise": the first problem met is raised; headers are checked now, voxels when an array is asked for.
-        "skip": every file is read now; a subject with a problem is left out, warned about (`SkippedSubject`) and its
-        errors kept in ``Cohort.skipped``.
+    Args:
+        on_error: "raise": the first problem met is raised; headers are checked now, voxels when an array is asked for.
+            "skip": every file is read now; a subject with a problem is left out, warned about (`SkippedSubject`) and
+            its errors kept in ``Cohort.skipped``.
 
     Raises DataError: see above; also if nothing is left.
     """
@@ -244,4 +258,4 @@ def to_cohort(scan: Scan, on_error: OnError = "raise") -> Cohort:
         "at least one",
         f"See them all with `shapelab data check {scan.root}`{first}",
     )
-    return Cohort(subjects, scan.name, scan.scheme, skipped=skipped.values())
+    return Cohort(subjects, scan.name, scan.known_scheme, skipped=skipped.values())

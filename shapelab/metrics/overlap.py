@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -12,18 +15,16 @@ from shapelab.errors import need
 def dice(prediction: np.ndarray, truth: np.ndarray, scheme: LabelScheme) -> pd.Series:
     """Dice of each structure: 2 |A n B| / (|A| + |B|).
 
-    Parameters
-    ----------
-    prediction, truth : integers of the scheme, same shape (any number of axes)
-    scheme : names the structures
+    Args:
+        prediction: integers of the scheme, same shape (any number of axes)
+        truth: integers of the scheme, same shape (any number of axes)
+        scheme: names the structures
 
-    Returns
-    -------
-    Series, index = structure names. Both empty -> 1; one empty -> 0.
+    Returns:
+        Series, index = structure names. Both empty -> 1; one empty -> 0.
 
-    Raises
-    ------
-    DataError : shapes differ, or values outside the scheme
+    Raises:
+        DataError: shapes differ, or values outside the scheme
     """
     prediction, truth = np.asarray(prediction), np.asarray(truth)
     need(
@@ -43,7 +44,9 @@ def dice(prediction: np.ndarray, truth: np.ndarray, scheme: LabelScheme) -> pd.S
     return pd.Series(values, index=list(scheme.names), name="dice")
 
 
-def dice_table(predictions: np.ndarray, truths: np.ndarray, scheme: LabelScheme, index=None) -> pd.DataFrame:
+def dice_table(
+    predictions: np.ndarray, truths: np.ndarray, scheme: LabelScheme, index: Iterable[Any] | None = None
+) -> pd.DataFrame:
     """Dice of each structure for N pairs of label maps (N, X, Y, Z): one row a pair, one column a structure."""
     found = f"{len(predictions)} predictions and {len(truths)} truths"
     need(len(predictions) == len(truths), "dice_table", found, "as many of both")

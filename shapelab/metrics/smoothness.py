@@ -19,6 +19,7 @@ from trimesh.graph import face_adjacency
 
 from shapelab.data.geometry import bounding_box
 from shapelab.errors import in_range, must, need, spacing3
+from shapelab.types import Triple
 
 SCALE_MM = 3.0  # sd of the Gaussian that a mask is blurred by: steps of a voxel vanish, those of a slice do not
 
@@ -26,7 +27,7 @@ SCALE_MM = 3.0  # sd of the Gaussian that a mask is blurred by: steps of a voxel
 def mesh_curvature(vertices: np.ndarray, faces: np.ndarray) -> float:
     """Mean absolute curvature of a mesh, 1/mm (see the top of this module).
 
-    vertices : (V, 3) mm; faces : (F, 3) indices, wound alike. Edges of one face only (a border) do not count.
+    Of vertices (V, 3) mm and faces (F, 3), indices, wound alike. Edges of one face only (a border) do not count.
     DataError for a mesh without area.
     """
     vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces)
@@ -45,7 +46,7 @@ def mesh_curvature(vertices: np.ndarray, faces: np.ndarray) -> float:
     return float((beta * length)[real[pairs].all(1)].sum() / (2 * area))
 
 
-def surface_curvature(mask: np.ndarray, spacing, scale_mm: float = SCALE_MM) -> float:
+def surface_curvature(mask: np.ndarray, spacing: Triple, scale_mm: float = SCALE_MM) -> float:
     """Mean absolute curvature of the surface of a mask, 1/mm; NaN for an empty one.
 
     The mask is blurred by a Gaussian of `scale_mm` and its surface is where it is 1/2 (marching cubes), without any
@@ -53,7 +54,9 @@ def surface_curvature(mask: np.ndarray, spacing, scale_mm: float = SCALE_MM) -> 
     1.25 x 1.25 x 2 mm come out 10 % above 1/R, in slices of 10 mm 50 and 110 % above it. A structure thinner than
     about twice the scale is not followed: measure what lies within its outer surface.
 
-    mask : (D0, D1, D2) bool; spacing : (3,) mm. UsageError for another shape or scale.
+    Args:
+        mask: (D0, D1, D2) bool
+        spacing: (3,) mm. UsageError for another shape or scale.
     """
     mask, spacing = np.asarray(mask, bool), np.array(spacing3("spacing", spacing))
     in_range("scale_mm", scale_mm, above=True)
