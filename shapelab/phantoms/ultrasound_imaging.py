@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from shapelab.data.facts import PHASES
 
@@ -150,7 +151,16 @@ def echo_image(
     return out.reshape(box.shape).numpy()
 
 
-def _tissue(levels, probe, r: Rays, h, width, body, noise, dropout: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _tissue(
+    levels: Levels,
+    probe: Probe,
+    r: Rays,
+    h: Tensor,
+    width: Tensor,
+    body: np.random.Generator,
+    noise: np.random.Generator,
+    dropout: float,
+) -> tuple[Tensor, Tensor]:
     """Echo of the tissue at each voxel in dB, and what is lost of it because a wall lies along the beam (dB)."""
     (endo, epi), normal, turn = levels.lv(*h)
     (rv, rv_outer), rv_normal = levels.rv(*h)
@@ -212,7 +222,9 @@ def _fades(turn: torch.Tensor, body: np.random.Generator) -> torch.Tensor:
     return 0.35 + 0.65 * torch.exp(-((off / np.deg2rad(body.uniform(45, 75))) ** 2))
 
 
-def _papillary(levels, endo, turn, down, width, body) -> torch.Tensor:
+def _papillary(
+    levels: Levels, endo: Tensor, turn: Tensor, down: Tensor, width: Tensor, body: np.random.Generator
+) -> Tensor:
     """Share inside one of the two papillary muscles: columns against the wall from 25 to 75 % of the height."""
     out = torch.zeros_like(endo)
     along = (1 - ((down - 0.5) / 0.28) ** 2).clamp(min=0).sqrt()
@@ -225,7 +237,9 @@ def _papillary(levels, endo, turn, down, width, body) -> torch.Tensor:
     return out
 
 
-def _valve(endo, epi, above, width, body, closed: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _valve(
+    endo: Tensor, epi: Tensor, above: Tensor, width: Tensor, body: np.random.Generator, closed: float
+) -> tuple[Tensor, Tensor]:
     """Mitral leaflets (a tent into the LV) with the bright ring at their rim: share, and echo in dB."""
     rim = (-endo / 14.0).clamp(0, 1)  # 0 at the ring, 1 from 14 mm inwards
     leaflets = _shell(above + closed * 6.0 * rim, 3.0, width) * _inside(endo - 1, width)
