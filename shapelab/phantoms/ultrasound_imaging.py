@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.random import Generator
 from torch import Tensor
 
 from shapelab.data.facts import PHASES
@@ -152,14 +153,7 @@ def echo_image(
 
 
 def _tissue(
-    levels: Levels,
-    probe: Probe,
-    r: Rays,
-    h: Tensor,
-    width: Tensor,
-    body: np.random.Generator,
-    noise: np.random.Generator,
-    dropout: float,
+    levels: Levels, probe: Probe, r: Rays, h: Tensor, width: Tensor, body: Generator, noise: Generator, dropout: float
 ) -> tuple[Tensor, Tensor]:
     """Echo of the tissue at each voxel in dB, and what is lost of it because a wall lies along the beam (dB)."""
     (endo, epi), normal, turn = levels.lv(*h)
@@ -222,9 +216,7 @@ def _fades(turn: torch.Tensor, body: np.random.Generator) -> torch.Tensor:
     return 0.35 + 0.65 * torch.exp(-((off / np.deg2rad(body.uniform(45, 75))) ** 2))
 
 
-def _papillary(
-    levels: Levels, endo: Tensor, turn: Tensor, down: Tensor, width: Tensor, body: np.random.Generator
-) -> Tensor:
+def _papillary(levels: Levels, endo: Tensor, turn: Tensor, down: Tensor, width: Tensor, body: Generator) -> Tensor:
     """Share inside one of the two papillary muscles: columns against the wall from 25 to 75 % of the height."""
     out = torch.zeros_like(endo)
     along = (1 - ((down - 0.5) / 0.28) ** 2).clamp(min=0).sqrt()
@@ -238,7 +230,7 @@ def _papillary(
 
 
 def _valve(
-    endo: Tensor, epi: Tensor, above: Tensor, width: Tensor, body: np.random.Generator, closed: float
+    endo: Tensor, epi: Tensor, above: Tensor, width: Tensor, body: Generator, closed: float
 ) -> tuple[Tensor, Tensor]:
     """Mitral leaflets (a tent into the LV) with the bright ring at their rim: share, and echo in dB."""
     rim = (-endo / 14.0).clamp(0, 1)  # 0 at the ring, 1 from 14 mm inwards
