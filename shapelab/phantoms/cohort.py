@@ -68,7 +68,7 @@ def heart_cohort(
     subjects = []
     for who in (mix.patient(seed, i) for i in range(n)):
         f, hearts = anatomy(who)
-        stack = make_stack(*who[:2], f, hearts, resolution, *(flaws or StackFlaws()).at(resolution))
+        stack = make_stack(who[0], who[1], f, hearts, resolution, *(flaws or StackFlaws()).at(resolution))
         name = f"phantom{who[1]:03d}"
         facts = {"patient": name, "group": who[2], "modality": "phantom MR", **f}
         facts |= dict(zip(("spacing_x", "spacing_y", "spacing_z"), stack.spacing))

@@ -12,6 +12,7 @@ integers of BIVENTRICULAR: 1 RV cavity, 2 LV myocardium, 3 LV cavity, 4 RV wall.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -110,7 +111,7 @@ def _chosen(g: torch.Generator, n: int, share: float) -> Tensor:
     return torch.rand((n, 1, 1, 1), generator=g, device=g.device) < share
 
 
-def smooth_field(n: int, channels: int, shape: tuple[int, ...], cells: int, g: torch.Generator) -> Tensor:
+def smooth_field(n: int, channels: int, shape: Sequence[int], cells: int, g: torch.Generator) -> Tensor:
     """Smooth random fields of sd about 1, (N, channels, X, Y), `cells` wide waves along an axis."""
     coarse = torch.randn((n, channels, cells + 3, cells + 3), generator=g, device=g.device)
     if cells < 12:  # bilinear in two steps: as smooth as bicubic to the eye, three times faster

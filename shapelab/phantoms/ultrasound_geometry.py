@@ -130,7 +130,8 @@ class Levels:
     def _table(self, hearts: HeartSurfaces, which: tuple[int, int]) -> torch.Tensor:
         """q and dq/dz of two surfaces, and the pole's place: (1, 6, heights, angles + 1)."""
         heights = self.low + NODE_MM * np.arange(self.n)
-        out, poles = [], np.empty(0)  # one of the two surfaces has the pole
+        out: list[np.ndarray] = []
+        poles: np.ndarray = np.empty(0)  # one of the two surfaces has them
         for k in which:
             base = hearts.rv_base if k > 1 else hearts.lv_base
             length = (hearts.endo_length, hearts.epi_length, hearts.rv_length, hearts.rv_length)[k]

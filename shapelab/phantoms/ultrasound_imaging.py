@@ -220,9 +220,9 @@ def _papillary(levels: Levels, endo: Tensor, turn: Tensor, down: Tensor, width: 
     """Share inside one of the two papillary muscles: columns against the wall from 25 to 75 % of the height."""
     out = torch.zeros_like(endo)
     along = (1 - ((down - 0.5) / 0.28) ** 2).clamp(min=0).sqrt()
-    for angle, size in PAPILLARY:
+    for angle, thick in PAPILLARY:
         angle = np.deg2rad(angle + body.normal(0, 8))
-        size = size * body.uniform(0.75, 1.1) * along
+        size = thick * body.uniform(0.75, 1.1) * along
         off = torch.remainder(turn - angle + np.pi, 2 * np.pi) - np.pi
         level = torch.hypot((endo + size * 0.55) / 1.1, off * 22.0) - size * 0.62
         out = torch.maximum(out, _inside(level, width) * (size > 2))

@@ -280,7 +280,7 @@ class KeptNetwork(Kept):
     @classmethod
     def rebuilt(cls, text: Mapping[str, Any]) -> KeptNetwork:
         network = class_of(text["kind"])
-        made = network(config_class(network)(**text["config"]))
+        made = network(config_class(network)(**text["config"]))  # type: ignore[misc]  # None: a TypeError that is told
         return cls(made, text["task"], scheme_of(text["scheme"]), text.get("metadata", {}))
 
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:

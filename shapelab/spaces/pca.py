@@ -74,11 +74,6 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
 
     grid: Grid  # both None where a table is all it shall be fitted on; what works on label maps looks first
     scheme: LabelScheme
-    components_: np.ndarray
-    mean_: np.ndarray
-    singular_values_: np.ndarray
-    explained_variance_: np.ndarray
-    explained_variance_ratio_: np.ndarray
 
     def __init__(
         self,

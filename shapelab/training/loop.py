@@ -237,10 +237,9 @@ class _State:
         self.rate = self.optimiser.param_groups[0]["lr"]
         with autocast(self.device) if self.settings.amp else torch.autocast(self.device.type, enabled=False):
             losses = dict(step(batch))
-        if not losses:
-            raise TrainingError("step: found an empty dict; expected losses by name")
         loss = losses["loss"] if "loss" in losses else sum(losses.values())
-        assert isinstance(loss, Tensor)  # a sum of none would be 0
+        if not isinstance(loss, Tensor):  # the sum of none is 0
+            raise TrainingError(f"step: found {losses or 'an empty dict'}; expected losses by name, tensors")
         losses.setdefault("loss", loss)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -368,10 +368,20 @@ class AESpace(NetworkSpace):
         )
         self.seed, self.history = seed, History()
 
-    def fit(self, labels: np.ndarray, run: Run | None = None, **options: Any) -> AESpace:
-        """Train on label maps (N, X, Y, Z); run (None: with the space's seed) and options as `train_autoencoder`'s."""
+    def fit(
+        self,
+        labels: np.ndarray,
+        run: Run | None = None,
+        *,
+        init: AESpace | str | Path | None = None,
+        validation: np.ndarray | None = None,
+        data: str = "",
+    ) -> AESpace:
+        """Train on label maps (N, X, Y, Z); run (None: with the space's seed) and the rest as `train_autoencoder`'s."""
         run = run or Run(seed=self.seed)
-        space, history = train_autoencoder(labels, self.config, run, scheme=self.scheme, **options)
+        space, history = train_autoencoder(
+            labels, self.config, run, scheme=self.scheme, init=init, validation=validation, data=data
+        )
         self.__dict__.update(space.__dict__, seed=self.seed, history=history)
         return self
 

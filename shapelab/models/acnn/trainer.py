@@ -19,6 +19,7 @@ from shapelab.augment import AffineRanges, MotionRanges, acquire, random_affine_
 from shapelab.data.volumes import HeartPairs
 from shapelab.device import autocast
 from shapelab.errors import one_of
+from shapelab.models.acnn.baselines import CascadeLoss
 from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.spaces.contract import batches
 from shapelab.tensor_files import checksum
@@ -98,7 +99,7 @@ def _acquired(
 def train_network(
     network: N,
     pairs: HeartPairs,
-    loss: ACNNLoss | None = None,
+    loss: ACNNLoss | CascadeLoss | None = None,
     run: Run | None = None,
     *,
     training: Training | None = None,
@@ -111,7 +112,7 @@ def train_network(
     Args:
         network: `SubPixelNet`, a baseline, or another's
         pairs: `HeartPairs`
-        loss: `ACNNLoss`; None: the pixel term alone
+        loss: `ACNNLoss`, or `CascadeLoss` for the networks that give two outputs; None: the pixel term alone
         run: where it is kept, seed (of order, augmentation, noise: the weights are the network's), device: see
             `shapelab.training.Run`
         training: `Training`; None: the numbers of the network's config
@@ -126,6 +127,7 @@ def train_network(
     loss, inputs, run = loss or ACNNLoss(), inputs or InputSettings(), run or Run()
     config: Any = getattr(network, "config", None)
     training = training or Training.of(config)
+    known = is_dataclass(config) and not isinstance(config, type)
     network.to(run.target)
     held_out = None if validation is None else lr_stacks(validation, inputs, seed=run.seed)
 
@@ -160,7 +162,7 @@ def train_network(
         validate=validate if held_out is not None else None,
         run=run.about(
             {
-                "network": f"{type(network).__name__} {asdict(config) if is_dataclass(config) else None}",
+                "network": f"{type(network).__name__} {asdict(config) if known else None}",
                 "task": task,
                 "inputs": asdict(inputs),
                 "prior": [loss.weight, loss.scale],
