@@ -7,6 +7,7 @@ leaking his shape into the features, and no licence of a data set touches it.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from shapelab.models.acnn.tl import PredictorConfig, TLSpace, train_tl_network
 from shapelab.phantoms import heart_cohort
 from shapelab.phantoms.pairs import heart_pairs
 from shapelab.phantoms.randomise import generator_of, new_contrast, new_surroundings
+from shapelab.profiles import current_profile
 from shapelab.spaces.kept import is_kept
 from shapelab.spaces.pca import PCASpace
 
@@ -53,7 +55,7 @@ def shipped(name: str, profile: str | None = None, progress: bool = True) -> Any
 
     In a read-only installation it is as good without a copy on disk, and trained each time.
     """
-    order, found = Order(name, profile=profile, progress=progress), RECIPES[name]
+    order, found = Order(name, profile=current_profile(profile), progress=progress), RECIPES[name]
     folder = weights_folder() / f"{found.ships}_{order.profile}"
     if is_kept(folder):
         return opened(folder)
@@ -157,7 +159,7 @@ def learned_space(name: str = "autoencoder", profile: str | None = None, progres
 
     Both encode label maps and decode codes; "tl" also encodes images. UsageError for another name.
     """
-    spaces = {"autoencoder": phantom_autoencoder, "tl": phantom_tl}
+    spaces: dict[str, Callable[..., AESpace | TLSpace]] = {"autoencoder": phantom_autoencoder, "tl": phantom_tl}
     return spaces[one_of("space", name, spaces)](profile, progress)
 
 
