@@ -325,7 +325,8 @@ def multi_atlas(stack: LowResolution, atlases: list[Atlas], n: int = 5) -> np.nd
     still = np.zeros((3, *out.shape), np.float32)
     affines = [landmark_affine(stack.landmarks, atlas.landmarks_of()) for atlas in atlases]
     maps = [(np.linalg.inv(a.frame.matrix) @ affine)[:3] for a, affine in zip(atlases, affines, strict=True)]
-    warped = [warp_image(a.image, m, out.origin, out.spacing, still) for a, m in zip(atlases, maps, strict=True)]
+    images = [atlas.image for atlas in atlases if atlas.image is not None]  # all of them, or the lengths differ
+    warped = [warp_image(a, m, out.origin, out.spacing, still) for a, m in zip(images, maps, strict=True)]
     chosen, _ = select_atlases(image, warped, n)
     labels = [warp_label(atlases[i].label, maps[i], out.origin, out.spacing, still) for i in chosen]
     return fuse_labels(labels, [warped[i] for i in chosen], image)
