@@ -18,6 +18,7 @@ from shapelab.augment import AffineRanges, MotionRanges, acquire, random_affine_
 from shapelab.data.volumes import HeartPairs
 from shapelab.device import autocast
 from shapelab.errors import one_of
+from shapelab.models.acnn.baselines import CascadeLoss
 from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.spaces.contract import batches
 from shapelab.tensor_files import checksum
@@ -96,7 +97,7 @@ def _acquired(
 def train_network(
     network: nn.Module,
     pairs: HeartPairs,
-    loss: ACNNLoss | None = None,
+    loss: ACNNLoss | CascadeLoss | None = None,
     run: Run | None = None,
     *,
     training: Training | None = None,
