@@ -6,6 +6,7 @@ leaking his shape into the features, and no licence of a data set touches it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from shapelab.phantoms import heart_cohort
 from shapelab.phantoms.pairs import heart_pairs
 from shapelab.phantoms.randomise import generator_of, new_contrast, new_surroundings
 from shapelab.places import weights_of
+from shapelab.profiles import current_profile
 from shapelab.spaces.kept import is_kept
 from shapelab.spaces.pca import PCASpace
 
@@ -49,7 +51,7 @@ def shipped(name: str, profile: str | None = None, progress: bool = True) -> Any
 
     Where nothing can be written it is as good without a copy on disk, and trained each time.
     """
-    order, found = Order(name, profile=profile, progress=progress), RECIPES[name]
+    order, found = Order(name, profile=current_profile(profile), progress=progress), RECIPES[name]
     folder = weights_of(f"{found.ships}_{order.profile}")
     if is_kept(folder):
         return opened(folder)
@@ -153,7 +155,7 @@ def learned_space(name: str = "autoencoder", profile: str | None = None, progres
 
     Both encode label maps and decode codes; "tl" also encodes images. UsageError for another name.
     """
-    spaces = {"autoencoder": phantom_autoencoder, "tl": phantom_tl}
+    spaces: dict[str, Callable[..., AESpace | TLSpace]] = {"autoencoder": phantom_autoencoder, "tl": phantom_tl}
     return spaces[one_of("space", name, spaces)](profile, progress)
 
 
