@@ -86,7 +86,7 @@ class Study:
     def write(self, name: str, tables: Tables, about: Mapping[str, Any], digits: int = 5, facts: str = "") -> None:
         """Write <name><suffix>.csv for each suffix of `tables`, then the facts, with version, machine and date, as
         <name><facts>.json."""
-        for suffix, table in tables.items():
+        for suffix, table in _there(tables).items():
             write_csv(table, self.results / f"{name}{suffix}.csv", digits)
         write_json(stamped(about), self.results / f"{name}{facts}.json")
 
@@ -105,7 +105,7 @@ class Study:
         wanted = plain(key)
         if self.folder is None:
             made, facts = make()
-            return {name: table for name, table in made.items() if table is not None}, dict(facts)
+            return _there(made), dict(facts)
         about_file = self.folder / f"about{part}.json"
         files = {name: self.folder / f"{name}{part}.csv" for name in ("cases", "landmarks")}
         if about_file.is_file() and files["cases"].is_file():
@@ -114,12 +114,17 @@ class Study:
             need(same, about_file, "results of another run", f"those of {wanted}", "Use another output folder.")
             return {name: pd.read_csv(file) for name, file in files.items() if file.is_file()}, about
         made, facts = make()
-        tables = {name: table for name, table in made.items() if table is not None}
+        tables = _there(made)
         for name, table in tables.items():
             write_csv(table, files[name])
         about = stamped({**wanted, **facts})
         write_json(about, about_file)
         return tables, about
+
+
+def _there(tables: Tables) -> dict[str, pd.DataFrame]:
+    """Those that are not None."""
+    return {name: table for name, table in tables.items() if table is not None}
 
 
 def kept_network(

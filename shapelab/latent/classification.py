@@ -162,7 +162,7 @@ def classification_report(
             weights[keys[-1]] = _importances(held_out).assign(fixed=source.fixed)
         rows.append(
             {
-                **dict(zip(KEYS, keys[-1], strict=True)),
+                **dict[str, Any](zip(KEYS, keys[-1], strict=True)),
                 **_scores(predictions[-1], truth.index, how.seed),
                 "p": p,
                 "chance": truth.value_counts(normalize=True).max(),

@@ -74,7 +74,7 @@ def code_statistics(
     if alive.any():
         rows.loc[alive, "k2"], rows.loc[alive, "p_normal"] = stats.normaltest(z)
         generators = np.random.default_rng(seed).spawn(z.shape[1])
-        rows.loc[alive, "modes"] = [count_modes(column, silverman_bandwidth(column)) for column in z.T]
+        rows.loc[alive, "modes"] = np.array([count_modes(column, silverman_bandwidth(column)) for column in z.T])
         if draws:
             rows.loc[alive, "p_unimodal"] = [unimodality_p(c, draws, g) for c, g in zip(z.T, generators, strict=True)]
     for kind in ("normal", "unimodal"):

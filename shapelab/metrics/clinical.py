@@ -37,7 +37,9 @@ def volumes_and_masses(label: np.ndarray, spacing: Triple, scheme: LabelScheme) 
     """What a report says of one label map: volumes_ml by structure, myocardial_mass_g and rv_mass_g where the scheme
     has an LV myocardium and an RV wall; to two decimals. Arguments as for `structure_volumes`."""
     volumes = structure_volumes(label, spacing, scheme)
-    found: dict[str, dict[str, float] | float] = {"volumes_ml": {k: round(float(v), 2) for k, v in volumes.items()}}
+    found: dict[str, dict[str, float] | float] = {
+        "volumes_ml": {str(k): round(float(v), 2) for k, v in volumes.items()}
+    }
     for key, name in (("myocardial_mass_g", "LV myocardium"), ("rv_mass_g", "RV wall")):
         if name in volumes:
             found[key] = round(float(mass(volumes[name])), 2)

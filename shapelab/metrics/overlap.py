@@ -51,4 +51,4 @@ def dice_table(
     found = f"{len(predictions)} predictions and {len(truths)} truths"
     need(len(predictions) == len(truths), "dice_table", found, "as many of both")
     rows = [dice(p, t, scheme) for p, t in zip(predictions, truths, strict=True)]
-    return pd.DataFrame(rows, index=index if index is not None else range(len(rows)))
+    return pd.DataFrame(rows, index=list(index) if index is not None else range(len(rows)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence, Sized
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,8 +77,8 @@ def evaluate_cohort(
     for name, case in zip(names, cases):
         for label in wanted:
             shown = scheme.names[scheme.values.index(label)] if scheme else label
-            values = case.loc[label].to_dict() if label in case.index else absent()
-            rows.append({**({} if method is None else {"method": method}), "id": name, "label": shown, **values})
+            values: dict[Any, Any] = case.loc[label].to_dict() if label in case.index else absent()
+            rows.append({**({} if method is None else {"method": method}), "id": name, "label": shown} | values)
     return pd.DataFrame(rows).astype({"missed": bool, **dict.fromkeys(MEASURES, float)})
 
 

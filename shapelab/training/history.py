@@ -55,4 +55,4 @@ class History:
     def read(cls, path: str | Path) -> History:
         """Read what `write` wrote."""
         table = pd.read_csv(io.StringIO(Path(path).read_text()))
-        return cls([{k: v for k, v in row.items() if pd.notna(v)} for row in table.to_dict("records")])
+        return cls([{str(k): v for k, v in row.items() if pd.notna(v)} for row in table.to_dict("records")])

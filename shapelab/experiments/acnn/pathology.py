@@ -320,7 +320,7 @@ def _held_out_dice(
     rows = {name: pd.concat([one.measured(train, test) for train, test in folds]) for name, one in spaces.items()}
     parts = []
     for name, frame in (rows | {name: dice.set_axis(index) for name, dice in rebuilt.items()}).items():
-        dice = frame[[c for c in frame if c.startswith("dice ")]]
+        dice = frame[[c for c in frame if str(c).startswith("dice ")]]
         dice = dice.rename(columns=lambda c: c.removeprefix("dice ")).groupby(frame.index).mean()
         parts.append(
             pd.DataFrame(

@@ -421,14 +421,15 @@ def sweep_figure(table: pd.DataFrame, title: str | None = None) -> style.Picture
         "violations": "violations a heart",
         "share": "λ · prior / cross-entropy (%)",
     }
-    means = rows.groupby(["weight", "hearts"])[list(panels)].mean().unstack("hearts")
+    means = pd.DataFrame(rows.groupby(["weight", "hearts"])[list(panels)].mean().unstack("hearts"))
     means["share"] *= 100
     positive = sorted(w for w in table["weight"].unique() if w > 0)
     zero = positive[0] / 10 if positive else 1.0  # where lambda = 0 is drawn on a logarithmic axis
     fig = style.figure(9.0, 2.7)
     for ax, (column, name) in zip(fig.subplots(1, 4), panels.items(), strict=True):
         ax.set_xscale("log")
-        _curves(ax, means[column].rename(index={0.0: zero}, columns="{} patients".format), "λ", name)
+        shown = pd.DataFrame(means[column]).rename(index={0.0: zero}, columns="{} patients".format)
+        _curves(ax, shown, "λ", name)
         ax.set_xticks([zero, *positive], ["0", *(f"{w:g}" for w in positive)])
         ax.minorticks_off()
     fig.axes[3].set_yscale("symlog", linthresh=1)

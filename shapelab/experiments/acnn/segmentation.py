@@ -346,7 +346,7 @@ def evaluate_cases(labels: np.ndarray, pairs: HeartPairs) -> pd.DataFrame:
     its three rows: plausible and the counts of `shapelab.metrics.plausibility`.
     """
     scheme, rows = pairs.scheme, []
-    names = {s.value: s.name for s in scheme.structures}
+    names: dict[Any, str] = {s.value: s.name for s in scheme.structures}
     for i, (case, facts) in enumerate(pairs.table.iterrows()):
         made, truth = scheme.integers(labels[i]), scheme.integers(pairs.labels[i])
         checks = plausibility(made, scheme)

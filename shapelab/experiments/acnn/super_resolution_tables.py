@@ -60,7 +60,7 @@ def claims(hearts: pd.DataFrame, speed: pd.DataFrame) -> pd.DataFrame:
             p, difference = compare(scores[a], scores[b])["p"], float((scores[a] - scores[b]).mean())
             rows.append((claim, condition, difference, p, bool(difference > 0 and p < 0.05)))
     for size, part in speed.groupby("size", sort=False):
-        ratio = float(part.set_index("method").loc["SR", "times_srcnn"])
+        ratio = float(part.set_index("method")["times_srcnn"]["SR"])
         rows.append(("SR at least 5 times as fast as SR-CNN", size, ratio, np.nan, ratio >= 5))
     return pd.DataFrame(rows, columns=["claim", "condition", "difference", "p", "holds"])
 
@@ -88,7 +88,7 @@ def sweep_table(runs: Sequence[tuple[float, pd.DataFrame, History]]) -> pd.DataF
 def layout(table: pd.DataFrame) -> pd.DataFrame:
     """Table III for the eye, the paper's numbers in brackets beside ours."""
 
-    def beside(ours: Sequence[float], paper: Sequence[float], form: str) -> list[str]:
+    def beside(ours: pd.Series, paper: pd.Series, form: str) -> list[str]:
         return [f"{a:{form}} ({b:{form}})" if b == b else f"{a:{form}}" for a, b in zip(ours, paper, strict=True)]
 
     shown = table[["condition", "method"]].copy()

@@ -310,7 +310,7 @@ def measure(network: torch.nn.Module, test: Echoes, spacing: Sequence[float]) ->
                 "patient": facts["patient"],
                 "phase": facts["phase"],
                 "group": facts.get("group", ""),
-                **evaluate(prediction, truth, size, labels=[1]).loc[1].to_dict(),
+                **{str(k): v for k, v in evaluate(prediction, truth, size, labels=[1]).loc[1].items()},
                 **lv_plausibility(prediction),
             }
         )

@@ -224,7 +224,7 @@ class Laboratory:
         else:
             labels, places = self._segment(method, cohort)
             truth, spacing, scheme = made.labels[: len(labels)], made.spacing, made.scheme
-        who = {"method": method, "seed": self.seed, "cohort": cohort}
+        who: dict[str, Any] = {"method": method, "seed": self.seed, "cohort": cohort}
         labels, truth = scheme.integers(labels), scheme.integers(truth)
         cases = evaluate_cohort(labels, truth, spacing, list(made.table.index), scheme, method=method)
         cases = cases.assign(**who)[[*who, *[c for c in cases if c not in who]]]

@@ -163,7 +163,7 @@ def measure(subject: Subject, label: np.ndarray, frame: Frame) -> dict[str, Any]
         scores = evaluate(back, given, spacing, labels=list(scheme.values))
         for s, overlap in zip(scheme.structures, dice(back, given, scheme), strict=True):
             row[f"dice {way} {s.name}"] = float(overlap)
-            row[f"hd {way} {s.name}"] = float(scores.at[s.value, "hd"])
+            row[f"hd {way} {s.name}"] = float(scores["hd"][s.value])
         for surface, parts in SURFACES.items():
             mask = np.isin(fine, [scheme.structure(p).value for p in parts])
             row[f"curvature {way} {surface}"] = surface_curvature(mask, frame.spacing)
@@ -191,7 +191,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     given, worst by its size. `n` leaves out hearts with an error and surfaces that are not there.
     """
     # (measure, way, structure) -> values
-    shown = {tuple(c.split(" ", 2)): table[c] for c in table if c.split(" ")[0] in ("dice", "hd", "curvature")}
+    parted = {c: c.split(" ", 2) for c in map(str, table)}
+    shown = {tuple(parts): table[c] for c, parts in parted.items() if parts[0] in ("dice", "hd", "curvature")}
     for name in (n for n in CARDIAC.names if f"volume given {n}" in table):
         change = 100 * (table[f"volume refined {name}"] / table[f"volume given {name}"] - 1)
         shown["volume change, %", "refined", name] = change.replace([np.inf, -np.inf], np.nan)
@@ -201,7 +202,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         values = values.dropna()
         if len(values):
             bad = {"dice": -values, "min_jacobian": -values, "volume change, %": values.abs()}.get(measure, values)
-            worst = bad.idxmax()
+            worst: Any = bad.idxmax()
             names = {"measure": measure, "way": way, "structure": structure}
             numbers = {"n": len(values), "mean": values.mean(), "sd": values.std(), "worst": values[worst]}
             rows.append({**names, **numbers, "worst_subject": table.at[worst, "subject"]})
