@@ -45,7 +45,7 @@ def command() -> None:
 @seed_option
 @output_option("Default: results/pathology.")
 def pathology(output: Path | None, **options: Any) -> int:
-    """Classify disease from shape codes (ACNN, section IV-D).
+    """Classify disease from shape codes (ACNN, section III-F).
 
     Accuracy of disease classification from shape codes, beside PCA codes, volumes + EF, shuffled labels and random
     codes, by repeated patient-level cross-validation. Prints the table and writes it as CSV.
