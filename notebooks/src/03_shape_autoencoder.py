@@ -494,8 +494,10 @@ render.mesh_grid(
 # | | ACNN paper | here, `quick` |
 # |---|---|---|
 # | grid | 120 x 120 x 60 at 1.25 x 1.25 x 2 mm | 48 x 48 x 24 at 3 x 3 x 5 mm |
-# | hearts | 1200 healthy people, high resolution (UK Digital Heart) | synthetic, 10 mm slices |
+# | hearts | 1200 healthy people, high resolution, no motion (UK Digital Heart) | synthetic, 10 mm slices, shifted |
+# | classes | background, LV cavity, LV myocardium | the same and the RV cavity, in every profile |
 # | layers | Table V | Table V (more channels at the coarsest scale) |
+# | optimiser | "gradient descent", rate fixed at 0.001 | Adam (our choice), one cycle of the rate; `paper`: fixed |
 # | label swap, affine | p = 0.1; ranges not given | p = 0.1; ranges in `AEConfig.affine` |
 # | order of codes | as they come | rotated to principal axes |
 # | reconstruction Dice | not reported | above |

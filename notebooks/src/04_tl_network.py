@@ -589,7 +589,8 @@ print("shuffled labels are not:", bool(accuracy["shuffled labels", "ED+ES"] < 0.
 # | | ACNN paper | here, `quick` |
 # |---|---|---|
 # | predictor | Table IV, 1.87 million parameters | 0.48 million: first stride at once, half the kernels |
-# | images | 1200 high-resolution MR volumes | phantoms; contrast and surroundings varied |
+# | images | 1200 high-resolution MR volumes | phantoms; contrast and surroundings varied; half of them thick |
+# | optimiser | "gradient descent", rate fixed at 0.001 | Adam (our choice), one cycle of the rate a stage |
 # | stages 1 and 2, then jointly | yes; "scaled to match" | yes; $w = \mathcal{L}_x/\mathcal{L}_h$ at its start |
 # | gain of the joint stage | "better convergence" than alternating; no numbers | table of section 5, with a control |
 # | Dice of predictor + decoder | .734 | table of section 7 and below |

@@ -402,6 +402,9 @@ fig
 #   the fewest violations of all (1.6 a heart). A decoder can draw nothing but hearts; and phantoms, unlike people, all
 #   lie in its space.
 #
+# Where we chose otherwise: Adam and one cycle of the learning rate (the paper: "gradient descent", rate fixed); a
+# fourth class, the RV cavity; stacks simulated from phantoms instead of clinical ones; training on ED and ES.
+#
 # What do the measurements say about *why*?
 #
 # - *Is $f$ blind to a network's soft output?* No. Doubt moves a code by .02, a wrong shape by .4; another heart

@@ -633,10 +633,11 @@ compared.map(lambda share: f"{share:.1f}" if share == share else "")
 # - **Not in the paper:** volumes + EF. Where they do as well or better, that is the honest headline of this chapter:
 #   *the codes know the disease, but hardly more than a few volumes do.* The codes' advantage is elsewhere: no expert
 #   had to say which numbers matter, and they can be decoded again.
-# - **Differences in method:** the paper's codes are those of a T-L network, trained jointly with images but collected
-#   from label maps; here they are an autoencoder's (set `SPACE = "tl"` for the other; codes read from *images* are in
-#   [04](04_tl_network.ipynb)). 48 of the 60 patients; patients kept together and spaces that never saw them, which the
-#   paper may have done but does not say.
+# - **Differences in method:** the paper's label maps hold the LV alone, ours the RV cavity, too; with ED + ES we add
+#   the difference of the two codes; the paper's codes are those of a T-L network, trained jointly with images but
+#   collected from label maps; here they are an autoencoder's (set `SPACE = "tl"` for the other; codes read from
+#   *images* are in [04](04_tl_network.ipynb)). 48 of the 60 patients; patients kept together and spaces that never
+#   saw them, which the paper may have done but does not say.
 
 # %% [markdown]
 # ## Exercise 1: folds that keep patients together

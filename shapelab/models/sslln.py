@@ -27,6 +27,14 @@ alpha: the landmark term is a sum over voxels, the Dice term a ratio, so that wi
     profile after 800 steps). The paper's 6,250 large steps get over it. In `quick` alpha is 32, which makes both alike:
     on 24 validation hearts, after 640 to 800 steps, Dice of the LV myocardium was .65 with the paper's weights and .81
     without the landmark term.
+Schedule: the paper's learning rate is 0.001 throughout, as in the profile `paper`; `quick` and `full` raise and lower
+    it once (one cycle).
+Intensities: the paper clips at the 1st and 99th percentiles and scales to [0, 1]. Phantom volumes are clipped at the
+    99th alone (`shapelab.phantoms.mr_imaging`): nothing is taken off at the dark end.
+Augmentation: that of the paper (in-plane translation, isotropic scaling, rotation about one axis, intensities
+    rescaled); its ranges are not told, ours are in `affine` and `intensity`.
+2D and 3D FCN: the paper takes Bai et al.'s published 2D network and does not name the loss of either. Here both have
+    the Dice term of equation 1, the trunk of Fig. 4 and the same augmentation, and learn for `baseline_epochs`.
 Weight decay is the optimiser's: Adam with 2 gamma, the gradient of gamma ||W||^2.
 Missing slices: the paper sets slices to zero in tests (Fig. 8) and tells of none in training. A network of ours that
     has met none is lost where some are missing: every slice is a channel of every feature. `gaps` sets some to zero in

@@ -3,11 +3,13 @@
 The paper: codes of 60 ACDC patients (NOR, DCM, HCM), an ensemble of decision trees, 10-fold cross-validation. Accuracy
 with T-L codes .833 (ED) and .916 (ED + ES); with PCA codes of the same size .766 and .866.
 
-Here: the 80 ACDC patients that come with the project, or phantoms; three groups and all five; repeated stratified
-10-fold cross-validation by patient; and beside the autoencoder's codes, PCA codes, volumes + ejection fractions,
-shuffled labels and random codes. T-L codes come in two forms: from label maps by the encoder, as the paper collects
-them, and from images by the predictor, which an autoencoder cannot do. Deviation from the paper: 80 patients of five
-groups instead of 60 of three.
+Here: 80 of ACDC's training patients, or phantoms; three groups and all five; repeated stratified 10-fold cross-
+validation by patient; and beside the autoencoder's codes, PCA codes, volumes + ejection fractions, shuffled labels
+and random codes. T-L codes come in two forms: from label maps by the encoder, as the paper collects them, and from
+images by the predictor, which an autoencoder cannot do. Deviations from the paper: 80 patients of five groups instead
+of 60 of three; label maps have an RV cavity, the paper's hold "LV blood-pool and myocardium"; with ED + ES the
+difference of the two codes is a feature, too; which hearts the paper's T-L network learned from is not told, ours are
+phantoms; its PCA was fitted to "the same segmentation images" that it describes, ours never is.
 
 No space has seen a test patient: PCA and autoencoder are fitted anew in each fold, on the shapes of all patients
 outside it (of any group: disease labels play no part). The autoencoder starts from weights learned on phantoms. A

@@ -20,6 +20,9 @@ ACNN-Seg and motion: whether the paper's ACNN-Seg was trained with motion augmen
 Batch and learning rate: the paper's, 8 and 0.001, but in `quick`, which can afford 700 updates: there 4 and 0.004. With
     the paper's, 3D-Seg stays for 250 updates where it tells heart from background and no more (validation Dice .13),
     and reaches .76 after 480; with these after 320.
+Labels: RV cavity, LV myocardium and LV cavity; the paper's have no right ventricle. Table I's two are the last two.
+Pose: the paper crops by six landmarks that another algorithm finds; phantoms are drawn where their LV's centroid and
+    the side of the RV put them, which is a truer pose than a network would have.
 Phases: trained on ED and ES; the table is of ED, as the paper's; ES is in the table of cases.
 Distances: "voxel" surfaces (see `shapelab.metrics.evaluate`). A structure that a method misses has an infinite
     distance: it is counted in n_missed and left out of mean and sd, and Wilcoxon's test ranks it worst.

@@ -14,6 +14,8 @@ What differs from the paper, or it does not say
 No opinion scores: there are no clinicians here. In their place: PSNR (which phantoms allow, their pairs being
     perfectly aligned), the error inside the heart, and the Dice of the label map that a T-L network reads from the
     result.
+Test stacks are simulated, as those of training; the paper tests on clinical pairs of a stack and a 3-D acquisition,
+    which differ in contrast, too.
 All networks give the residual of linear interpolation (`shapelab.models.acnn.sr_baselines.Residual`), not intensities.
 The paper's number of parameters is met within 3 % by SR-CNN and 3D-UNet alike.
 SR-CNN learns from patches, as its own paper does: squares of `patch` voxels, whole stacks through plane.

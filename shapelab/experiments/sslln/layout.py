@@ -2,7 +2,8 @@
 
 All tables are long: one row a (method, what, measure), with mean, sd (over hearts, n - 1), n, n_missed (a structure
 that the method missed has an infinite distance: left out of mean and sd, worst in Wilcoxon's test), p (Wilcoxon
-signed-rank between the two methods that the paper's table compares, on both their rows), paper_mean, paper_sd.
+signed-rank between the two methods that the paper's table compares, on both their rows; of Table I's three pairs only
+one: 2D FCN and SSLLN-HR), paper_mean, paper_sd.
 
 The paper's SSLLN-HR has other Hausdorff distances in its Table III than in its Table I. The caption of its Fig. 3 gives
 colours; which of landmarks I and III is the anterior insertion point is not told.

@@ -16,7 +16,16 @@ Order within a layer: convolution, batch normalisation, ReLU. Convolutions that 
 Label swap: "tissue class labels are randomly swapped with the probability of 0.1" is read as: each voxel of the input,
     on its own, gets the label of one of the other classes (background included, all equally likely) with p = 0.1. The
     target keeps the true labels.
-Affine augmentation: the paper gives no ranges; ours are in `AEConfig.affine`. Epochs and schedule: not given either.
+Affine augmentation: the paper gives no ranges; ours are in `AEConfig.affine`. Epochs are not given either.
+Optimiser: the supplement says "gradient descent" with a learning rate "fixed" at 0.001. Adam is our choice, in every
+    profile; `quick` and `full` besides raise and lower the rate once (one cycle), `paper` keeps it. No weight decay:
+    the supplement names it for the segmentation and super-resolution networks alone.
+Classes: Table V ends in three maps (background, LV cavity, LV myocardium). Ours has a fourth, the RV cavity, in every
+    profile, the paper's too; a scheme without it makes the paper's three (`n_classes`).
+Training maps: the paper's are high-resolution annotations without breath-hold shifts. Those that the shipped space
+    learned from (`shapelab.experiments.shipped.phantom_shapes`) are stacks of about 10 mm slices, each displaced by its
+    breath-hold, laid on the grid, because ACDC's label maps, which it is for, are such. `train_autoencoder` itself
+    takes whatever maps it is given.
 Grids of `quick` and `full` are coarser, so their scale S4 has fewer cells than the paper's 5 x 5 x 5: 8 and 48. One
     channel of those could not feed 64 codes, so S4 gets more channels there (`bottleneck`): 128 and 384 numbers
     against the paper's 125.
@@ -72,8 +81,8 @@ class AEConfig(Config):
     swap: float = 0.1                               # section III-B
     affine: AffineRanges = field(default_factory=AffineRanges)   # hearts vary more than a hundred patients show
     batch: int = 8                                  # supplement
-    learning_rate: float = 1e-3                     # supplement; Adam
-    schedule: str = "one-cycle"                     # warm-up and cosine
+    learning_rate: float = 1e-3                     # supplement; Adam is our choice, see above
+    schedule: str = "one-cycle"                     # warm-up and cosine; the supplement: fixed
     epochs: int = 60
     principal_axes: bool = True  # codes uncorrelated and sorted by variance: see above
     # fmt: on

@@ -48,7 +48,8 @@ class ACNNLoss:
     Where output and prior have different grids over the same box, both sides are resampled to the prior's: averaged
     where it is coarser, linearly where it is finer.
 
-    Deviation: the pixel terms are means over voxels (the paper writes sums); the prior term is the mean over the batch
+    Deviation: the pixel terms are means over voxels, all classes alike (the paper writes sums over voxels and classes,
+    and speaks of "the average cross-entropy loss of each class"); the prior term is the mean over the batch
     of squared distances. So lambda here is the paper's up to the number of voxels its implementation divides by.
     """
 

@@ -18,6 +18,12 @@ Where the paper is silent, or we chose otherwise
 ------------------------------------------------
 Layers: as in `autoencoder.py`: convolution, batch normalisation, ReLU. "Each convolution layer, except the last one, is
     followed by batch-normalisation": the one to a single kernel at S4 has a bias instead, and a ReLU, as Table IV says.
+Stages: the paper counts two, ours 1 and 2 being its first, and goes on to the next "once the loss functions [...]
+    converge"; here each has a fixed number of epochs.
+Optimiser: Adam is our choice, the supplement says "gradient descent" at a fixed 0.001. `quick` and `full` raise and
+    lower the rate once a stage (one cycle) and start stage 3 at 0.0003; `paper` keeps 0.001 throughout.
+Intensities: the paper's images are "linearly intensity normalised"; ours are divided by the 99th percentile of what
+    was scanned and clipped to [0, 1], with nothing clipped below (`shapelab.data.grid.unit_image`).
 Distance: that of the networks' own codes, as in the paper. The axes along which an autoencoder of the profiles "quick"
     and "full" spells its codes (`AESpace.axes`) are scaled by what moves the label maps of aligned hearts; hearts moved
     by augmentation differ in other directions, which those axes blow up. Four epochs of stage 2 gave a Dice of new

@@ -3,6 +3,11 @@
 What is stored is high resolution. In each step, on the device the batch is on: image and labels are moved together by a
 random affine map; the acquisition model makes the LR stack (Gaussian through plane, decimation); each slice is
 displaced by its breath-hold; noise is added. The target is not displaced, so the network learns to undo it.
+
+Where we chose otherwise: the paper's segmentation networks read clinical stacks, acquired for themselves; here every
+stack is simulated from the HR image, for segmentation as for super-resolution (where the paper simulates, too). The
+optimiser is Adam (the supplement says "gradient descent"); schedule and epochs are the network's configuration. How
+strong the paper's noise and rigid motion are is not told.
 """
 
 from __future__ import annotations
