@@ -4,10 +4,11 @@ What is stored is high resolution. In each step, on the device the batch is on: 
 random affine map; the acquisition model makes the LR stack (Gaussian through plane, decimation); each slice is
 displaced by its breath-hold; noise is added. The target is not displaced, so the network learns to undo it.
 
-Where we chose otherwise: the paper's segmentation networks read clinical stacks, acquired for themselves; here every
-stack is simulated from the HR image, for segmentation as for super-resolution (where the paper simulates, too). The
-optimiser is Adam (the supplement says "gradient descent"); schedule and epochs are the network's configuration. How
-strong the paper's noise and rigid motion are is not told.
+Deviations:
+    Stacks: the paper's segmentation networks read clinical stacks, acquired for themselves; here every stack is
+        simulated from the HR image, for segmentation as for super-resolution (where the paper simulates, too).
+    Optimiser: Adam (the supplement says "gradient descent"); schedule and epochs are the network's configuration.
+    Noise and motion: the paper does not say how strong they are; ours are in `InputSettings`.
 """
 
 from __future__ import annotations
@@ -111,22 +112,19 @@ def train_network(
 ) -> tuple[nn.Module, History]:
     """Train any network that maps LR stacks (N, 1, X, Y, Z/K) to the HR grid (N, C, X, Y, Z); in place.
 
-    Parameters
-    ----------
-    network : `SubPixelNet`, a baseline, or another's
-    pairs : `HeartPairs`
-    loss : `ACNNLoss`; None: the pixel term alone
-    run : where it is kept, seed (of order, augmentation, noise: the weights are the network's), device: see
-        `shapelab.training.Run`
-    training : `Training`; None: the numbers of the network's config
-    task : "seg" (target: label maps, eq. 1) or "sr" (target: the HR image, eq. 2)
-    inputs : `InputSettings`
-    validation : pairs whose Dice (seg) or mean absolute error (sr) goes into the history five times in the run
+    Args:
+        network: `SubPixelNet`, a baseline, or another's
+        pairs: `HeartPairs`
+        loss: `ACNNLoss`; None: the pixel term alone
+        run: where it is kept, seed (of order, augmentation, noise: the weights are the network's), device: see
+            `shapelab.training.Run`
+        training: `Training`; None: the numbers of the network's config
+        task: "seg" (target: label maps, eq. 1) or "sr" (target: the HR image, eq. 2)
+        inputs: `InputSettings`
+        validation: pairs whose Dice (seg) or mean absolute error (sr) goes into the history five times in the run
 
-    Returns
-    -------
-    network : the one given
-    history : loss, pixel, prior (where used), and val columns
+    Returns:
+        The network given, and the history (loss, pixel, prior where used, and val columns).
     """
     one_of("task", task, ("seg", "sr"))
     loss, inputs, run = loss or ACNNLoss(), inputs or InputSettings(), run or Run()
