@@ -127,7 +127,7 @@ long_axis_panels(
 #
 # What does one do without a network? Draw a line, or a smooth curve, through the slice centres, voxel by voxel.
 # Both are linear in the image: a matrix from thick slices to fine ones. Thick slice $k$ covers the fine slices $kK
-# \dots kK + K - 1$, so its centre lies at $kK + (K-1)/2$. Beyond the outermost centres the outermost slice goes on.
+# \dots kK + K - 1$, so its centre lies at $kK + (K-1)/2$. Beyond the outermost centres the outermost slice is repeated.
 
 # %% tags=["nbval-check-output"]
 slices = numbers.lr_shape[2]
@@ -208,7 +208,7 @@ print(f"SR-CNN needs {costs['SR-CNN'] / costs['SR']:.1f} times as many")
 # ## 4 · The loss, in the open
 #
 # Equation 2, written out. Everything that `shapelab.models.acnn.ACNNLoss` does is in the first lines; everything
-# that `train_network` does is in the loop, with a seat belt. The predictor is frozen: its weights get no gradient,
+# that `train_network` does is in the loop, with safeguards. The predictor is frozen: its weights get no gradient,
 # but the gradient goes *through* it, to the network.
 
 # %%

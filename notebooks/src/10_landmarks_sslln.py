@@ -17,7 +17,7 @@
 # |---|---|
 # | **Goal** | one network that names the tissue of every voxel and finds six points; slices as channels |
 # | **Time** | 40 minutes of reading; about a minute of computing |
-# | **You need** | notebook 01 for the structures of the heart. Notebook 11 goes on from here |
+# | **You need** | notebook 01 for the structures of the heart. Notebook 11 continues from here |
 #
 # To lay one heart on another, one needs points that are the same in both: **landmarks**. An observer marks them by
 # hand. Duan et al. (IEEE TMI 2019) let a network find them, and the same network segments the heart: the
@@ -220,7 +220,7 @@ print("the landmark term pulls more than ten times as hard as the Dice term:", r
 # ## 4 · Training, in the open
 #
 # Each volume is moved in each step: shifted in the plane, scaled, turned about *one* axis, brighter or darker. The
-# landmarks move along. This is the whole loop; `train_sslln` does the same with a seat belt (checkpoints, a schedule
+# landmarks move along. This is the whole loop; `train_sslln` does the same with safeguards (checkpoints, a schedule
 # of the learning rate).
 
 # %%

@@ -68,7 +68,7 @@ run = course.start("14", data=DATA, seed=0)
 # ventricle); **HCM**, hypertrophic cardiomyopathy (a thick wall). A patient is described by the codes of two shapes,
 # $x = (z_{ED},\; z_{ES},\; z_{ES} - z_{ED})$, or by $z_{ED}$ alone, and a forest is trained on some patients and
 # asked about the others. In *10-fold cross-validation* every patient is asked about once, by a forest that did not
-# see him:
+# see this patient:
 #
 # $$\text{accuracy} = \frac1N \sum_{i=1}^N \mathbb 1\left[\hat y^{\,-k(i)}(x_i) = y_i\right],$$
 #
@@ -556,7 +556,7 @@ if real is not None:
 # %% [markdown]
 # **A twin.** In the copy of ACDC used here, patient074 and patient076 (both NOR) are one scan under two names,
 # outlined twice ([12](12_embeddings.ipynb) found it). Unless they fall into the same fold, each is classified by a
-# forest that has seen his twin: leak 1, hidden in the data set. It concerns two patients; without them:
+# forest that has seen the other outline: leak 1, hidden in the data set. It concerns two patients; without them:
 
 # %%
 if real is not None:
@@ -604,7 +604,7 @@ else:
     print(f"There is no {file.name} here; the command above writes one.")
 
 # %% [markdown]
-# The last table: mean Dice of held-out patients, each given back by a space fitted without him.
+# The last table: mean Dice of held-out patients, each reconstructed by a space fitted without this patient.
 
 # %% [markdown]
 # ## What the paper found, and what we find

@@ -137,7 +137,7 @@ def run(
     output: str | Path | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Run the experiment and write its tables; Table III comes back.
+    """Run the experiment and write its tables; returns Table III.
 
     Args:
         data: "phantom"
@@ -145,7 +145,7 @@ def run(
         profile: "quick", "full" or "paper"; None: what fits this machine
         seeds: of weights and training; every method is trained once a seed; None: 0 and 1
         output: folder for acnn_table3_<data>.csv, ..._hearts.csv, ..._sweep.csv, ..._motion.csv, ..._speed.csv,
-            ..._claims.csv, ....json and the networks, from which an interrupted run goes on; None: results/acnn
+            ..._claims.csv, ....json and the networks, from which an interrupted run resumes; None: results/acnn
 
     Returns:
         DataFrame: condition, method, ssim, sd, psnr (dB), error (mean absolute, in the heart), dice (of what a T-L
@@ -310,7 +310,7 @@ def train_method(
     prior: Any = None,
     weight: float = 0.0,
 ) -> tuple[nn.Module, History]:
-    """Train the network of a method that has parameters; a killed run goes on from its checkpoint.
+    """Train the network of a method that has parameters; a killed run resumes from its checkpoint.
 
     Args:
         prior: the `TLSpace` of equation 2, used where its weight (lambda) is not 0

@@ -38,7 +38,7 @@ def run(
         root: folder of the data set; None looks under SHAPELAB_DATA
         profile: "quick", "full" or "paper"; None: what fits this machine
         seeds: a training each; None: the profile's
-        output: folder, by default ``results/acnn``; a killed run goes on from what is there
+        output: folder, by default ``results/acnn``; a killed run resumes from what is there
         progress: show bars
 
     Returns the experiment's table. UsageError for an unknown table or data set.
@@ -64,5 +64,5 @@ def experiment_of(table: int):
 
 
 def printed(experiment, table: pd.DataFrame) -> pd.DataFrame:
-    """A table as its experiment lays it out for the eye, or as it is."""
+    """A table as its experiment lays it out for reading, or as it is."""
     return experiment.layout(table) if hasattr(experiment, "layout") else table

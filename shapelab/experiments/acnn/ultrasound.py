@@ -101,7 +101,7 @@ class UltrasoundConfig(Config):
     batch: int = 2
     learning_rate: float = 3e-3
     weight: float = 0.001  # lambda; the paper's 0.01 breaks segmentations up here: see the module's docstring
-    scale: str = "none"  # codes as the autoencoder spells them, as in the paper
+    scale: str = "none"  # the autoencoder's own codes, as in the paper
     prior_step: tuple[int, int, int] = (2, 2, 1)  # voxels that the prior averages before it looks
     prior_hearts: int = 400
     prior_epochs: int = 16
@@ -334,7 +334,7 @@ def run(
         profile: "quick", "full" or "paper"; None: what fits this machine
         seeds: one training of each method each (weights, order, augmentation); None: the profile's
         output: folder for acnn_table2_<data>.csv, ..._cases.csv, ....json, networks and checkpoints, from which a
-            killed run goes on; None is ``results/acnn``
+            killed run resumes; None is ``results/acnn``
         config: instead of the profile's numbers
 
     Returns:

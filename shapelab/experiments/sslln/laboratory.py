@@ -21,7 +21,7 @@ Deviations:
         segmentation Fig 13 f"); its landmarks are the heart's.
     Networks of the ACNN paper see the same hearts, displacements of the same spread, and as many epochs, as pairs in
         the aligned crop that they need: 10 mm slices with the Gaussian of that paper, no apex cut off. So their task is
-        easier in two ways (pose, apex), and they have no RV wall to tell.
+        easier in two ways (pose, apex), and they have no RV wall to find.
     multi-atlas: the paper's (Bai et al. 2015) registers images by intensities from landmarks set by hand. Here: affine
         from the *true* landmarks, the five atlases whose images are most like the stack (normalised mutual
         information), and label fusion by patches; no deformation.
@@ -166,7 +166,7 @@ class Laboratory:
     # -------------------------------------------------------------------------------------------------------- networks
 
     def network(self, method: str) -> nn.Module:
-        """The trained network of a method of `TRAINED`; a killed training goes on from its checkpoint."""
+        """The trained network of a method of `TRAINED`; a killed training resumes from its checkpoint."""
         one_of("method", method, TRAINED)
         if method not in self._networks:
             self._networks[method] = kept_network(self._folder(method), partial(self._train, method))

@@ -6,7 +6,7 @@ signed-rank between the two methods that the paper's table compares, on both the
 one: 2D FCN and SSLLN-HR), paper_mean, paper_sd.
 
 The paper's SSLLN-HR has other Hausdorff distances in its Table III than in its Table I. The caption of its Fig. 3 gives
-colours; which of landmarks I and III is the anterior insertion point is not told.
+colours; which of landmarks I and III is the anterior insertion point is not said.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def clinical_table(cases: Cases, table: str) -> pd.DataFrame:
 
 
 def layout(table: pd.DataFrame) -> pd.DataFrame:
-    """A long table for the eye, as `shapelab.experiments.tables.layout`; its rows and columns change places where it is
-    wider than high."""
+    """A long table laid out for reading, as `shapelab.experiments.tables.layout`; its rows and columns change places
+    where it is wider than high."""
     if table.empty:
         raise UsageError("layout: found an empty table; expected rows")
     wide = tables.layout(table)

@@ -32,12 +32,12 @@ Deviations:
     After training: (1) the normalisation's statistics are measured anew on clean label maps. Those gathered while
         training belong to maps with swapped labels, which the encoder never sees in use: held-out Dice of phantoms
         after 800 steps .75, .74, .86 with those, .77, .78, .88 with clean ones. (2) `principal_axes`: cross-entropy
-        does not care along which axes a code is spelt, a decision tree or a slider that moves one number at a time
+        does not care in which basis a code is written; a decision tree, or a slider that moves one number at a time,
         does. So the training codes are made uncorrelated by a rotation folded into the two linear layers round the
-        code, and the space then spells them along the axes that carry most of the variance of the label maps
-        (`shape_axes`): code 0 changes the shape most. Decoder(encoder(y)) is the same function before and after. On 80
-        phantoms (seed 3), five groups, ED + ES, a random forest rose from .63 to .74 (the choice was made there). The
-        paper profile leaves (2) out.
+        code, and the space then gives them in a rotated basis, along the axes that carry most of the variance of the
+        label maps (`shape_axes`): code 0 changes the shape most. Decoder(encoder(y)) is the same function before and
+        after. On 80 phantoms (seed 3), five groups, ED + ES, a random forest rose from .63 to .74 (the choice was made
+        there). The paper profile leaves (2) out.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def train_autoencoder(
     validation: np.ndarray | None = None,
     data: str = "",
 ) -> tuple[AESpace, History]:
-    """Train the autoencoder on label maps; the space of their shapes comes back with the history.
+    """Train the autoencoder on label maps; returns the space of their shapes and the history.
 
     Args:
         labels: (N, X, Y, Z) integers of `scheme` on the config's grid (`shapelab.data.grid.stack_labels` makes them)
@@ -268,7 +268,7 @@ def train_autoencoder(
 
 
 def _finish(space: AESpace, labels: np.ndarray, channels: Tensor) -> None:
-    """What use needs: statistics of clean maps, codes spelt along the axes that carry the shape, and their spread.
+    """What use needs: statistics of clean maps, codes in the basis of the axes that carry the shape, and their spread.
 
     Args:
         labels: the training maps, integers of the scheme

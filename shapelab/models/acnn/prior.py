@@ -85,7 +85,7 @@ class ACNNLoss:
     def codes(self, shapes: Tensor) -> Tensor:
         """Codes (N, d), in the units of `scale`, of label maps (N, X, Y, Z), probabilities (N, C, ...) or images.
 
-        Which of the two networks reads them is told by the number of channels: one is an image.
+        Which of the two networks reads them is decided by the number of channels: one is an image.
         """
         if not shapes.is_floating_point():
             must(self.encoder is not None, "prior", "one that does not read a label map", "an autoencoder")

@@ -46,7 +46,7 @@ class InputSettings:
 
 @dataclass(frozen=True)
 class Training:
-    """Numbers of a training on pairs; from the paper's supplement where it tells them."""
+    """Numbers of a training on pairs; from the paper's supplement where it gives them."""
 
     epochs: int = 30
     batch: int = 8
