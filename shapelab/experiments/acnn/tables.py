@@ -1,4 +1,4 @@
-"""The ACNN paper's tables: one door to three experiments, and how their numbers are printed beside the paper's.
+"""The ACNN paper's tables: one entry to three experiments, and how their numbers are printed beside the paper's.
 
 Table I     `segmentation`            short-axis MR: baselines, 3D-Seg, ACNN-Seg
 Table II    `ultrasound`              3-D ultrasound

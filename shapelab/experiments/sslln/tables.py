@@ -1,4 +1,4 @@
-"""The SSLLN paper's tables and two of its figures, made anew: one door.
+"""The SSLLN paper's tables and two of its figures, made anew: one entry.
 
     Table I     2D FCN, 3D FCN, SSLLN-HR on high-resolution volumes; Fig. 8, slices that are missing
     Table II    landmarks; their cumulative errors, Fig. 10
