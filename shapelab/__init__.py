@@ -12,8 +12,8 @@ import os as _os
 _os.environ.setdefault("GOMP_SPINCOUNT", "0")
 _os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import lazy_loader as _lazy
+from shapelab.doors import open_room as _open_room
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _open_room(__name__, __file__)

@@ -5,7 +5,9 @@ from . import (
     course as course,
     data as data,
     device as device,
+    errors as errors,
     experiments as experiments,
+    files as files,
     latent as latent,
     metrics as metrics,
     models as models,
@@ -13,7 +15,9 @@ from . import (
     profiles as profiles,
     show as show,
     spaces as spaces,
+    tensor_files as tensor_files,
     training as training,
+    types as types,
 )
 from .data import open_cohort as open_cohort
 from .data.cohort import Cohort as Cohort

@@ -36,7 +36,9 @@ class DataError(ShapelabError):
         message = f"{self.file}: found {found}; expected {expected}."
         super().__init__(f"{message} {todo}".rstrip())
 
-    def __reduce__(self):  # exceptions with several arguments cross process borders (joblib) only if told how
+    def __reduce__(
+        self,
+    ) -> tuple[Any, ...]:  # exceptions with several arguments cross process borders (joblib) only if told how
         return type(self), (self.file, self.found, self.expected, self.todo)
 
 
@@ -72,21 +74,19 @@ def one_of(what: str, value: T, known: Iterable[Any]) -> T:
 
 def whole(what: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """`value` as an int, if it is a whole number from `least` (to `most`); else UsageError. True and 3.0 are none."""
-    if (
-        isinstance(value, Integral)
-        and not isinstance(value, bool)
-        and least <= value <= (value if most is None else most)
-    ):
-        return int(value)
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        number = int(value)
+        if least <= number <= (number if most is None else most):
+            return number
     to = "" if most is None else f" to {most}"
     raise UsageError(f"{what}: found {value!r}; expected a whole number from {least}{to}")
 
 
 def in_range(what: str, value: Any, low: float = 0.0, high: float = math.inf, above: bool = False) -> float:
     """`value` as a float, if it is a finite number from `low` to `high` (above: more than `low`); else UsageError."""
-    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if number and (value > low if above else value >= low) and value <= high:
-        return float(value)
+    if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(number := float(value)):
+        if (number > low if above else number >= low) and number <= high:
+            return number
     limits = f"{'above' if above else 'from'} {low:g}" + ("" if high == math.inf else f" to {high:g}")
     raise UsageError(f"{what}: found {value!r}; expected a number {limits}")
 
@@ -94,9 +94,9 @@ def in_range(what: str, value: Any, low: float = 0.0, high: float = math.inf, ab
 def spacing3(what: str, spacing: Any) -> tuple[float, float, float]:
     """Voxel size in mm as three floats; UsageError unless it is three finite numbers above 0."""
     try:
-        sizes = tuple(float(s) for s in spacing)
+        x, y, z = (float(s) for s in spacing)
     except (TypeError, ValueError):
-        sizes = ()
-    if len(sizes) != 3 or not all(math.isfinite(s) and s > 0 for s in sizes):
+        x = y = z = math.nan
+    if not all(math.isfinite(s) and s > 0 for s in (x, y, z)):
         raise UsageError(f"{what}: found {spacing!r}; expected three voxel sizes in mm, above 0")
-    return sizes
+    return x, y, z

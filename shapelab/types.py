@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, Union
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,3 +16,5 @@ Array: TypeAlias = Union["np.ndarray", "Tensor"]
 #: A shape of three axes, and three numbers, as the library gives them back.
 Shape3: TypeAlias = tuple[int, int, int]
 Vector3: TypeAlias = tuple[float, float, float]
+#: One kind of array all through a computation.
+Kind = TypeVar("Kind", "np.ndarray", "Tensor")

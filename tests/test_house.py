@@ -32,7 +32,7 @@ OF_NO_MODULE = {
 
 # A room imports only from rooms above it.
 ORDER = [
-    ("types",),
+    ("types", "doors"),
     ("errors",),
     ("files", "profiles", "device"),
     ("tensor_files",),

@@ -1,3 +1,20 @@
+from . import (
+    affine as affine,
+    alignment as alignment,
+    atlas as atlas,
+    bspline as bspline,
+    cohort as cohort,
+    consistency as consistency,
+    descent as descent,
+    ffd as ffd,
+    frame as frame,
+    fusion as fusion,
+    interpolation as interpolation,
+    pipeline as pipeline,
+    selection as selection,
+    simulation as simulation,
+    warp as warp,
+)
 from .affine import landmark_affine as landmark_affine, transform_points as transform_points
 from .alignment import move_slices as move_slices, slice_shifts as slice_shifts
 from .atlas import Atlas as Atlas

@@ -7,6 +7,7 @@ landmarks and the atlas landmarks"; "a convex least squares problem" (section II
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -66,8 +67,9 @@ def paired(source: Landmarks, target: Landmarks) -> tuple[list[str], tuple[np.nd
         "names for the one and none for the other",
         "names for both or none",
     )
-    names = None
-    if isinstance(source, Mapping):
+    names: list[str] = []
+    found: list[Any] = [source, target]
+    if isinstance(source, Mapping) and isinstance(target, Mapping):
         names = [name for name in source if name in target]
         need(
             len(names) >= 4,
@@ -75,18 +77,18 @@ def paired(source: Landmarks, target: Landmarks) -> tuple[list[str], tuple[np.nd
             f"{len(names)} in common {names} of {sorted(source)} and {sorted(target)}",
             "at least four of the same name",
         )
-        source, target = ([points[name] for name in names] for points in (source, target))
+        found = [[points[name] for name in names] for points in (source, target)]
     try:
-        source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+        a, b = (np.asarray(points, np.float64) for points in found)
     except (TypeError, ValueError):
         raise UsageError("landmarks: found values that are no numbers; expected (n, 3) in mm") from None
     must(
-        source.ndim == 2 and source.shape[1:] == (3,) and source.shape == target.shape,
+        a.ndim == 2 and a.shape[1:] == (3,) and a.shape == b.shape,
         "landmarks",
-        f"shapes {source.shape} and {target.shape}",
+        f"shapes {a.shape} and {b.shape}",
         "(n, 3) for both",
     )
-    return names or [f"number {i}" for i in range(len(source))], (source, target)
+    return names or [f"number {i}" for i in range(len(a))], (a, b)
 
 
 def _check_spread(which: str, points: np.ndarray, names: list[str]) -> None:

@@ -22,11 +22,12 @@ from scipy import ndimage
 
 from shapelab.data.scheme import LV, LabelScheme
 from shapelab.errors import must, need
+from shapelab.types import Triple
 
 DEGREE = 2
 
 
-def slice_shifts(label: np.ndarray, spacing, scheme: LabelScheme, degree: int = DEGREE) -> np.ndarray:
+def slice_shifts(label: np.ndarray, spacing: Triple, scheme: LabelScheme, degree: int = DEGREE) -> np.ndarray:
     """How far each slice lies off the smooth course of the left ventricle's centre: (Z, 2) mm along the first two axes.
 
     label (X, Y, Z) integers of the scheme, slices along the third axis; spacing (3,) mm; degree of the polynomial,
@@ -34,7 +35,7 @@ def slice_shifts(label: np.ndarray, spacing, scheme: LabelScheme, degree: int = 
     an LV; all 0 if fewer than degree + 2 have one. UsageError for another scheme or degree, DataError for another
     shape.
     """
-    label, spacing = np.asarray(label), np.asarray(spacing, float)
+    label, size = np.asarray(label), np.asarray(spacing, float)
     missing = [name for name in LV if name not in scheme.names]
     must(
         not missing and degree >= 0,
@@ -43,9 +44,9 @@ def slice_shifts(label: np.ndarray, spacing, scheme: LabelScheme, degree: int = 
         "a heart's scheme and a degree from 0",
     )
     need(
-        label.ndim == 3 and spacing.shape == (3,),
+        label.ndim == 3 and size.shape == (3,),
         "slice_shifts",
-        f"shape {label.shape}, spacing {spacing}",
+        f"shape {label.shape}, spacing {size}",
         "(X, Y, Z) and three lengths in mm",
     )
     ventricle = np.isin(label, [scheme.structure(name).value for name in LV])
@@ -53,7 +54,7 @@ def slice_shifts(label: np.ndarray, spacing, scheme: LabelScheme, degree: int = 
     slices = np.flatnonzero(area)
     if len(slices) < degree + 2:
         return out
-    centres = np.array([np.argwhere(ventricle[:, :, k]).mean(0) for k in slices]) * spacing[:2]
+    centres = np.array([np.argwhere(ventricle[:, :, k]).mean(0) for k in slices]) * size[:2]
     for axis in (0, 1):
         # numpy's weights multiply residuals, so that squares are weighed by the area
         smooth = np.polyfit(slices, centres[:, axis], degree, w=np.sqrt(area[slices]))
@@ -61,7 +62,7 @@ def slice_shifts(label: np.ndarray, spacing, scheme: LabelScheme, degree: int = 
     return out
 
 
-def move_slices(stack: np.ndarray, shift: np.ndarray, spacing) -> np.ndarray:
+def move_slices(stack: np.ndarray, shift: np.ndarray, spacing: Triple) -> np.ndarray:
     """Each slice (X, Y) of a stack (X, Y, Z) displaced by shift (Z, 2) mm along the first two axes.
 
     Integers are label maps: the label of most weight among the four neighbours (of two alike the smaller), 0 from

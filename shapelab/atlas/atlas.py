@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,10 @@ from shapelab.atlas.frame import Frame, as_frame
 from shapelab.data.landmarks import landmarks_from_label
 from shapelab.data.scheme import BIVENTRICULAR, LabelScheme
 from shapelab.data.subject import Subject
-from shapelab.errors import need
+from shapelab.errors import DataError, need
+from shapelab.types import Vector3
+
+LandmarkSource = Literal["given", "label"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +40,7 @@ class Atlas:
     scheme: LabelScheme = BIVENTRICULAR
     id: str = "atlas"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "label", np.asarray(self.label))
         frame = as_frame(self.spacing, self.label, self.id)
         object.__setattr__(self, "spacing", frame.spacing)
@@ -50,7 +53,7 @@ class Atlas:
     def frame(self) -> Frame:
         return Frame(self.label.shape, self.spacing)
 
-    def landmarks_of(self, source: Literal["given", "label"] = "given") -> Mapping[str, np.ndarray] | np.ndarray:
+    def landmarks_of(self, source: LandmarkSource = "given") -> Mapping[str, np.ndarray] | np.ndarray:
         """The landmarks given, or those that the label map gives ("label", or none were given)."""
         if source == "given" and self.landmarks is not None:
             return self.landmarks
@@ -63,21 +66,25 @@ class Atlas:
         return Atlas(label, spacing, landmarks, image, subject.scheme, subject.id)
 
 
-def arrays_of(subject: Subject):
+def arrays_of(
+    subject: Subject,
+) -> tuple[np.ndarray, np.ndarray | None, Vector3, Mapping[str, np.ndarray] | None]:
     """(label, image or None, spacing, landmarks or None) of a subject. Landmarks are brought from the frame of the
     subject's affine to mm along the axes of its array (voxel index * spacing). DataError if it has no label."""
     label, image = subject.label, subject.image
-    need(label is not None, subject.where, "no label map", "one to refine, or to refine by")
+    if label is None:
+        raise DataError(subject.where, "no label map", "one to refine, or to refine by")
     affine = subject.affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     landmarks = subject.landmarks
     if landmarks is not None:
         back = np.diag(spacing) @ np.linalg.inv(affine)[:3, :3]
         landmarks = {name: back @ (np.asarray(p) - affine[:3, 3]) for name, p in landmarks.items()}
-    return label, image, tuple(float(s) for s in spacing), landmarks
+    x, y, z = (float(s) for s in spacing)
+    return label, image, (x, y, z), landmarks
 
 
-def checked_image(image, shape, name: str) -> np.ndarray:
+def checked_image(image: np.ndarray, shape: Sequence[int], name: str) -> np.ndarray:
     """float32, of the label's shape and finite; DataError otherwise."""
     image = np.asarray(image)
     need(

@@ -9,13 +9,18 @@ Rueckert et al., IEEE TMI 18(8), 1999: the free-form deformation, and the bendin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 
 import numba
 import numpy as np
 
 from shapelab.errors import in_range, whole
+from shapelab.types import Kind, Shape3, Triple
+
+Positions = Sequence[np.ndarray]  # of a regular grid of points: (P_d,) mm an axis
 
 # Energies of u are sums over these pairs of (weight, order of the derivative along each axis).
 BENDING = ((1, (2, 0, 0)), (1, (0, 2, 0)), (1, (0, 0, 2)), (2, (1, 1, 0)), (2, (1, 0, 1)), (2, (0, 1, 1)))
@@ -81,17 +86,19 @@ class Lattice:
     axes: tuple[Axis, Axis, Axis]
 
     @staticmethod
-    def over(low, high, step: float, halvings: int = 0) -> Lattice:
+    def over(low: Triple, high: Triple, step: float, halvings: int = 0) -> Lattice:
         """The lattice over the box from low (3,) to high (3,) mm, whose cells after `halvings` are `step` mm long."""
         in_range("control points: distance in mm", step, above=True)
         coarse = step * 2**halvings
         cells = np.maximum(1, np.ceil((np.asarray(high) - low) / coarse - 1e-9)).astype(int)
         slack = cells * coarse - (np.asarray(high) - low)  # the box lies in the middle
-        return Lattice(tuple(Axis(float(a), coarse, int(n)) for a, n in zip(np.asarray(low) - slack / 2, cells)))
+        x, y, z = (Axis(float(a), coarse, int(n)) for a, n in zip(np.asarray(low) - slack / 2, cells))
+        return Lattice((x, y, z))
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        return tuple(a.n for a in self.axes)
+    def shape(self) -> Shape3:
+        x, y, z = self.axes
+        return x.n, y.n, z.n
 
     @property
     def step(self) -> float:
@@ -107,14 +114,15 @@ class Lattice:
         """Coefficients of no displacement."""
         return np.zeros((3, *self.shape))
 
-    def bases(self, points, orders=(0, 0, 0)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def bases(self, points: Positions, orders: Sequence[int] | np.ndarray = (0, 0, 0)) -> Positions:
         """Basis matrices of the three axes at `points`, a position array (P_d,) mm per axis."""
-        return tuple(a.basis(x, o) for a, x, o in zip(self.axes, points, orders))
+        return [a.basis(x, o) for a, x, o in zip(self.axes, points, orders)]
 
     def refined(self, coefficients: np.ndarray) -> tuple[Lattice, np.ndarray]:
         """The lattice at half the distance, and the coefficients there of the very same displacement."""
-        finer = Lattice(tuple(a.halved() for a in self.axes))
-        return finer, spread(coefficients, *(a.subdivision() for a in self.axes))
+        x, y, z = self.axes
+        finer = Lattice((x.halved(), y.halved(), z.halved()))
+        return finer, spread(coefficients, x.subdivision(), y.subdivision(), z.subdivision())
 
     @cached_property
     def _grams(self) -> list[list[np.ndarray]]:
@@ -127,7 +135,7 @@ class Lattice:
         return [(w / self.volume, tuple(g[k] for g, k in zip(self._grams, order))) for w, order in terms if w]
 
 
-def spread(values, first, second, third):
+def spread(values: Kind, first: Kind, second: Kind, third: Kind) -> Kind:
     """A matrix for each of the last three axes: (C, n0, n1, n2), (p0, n0), (p1, n1), (p2, n2) -> (C, p0, p1, p2).
 
     With basis matrices it evaluates the spline; with their transposes it is the adjoint, which takes gradients at the
@@ -140,13 +148,13 @@ def spread(values, first, second, third):
     return (values.reshape(c * p0 * p1, n2) @ third.T).reshape(c, p0, p1, p2)
 
 
-def apply_terms(coefficients, terms):
+def apply_terms(coefficients: Kind, terms: Sequence[tuple[float, Sequence[Kind]]]) -> tuple[Kind, Kind]:
     """Energy of a displacement and its gradient: sum over terms of w c' (A0 x A1 x A2) c, and 2 w (A0 x A1 x A2) c."""
-    half = sum(weight * spread(coefficients, *matrices) for weight, matrices in terms)
+    half = reduce(add, (weight * spread(coefficients, *matrices) for weight, matrices in terms), 0 * coefficients)
     return (half * coefficients).sum(), 2 * half
 
 
-def jacobian(lattice: Lattice, coefficients: np.ndarray, points, slab: int = 16) -> tuple[float, float]:
+def jacobian(lattice: Lattice, coefficients: np.ndarray, points: Positions, slab: int = 16) -> tuple[float, float]:
     """Least determinant of d(x + u)/dx at a grid of points, and the share of points where it is not above 0 (folded).
 
     Args:
@@ -158,13 +166,15 @@ def jacobian(lattice: Lattice, coefficients: np.ndarray, points, slab: int = 16)
     for first in range(0, len(points[0]), slab):
         rows = slice(first, first + slab)
         du = [spread(coefficients, tables[0][d == 0][rows], tables[1][d == 1], tables[2][d == 2]) for d in range(3)]
-        low, some, n = _determinants(*du)
+        low, some, n = _determinants(du[0], du[1], du[2])
         least, folded, count = min(least, low), folded + some, count + n
     return float(least), folded / max(count, 1)
 
 
 @numba.njit(nogil=True, cache=True)
-def _determinants(d0, d1, d2):  # pragma: no cover - compiled
+def _determinants(
+    d0: np.ndarray, d1: np.ndarray, d2: np.ndarray
+) -> tuple[float, int, int]:  # pragma: no cover - compiled
     """Least determinant of I + (d0 d1 d2), d_k (3, a, b, c) derivatives along axis k; how many <= 0; of how many."""
     least, folded = np.inf, 0
     _, n0, n1, n2 = d0.shape

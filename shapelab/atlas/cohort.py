@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,9 @@ from shapelab.atlas.pipeline import Refinement, RefinementSettings, refine
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, must, need, one_of
 from shapelab.files import atomic_write, write_json
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
 
 
 def refine_cohort(
@@ -88,7 +91,7 @@ def write_refinement(file: str | Path, result: Refinement, affine: np.ndarray) -
         nibabel.save(refinement_image(result, affine), temporary)
 
 
-def refinement_image(result: Refinement, affine: np.ndarray, axes: np.ndarray | None = None):
+def refinement_image(result: Refinement, affine: np.ndarray, axes: np.ndarray | None = None) -> Nifti1Image:
     """A refined label map as a nibabel image in the mm of the target.
 
     Args:
@@ -117,7 +120,7 @@ def read_refinement(file: str | Path, affine: np.ndarray) -> tuple[np.ndarray, F
     import nibabel
 
     try:
-        image = nibabel.load(file)
+        image = nibabel.Nifti1Image.from_filename(file)
         label = np.asarray(image.dataobj)
     except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
         raise DataError(file, f"a file that cannot be read ({error})", "a refined label map") from None
@@ -132,10 +135,18 @@ def read_refinement(file: str | Path, affine: np.ndarray) -> tuple[np.ndarray, F
     )
     # the header keeps single precision: spacing and multiples of it are rounded back
     spacing = np.round(along, 4)
-    return label, Frame(label.shape, tuple(spacing), tuple(np.round(matrix[:3, 3] / spacing) * spacing))
+    return label, Frame(label.shape, spacing, np.round(matrix[:3, 3] / spacing) * spacing)
 
 
-def _one(subject: Subject, atlases, folder: Path, on_error: str, images: bool, key: str, settings) -> dict[str, Any]:
+def _one(
+    subject: Subject,
+    atlases: Sequence[Atlas],
+    folder: Path,
+    on_error: str,
+    images: bool,
+    key: str,
+    settings: RefinementSettings,
+) -> dict[str, Any]:
     """Read, refine, write one subject; its row."""
     try:
         label, image, spacing, landmarks = arrays_of(subject)
@@ -176,7 +187,7 @@ def _key(atlases: Sequence[Atlas], settings: RefinementSettings, images: bool) -
     digest = hashlib.blake2b(digest_size=8)
     for a in atlases:
         digest.update(f"{a.id} {a.label.shape} {a.spacing} {a.image is None}".encode())
-        digest.update(np.ascontiguousarray(a.label))
+        digest.update(np.ascontiguousarray(a.label).data)
     found = {"atlases": digest.hexdigest(), "images": images, **dataclasses.asdict(settings)}
     return json.dumps(_unusual(found), sort_keys=True)
 

@@ -10,15 +10,27 @@ Atlas maps are (C, q0, q1, q2) float32 with a border of background, so that ever
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from shapelab.atlas.warp import places
+from shapelab.types import Kind, Vector3
 
 
-def consistency(target, maps, matrix, origin, step, displacement, gradient):
+def consistency(
+    target: Kind,
+    maps: Kind,
+    matrix: np.ndarray,
+    origin: Vector3,
+    step: Vector3,
+    displacement: Kind,
+    gradient: Kind,
+) -> float:
     """Sum over the target's voxels of the probability of their label at their place in the atlas.
 
     Args:
@@ -38,7 +50,15 @@ def consistency(target, maps, matrix, origin, step, displacement, gradient):
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp"})
-def _consistency(target, maps, matrix, origin, step, displacement, gradient):  # pragma: no cover - compiled
+def _consistency(
+    target: np.ndarray,
+    maps: np.ndarray,
+    matrix: np.ndarray,
+    origin: Vector3,
+    step: Vector3,
+    displacement: np.ndarray,
+    gradient: np.ndarray,
+) -> float:  # pragma: no cover - compiled
     n0, n1, n2 = target.shape
     q0, q1, q2 = maps.shape[1:]
     flat = maps.ravel()
@@ -87,11 +107,19 @@ def _consistency(target, maps, matrix, origin, step, displacement, gradient):  #
                 gradient[0, i, j, k] = g0
                 gradient[1, i, j, k] = g1
                 gradient[2, i, j, k] = g2
-            total += part
+            total += float(part)
     return total
 
 
-def _consistency_torch(target, maps, matrix, origin, step, displacement, gradient) -> float:
+def _consistency_torch(
+    target: Tensor,
+    maps: Tensor,
+    matrix: np.ndarray,
+    origin: Vector3,
+    step: Vector3,
+    displacement: Tensor,
+    gradient: Tensor,
+) -> float:
     """The same on any device: eight neighbours of one channel are gathered per voxel."""
     m, q = np.asarray(matrix, np.float32), maps.shape[1:]
     y = places(m, origin, step, displacement, torch.float32)
@@ -114,5 +142,5 @@ def _consistency_torch(target, maps, matrix, origin, step, displacement, gradien
     ]
     used = inside.float()
     for axis in range(3):
-        gradient[axis] = used * sum(float(row[axis]) * s for row, s in zip(m, slope))
+        gradient[axis] = used * reduce(add, (float(row[axis]) * s for row, s in zip(m, slope)))
     return float(values.sum(dtype=torch.float64))

@@ -6,17 +6,22 @@ once for both kinds of array.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
+from operator import add
+from typing import Any, Generic
 
 import numpy as np
 import torch
 
-from shapelab.atlas.bspline import Lattice, apply_terms, jacobian, spread
+from shapelab.atlas.bspline import Lattice, Positions, apply_terms, jacobian, spread
 from shapelab.atlas.consistency import consistency
 from shapelab.atlas.frame import Frame
 from shapelab.data.geometry import bounding_box
 from shapelab.data.scheme import present_values
-from shapelab.errors import need
+from shapelab.errors import DataError, need
+from shapelab.types import Kind
 
 FOLDING = 10.0  # weight of the penalty; a cell of 10 mm that folds costs what the labels of its wall are worth
 BETAS = 0.9, 0.98  # of Adam: means over about 10 gradients and 50 squares
@@ -44,12 +49,22 @@ class Problem:
     device: torch.device | None
 
     @staticmethod
-    def of(target, atlas, target_frame: Frame, atlas_frame: Frame, affine, domain, device=None) -> Problem:
+    def of(
+        target: np.ndarray,
+        atlas: np.ndarray,
+        target_frame: Frame,
+        atlas_frame: Frame,
+        affine: np.ndarray,
+        domain: np.ndarray,
+        device: torch.device | None = None,
+    ) -> Problem:
         """From whole label maps (numpy). DataError where they hold more than 255 labels."""
         values = sorted({0, *present_values(target), *present_values(atlas)})
         need(len(values) <= 255, "label maps", f"{len(values)} labels", "at most 255")
         frame, crop = target_frame.part(*domain)
         around = bounding_box(atlas)
+        if around is None:
+            raise DataError("atlas", "a label map without labels", "at least one labelled voxel")
         corner = np.array([s.start for s in around])
         matrix = (np.linalg.inv(atlas_frame.matrix) @ affine)[:3]
         parts = (np.searchsorted(values, a[c]).astype(np.uint8) for a, c in ((target, crop), (atlas, around)))
@@ -58,9 +73,9 @@ class Problem:
 
     def at(
         self, lattice: Lattice, blur: float, sampling: float, bending: float, stretch: float, least_jacobian: float
-    ) -> Cost:
+    ) -> Cost[Any]:
         """What is minimised at one level; lengths in mm."""
-        array = np.asarray if self.device is None else lambda a: torch.as_tensor(a, device=self.device)
+        array: Callable[..., Any] = np.asarray if self.device is None else partial(torch.as_tensor, device=self.device)
         thin = [max(1, round(sampling / s)) for s in self.frame.spacing]
         frame = self.frame.every(thin)
         target = np.ascontiguousarray(self.target[tuple(slice(None, None, n) for n in thin)])
@@ -91,33 +106,34 @@ class Problem:
 
 
 @dataclass(frozen=True, eq=False)
-class Cost:
+class Cost(Generic[Kind]):
     """E(c) of `shapelab.atlas.ffd` and its gradient; c and gradient (3, n0, n1, n2) float32 of the engine's kind."""
 
-    target: object
-    maps: object
+    target: Kind
+    maps: Kind
     matrix: np.ndarray
     frame: Frame
-    bases: list
-    terms: list
-    slopes: list
+    bases: list[Kind]
+    terms: list[tuple[float, list[Kind]]]
+    slopes: list[list[Kind]]
     least_jacobian: float
 
-    def array(self, coefficients: np.ndarray):
+    def array(self, coefficients: np.ndarray) -> Kind:
         """Coefficients of the engine's kind."""
         if isinstance(self.maps, np.ndarray):
             return np.asarray(coefficients, np.float32)
         return torch.as_tensor(coefficients, dtype=torch.float32, device=self.maps.device)
 
-    def data(self, c):
+    def data(self, c: Kind) -> tuple[float, Kind]:
         """Mean consistency and its gradient."""
-        u = spread(c, *self.bases)
+        first, second, third = self.bases
+        u = spread(c, first, second, third)
         gradient = np.empty_like(u) if isinstance(u, np.ndarray) else torch.empty_like(u)
         n = float(np.prod(self.frame.shape))
         total = consistency(self.target, self.maps, self.matrix, self.frame.origin, self.frame.spacing, u, gradient)
-        return total / n, spread(gradient, *(b.T for b in self.bases)) / n
+        return total / n, spread(gradient, first.T, second.T, third.T) / n
 
-    def __call__(self, c):
+    def __call__(self, c: Kind) -> tuple[float, Kind]:
         value, gradient = self.data(c)
         energy, energy_gradient = apply_terms(c, self.terms)
         penalty, penalty_gradient = folding_penalty(c, self.slopes, self.least_jacobian)
@@ -128,7 +144,7 @@ class Cost:
         return float(self.data(self.array(coefficients))[0])
 
 
-def folding_penalty(c, slopes, least: float):
+def folding_penalty(c: Kind, slopes: Sequence[Sequence[Kind]], least: float) -> tuple[float, Kind]:
     """Mean over sparse places of max(0, least - det(I + du/dx))^2, and its gradient.
 
     Args:
@@ -143,17 +159,17 @@ def folding_penalty(c, slopes, least: float):
     push = (-2 / n) * short
     if not float(short.max()) > 0:  # most of the time
         return 0.0, 0 * c
-    gradient = sum(spread(push * f, *(m.T for m in bases)) for f, bases in zip(cofactors, slopes))
+    gradient = reduce(add, (spread(push * f, *(m.T for m in bases)) for f, bases in zip(cofactors, slopes)))
     return float((short * short).sum()) / n, gradient
 
 
-def _cross(a, b):
+def _cross(a: Kind, b: Kind) -> Kind:
     """Cross products of vectors along the first axis."""
     rows = [a[i] * b[j] - a[j] * b[i] for i, j in ((1, 2), (2, 0), (0, 1))]
     return np.stack(rows) if isinstance(a, np.ndarray) else torch.stack(rows)
 
 
-def descend(cost: Cost, coefficients: np.ndarray, iterations: int, step_mm: float) -> np.ndarray:
+def descend(cost: Cost[Any], coefficients: np.ndarray, iterations: int, step_mm: float) -> np.ndarray:
     """Adam with a step that falls evenly from `step_mm` to 0; coefficients (3, n0, n1, n2) float32, numpy."""
     c = cost.array(coefficients)
     first, second = 0 * c, 0 * c
@@ -167,7 +183,9 @@ def descend(cost: Cost, coefficients: np.ndarray, iterations: int, step_mm: floa
     return c if isinstance(c, np.ndarray) else c.cpu().numpy()
 
 
-def without_folds(lattice: Lattice, before: np.ndarray, after: np.ndarray, positions, guard: bool = True):
+def without_folds(
+    lattice: Lattice, before: np.ndarray, after: np.ndarray, positions: Positions, guard: bool = True
+) -> tuple[np.ndarray, float, float, float]:
     """The displacement `after`, drawn back towards `before` as far as it takes for no determinant to be <= 0.
 
     Args:

@@ -31,8 +31,10 @@ are of ten others, in stacks of 10 mm slices without shifts (`benchmarks/atlas_s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +46,7 @@ from shapelab.atlas.descent import Problem, descend, without_folds
 from shapelab.atlas.frame import Frame, as_frame
 from shapelab.atlas.warp import warp_image, warp_label
 from shapelab.errors import in_range, must, need, one_of, whole
+from shapelab.types import Array, Kind, Triple
 
 ENGINES = ("auto", "numba", "torch")
 
@@ -123,19 +126,19 @@ class Deformation:
         if stage == 0:
             return np.zeros((3, *frame.shape), np.float32)
         level = self.levels[stage - 1]
-        bases = level.lattice.bases(frame.positions())
-        return spread(level.coefficients, *(b.astype(np.float32) for b in bases))
+        first, second, third = (b.astype(np.float32) for b in level.lattice.bases(frame.positions()))
+        return spread(level.coefficients, first, second, third)
 
-    def warp_label(self, label, frame: Frame | None = None, stage: int | str = -1) -> np.ndarray:
+    def warp_label(self, label: Kind, frame: Frame | None = None, stage: int | str = -1) -> Kind:
         """A label map of the atlas (D0, D1, D2) in a frame of the target: each voxel the label of most weight among
         the eight neighbours of its place (of two alike the smaller one), 0 outside the atlas."""
         return self._warp(warp_label, label, frame, stage)
 
-    def warp_image(self, image, frame: Frame | None = None, stage: int | str = -1) -> np.ndarray:
+    def warp_image(self, image: Kind, frame: Frame | None = None, stage: int | str = -1) -> Kind:
         """An image of the atlas in a frame of the target, float32: linear; outside the atlas its border values."""
         return self._warp(warp_image, image, frame, stage)
 
-    def _warp(self, function, array, frame: Frame | None, stage):
+    def _warp(self, function: Callable[..., Any], array: Array, frame: Frame | None, stage: int | str) -> Any:
         need(
             tuple(array.shape) == self.atlas.shape,
             "warp",
@@ -144,9 +147,9 @@ class Deformation:
         )
         frame = frame or self.target
         matrix = (np.linalg.inv(self.atlas.matrix) @ self.affine)[:3]
-        displacement = self.displacement(frame, stage)
+        displacement: Array = self.displacement(frame, stage)
         if isinstance(array, Tensor):
-            displacement = torch.from_numpy(displacement).to(array.device)
+            displacement = torch.as_tensor(displacement, device=array.device)
         return function(array, matrix, frame.origin, frame.spacing, displacement)
 
     def _stage(self, stage: int | str) -> int:
@@ -191,7 +194,7 @@ class FreeFormDeformation:
     margin_mm: float = 10.0
     engine: str = "auto"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         whole("FreeFormDeformation: levels", self.levels)
         for name in ("bending", "blur_mm", "sampling_mm", "step_mm"):
             values = tuple(float(v) for v in getattr(self, name))
@@ -209,13 +212,20 @@ class FreeFormDeformation:
             in_range(f"FreeFormDeformation: {name}", getattr(self, name))
         one_of("FreeFormDeformation: engine", self.engine, ENGINES)
 
-    def torch_device(self, target) -> torch.device | None:
+    def torch_device(self, target: Array) -> torch.device | None:
         """Where torch registers to this label map (numpy or torch); None: numba does."""
         device = target.device if isinstance(target, Tensor) else torch.device("cpu")
         engine = self.engine if self.engine != "auto" else "numba" if device.type == "cpu" else "torch"
         return device if engine == "torch" else None
 
-    def fit(self, target, atlas, target_frame: Frame, atlas_frame: Frame, affine=None) -> Deformation:
+    def fit(
+        self,
+        target: Array,
+        atlas: Array,
+        target_frame: Frame | Triple,
+        atlas_frame: Frame | Triple,
+        affine: np.ndarray | None = None,
+    ) -> Deformation:
         """Register an atlas to a target.
 
         Args:
@@ -233,14 +243,14 @@ class FreeFormDeformation:
         atlas_frame = as_frame(atlas_frame, atlas, "atlas")
         affine = checked_affine(affine)
         device = self.torch_device(target)
-        target, atlas = (a.cpu().numpy() if isinstance(a, Tensor) else np.asarray(a) for a in (target, atlas))
-        domain = self._domain(target, atlas, target_frame, atlas_frame, affine)
-        lattice = Lattice.over(*domain, self.control_mm, self.levels - 1)
+        fixed, moving = (a.cpu().numpy() if isinstance(a, Tensor) else np.asarray(a) for a in (target, atlas))
+        domain = self._domain(fixed, moving, target_frame, atlas_frame, affine)
+        lattice = Lattice.over(domain[0], domain[1], self.control_mm, self.levels - 1)
         # as finely as the target is sampled, at least five places a cell
         fine = np.minimum(target_frame.spacing, self.control_mm / 5)
         checked = [np.linspace(low, high, 1 + int(np.ceil((high - low) / s))) for low, high, s in zip(*domain, fine)]
         coefficients, done = lattice.zeros().astype(np.float32), []
-        problem = Problem.of(target, atlas, target_frame, atlas_frame, affine, domain, device)
+        problem = Problem.of(fixed, moving, target_frame, atlas_frame, affine, domain, device)
         for k in range(self.levels):
             before = coefficients
             cost = problem.at(
@@ -256,7 +266,9 @@ class FreeFormDeformation:
             affine, tuple(done), target_frame, atlas_frame, domain, "numba" if device is None else "torch"
         )
 
-    def _domain(self, target, atlas, target_frame: Frame, atlas_frame: Frame, affine) -> np.ndarray:
+    def _domain(
+        self, target: np.ndarray, atlas: np.ndarray, target_frame: Frame, atlas_frame: Frame, affine: np.ndarray
+    ) -> np.ndarray:
         """Box (2, 3) mm round the target's labels and the affinely mapped atlas', with a margin: of the target one
         voxel at least, since the first slice without a label says where the heart ends."""
         corners = np.array(list(product(*atlas_frame.box(atlas, "atlas").T)))
@@ -267,7 +279,7 @@ class FreeFormDeformation:
         return np.stack([low, np.maximum(high + reach, atlas_there.max(0) + self.margin_mm)])
 
 
-def checked_affine(affine) -> np.ndarray:
+def checked_affine(affine: np.ndarray | None) -> np.ndarray:
     """(4, 4) float64; None is the identity. UsageError on what cannot be inverted."""
     affine = np.eye(4) if affine is None else np.asarray(affine, np.float64)
     must(

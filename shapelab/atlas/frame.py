@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shapelab.data.geometry import bounding_box
-from shapelab.errors import must, need
+from shapelab.errors import DataError, must, need
+from shapelab.types import Array, Triple
 
 
 @dataclass(frozen=True)
@@ -22,12 +26,17 @@ class Frame:
     spacing: tuple[float, float, float]
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
-    def __post_init__(self):
-        try:
+    if TYPE_CHECKING:  # what comes is made tuples of
+
+        def __init__(self, shape: Sequence[int] | np.ndarray, spacing: Triple, origin: Triple = ...) -> None: ...
+
+    def __post_init__(self) -> None:
+        shape: tuple[int, ...] = ()
+        spacing: tuple[float, ...] = ()
+        origin: tuple[float, ...] = ()
+        with suppress(TypeError, ValueError):
             shape = tuple(int(n) for n in self.shape)
             spacing, origin = (tuple(float(v) for v in values) for values in (self.spacing, self.origin))
-        except (TypeError, ValueError):
-            shape, spacing, origin = (), (), ()
         for name, value in (("shape", shape), ("spacing", spacing), ("origin", origin)):
             object.__setattr__(self, name, value)
         must(
@@ -42,7 +51,8 @@ class Frame:
 
     def positions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of the voxels along each axis, mm."""
-        return tuple(o + s * np.arange(n) for n, s, o in zip(self.shape, self.spacing, self.origin))
+        x, y, z = (o + s * np.arange(n) for n, s, o in zip(self.shape, self.spacing, self.origin))
+        return x, y, z
 
     @property
     def matrix(self) -> np.ndarray:
@@ -54,10 +64,11 @@ class Frame:
     def box(self, label: np.ndarray, name: str = "label") -> np.ndarray:
         """Lowest and highest position of a label's voxels, (2, 3) mm. DataError naming the array if it has none."""
         around = bounding_box(label)
-        need(around is not None, name, "a label map without labels", "at least one labelled voxel")
+        if around is None:
+            raise DataError(name, "a label map without labels", "at least one labelled voxel")
         return self.origin + np.array([[b.start for b in around], [b.stop - 1 for b in around]]) * self.spacing
 
-    def part(self, low, high) -> tuple[Frame, tuple[slice, slice, slice]]:
+    def part(self, low: Triple, high: Triple) -> tuple[Frame, tuple[slice, ...]]:
         """The voxels between low and high (3,) mm: their frame, and their place in an array; at least one voxel."""
         end = np.array(self.shape) - 1
         first = np.clip(np.ceil((np.asarray(low) - self.origin) / self.spacing - 1e-6).astype(int), 0, end)
@@ -65,7 +76,7 @@ class Frame:
         frame = Frame(tuple(last - first + 1), self.spacing, tuple(self.origin + first * self.spacing))
         return frame, tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last))
 
-    def every(self, strides) -> Frame:
+    def every(self, strides: Sequence[int]) -> Frame:
         """Every n-th voxel along each axis, from the first."""
         return Frame(
             tuple(-(-n // s) for n, s in zip(self.shape, strides)),
@@ -74,7 +85,7 @@ class Frame:
         )
 
     @staticmethod
-    def covering(low, high, spacing) -> Frame:
+    def covering(low: Triple, high: Triple, spacing: Triple) -> Frame:
         """The smallest frame over the box low to high (3,) mm whose voxels lie at whole multiples of the spacing."""
         first = np.floor(np.asarray(low) / spacing + 1e-6).astype(int)
         last = np.ceil(np.asarray(high) / spacing - 1e-6).astype(int)
@@ -99,7 +110,7 @@ class Frame:
         return array
 
 
-def as_frame(frame, array, name: str) -> Frame:
+def as_frame(frame: Frame | Triple, array: Array, name: str) -> Frame:
     """A `Frame`, or a spacing (3,) mm with the array's shape; checked against the array (D0, D1, D2) of integers or
     floats. UsageError or DataError says what was found."""
     shape = tuple(array.shape)

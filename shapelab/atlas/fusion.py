@@ -35,6 +35,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
@@ -45,20 +46,22 @@ from torch.nn import functional as F
 
 from shapelab.data.geometry import bounding_box, cut_out
 from shapelab.data.scheme import present_values
-from shapelab.errors import in_range, must, need
+from shapelab.errors import UsageError, in_range, must, need
+from shapelab.types import Array, Shape3
 
+Arrays: TypeAlias = "Sequence[Array] | Array"  # N arrays of one shape, or stacked
 PATCH, WINDOW, BANDWIDTH = (7, 7, 1), (7, 7, 3), 10.0  # the paper's, in voxels of 1.25 x 1.25 x 2 mm
 TILE = 16  # rows of axis 0 at a time: their votes stay in the processor's cache
 
 
-def majority_vote(labels):
+def majority_vote(labels: Arrays) -> Any:
     """The label most atlases give each voxel, of two alike the smaller.
 
     Args:
         labels: N label maps (D0, D1, D2) of one shape, numpy or torch (a sequence, or stacked) -> (D0, D1, D2)
     """
     maps = _stacked(labels, "majority_vote")
-    xp = torch if isinstance(maps, Tensor) else np
+    xp: Any = torch if isinstance(maps, Tensor) else np
     best = winner = 0 * maps[0]
     for value in torch.unique(maps).tolist() if xp is torch else present_values(maps):
         votes = (maps == value).sum(0, dtype=xp.int16)
@@ -68,14 +71,14 @@ def majority_vote(labels):
 
 
 def fuse_labels(
-    labels,
-    images=None,
-    image=None,
+    labels: Arrays,
+    images: Arrays | None = None,
+    image: Array | None = None,
     patch: Sequence[int] = PATCH,
     window: Sequence[int] = WINDOW,
     h: float = BANDWIDTH,
     threads: int = 1,
-):
+) -> Any:
     """Fuse the label maps of warped atlases by non-local weighted voting (SSLLN, eq. 5).
 
     Args:
@@ -99,34 +102,31 @@ def fuse_labels(
     maps = _stacked(labels, "fuse_labels")
     if images is None and image is None:
         return majority_vote(maps)
-    must(
-        images is not None and image is not None,
-        "fuse_labels",
-        f"the images of {'the target' if images is None else 'the atlases'} alone",
-        "both or none",
-    )
-    images = _stacked(images, "fuse_labels")
+    if images is None or image is None:
+        alone = "the target" if images is None else "the atlases"
+        raise UsageError(f"fuse_labels: found the images of {alone} alone; expected both or none")
+    grey = _stacked(images, "fuse_labels")
     need(
-        images.shape == maps.shape and tuple(image.shape) == tuple(maps.shape[1:]),
+        grey.shape == maps.shape and tuple(image.shape) == tuple(maps.shape[1:]),
         "fuse_labels",
-        f"labels {tuple(maps.shape)}, images {tuple(images.shape)}, target {tuple(image.shape)}",
+        f"labels {tuple(maps.shape)}, images {tuple(grey.shape)}, target {tuple(image.shape)}",
         "(N, D0, D1, D2) for both and (D0, D1, D2)",
     )
     patch, window = _odd("patch", patch), _odd("window", window)
     in_range("h", h, above=True)
-    xp = torch if isinstance(maps, Tensor) else np
+    xp: Any = torch if isinstance(maps, Tensor) else np
     where = {"device": maps.device} if xp is torch else {}
-    images, image = (xp.asarray(a, dtype=xp.float32, **where) for a in (images, image))
+    grey, own = (xp.asarray(a, dtype=xp.float32, **where) for a in (grey, image))
     need(
-        xp.isfinite(images).all() and xp.isfinite(image).all(),
+        xp.isfinite(grey).all() and xp.isfinite(own).all(),
         "fuse_labels",
         "intensities that are not finite",
         "finite ones",
         "Remove NaN and infinity.",
     )
     if xp is torch:
-        return _fuse_torch(maps, images, image, patch, window, float(h))
-    return _fuse_numba(maps, images, image, patch, window, float(h), threads)
+        return _fuse_torch(maps, grey, own, patch, window, float(h))
+    return _fuse_numba(maps, grey, own, patch, window, float(h), threads)
 
 
 def undecided(labels: np.ndarray, window: Sequence[int] = WINDOW) -> np.ndarray:
@@ -138,7 +138,15 @@ def undecided(labels: np.ndarray, window: Sequence[int] = WINDOW) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------ compiled
 
 
-def _fuse_numba(maps, images, image, patch, window, h: float, threads: int) -> np.ndarray:
+def _fuse_numba(
+    maps: np.ndarray,
+    images: np.ndarray,
+    image: np.ndarray,
+    patch: Shape3,
+    window: Shape3,
+    h: float,
+    threads: int,
+) -> np.ndarray:
     values = present_values(maps)
     channels = np.searchsorted(values, maps).astype(np.uint8 if len(values) < 256 else np.uint16)
     winner = channels[0].copy()
@@ -166,21 +174,27 @@ def _fuse_numba(maps, images, image, patch, window, h: float, threads: int) -> n
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp", "reassoc"})
-def _vote(target, moving, label, asked, votes, first, halves, slope):  # pragma: no cover - compiled
+def _vote(
+    target: np.ndarray,
+    moving: np.ndarray,
+    label: np.ndarray,
+    asked: np.ndarray,
+    votes: np.ndarray,
+    first: int,
+    halves: np.ndarray,
+    slope: np.floating,
+) -> None:  # pragma: no cover - compiled
     """Votes of one atlas for the rows of axis 0 from the first, as many as `votes` has; `halves` (2, 3) of patch and
     window: images reach the sum of both further, its label the window's.
 
     Sums over the patch slide along axis 0 (`sheet`) and axis 1 (`row`): a row of axis 2 enters as another leaves.
     """
     (p0, p1, p2), (w0, w1, w2) = halves
-    last = first + len(votes)
-    _, n1, n2 = asked.shape
-    wide = n2 + 2 * p2
+    last, (_, n1, n2) = first + len(votes), asked.shape
+    wide, some = n2 + 2 * p2, np.zeros((len(votes), n1), np.bool_)
     sheet, row = np.empty((n1 + 2 * p1, wide), np.float32), np.empty(wide, np.float32)
-    distance, weight = np.empty(n2, np.float32), np.empty(n2, np.float32)
-    power = np.empty(n2, np.int32)
+    distance, weight, power = np.empty(n2, np.float32), np.empty(n2, np.float32), np.empty(n2, np.int32)
     scale = power.view(np.float32)
-    some = np.zeros((last - first, n1), np.bool_)
     for i in range(first, last):
         for j in range(n1):
             some[i - first, j] = asked[i, j].any()
@@ -228,7 +242,9 @@ def _vote(target, moving, label, asked, votes, first, halves, slope):  # pragma:
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz", "arcp"})
-def _exponential(x, slope, out, power, scale):  # pragma: no cover - compiled
+def _exponential(
+    x: np.ndarray, slope: np.floating, out: np.ndarray, power: np.ndarray, scale: np.ndarray
+) -> None:  # pragma: no cover - compiled
     """out = exp(slope * x), slope * x <= 0, to 2e-7; written so that the compiler does 16 at a time. `power` and
     `scale` are one buffer, seen as int32 and as float32."""
     for k in range(len(x)):
@@ -250,7 +266,7 @@ def _exponential(x, slope, out, power, scale):  # pragma: no cover - compiled
 # ------------------------------------------------------------------------------------------------ torch
 
 
-def _fuse_torch(maps: Tensor, images: Tensor, image: Tensor, patch, window, h: float) -> Tensor:
+def _fuse_torch(maps: Tensor, images: Tensor, image: Tensor, patch: Shape3, window: Shape3, h: float) -> Tensor:
     """The same on any device: all voxels, one offset of one atlas at a time."""
     values = torch.unique(maps)
     reach = [w // 2 for w in window]
@@ -264,7 +280,7 @@ def _fuse_torch(maps: Tensor, images: Tensor, image: Tensor, patch, window, h: f
         wide = F.pad(moving[None, None], [a + b for a, b in zip(around, edge)], mode="replicate")
         for offset in product(*(range(w) for w in window)):
             part = tuple(slice(o, o + n + 2 * p) for o, n, p in zip(offset, image.shape, half))
-            squares = (f - wide[(0, 0, *part)]) ** 2
+            squares = (f - wide[0, 0][part]) ** 2
             weight = torch.exp(_box_sum(squares, patch)[0, 0] / -h)
             near = channels[tuple(slice(o, o + n) for o, n in zip(offset, image.shape))]
             for c in range(len(values)):
@@ -283,7 +299,7 @@ def _box_sum(values: Tensor, patch: Sequence[int]) -> Tensor:
 # ------------------------------------------------------------------------------------------------ checks
 
 
-def _stacked(arrays, where: str):
+def _stacked(arrays: Arrays, where: str) -> Any:
     """(N, D0, D1, D2) from a sequence of maps, or as it is; tensors stay where they are."""
     must(len(arrays), where, "no atlas", "at least one")
     shapes = {tuple(a.shape) for a in arrays}
@@ -295,10 +311,12 @@ def _stacked(arrays, where: str):
     )
     if isinstance(arrays, Tensor):
         return arrays
-    return torch.stack(list(arrays)) if isinstance(arrays[0], Tensor) else np.stack([np.asarray(a) for a in arrays])
+    tensors = [a for a in arrays if isinstance(a, Tensor)]
+    return torch.stack(tensors) if len(tensors) == len(arrays) else np.stack([np.asarray(a) for a in arrays])
 
 
 def _odd(name: str, size: Sequence[int]) -> tuple[int, int, int]:
-    size = tuple(int(n) for n in size)
-    must(len(size) == 3 and all(n >= 1 and n % 2 != 0 for n in size), name, size, "three odd numbers of voxels")
-    return size
+    sizes = tuple(int(n) for n in size)
+    must(len(sizes) == 3 and all(n >= 1 and n % 2 != 0 for n in sizes), name, sizes, "three odd numbers of voxels")
+    x, y, z = sizes
+    return x, y, z

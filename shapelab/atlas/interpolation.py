@@ -10,11 +10,12 @@ import numpy as np
 from shapelab.atlas.frame import Frame, as_frame
 from shapelab.data.scheme import present_values
 from shapelab.spaces.distances import signed_distance
+from shapelab.types import Triple
 
 LIMIT_MM = 20.0  # beyond it a distance says nothing about the border; also that of a structure that is not there
 
 
-def interpolate_slices(label: np.ndarray, frame, out: Frame) -> np.ndarray:
+def interpolate_slices(label: np.ndarray, frame: Frame | Triple, out: Frame) -> np.ndarray:
     """A stack's label map in a finer frame: signed distances within each slice, linear between slices.
 
     Args:
@@ -31,10 +32,13 @@ def interpolate_slices(label: np.ndarray, frame, out: Frame) -> np.ndarray:
     thin = Frame(
         (*out.shape[:2], frame.shape[2]), (*out.spacing[:2], frame.spacing[2]), (*out.origin[:2], frame.origin[2])
     )
-    best, winner = None, np.zeros(out.shape, label.dtype)
+    winner = np.zeros(out.shape, label.dtype)
+    best: np.ndarray | None = None
     for value in (v for v in present_values(label) if v):
         slices = [label[:, :, k] == value for k in range(frame.shape[2])]
-        depth = -np.stack([signed_distance(mask, frame.spacing[:2], LIMIT_MM) for mask in slices], -1)  # > 0 inside
+        depth = -np.stack(
+            [signed_distance(mask, np.array(frame.spacing[:2]), LIMIT_MM) for mask in slices], -1
+        )  # > 0 inside
         depth = thin.linear(frame.linear(depth, thin), out)
         better = depth >= (0 if best is None else np.maximum(best, 0))
         winner[better] = value

@@ -17,16 +17,16 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor
 
 from shapelab.atlas.affine import Landmarks, landmark_affine
 from shapelab.atlas.alignment import move_slices, slice_shifts
-from shapelab.atlas.atlas import Atlas, checked_image
+from shapelab.atlas.atlas import Atlas, LandmarkSource, checked_image
 from shapelab.atlas.ffd import Deformation, FreeFormDeformation
 from shapelab.atlas.frame import Frame, as_frame
 from shapelab.atlas.fusion import BANDWIDTH, PATCH, WINDOW, fuse_labels, majority_vote
@@ -37,6 +37,8 @@ from shapelab.data.landmarks import landmarks_from_label
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import must, one_of, spacing3, whole
 from shapelab.metrics import dice
+from shapelab.metrics.agreement import as_array
+from shapelab.types import Array, Triple
 
 SELECTION_MARGIN_MM = 10.0  # round the target's labels; far background would make all atlases look alike
 FUSIONS = ("majority", "non-local")
@@ -136,7 +138,7 @@ class RefinementSettings:
     out_spacing: Sequence[float] | None = None
     align: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         one_of("fusion", self.fusion, FUSIONS)
         whole("n_atlases", self.n_atlases)
         if self.out_spacing is not None:
@@ -144,11 +146,11 @@ class RefinementSettings:
 
 
 def refine(
-    label,
-    image,
+    label: Array,
+    image: Array | None,
     landmarks: Landmarks | None,
     atlases: Sequence[Atlas],
-    spacing,
+    spacing: Frame | Triple,
     scheme: LabelScheme | None = None,
     settings: RefinementSettings | None = None,
     threads: int | None = None,
@@ -182,7 +184,8 @@ def refine(
     settings, seconds = settings or RefinementSettings(), _Laps()
     there = _there(settings.ffd.torch_device(label))
     label, image, frame, scheme = _checked(label, image, spacing, atlases, scheme)
-    source, shift = "given" if landmarks is not None else "label", np.zeros((label.shape[2], 2))
+    source: LandmarkSource = "given" if landmarks is not None else "label"
+    shift = np.zeros((label.shape[2], 2))
     if settings.align:
         shift = slice_shifts(label, frame.spacing, scheme)
         label = move_slices(label, -shift, frame.spacing)
@@ -205,14 +208,13 @@ def refine(
         best = [atlases[i] for i in chosen]
         out = _frame(frame, settings.out_spacing or atlases[0].spacing, deformations)
         labels = list(pool.map(lambda d, a: d.warp_label(there(a.label), out), deformations, best))
-        images = None
-        if settings.fusion == "non-local" and image is not None and all(a.image is not None for a in best):
-            images = list(pool.map(lambda d, a: d.warp_image(there(to_unit_range(a.image)), out), deformations, best))
-        image = None if images is None else there(frame.linear(to_unit_range(image), out))
+        images, own, greys = None, None, [a.image for a in best if a.image is not None]
+        if settings.fusion == "non-local" and image is not None and len(greys) == len(best):
+            images = list(pool.map(lambda d, a: d.warp_image(there(to_unit_range(a)), out), deformations, greys))
+            own = there(frame.linear(to_unit_range(image), out))
         seconds.lap("warp")
-        fused = fuse_labels(labels, images, image, settings.patch, settings.window, settings.h, threads)
+        fused = as_array(fuse_labels(labels, images, own, settings.patch, settings.window, settings.h, threads))
     seconds.lap("fusion")
-    fused = fused.cpu().numpy() if isinstance(fused, Tensor) else fused
     return Refinement(
         label=fused.astype(np.uint8 if max(scheme.values) < 256 else np.uint16, copy=False),
         frame=out,
@@ -231,24 +233,26 @@ def refine(
     )
 
 
-class _Laps(dict):
+class _Laps(dict[str, float]):
     """Name -> seconds since the lap before."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.last = time.perf_counter()
 
     def lap(self, name: str) -> None:
         self[name], self.last = time.perf_counter() - self.last, time.perf_counter()
 
 
-def _there(device: torch.device | None) -> Callable:
+def _there(device: torch.device | None) -> Callable[[np.ndarray], Any]:
     """What takes arrays to where deformation, warps and fusion are computed: a device of torch, or None: numpy."""
     if device is None:
         return np.asarray
     return lambda array: torch.as_tensor(np.ascontiguousarray(array), device=device)
 
 
-def _checked(label, image, spacing, atlases, scheme):
+def _checked(
+    label: Array, image: Array | None, spacing: Frame | Triple, atlases: Sequence[Atlas], scheme: LabelScheme | None
+) -> tuple[np.ndarray, np.ndarray | None, Frame, LabelScheme]:
     """The arguments of `refine`, of one kind and shape: label, image or None, frame, scheme."""
     must(len(atlases), "refine", "no atlas", "at least one")
     scheme = scheme or atlases[0].scheme
@@ -259,15 +263,16 @@ def _checked(label, image, spacing, atlases, scheme):
         f"atlases of another scheme than {scheme.name!r}: {others[:5]}",
         "one scheme (phantom_atlases has scheme=CARDIAC for labels without an RV wall)",
     )
-    label, image = (a.cpu().numpy() if isinstance(a, Tensor) else a for a in (label, image))
-    label = np.asarray(label)
-    frame = as_frame(spacing, label, "target")
-    scheme.check(label, "target")
-    frame.box(label, "target")
-    return label, None if image is None else checked_image(image, label.shape, "target"), frame, scheme
+    drawn = as_array(label)
+    frame = as_frame(spacing, drawn, "target")
+    scheme.check(drawn, "target")
+    frame.box(drawn, "target")
+    return drawn, None if image is None else checked_image(as_array(image), drawn.shape, "target"), frame, scheme
 
 
-def most_like(label, frame: Frame, atlases, affines, n: int) -> tuple[list[int], np.ndarray]:
+def most_like(
+    label: np.ndarray, frame: Frame, atlases: Sequence[Atlas], affines: Sequence[np.ndarray], n: int
+) -> tuple[list[int], np.ndarray]:
     """Indices of the n atlases most like the target, best first, and all scores: normalised mutual information at the
     target's voxels round its labels, the atlases brought there by their affine maps."""
     low, high = frame.box(label, "target")
@@ -278,7 +283,7 @@ def most_like(label, frame: Frame, atlases, affines, n: int) -> tuple[list[int],
     return select_atlases(label[place], warped, n)
 
 
-def _frame(frame: Frame, spacing, deformations) -> Frame:
+def _frame(frame: Frame, spacing: Triple, deformations: Sequence[Deformation]) -> Frame:
     """The result's frame: the target's field and the deformations' domains."""
     low, high = zip(*[d.domain for d in deformations])
     last = [p[-1] for p in frame.positions()]

@@ -12,9 +12,10 @@ import numpy as np
 from torch import Tensor
 
 from shapelab.errors import must, need, whole
+from shapelab.types import Array
 
 
-def normalised_mutual_information(a, b, bins: int = 64) -> float:
+def normalised_mutual_information(a: Array, b: Array, bins: int = 64) -> float:
     """(H(A) + H(B)) / H(A, B) of two arrays of one shape (Studholme et al., Pattern Recognition 32, 1999).
 
     1 where the one says nothing about the other, 2 where each can be told from the other. Two constant arrays: 2.
@@ -24,20 +25,20 @@ def normalised_mutual_information(a, b, bins: int = 64) -> float:
             any number of axes, numpy or torch. DataError where shapes differ, an array is empty or not finite.
         b: see `a`
     """
-    a, b = (v.cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for v in (a, b))
+    first, second = (v.cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for v in (a, b))
     need(
-        a.shape == b.shape and a.size != 0,
+        first.shape == second.shape and first.size != 0,
         "normalised_mutual_information",
-        f"arrays of shape {a.shape} and {b.shape}",
+        f"arrays of shape {first.shape} and {second.shape}",
         "one shape for both, not empty",
     )
-    (a, n_a), (b, n_b) = _binned(a, bins), _binned(b, bins)
-    joint = np.bincount(a * n_b + b, minlength=n_a * n_b).reshape(n_a, n_b) / a.size
+    (bin_a, n_a), (bin_b, n_b) = _binned(first, bins), _binned(second, bins)
+    joint = np.bincount(bin_a * n_b + bin_b, minlength=n_a * n_b).reshape(n_a, n_b) / first.size
     h_a, h_b, h_ab = (_entropy(p) for p in (joint.sum(1), joint.sum(0), joint.ravel()))
     return (h_a + h_b) / h_ab if h_ab > 0 else 2.0
 
 
-def select_atlases(target, warped: Sequence, n: int = 5, bins: int = 64) -> tuple[list[int], np.ndarray]:
+def select_atlases(target: Array, warped: Sequence[Array], n: int = 5, bins: int = 64) -> tuple[list[int], np.ndarray]:
     """The n atlases most like the target by normalised mutual information.
 
     Args:
@@ -57,11 +58,11 @@ def _binned(values: np.ndarray, bins: int) -> tuple[np.ndarray, int]:
     """Bin numbers (size,) int64 and how many bins there are."""
     flat = values.ravel()
     if flat.dtype == bool or np.issubdtype(flat.dtype, np.integer):
-        low, high = int(flat.min()), int(flat.max())
-        if high - low > 4096:
+        least, most = int(flat.min()), int(flat.max())
+        if most - least > 4096:
             found, flat = np.unique(flat, return_inverse=True)
             return flat.astype(np.int64), len(found)
-        return flat.astype(np.int64) - low, high - low + 1
+        return flat.astype(np.int64) - least, most - least + 1
     low, high = float(flat.min()), float(flat.max())
     need(
         np.isfinite([low, high]).all(),

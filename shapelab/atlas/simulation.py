@@ -18,6 +18,7 @@ from shapelab.atlas.frame import Frame
 from shapelab.data.scheme import BIVENTRICULAR, LabelScheme
 from shapelab.errors import in_range, need, whole
 from shapelab.phantoms import GROUPS, heart_cohort
+from shapelab.types import Triple
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ def phantom_atlases(
     scheme: LabelScheme = BIVENTRICULAR,
     images: bool = True,
     phase: str = "ED",
-    resolution="HR",
+    resolution: str | Triple = "HR",
 ) -> list[Atlas]:
     """n phantom hearts as atlases, with known landmarks.
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import reduce
+from operator import add
+
 import numba
 import numpy as np
 import torch
 from torch import Tensor
 
+from shapelab.types import Kind, Triple
 
-def warp_label(label, matrix, origin, step, displacement):
+
+def warp_label(label: Kind, matrix: np.ndarray, origin: Triple, step: Triple, displacement: Kind) -> Kind:
     """A label map at displaced places.
 
     Args:
@@ -24,23 +30,27 @@ def warp_label(label, matrix, origin, step, displacement):
     """
     if isinstance(label, Tensor):
         return _label_torch(label, matrix, origin, step, displacement)
-    return _label_numba(np.ascontiguousarray(label), *_numbers(matrix, origin, step), displacement)
+    m, o, s = _numbers(matrix, origin, step)
+    return _label_numba(np.ascontiguousarray(label), m, o, s, displacement)
 
 
-def warp_image(image, matrix, origin, step, displacement):
+def warp_image(image: Kind, matrix: np.ndarray, origin: Triple, step: Triple, displacement: Kind) -> Kind:
     """An image (q0, q1, q2) at displaced places, float32, linear; outside the array its border values. See
     `warp_label`."""
     if isinstance(image, Tensor):
         return _image_torch(image, matrix, origin, step, displacement)
-    return _image_numba(np.ascontiguousarray(image, np.float32), *_numbers(matrix, origin, step), displacement)
+    m, o, s = _numbers(matrix, origin, step)
+    return _image_numba(np.ascontiguousarray(image, np.float32), m, o, s, displacement)
 
 
-def _numbers(*values) -> tuple[np.ndarray, ...]:
-    return tuple(np.ascontiguousarray(v, np.float64) for v in values)
+def _numbers(*values: Triple) -> list[np.ndarray]:
+    return [np.ascontiguousarray(v, np.float64) for v in values]
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _place(m, origin, step, displacement, i, j, k):  # pragma: no cover - compiled
+def _place(
+    m: np.ndarray, origin: np.ndarray, step: np.ndarray, displacement: np.ndarray, i: int, j: int, k: int
+) -> tuple[float, float, float]:  # pragma: no cover - compiled
     """Where the target's voxel (i, j, k) lies in the atlas, as voxel index."""
     a = origin[0] + i * step[0] + displacement[0, i, j, k]
     b = origin[1] + j * step[1] + displacement[1, i, j, k]
@@ -51,7 +61,9 @@ def _place(m, origin, step, displacement, i, j, k):  # pragma: no cover - compil
 
 
 @numba.njit(nogil=True, cache=True)
-def _label_numba(label, matrix, origin, step, displacement):  # pragma: no cover - compiled
+def _label_numba(
+    label: np.ndarray, matrix: np.ndarray, origin: np.ndarray, step: np.ndarray, displacement: np.ndarray
+) -> np.ndarray:  # pragma: no cover - compiled
     q0, q1, q2 = label.shape
     _, p0, p1, p2 = displacement.shape
     out = np.zeros((p0, p1, p2), label.dtype)
@@ -87,7 +99,9 @@ def _label_numba(label, matrix, origin, step, displacement):  # pragma: no cover
 
 
 @numba.njit(nogil=True, cache=True)
-def _image_numba(image, matrix, origin, step, displacement):  # pragma: no cover - compiled
+def _image_numba(
+    image: np.ndarray, matrix: np.ndarray, origin: np.ndarray, step: np.ndarray, displacement: np.ndarray
+) -> np.ndarray:  # pragma: no cover - compiled
     q0, q1, q2 = image.shape
     _, p0, p1, p2 = displacement.shape
     out = np.empty((p0, p1, p2), np.float32)
@@ -110,7 +124,9 @@ def _image_numba(image, matrix, origin, step, displacement):  # pragma: no cover
 # ------------------------------------------------------------------------------------------------ torch
 
 
-def places(matrix, origin, step, displacement: Tensor, dtype=torch.float64) -> list[Tensor]:
+def places(
+    matrix: np.ndarray, origin: Triple, step: Triple, displacement: Tensor, dtype: torch.dtype = torch.float64
+) -> list[Tensor]:
     """Voxel indices in the atlas, one tensor an axis; float64 rounds as the compiled path does."""
     device, shape = displacement.device, displacement.shape[1:]
     views = ((-1, 1, 1), (1, -1, 1), (1, 1, -1))
@@ -121,7 +137,7 @@ def places(matrix, origin, step, displacement: Tensor, dtype=torch.float64) -> l
     return [float(r[0]) * x[0] + float(r[1]) * x[1] + float(r[2]) * x[2] + float(r[3]) for r in np.asarray(matrix)]
 
 
-def _corner_values(array: Tensor, low: list[Tensor], border: bool):
+def _corner_values(array: Tensor, low: list[Tensor], border: bool) -> Iterator[Tensor]:
     """Values at the eight corners of each cell, in the order of `_weights`; outside 0, or the nearest inside."""
     shape = array.shape
     for n in range(8):
@@ -132,13 +148,13 @@ def _corner_values(array: Tensor, low: list[Tensor], border: bool):
         yield value if border else torch.where(inside, value, 0)
 
 
-def _weights(fraction: list[Tensor]):
+def _weights(fraction: list[Tensor]) -> Iterator[Tensor]:
     for n in range(8):
         parts = [f if (n >> (2 - axis)) & 1 else 1 - f for axis, f in enumerate(fraction)]
         yield parts[0] * parts[1] * parts[2]
 
 
-def _label_torch(label: Tensor, matrix, origin, step, displacement: Tensor) -> Tensor:
+def _label_torch(label: Tensor, matrix: np.ndarray, origin: Triple, step: Triple, displacement: Tensor) -> Tensor:
     at = places(matrix, origin, step, displacement)
     low = [y.floor() for y in at]
     weights = list(_weights([y - f for y, f in zip(at, low)]))
@@ -146,15 +162,15 @@ def _label_torch(label: Tensor, matrix, origin, step, displacement: Tensor) -> T
     best = torch.full(displacement.shape[1:], -1.0, dtype=torch.float64, device=label.device)
     winner = torch.zeros(displacement.shape[1:], dtype=label.dtype, device=label.device)
     for value in sorted({0, *torch.unique(label).tolist()}):
-        votes = sum(torch.where(n == value, w, 0.0) for n, w in zip(near, weights))
+        votes = reduce(add, (torch.where(n == value, w, 0.0) for n, w in zip(near, weights)))
         winner = torch.where(votes > best, value, winner)
         best = torch.maximum(best, votes)
     return winner
 
 
-def _image_torch(image: Tensor, matrix, origin, step, displacement: Tensor) -> Tensor:
+def _image_torch(image: Tensor, matrix: np.ndarray, origin: Triple, step: Triple, displacement: Tensor) -> Tensor:
     at = [y.clamp(0, n - 1) for y, n in zip(places(matrix, origin, step, displacement), image.shape)]
     low = [y.floor() for y in at]
     weights = _weights([y - f for y, f in zip(at, low)])
     values = _corner_values(image, [f.long() for f in low], border=True)
-    return sum(w * v for w, v in zip(weights, values)).float()
+    return reduce(add, (w * v for w, v in zip(weights, values))).float()

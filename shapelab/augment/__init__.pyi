@@ -1,3 +1,4 @@
+from . import affine as affine, corruptions as corruptions, landmarks as landmarks
 from .affine import (
     AffineRanges as AffineRanges,
     affine_pair as affine_pair,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numba
 import numpy as np
@@ -32,7 +33,7 @@ class AffineRanges:
     translation: tuple[float, float, float] = (4.0, 4.0, 5.0)   # mm
     # fmt: on
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "rotation", tuple(self.rotation))  # JSON gives lists
         object.__setattr__(self, "translation", tuple(self.translation))
         numbers = [*self.rotation, self.scale, self.stretch, self.shear, *self.translation]
@@ -208,22 +209,22 @@ def _checked_maps(labels: Tensor, matrices: Tensor, spacing: Sequence[float]) ->
         "(N, X, Y, Z) of uint8",
     )
     wanted = (len(labels), 4, 4)
-    must(matrices.shape == wanted, "matrices", f"shape {tuple(matrices.shape)}", wanted)
+    must(matrices.shape == wanted, "matrices", f"shape {tuple(matrices.shape)}", str(wanted))
     return _voxel_matrices(matrices, labels.shape[1:], spacing)
 
 
 def _voxel_matrices(matrices: Tensor, shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
     """Maps in mm, input -> output, to maps in voxel indices, output -> input: (N, 3, 4) float64 on the CPU."""
-    spacing = torch.tensor(spacing3("spacing", spacing), dtype=torch.float64)
+    size = torch.tensor(spacing3("spacing", spacing), dtype=torch.float64)
     inverse = torch.linalg.inv(matrices.to("cpu", torch.float64))
     centre = (torch.tensor(list(shape), dtype=torch.float64) - 1) / 2
-    linear = inverse[:, :3, :3] * spacing / spacing[:, None]
-    offset = inverse[:, :3, 3] / spacing + centre - linear @ centre
+    linear = inverse[:, :3, :3] * size / size[:, None]
+    offset = inverse[:, :3, 3] / size + centre - linear @ centre
     return torch.cat([linear, offset[:, :, None]], dim=2)
 
 
 @numba.njit(nogil=True, cache=True)
-def _elect(near, weight, votes):  # pragma: no cover - compiled
+def _elect(near: np.ndarray, weight: np.ndarray, votes: np.ndarray) -> int:  # pragma: no cover - compiled
     """The label of most weight among eight neighbours, of two alike the smaller; `votes` is left at 0."""
     for k in range(8):
         votes[near[k]] += weight[k]
@@ -238,7 +239,9 @@ def _elect(near, weight, votes):  # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True)
-def _affine_numba(images, labels, maps):  # pragma: no cover - compiled
+def _affine_numba(
+    images: np.ndarray, labels: np.ndarray, maps: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:  # pragma: no cover - compiled
     """Image and label in one pass; images of no voxel, where there are only labels. maps: (N, 3, 4), output -> input
     voxel indices. Inside the grid the eight neighbours are read without asking one by one whether they are there: 2.3
     times as fast as a loop over them."""
@@ -294,7 +297,7 @@ def _affine_numba(images, labels, maps):  # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True)
-def _weigh(wx, wy, wz, weight):  # pragma: no cover - compiled
+def _weigh(wx: float, wy: float, wz: float, weight: np.ndarray) -> None:  # pragma: no cover - compiled
     """Linear weights of the eight neighbours, z fastest, into `weight`."""
     for k in range(8):
         dx, dy, dz = (k >> 2) & 1, (k >> 1) & 1, k & 1
@@ -334,7 +337,7 @@ def _affine_torch(labels: Tensor, maps: Tensor) -> Tensor:
     best = torch.full_like(fraction[0], -1.0)
     winner = torch.zeros_like(labels)
     for value in sorted({0, *torch.unique(labels).tolist()}):  # one wait for the device
-        votes = sum(torch.where(near == value, weight, 0.0) for near, weight in zip(neighbours, weights))
+        votes = reduce(torch.add, (torch.where(near == value, w, 0.0) for near, w in zip(neighbours, weights)))
         winner = torch.where(votes > best, value, winner)
         best = torch.maximum(best, votes)
     return winner.to(torch.uint8)

@@ -69,7 +69,7 @@ class MotionRanges:
     shift_mm: float = 2.0  # of x and of y, each
     rotation_deg: float = 2.0  # about the middle of the slice
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_numbers(self, ("shift_mm", "rotation_deg"))
 
 
@@ -179,7 +179,7 @@ class Corruption:
     missing: float = 0.0            # slices a stack; 1.5 is one or two
     # fmt: on
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.factor is not None:
             whole("Corruption.factor", self.factor)
         _check_numbers(self, ("sigma_mm", "shift_mm", "rotation_deg", "rician", "noise", "missing"))
@@ -299,8 +299,8 @@ def _per_image(images: Tensor, sigma: float | Tensor) -> Tensor | None:
 def _noisy(images: Tensor, sigma: float | Tensor, generator: Generator | int | None, put: Callable) -> Tensor:
     """What `put(images, noise)` makes of images in fp32 at least, `noise()` being drawn anew at each call."""
     check_images("images", images)
-    sigma = _per_image(images, sigma)
-    if sigma is None:
+    spread = _per_image(images, sigma)
+    if spread is None:
         return images
     fine = _fine(images)
     if isinstance(generator, int):
@@ -308,6 +308,6 @@ def _noisy(images: Tensor, sigma: float | Tensor, generator: Generator | int | N
     check_generator(generator, images.device.type)
 
     def noise() -> Tensor:
-        return sigma * torch.randn(fine.shape, generator=generator, device=fine.device, dtype=fine.dtype)
+        return spread * torch.randn(fine.shape, generator=generator, device=fine.device, dtype=fine.dtype)
 
     return put(fine, noise).to(images.dtype)

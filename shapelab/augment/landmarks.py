@@ -15,12 +15,9 @@ def random_maps(n: int, ranges: AffineRanges, generator: torch.Generator | None 
     """n affine maps (n, 4, 4) as the paper draws them: in-plane translation, isotropic scaling, and a rotation about
     *one* axis, x, y or z, drawn for each volume."""
     axes = torch.randint(3, (n,), generator=generator)
-    about = [
-        random_matrices(
-            n, replace(ranges, rotation=tuple(r if i == k else 0.0 for i, r in enumerate(ranges.rotation))), generator
-        )
-        for k in range(3)
-    ]
+    x, y, z = ranges.rotation
+    each = ((x, 0.0, 0.0), (0.0, y, 0.0), (0.0, 0.0, z))
+    about = [random_matrices(n, replace(ranges, rotation=one), generator) for one in each]
     return torch.stack(about)[axes, torch.arange(n)]
 
 

@@ -1,3 +1,4 @@
+from . import exercises as exercises, notebooks as notebooks, pages as pages, results as results, runner as runner
 from .exercises import (
     check as check,
     check_function as check_function,

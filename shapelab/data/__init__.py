@@ -3,6 +3,6 @@
 Names are imported when first asked for, so that ``import shapelab.data`` loads neither pandas nor nibabel.
 """
 
-import lazy_loader as _lazy
+from shapelab.doors import open_room as _open_room
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _open_room(__name__, __file__)

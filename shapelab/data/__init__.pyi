@@ -1,3 +1,19 @@
+from . import (
+    cards as cards,
+    checking as checking,
+    cohort as cohort,
+    download as download,
+    facts as facts,
+    formats as formats,
+    geometry as geometry,
+    grid as grid,
+    landmarks as landmarks,
+    readers as readers,
+    reading as reading,
+    scheme as scheme,
+    subject as subject,
+    volumes as volumes,
+)
 from .cards import Card as Card, catalogue as catalogue, open_cohort as open_cohort
 from .checking import check_folder as check_folder
 from .cohort import Cohort as Cohort

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from shapelab.data import readers
 from shapelab.data.cohort import Cohort
@@ -21,6 +22,7 @@ from shapelab.data.reading import ON_ERROR, OnError, Scan, to_cohort
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError, must, one_of
 
+T = TypeVar("T")
 #: Environment variable that names the folder of data sets.
 VARIABLE = "SHAPELAB_DATA"
 #: Name -> card, in the order of registration; `catalogue` sorts them.
@@ -155,7 +157,7 @@ def recognise(path: Path) -> str | None:
     return next((card.name for card in catalogue().values() if card.recognise and card.recognise(path)), None)
 
 
-def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "raise", **options) -> Cohort:
+def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "raise", **options: Any) -> Cohort:
     """Open a data set.
 
     Args:
@@ -185,10 +187,11 @@ def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "
     return _called(card, card.make(), options)
 
 
-def scan(name: str, root: str | Path | None = None, **options) -> Scan:
+def scan(name: str, root: str | Path | None = None, **options: Any) -> Scan:
     """What the data set's reader finds below `root`; see `shapelab.data.reading.Scan`."""
-    card = get_card(name)
-    return _called(card, partial(card.scan, locate(name, root)), options)
+    card, folder = get_card(name), locate(name, root)
+    assert card.scan is not None  # what can be located is read, and not made
+    return _called(card, partial(card.scan, folder), options)
 
 
 def locate(name: str, root: str | Path | None = None) -> Path:
@@ -215,7 +218,7 @@ def locate(name: str, root: str | Path | None = None) -> Path:
     )
 
 
-def _called(card: Card, function: Callable, options: dict):
+def _called(card: Card, function: Callable[..., T], options: dict[str, Any]) -> T:
     """What the function returns; UsageError naming the options that it does not take."""
     known = list(inspect.signature(function).parameters)
     unknown = sorted(set(options) - set(known))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError, must, need, one_of
 
 
-class Cohort(Sequence):
+class Cohort(Sequence[Subject]):
     """Subjects, in order; arrays stay on disk until a subject is asked for them.
 
     Args:
@@ -42,7 +43,13 @@ class Cohort(Sequence):
     def __iter__(self) -> Iterator[Subject]:
         return iter(self._subjects)
 
-    def __getitem__(self, key):
+    @overload
+    def __getitem__(self, key: int | str) -> Subject: ...
+
+    @overload
+    def __getitem__(self, key: slice | Iterable[int] | list[str] | tuple[str, ...] | np.ndarray) -> Cohort: ...
+
+    def __getitem__(self, key: Any) -> Subject | Cohort:
         """By position or id -> Subject; by slice or list of positions or ids -> Cohort."""
         if isinstance(key, str):
             if key not in self._position:
@@ -54,7 +61,7 @@ class Cohort(Sequence):
             return self._with(self._subjects[key])
         return self._with(self[k] for k in key)
 
-    def __contains__(self, key) -> bool:
+    def __contains__(self, key: object) -> bool:
         return key in self._position if isinstance(key, str) else key in self._subjects
 
     def __add__(self, other: Cohort) -> Cohort:
@@ -89,7 +96,7 @@ class Cohort(Sequence):
             index=pd.Index(self.ids, name="subject", dtype=object),
         )
 
-    def filter(self, condition: Callable[[Subject], bool] | None = None, **facts) -> Cohort:
+    def filter(self, condition: Callable[[Subject], bool] | None = None, **facts: Any) -> Cohort:
         """Subjects for which `condition` holds and each named fact equals (or is among a list of) the value given.
 
         >>> cohort.filter(phase="ED", group=["NOR", "DCM"])       # doctest: +SKIP
@@ -147,7 +154,8 @@ class Cohort(Sequence):
                 f"enough for both parts at test={test}",
             )
             chosen.update(generator.permutation(members)[:n])
-        return tuple(
+        train, test_part = (
             self._with(s for s, unit in zip(self, table[by], strict=True) if (unit in chosen) == part)
             for part in (False, True)
         )
+        return train, test_part

@@ -13,8 +13,8 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from shapelab.data.cards import VARIABLE, Card, catalogue, get_card, locate
-from shapelab.errors import DataError, must, need
+from shapelab.data.cards import VARIABLE, Card, Source, catalogue, get_card, locate
+from shapelab.errors import DataError, UsageError, must, need
 from shapelab.files import write_json
 
 #: Left in an unpacked data set: where it came from and the archive's hash.
@@ -39,12 +39,11 @@ def fetch(name: str, root: str | Path | None = None, progress: bool = True) -> P
     card = get_card(name)
     known = f"one of {', '.join(other.name for other in catalogue().values() if other.fetchable)}"
     must(card.fetchable or card.home, "fetch", f"{name!r}, which is not downloaded: {card.title}", known)
-    must(
-        card.fetchable,
-        "fetch",
-        f"{name!r}, which its publisher does not offer for direct download",
-        f"{known}. {card.how_to_get}",
-    )
+    if card.source is None:
+        raise UsageError(
+            f"fetch: found {name!r}, which its publisher does not offer for direct download; expected {known}. "
+            f"{card.how_to_get}"
+        )
     must(
         root is not None or os.environ.get(VARIABLE),
         "fetch",
@@ -62,7 +61,7 @@ def fetch(name: str, root: str | Path | None = None, progress: bool = True) -> P
             ) from None
     try:
         root.mkdir(parents=True, exist_ok=True)
-        archive = _download(card, root, progress)
+        archive = _download(card, card.source, root, progress)
         unpack(archive, root, card)
         archive.unlink()
     except OSError as error:
@@ -75,12 +74,11 @@ def fetch(name: str, root: str | Path | None = None, progress: bool = True) -> P
     return locate(name, target)
 
 
-def _download(card: Card, root: Path, progress: bool) -> Path:
+def _download(card: Card, source: Source, root: Path, progress: bool) -> Path:
     """The verified archive in `root`."""
     import pooch
     import requests
 
-    source = card.source
     pooch.get_logger().setLevel("WARNING")
     todo = f"Try again later, or download it by hand from {card.home} into {root / card.folder}."
     try:
@@ -91,7 +89,7 @@ def _download(card: Card, root: Path, progress: bool) -> Path:
         raise DataError(
             source.url,
             f"that the server refuses it (HTTP {error.response.status_code})"
-            if isinstance(error, requests.HTTPError)
+            if isinstance(error, requests.HTTPError) and error.response is not None
             else f"no connection, or one that breaks off ({type(error).__name__})",
             "the archive",
             todo,
@@ -132,13 +130,15 @@ def unpack(archive: Path, root: Path, card: Card) -> Path:
                     member.mode = 0o755 if member.isdir() else 0o644
                 wanted = [m for m in members if not PurePosixPath(m.name).name.startswith(("._", ".DS_Store"))]
                 # the standard library's own judgement too, where Python has it
-                safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-                tar.extractall(temporary, members=wanted, **safely)
+                if hasattr(tarfile, "data_filter"):
+                    tar.extraction_filter = tarfile.data_filter
+                tar.extractall(temporary, members=wanted)
         except (tarfile.TarError, EOFError) as error:
             raise DataError(archive, f"no readable tar archive ({error})", "the publisher's archive", again) from None
         unpacked = Path(temporary) / card.folder
         need(unpacked.is_dir(), archive, f"no folder {card.folder!r} in it", "the publisher's archive", again)
-        write_json(asdict(card.source), unpacked / RECORD)
+        if card.source is not None:
+            write_json(asdict(card.source), unpacked / RECORD)
         shutil.move(unpacked, root / card.folder)
     return root / card.folder
 

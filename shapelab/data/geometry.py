@@ -7,6 +7,7 @@ a mask then hangs together by faces alone (`FACES`): with both rules alike, a di
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -37,7 +38,7 @@ def bounding_box(mask: np.ndarray, margin: int | Sequence[int] | np.ndarray = 0)
     return tuple(slice(max(int(u[0] - m), 0), min(int(u[-1] + 1 + m), n)) for u, m, n in ends)
 
 
-def cut_out(array: np.ndarray, box: Sequence[slice], reach: Sequence[int], **beyond) -> np.ndarray:
+def cut_out(array: np.ndarray, box: Sequence[slice], reach: Sequence[int], **beyond: Any) -> np.ndarray:
     """A box of an array and what lies within `reach` voxels of it along each axis, contiguous.
 
     Args:

@@ -6,8 +6,9 @@ the rotation, so that a prediction comes back to the scan's own voxels through i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from shapelab.data.geometry import bounding_box
 from shapelab.data.scheme import LV, VENTRICLES, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.errors import must, need, one_of, spacing3, whole
+from shapelab.types import Shape3, Triple, Vector3
 
 CENTRES = ("auto", "lv", "heart", "volume")
 ALIGNMENTS = ("none", "rigid")
@@ -29,10 +31,14 @@ ALIGNMENTS = ("none", "rigid")
 class Grid:
     """Shape (X, Y, Z) in voxels and spacing in mm of the box a model sees."""
 
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
+    shape: Shape3
+    spacing: Vector3
 
-    def __post_init__(self):
+    if TYPE_CHECKING:  # what comes is made tuples of
+
+        def __init__(self, shape: Sequence[int] | np.ndarray, spacing: Triple) -> None: ...
+
+    def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(whole("Grid: shape", int(n)) for n in self.shape))
         object.__setattr__(self, "spacing", spacing3("Grid: spacing", self.spacing))
         must(len(self.shape) == 3, "Grid", f"shape {self.shape}", "three positive integers")
@@ -40,7 +46,8 @@ class Grid:
     @property
     def extent(self) -> tuple[float, float, float]:
         """Size of the box in mm."""
-        return tuple(n * s for n, s in zip(self.shape, self.spacing, strict=True))
+        x, y, z = (n * s for n, s in zip(self.shape, self.spacing, strict=True))
+        return x, y, z
 
     def __str__(self) -> str:
         return f"{'x'.join(map(str, self.shape))} at {'x'.join(f'{s:g}' for s in self.spacing)} mm"
@@ -52,7 +59,7 @@ class GridTransform:
 
     grid: Grid
     matrix: np.ndarray
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     scheme: LabelScheme
 
 
@@ -98,7 +105,9 @@ def to_grid(subject: Subject, grid: Grid, centre: str | Iterable[float] = "auto"
     matrix = np.eye(4)
     matrix[:3, :3] = np.diag(1 / spacing) @ rotation @ np.diag(grid.spacing)
     matrix[:3, 3] = middle / spacing - matrix[:3, :3] @ ((np.array(grid.shape) - 1) / 2)
-    transform = GridTransform(grid, matrix, (image if label is None else label).shape, subject.scheme)
+    own = image if label is None else label
+    assert own is not None  # a subject has one of them
+    transform = GridTransform(grid, matrix, own.shape, subject.scheme)
     # a coarse grid averages the scan instead of skipping
     oversampling = tuple(int(max(1, round(g / s))) for g, s in zip(grid.spacing, spacing, strict=True))
     new_label, outside = None, 0.0
@@ -106,7 +115,7 @@ def to_grid(subject: Subject, grid: Grid, centre: str | Iterable[float] = "auto"
         channels = subject.scheme.channels(label)
         box = bounding_box(channels, margin=1) or np.s_[:1, :1, :1]  # 3-10x less to interpolate
         cropped = matrix.copy()
-        cropped[:3, 3] -= [side.start for side in box]
+        cropped[:3, 3] -= np.array([side.start for side in box])
         soft = _resample(_onehot_tensor(channels[box], subject.scheme.n_classes), cropped, grid.shape, oversampling)
         new_label = subject.scheme.integers(_argmax_with_background(soft))
         inside = float(soft.sum()) * np.prod(grid.spacing)
@@ -151,7 +160,7 @@ def from_grid(array: np.ndarray, transform: GridTransform) -> np.ndarray:
 
 
 def stack_labels(
-    cohort: Cohort, grid: Grid, centre="auto", align: str = "none", progress: bool = False
+    cohort: Cohort, grid: Grid, centre: str | Iterable[float] = "auto", align: str = "none", progress: bool = False
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """Lay the label maps of a cohort on a grid.
 
@@ -167,7 +176,7 @@ def stack_labels(
     ]
     table = cohort.table
     table["outside"] = [s.outside for s in samples]
-    return np.stack([s.label for s in samples]), table
+    return np.stack([s.label for s in samples if s.label is not None]), table
 
 
 def to_unit_range(image: np.ndarray, percentiles: tuple[float, float] = (1, 99)) -> np.ndarray:
@@ -178,8 +187,9 @@ def to_unit_range(image: np.ndarray, percentiles: tuple[float, float] = (1, 99))
     return ((np.clip(image, low, high) - low) / (high - low)).astype(np.float32)
 
 
-def _centroid(subject: Subject, label: np.ndarray, values: Iterable[int], what: str, instead: str) -> np.ndarray:
+def _centroid(subject: Subject, label: np.ndarray | None, values: Iterable[int], what: str, instead: str) -> np.ndarray:
     """Centroid in mm (voxel index * spacing) of the voxels that hold one of `values`; DataError if there is none."""
+    assert label is not None  # asked for before
     mask = np.isin(label, list(values))
     total = mask.sum()
     need(
@@ -191,12 +201,14 @@ def _centroid(subject: Subject, label: np.ndarray, values: Iterable[int], what: 
     )
     sums = [
         np.dot(np.arange(n), mask.sum(axis=tuple(a for a in range(3) if a != axis)))
-        for axis, n in enumerate(label.shape)
+        for axis, n in enumerate(mask.shape)
     ]
     return np.array(sums) / total * subject.spacing
 
 
-def _centre(subject: Subject, label: np.ndarray | None, spacing: np.ndarray, centre) -> np.ndarray:
+def _centre(
+    subject: Subject, label: np.ndarray | None, spacing: np.ndarray, centre: str | Iterable[float]
+) -> np.ndarray:
     """Middle of the box in mm (voxel index * spacing), see `to_grid`."""
     if not isinstance(centre, str):
         position = np.asarray(list(centre), dtype=float)
@@ -242,7 +254,7 @@ def _onehot_tensor(channels: np.ndarray, n_classes: int) -> torch.Tensor:
 
 
 def _resample(
-    values: torch.Tensor, matrix: np.ndarray, shape: tuple[int, int, int], oversampling: tuple[int, int, int]
+    values: torch.Tensor, matrix: np.ndarray, shape: Sequence[int], oversampling: Sequence[int]
 ) -> torch.Tensor:
     """Sample (C, X, Y, Z) at matrix @ index for every index of `shape`: linear, 0 outside; -> (C, *shape).
 
@@ -265,7 +277,7 @@ def _resample(
     where = torch.stack(coordinates[::-1], dim=-1)[None]  # grid_sample counts axes from the last
     out = F.grid_sample(values[None], where, mode="bilinear", padding_mode="zeros", align_corners=False)
     if max(oversampling) > 1:
-        out = F.avg_pool3d(out, oversampling)
+        out = F.avg_pool3d(out, tuple(oversampling))
     return out[0]
 
 
@@ -311,6 +323,7 @@ def images_on_grid(
             need(subject.id in poses, subject.where, "no pose of this subject", "a label map for each in `poses`")
             subject = subject.with_(label=poses[subject.id])
         sample = to_grid(subject, grid, align=ALIGN)
+        assert sample.image is not None and sample.label is not None  # both were asked for
         images.append(unit_image(sample.image))
         labels.append(sample.label)
     return np.stack(images), np.stack(labels), rows

@@ -17,6 +17,7 @@ from shapelab.data.formats.text import read_rows
 from shapelab.data.scheme import VENTRICLES, LabelScheme
 from shapelab.errors import must, need, spacing3
 from shapelab.files import atomic_write
+from shapelab.types import Triple
 
 COLUMNS = ("name", "x", "y", "z")
 APEX_FIT_MM = 25.0  # from the lowest slices of this stretch, three at least, the apex is extrapolated
@@ -77,7 +78,9 @@ def write_landmarks(file: str | Path, landmarks: Mapping[str, np.ndarray]) -> No
         csv.writer(out, lineterminator="\n").writerows([COLUMNS, *rows])
 
 
-def landmarks_from_label(label: np.ndarray, spacing, scheme: LabelScheme, file=None) -> dict[str, np.ndarray]:
+def landmarks_from_label(
+    label: np.ndarray, spacing: Triple, scheme: LabelScheme, file: str | Path | None = None
+) -> dict[str, np.ndarray]:
     """The six landmarks of SSLLN as far as a short-axis label map gives them: name -> (3,) mm (voxel index * spacing).
 
     Deviation: the paper's are marked by hand on the image, or found by its network ("directly detecting the six
@@ -122,7 +125,7 @@ def landmarks_from_label(label: np.ndarray, spacing, scheme: LabelScheme, file=N
     if area[slices[-third:]].mean() > area[slices[:third]].mean():
         slices = slices[::-1]  # from base to apex
     step = float(np.sign(slices[-1] - slices[0]))
-    centres = {k: _centroid(cavity[:, :, k] | wall[:, :, k]) for k in slices}
+    centres = {int(k): _centroid(cavity[:, :, k] | wall[:, :, k]) for k in slices}
     base = int(next(k for k in slices if cavity[:, :, k].any()))
     valve = np.array([*_centroid(cavity[:, :, base]), base - 0.5 * step])
     apex = _apex(slices, area, centres, step, spacing[2])
@@ -132,16 +135,16 @@ def landmarks_from_label(label: np.ndarray, spacing, scheme: LabelScheme, file=N
     found = [(w, p) for k, w in beside if w > 1e-9 and (p := _in_slice(cavity, wall, rv, k, spacing)) is not None]
     if not found:  # an RV that ends above
         nearest = sorted(slices, key=lambda k: abs(k - at))
-        points = ((k, _in_slice(cavity, wall, rv, k, spacing)) for k in nearest)
-        other = next(((k, p) for k, p in points if p is not None), None)
+        points = ((k, _in_slice(cavity, wall, rv, k, spacing)) for k in map(int, nearest))
+        others = ((k, p) for k, p in points if p is not None)
+        at, found = next(((float(k), [(1.0, p)]) for k, p in others), (0.0, []))
         need(
-            other is not None,
+            found,
             file,
             "no slice with a septum between RV cavity and LV myocardium",
             "both ventricles",
             "Give landmarks.",
         )
-        at, found = float(other[0]), [(1.0, other[1])]
     middle = sum(w * p for w, p in found) / sum(w for w, _ in found)
     places = np.column_stack([middle, np.full(4, at)])
     return {name: p * spacing for name, p in zip(HEART_LANDMARKS, [*places, apex, valve])}
@@ -151,7 +154,9 @@ def _centroid(mask: np.ndarray) -> np.ndarray:
     return np.argwhere(mask).mean(0)
 
 
-def _apex(slices, area, centres, step: float, thickness: float) -> np.ndarray:
+def _apex(
+    slices: np.ndarray, area: np.ndarray, centres: Mapping[int, np.ndarray], step: float, thickness: float
+) -> np.ndarray:
     """Where the cross-section would vanish, in voxel indices."""
     last = slices[-max(3, int(round(APEX_FIT_MM / thickness))) :]
     slope, start = np.polyfit(last, area[last], 1)
@@ -163,7 +168,7 @@ def _apex(slices, area, centres, step: float, thickness: float) -> np.ndarray:
     return np.array([*xy, end + step * beyond])
 
 
-def _in_slice(cavity, wall, rv, k: int, spacing) -> np.ndarray | None:
+def _in_slice(cavity: np.ndarray, wall: np.ndarray, rv: np.ndarray, k: int, spacing: np.ndarray) -> np.ndarray | None:
     """Of slice k: lateral mid-wall, both insertion points, RV turning point (4, 2), voxel indices; None: no septum."""
     cavity, wall, rv = (mask[:, :, k] for mask in (cavity, wall, rv))
     if not (wall.any() and rv.any()):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from shapelab.data.cohort import Cohort
@@ -73,6 +74,13 @@ class Scan:
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
 
+    @property
+    def known_scheme(self) -> LabelScheme:
+        """What its label maps hold; DataError where no reader has said it."""
+        if self.scheme is None:
+            raise DataError(self.root, "no label scheme", "one that the reader or the caller gives", "Give scheme=.")
+        return self.scheme
+
     def problem(self, kind: str, file: Path, found: str, expected: str, todo: str = "") -> None:
         """Add what stands in the way of a subject, see `Problem` and `DataError`."""
         self.problems.append(Problem(kind, DataError(file, found, expected, todo)))
@@ -106,13 +114,13 @@ class Scan:
             wrong: `expected` and `todo` of `add`
         """
         here = volumes(folder)
-        paths = [
+        label_file, image_file = (
             next((here[n.casefold()] for n in names if n.casefold() in here), folder / f"{names[0]}.nii.gz")
             if names
             else None
             for names in (label, image)
-        ]
-        self.add(Case(id, *paths, facts), **wrong)
+        )
+        self.add(Case(id, label_file, image_file, facts), **wrong)
 
     def header(self, path: Path) -> Header:
         """Header of one file, checked, lengths in mm."""
@@ -167,24 +175,27 @@ def scheme_of(name: str, structures: Mapping[int, str]) -> LabelScheme:
     )
 
 
-def _format(path: Path):
+def _format(path: Path) -> ModuleType:
     """The module that reads this file, by its name: `nifti` or `metaimage`."""
     return metaimage if metaimage.is_metaimage(path) else nifti
 
 
 def open_case(scan: Scan, case: Case) -> Subject:
     """A lazy subject. Each file's header is read once and checked; DataError if it is wrong or the pair disagrees."""
-    label = scan.header(case.label) if case.label else None
-    image = scan.header(case.image) if case.image else None
-    if label and image:
-        check_same_grid(label, image)
+    label, image, headers = None, None, [scan.header(path) for path in (case.label, case.image) if path]
+    if len(headers) == 2:
+        check_same_grid(*headers)
     # partial, not lambda: a subject can then be sent to another process
+    if case.label:
+        label = partial(_format(case.label).read_label, case.label, scan.scheme, scan.mapping)
+    if case.image:
+        image = partial(_format(case.image).read_image, case.image)
     return Subject(
         case.id,
-        scan.scheme,
-        label=partial(_format(case.label).read_label, case.label, scan.scheme, scan.mapping) if label else None,
-        image=partial(_format(case.image).read_image, case.image) if image else None,
-        affine=(label or image).affine,
+        scan.known_scheme,
+        label=label,
+        image=image,
+        affine=headers[0].affine,
         facts=case.facts,
         file=case.label or case.image,
     )
@@ -247,4 +258,4 @@ def to_cohort(scan: Scan, on_error: OnError = "raise") -> Cohort:
         "at least one",
         f"See them all with `shapelab data check {scan.root}`{first}",
     )
-    return Cohort(subjects, scan.name, scan.scheme, skipped=skipped.values())
+    return Cohort(subjects, scan.name, scan.known_scheme, skipped=skipped.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class LabelScheme:
     name: str
     structures: tuple[Structure, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         values = [s.value for s in self.structures]
         what = f"label scheme {self.name!r}"
         must(values, what, "no structure", "at least one")
@@ -73,7 +74,7 @@ class LabelScheme:
         integers = (0, *self.values)
         return integers.index(one_of(f"label scheme {self.name!r}: integer", value, integers))
 
-    def check(self, labels: np.ndarray, file=None) -> None:
+    def check(self, labels: np.ndarray, file: str | Path | None = None) -> None:
         """Raise DataError naming `file` if `labels` holds an integer outside the scheme."""
         extra = sorted(set(present_values(labels)) - {0, *self.values})
         need(
@@ -116,7 +117,7 @@ class LabelScheme:
         channels = self.channels(labels)
         return (np.arange(self.n_classes).reshape(-1, *[1] * channels.ndim) == channels[None]).astype(np.float32)
 
-    def remap(self, labels: np.ndarray, mapping: Mapping[int, int], file=None) -> np.ndarray:
+    def remap(self, labels: np.ndarray, mapping: Mapping[int, int], file: str | Path | None = None) -> np.ndarray:
         """Map a data set's own integers to this scheme's (MM-WHS 500, 205, ... -> 1, 2, ...).
 
         0 stays 0 unless `mapping` says otherwise. An integer that `mapping` does not name is a DataError: dropping a
@@ -138,7 +139,7 @@ class LabelScheme:
             f"values named in the mapping, {sorted(mapping)}",
             "Add them to the mapping (to 0, if they are to be dropped).",
         )
-        table = np.zeros(max(mapping) + 1, self.dtype)
+        table: np.ndarray = np.zeros(max(mapping) + 1, self.dtype)
         table[list(mapping)] = list(mapping.values())
         return table[np.asarray(labels)]
 

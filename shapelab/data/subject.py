@@ -12,6 +12,7 @@ import numpy as np
 
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import need
+from shapelab.types import Shape3, Triple
 
 Lazy = np.ndarray | Callable[[], np.ndarray] | None
 
@@ -43,7 +44,17 @@ class Subject:
     facts: Mapping[str, Any] = field(default_factory=dict)
     file: str | Path | None = None
 
-    def __init__(self, id, scheme, label=None, image=None, affine=None, landmarks=None, facts=None, file=None):
+    def __init__(
+        self,
+        id: str,
+        scheme: LabelScheme,
+        label: Lazy = None,
+        image: Lazy = None,
+        affine: Lazy = None,
+        landmarks: Mapping[str, Triple] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        file: str | Path | None = None,
+    ):
         if landmarks is not None:
             landmarks = MappingProxyType({k: np.asarray(v, dtype=np.float64) for k, v in landmarks.items()})
         vars(self).update(  # frozen: no attribute can be set
@@ -68,7 +79,7 @@ class Subject:
         """Label map (X, Y, Z), uint8 (uint16 where the scheme needs it); read now. None if there is none."""
         if self.label_source is None:
             return None
-        label = np.asarray(_read(self.label_source))
+        label = _read(self.label_source)
         need(label.ndim == 3, self.where, f"a label map of shape {label.shape}", "three axes (X, Y, Z)")
         self.scheme.check(label, self.where)
         return label.astype(self.scheme.dtype, copy=False)
@@ -78,14 +89,14 @@ class Subject:
         """Image (X, Y, Z) float32; read now. None if there is none."""
         if self.image_source is None:
             return None
-        image = np.asarray(_read(self.image_source), dtype=np.float32)
+        image = _read(self.image_source).astype(np.float32, copy=False)
         need(image.ndim == 3, self.where, f"an image of shape {image.shape}", "three axes (X, Y, Z)")
         return image
 
     @property
     def affine(self) -> np.ndarray:
         """Voxel index -> mm, (4, 4) float64."""
-        affine = np.asarray(_read(self.affine_source), dtype=np.float64)
+        affine = _read(self.affine_source).astype(np.float64, copy=False)
         good = affine.shape == (4, 4) and np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) >= 1e-9
         need(good, self.where, f"an affine that cannot be inverted: {affine.tolist()}", "4x4, invertible, in mm")
         return affine
@@ -96,9 +107,12 @@ class Subject:
         return np.linalg.norm(self.affine[:3, :3], axis=0)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape3:
         """Shape of the label, else of the image (reads it)."""
-        return (self.label if self.label_source is not None else self.image).shape
+        array = self.image if self.label_source is None else self.label
+        assert array is not None  # a subject has one of them
+        x, y, z = array.shape
+        return x, y, z
 
     @property
     def patient(self) -> str:
@@ -117,7 +131,7 @@ class Subject:
             )
         return self.with_(label=label, image=image, affine=self.affine)
 
-    def with_(self, **changes) -> Subject:
+    def with_(self, **changes: Any) -> Subject:
         """A copy with some of (id, scheme, label, image, affine, landmarks, facts, file) changed."""
         now = {f.name.removesuffix("_source"): getattr(self, f.name) for f in fields(self)}
         if unknown := sorted(set(changes) - set(now)):
@@ -130,4 +144,4 @@ class Subject:
 
 
 def _read(source: Lazy) -> np.ndarray:
-    return source() if callable(source) else source
+    return np.asarray(source() if callable(source) else source)

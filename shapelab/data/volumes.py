@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -23,7 +23,7 @@ class Volumes:
     table: pd.DataFrame
     scheme: LabelScheme
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         highest = int(self.labels.max(initial=0))
         need(
             highest < self.n_classes,
@@ -39,14 +39,14 @@ class Volumes:
     def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> Self:
         """Some of the hearts: a slice, numbers, or a mask."""
         rows = rows if isinstance(rows, slice) else np.arange(len(self))[np.asarray(rows)]
-        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
-        taken = {name: array[rows] for name, array in arrays.items() if isinstance(array, np.ndarray)}
-        return replace(self, table=self.table.iloc[rows], **taken)
+        taken = {name: array[rows] for name, array in vars(self).items() if isinstance(array, np.ndarray)}
+        return type(self)(**{**vars(self), **taken, "table": self.table.iloc[rows]})
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Of the grid."""
-        return self.images.shape[1:]
+        x, y, z = self.images.shape[1:]
+        return x, y, z
 
     @property
     def n_classes(self) -> int:
@@ -75,7 +75,7 @@ class HeartPairs(Volumes):
     factor: int
     scheme: LabelScheme = CARDIAC
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         n, *shape = self.images.shape
         for name, expected in {"labels": (n, *shape), "motion": (n, shape[2] // self.factor, 3)}.items():
             need(
@@ -112,7 +112,7 @@ class LandmarkedVolumes(Volumes):
     spacing: tuple[float, float, float]
     scheme: LabelScheme = BIVENTRICULAR
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         n = len(self.images)
         found = {"labels": self.labels.shape, "landmarks": (len(self.landmarks), *self.landmarks.shape[2:])}
         for name, expected in {"labels": self.images.shape, "landmarks": (n, 3)}.items():
@@ -155,9 +155,9 @@ class SliceData:
             start += image.shape[2]
         as_bytes = [np.rint(255 * np.clip(i, 0, 1)).astype(np.uint8) for i in images]
         parts = (as_bytes, [t.astype(np.uint8) for t in tissues])
-        first = (np.ascontiguousarray(np.concatenate([np.moveaxis(a, 2, 0) for a in part])) for part in parts)
+        grey, tissue = (np.ascontiguousarray(np.concatenate([np.moveaxis(a, 2, 0) for a in p])) for p in parts)
         stack = np.repeat(np.arange(len(images)), [i.shape[2] for i in images])
-        return cls(*first, np.concatenate(around), stack, np.asarray(distances, dtype=float))
+        return cls(grey, tissue, np.concatenate(around), stack, np.asarray(distances, dtype=float))
 
     def __len__(self) -> int:
         return len(self.images)

@@ -4,6 +4,6 @@ A `ShapeSpace` turns label maps into codes and back; a table of codes (one row a
 ... and the subject's facts) is all that the analyses take. Names are imported when first asked for.
 """
 
-import lazy_loader as _lazy
+from shapelab.doors import open_room as _open_room
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _open_room(__name__, __file__)

@@ -1,3 +1,13 @@
+from . import (
+    classification as classification,
+    codes as codes,
+    embedding as embedding,
+    features as features,
+    histograms as histograms,
+    importance as importance,
+    paths as paths,
+    results as results,
+)
 from .classification import (
     ClassificationResult as ClassificationResult,
     CrossValidation as CrossValidation,

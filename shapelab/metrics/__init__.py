@@ -1,5 +1,5 @@
 """How well a label map agrees with the truth, whether it can be a heart, and whether one method beats another."""
 
-import lazy_loader as _lazy
+from shapelab.doors import open_room as _open_room
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _open_room(__name__, __file__)

@@ -1,3 +1,14 @@
+from . import (
+    agreement as agreement,
+    clinical as clinical,
+    elements as elements,
+    evaluation as evaluation,
+    overlap as overlap,
+    plausible as plausible,
+    smoothness as smoothness,
+    surface as surface,
+    table as table,
+)
 from .agreement import bland_altman as bland_altman, compare as compare, correlation as correlation, ssim as ssim
 from .evaluation import evaluate as evaluate
 from .overlap import dice as dice, dice_table as dice_table

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from shapelab.errors import DataError, in_range, must, need
+from shapelab.types import Array
+
+if TYPE_CHECKING:  # for those who compare columns of tables, torch is not loaded
+    from torch import Tensor
+
+Numbers: TypeAlias = "Sequence[float] | np.ndarray | pd.Series | Tensor"
 
 SSIM_SIGMA = 1.5  # Wang et al. 2004: a Gaussian window of 11 samples with sigma 1.5
 SSIM_WINDOW = 11
 LIMITS = 1.96  # Bland and Altman 1986: 95 % of the differences, were they normal
 
 
-def compare(a, b) -> dict[str, float]:
+def compare(a: Numbers, b: Numbers) -> dict[str, float]:
     """Are the paired numbers a and b different? Wilcoxon's signed-rank test, two-sided.
 
     Args:
@@ -72,7 +80,7 @@ def compare(a, b) -> dict[str, float]:
     }
 
 
-def bland_altman(a, b) -> dict[str, float]:
+def bland_altman(a: Numbers, b: Numbers) -> dict[str, float]:
     """Agreement of two ways to measure the same (Bland and Altman 1986).
 
     Of n numbers each, finite, same unit. Returns bias (mean of a - b), sd (of a - b, n - 1), low and high (limits
@@ -84,7 +92,7 @@ def bland_altman(a, b) -> dict[str, float]:
     return {"bias": bias, "sd": sd, "low": bias - LIMITS * sd, "high": bias + LIMITS * sd, "n": len(a)}
 
 
-def correlation(a, b) -> dict[str, float]:
+def correlation(a: Numbers, b: Numbers) -> dict[str, float]:
     """Pearson's r of two series of n >= 3 finite numbers: r, p (two-sided), slope and intercept of b ~ a, n.
 
     A series without spread has no correlation: r and slope NaN, p 1. UsageError, DataError: as `bland_altman`.
@@ -104,7 +112,7 @@ def correlation(a, b) -> dict[str, float]:
     }
 
 
-def ssim(a, b, data_range: float = 1.0) -> float:
+def ssim(a: Array, b: Array, data_range: float = 1.0) -> float:
     """Structural similarity of two images (X, Y, Z), in 3-D: 1 if they are the same.
 
     Wang et al. 2004: Gaussian window (sigma 1.5 voxels, 11 across), K1 = .01, K2 = .03, population covariance, the mean
@@ -142,12 +150,12 @@ def ssim(a, b, data_range: float = 1.0) -> float:
 # ------------------------------------------------------------------------------------------------ what is accepted
 
 
-def as_array(values) -> np.ndarray:
+def as_array(values: Any) -> np.ndarray:
     """As a numpy array, from torch on any device too."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
 
-def _numbers(values, name: str) -> np.ndarray:
+def _numbers(values: Numbers, name: str) -> np.ndarray:
     """A flat float64 array without NaN; DataError that names it otherwise."""
     try:
         array = as_array(values).astype(np.float64)
@@ -159,7 +167,7 @@ def _numbers(values, name: str) -> np.ndarray:
     return array
 
 
-def _pairs(a, b, where: str, least: int) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(a: Numbers, b: Numbers, where: str, least: int) -> tuple[np.ndarray, np.ndarray]:
     """Two series of as many finite numbers, at least `least`; an error that names `where` otherwise."""
     a, b = _numbers(a, f"{where} a"), _numbers(b, f"{where} b")
     must(len(a) == len(b) >= least, where, f"{len(a)} and {len(b)} numbers", f"as many of both, at least {least}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import pandas as pd
 
@@ -9,11 +11,13 @@ from shapelab.data.cohort import Cohort
 from shapelab.data.facts import PHASES
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import must, need
+from shapelab.types import Triple
 
+Numbers = TypeVar("Numbers", float, np.ndarray, pd.Series)  # one, or a column of them
 MYOCARDIAL_DENSITY = 1.05  # g/ml, the value of cardiac MR practice (design, "Metrics")
 
 
-def structure_volumes(label: np.ndarray, spacing, scheme: LabelScheme) -> pd.Series:
+def structure_volumes(label: np.ndarray, spacing: Triple, scheme: LabelScheme) -> pd.Series:
     """Volume of each structure in ml: number of its voxels times the voxel volume.
 
     Args:
@@ -24,12 +28,12 @@ def structure_volumes(label: np.ndarray, spacing, scheme: LabelScheme) -> pd.Ser
     return pd.Series(counts * float(np.prod(spacing)) / 1000, index=list(scheme.names), name="volume_ml")
 
 
-def mass(volume_ml):
+def mass(volume_ml: Numbers) -> Numbers:
     """Myocardial mass in g from its volume in ml."""
     return MYOCARDIAL_DENSITY * volume_ml
 
 
-def volumes_and_masses(label: np.ndarray, spacing, scheme: LabelScheme) -> dict[str, dict[str, float] | float]:
+def volumes_and_masses(label: np.ndarray, spacing: Triple, scheme: LabelScheme) -> dict[str, dict[str, float] | float]:
     """What a report says of one label map: volumes_ml by structure, myocardial_mass_g and rv_mass_g where the scheme
     has an LV myocardium and an RV wall; to two decimals. Arguments as for `structure_volumes`."""
     volumes = structure_volumes(label, spacing, scheme)
@@ -40,7 +44,7 @@ def volumes_and_masses(label: np.ndarray, spacing, scheme: LabelScheme) -> dict[
     return found
 
 
-def ejection_fraction(ed_ml, es_ml):
+def ejection_fraction(ed_ml: Numbers, es_ml: Numbers) -> Numbers:
     """(EDV - ESV) / EDV in %. Numbers, arrays or columns."""
     need(
         not np.any(np.asarray(ed_ml) <= 0), "ejection_fraction", "an end-diastolic volume of 0 ml", "a positive volume"
@@ -65,14 +69,15 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
     must(not missing, "cardiac_indices", f"scheme {cohort.scheme.name!r} without {missing}", "a heart's")
     found: dict[str, dict[str, tuple[pd.Series, dict]]] = {p: {} for p in cohort.patients}
     for s in cohort:
-        phase = s.facts.get("phase")
+        phase, label = str(s.facts.get("phase")), s.label
         need(
-            phase in PHASES and phase not in found[s.patient],
+            phase in PHASES and phase not in found[s.patient] and label is not None,
             s.where,
             f"phase {phase!r} of patient {s.patient!r} (twice, or none of ED and ES)",
             "one ED and one ES subject a patient",
         )
-        found[s.patient][phase] = structure_volumes(s.label, s.spacing, cohort.scheme), dict(s.facts)
+        assert label is not None
+        found[s.patient][phase] = structure_volumes(label, s.spacing, cohort.scheme), dict(s.facts)
     rows = {}
     for patient, by_phase in found.items():
         need(

@@ -78,7 +78,7 @@ def _triangles() -> tuple[np.ndarray, np.ndarray]:
 
 
 @numba.njit(nogil=True, cache=True)
-def _cubes(a):  # pragma: no cover - compiled
+def _cubes(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # pragma: no cover - compiled
     """Mixed cubes of a map with a border of 0: coordinates (n, 3), label and way; a cube may be of many labels."""
     n0, n1, n2 = a.shape[0] - 1, a.shape[1] - 1, a.shape[2] - 1
     capacity, n = 4096, 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,18 @@ from shapelab.errors import DataError, must, need, one_of, spacing3
 from shapelab.metrics.agreement import as_array
 from shapelab.metrics.elements import element_surfaces
 from shapelab.metrics.surface import distances, scan
+from shapelab.types import Array, Triple, Vector3
+
+Surface = np.ndarray | tuple[np.ndarray, np.ndarray]  # points, or points and their areas
 
 SURFACES = ("voxel", "element")
 COLUMNS = ("dice", "jaccard", "hd", "hd95", "assd", "volume", "volume_truth", "missed")
 MM3_PER_ML = 1000.0
 
 
-def evaluate(prediction, truth, spacing, labels: Sequence[int] | None = None, surface: str = "voxel") -> pd.DataFrame:
+def evaluate(
+    prediction: Array, truth: Array, spacing: Triple, labels: Sequence[int] | None = None, surface: str = "voxel"
+) -> pd.DataFrame:
     """How well a label map agrees with the truth, all labels at once.
 
     Args:
@@ -66,7 +71,7 @@ def evaluate(prediction, truth, spacing, labels: Sequence[int] | None = None, su
         v = of_value.get(value)
         n_a, n_b, both = found.sizes(v) if v is not None else (0, 0, 0)
         row = absent(n_a * ml, n_b * ml)
-        if n_a and n_b:
+        if v is not None and n_a and n_b:
             row |= {"dice": 2 * both / (n_a + n_b), "jaccard": both / (n_a + n_b - both)}
             row |= _surface_measures(surfaces[0][v], surfaces[1][v], spacing)
         rows.append(row)
@@ -80,16 +85,16 @@ def absent(volume: float = 0.0, volume_truth: float = 0.0) -> dict[str, float | 
     return dict(zip(COLUMNS, (overlap, overlap, *3 * [distance], volume, volume_truth, missed)))
 
 
-def _surface_measures(surface_a, surface_b, spacing: tuple[float, float, float]) -> dict[str, float]:
+def _surface_measures(surface_a: Surface, surface_b: Surface, spacing: Vector3) -> dict[str, float]:
     """hd, hd95 and assd of two surfaces: points (n, 3), or points and their areas."""
-    areas = isinstance(surface_a, tuple)
-    points_a, points_b = (surface_a[0], surface_b[0]) if areas else (surface_a, surface_b)
+    (points_a, weight_a), (points_b, weight_b) = (
+        s if isinstance(s, tuple) else (s, None) for s in (surface_a, surface_b)
+    )
     to_b, to_a = distances(points_a, points_b, spacing), distances(points_b, points_a, spacing)
     hd = float(max(to_b.max(), to_a.max()))
-    if not areas:
+    if weight_a is None or weight_b is None:
         hd95 = max(_percentile(to_b, 95), _percentile(to_a, 95))
         return {"hd": hd, "hd95": hd95, "assd": float((to_b.sum() + to_a.sum()) / (len(to_b) + len(to_a)))}
-    weight_a, weight_b = surface_a[1], surface_b[1]
     hd95 = max(_weighted_percentile(to_b, weight_a, 95), _weighted_percentile(to_a, weight_b, 95))
     assd = (to_b @ weight_a + to_a @ weight_b) / (weight_a.sum() + weight_b.sum())
     return {"hd": hd, "hd95": hd95, "assd": float(assd)}
@@ -108,13 +113,13 @@ def _weighted_percentile(values: np.ndarray, weights: np.ndarray, q: float) -> f
     """The smallest value such that it and all smaller ones hold q % of the weight, as DeepMind has it."""
     order = np.argsort(values)
     share = np.cumsum(weights[order]) / weights.sum()
-    return float(values[order[min(np.searchsorted(share, q / 100), len(values) - 1)]])
+    return float(values[order[min(int(np.searchsorted(share, q / 100)), len(values) - 1)]])
 
 
 # ------------------------------------------------------------------------------------------------ what is accepted
 
 
-def check_labels(labels) -> list[int]:
+def check_labels(labels: Iterable[int]) -> list[int]:
     """Distinct integers from 1; UsageError otherwise."""
     try:
         values = [int(v) for v in labels]
@@ -126,7 +131,7 @@ def check_labels(labels) -> list[int]:
     return values
 
 
-def label_map(values, name: str) -> np.ndarray:
+def label_map(values: Array, name: str) -> np.ndarray:
     """An array (D0, D1, D2) of integers from 0, from numpy or torch (any device); DataError that names it otherwise."""
     array = as_array(values)
     if array.dtype == bool:
@@ -152,4 +157,4 @@ def _same_type(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     values = np.union1d(np.unique(a), np.unique(b))
     values = values if values[0] == 0 else np.concatenate([np.zeros(1, values.dtype), values])
     need(len(values) <= 65536, "evaluate", f"{len(values)} different labels", "at most 65536, as in a label map")
-    return (*(np.searchsorted(values, x).astype(np.uint16) for x in (a, b)), values)
+    return np.searchsorted(values, a).astype(np.uint16), np.searchsorted(values, b).astype(np.uint16), values

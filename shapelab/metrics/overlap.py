@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -41,7 +44,9 @@ def dice(prediction: np.ndarray, truth: np.ndarray, scheme: LabelScheme) -> pd.S
     return pd.Series(values, index=list(scheme.names), name="dice")
 
 
-def dice_table(predictions: np.ndarray, truths: np.ndarray, scheme: LabelScheme, index=None) -> pd.DataFrame:
+def dice_table(
+    predictions: np.ndarray, truths: np.ndarray, scheme: LabelScheme, index: Iterable[Any] | None = None
+) -> pd.DataFrame:
     """Dice of each structure for N pairs of label maps (N, X, Y, Z): one row a pair, one column a structure."""
     found = f"{len(predictions)} predictions and {len(truths)} truths"
     need(len(predictions) == len(truths), "dice_table", found, "as many of both")

@@ -10,6 +10,7 @@ from shapelab.data.geometry import TOUCHING, bounding_box
 from shapelab.data.scheme import CARDIAC, VENTRICLES, LabelScheme
 from shapelab.errors import in_range, spacing3
 from shapelab.metrics.evaluation import MM3_PER_ML, label_map
+from shapelab.types import Array, Triple
 
 _SIDES = np.zeros((3, 3, 3), bool)  # neighbours in the slice that share a side: 4
 _SIDES[1, :, 1] = _SIDES[:, 1, 1] = True
@@ -18,9 +19,9 @@ _SLICE[:, :, 1] = True
 
 
 def plausibility(
-    label,
+    label: Array,
     scheme: LabelScheme = CARDIAC,
-    spacing=None,
+    spacing: Triple | None = None,
     min_voxels: int = 1,
     slack: int = 1,
     leak: float = 0.05,
@@ -78,7 +79,8 @@ def plausibility(
         "pieces": [*_pieces(lv, slack), *_pieces(rv, slack), *_pieces_in_slices(wall), *_pieces_in_slices(cavity)],
     }
     leaking, rim = _leaks(cavity, lv)
-    counts = {name: sum(size >= min_voxels for size in sizes) for name, sizes in stray.items()} | {
+    counts: dict[str, float] = {name: sum(size >= min_voxels for size in sizes) for name, sizes in stray.items()}
+    counts |= {
         "leaks": int((leaking > leak * rim).sum()),
         "gaps": sum(_gaps(mask) for mask in (cavity, wall, rv)),
         "missing": sum(not mask.any() for mask in (cavity, wall, rv)),

@@ -19,6 +19,7 @@ from trimesh.graph import face_adjacency
 
 from shapelab.data.geometry import bounding_box
 from shapelab.errors import in_range, must, need, spacing3
+from shapelab.types import Triple
 
 SCALE_MM = 3.0  # sd of the Gaussian that a mask is blurred by: steps of a voxel vanish, those of a slice do not
 
@@ -45,7 +46,7 @@ def mesh_curvature(vertices: np.ndarray, faces: np.ndarray) -> float:
     return float((beta * length)[real[pairs].all(1)].sum() / (2 * area))
 
 
-def surface_curvature(mask: np.ndarray, spacing, scale_mm: float = SCALE_MM) -> float:
+def surface_curvature(mask: np.ndarray, spacing: Triple, scale_mm: float = SCALE_MM) -> float:
     """Mean absolute curvature of the surface of a mask, 1/mm; NaN for an empty one.
 
     The mask is blurred by a Gaussian of `scale_mm` and its surface is where it is 1/2 (marching cubes), without any

@@ -57,10 +57,8 @@ def scan(prediction: np.ndarray, truth: np.ndarray) -> Surfaces:
     """
     a, b = np.ascontiguousarray(prediction), np.ascontiguousarray(truth)
     top = int(max(a.max(), b.max()))
-    found = _scan(a.ravel(), b.ravel(), _words(a), _words(b), a.shape, top)
-    sizes, (list_a, list_b) = found[:3], found[3:]
-    surfaces = (_by_label(flat, volume, top) for flat, volume in ((list_a, a), (list_b, b)))
-    return Surfaces(*surfaces, *sizes)
+    size_a, size_b, both, list_a, list_b = _scan(a.ravel(), b.ravel(), _words(a), _words(b), a.shape, top)
+    return Surfaces(_by_label(list_a, a, top), _by_label(list_b, b, top), size_a, size_b, both)
 
 
 def distances(points: np.ndarray, surface: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
@@ -80,7 +78,7 @@ def distances(points: np.ndarray, surface: np.ndarray, spacing: tuple[float, flo
 @lru_cache(maxsize=16)
 def _offsets(spacing: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Offsets (n, 3) sorted by length, their lengths in mm, the first of each length class, and the reach by axis."""
-    radius = min((3 * N_OFFSETS * np.prod(spacing) / (4 * np.pi)) ** (1 / 3), MAX_REACH * min(spacing))
+    radius = min(float((3 * N_OFFSETS * np.prod(spacing) / (4 * np.pi)) ** (1 / 3)), MAX_REACH * min(spacing))
     reach = np.array([int(radius / s) for s in spacing])  # 0 where one voxel is longer than all that
     grid = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in reach], indexing="ij"), -1).reshape(-1, 3)
     length = np.sqrt(((grid * np.array(spacing)) ** 2).sum(1))
@@ -108,7 +106,9 @@ def _by_label(flat: np.ndarray, volume: np.ndarray, top: int) -> dict[int, np.nd
 
 
 @numba.njit(nogil=True, cache=True)
-def _scan(a, b, words_a, words_b, shape, top):  # pragma: no cover - compiled
+def _scan(
+    a: np.ndarray, b: np.ndarray, words_a: np.ndarray, words_b: np.ndarray, shape: tuple[int, ...], top: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # pragma: no cover - compiled
     """Sizes of each label in both maps and of the overlap, and flat indices of the surface voxels of either."""
     nx, ny, nz = shape
     size_a, size_b = np.zeros(top + 1, np.int64), np.zeros(top + 1, np.int64)
@@ -155,7 +155,7 @@ def _scan(a, b, words_a, words_b, shape, top):  # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _differs(a, p, value, row, plane):  # pragma: no cover - compiled
+def _differs(a: np.ndarray, p: int, value: int, row: int, plane: int) -> bool:  # pragma: no cover - compiled
     """Whether one of the six face neighbours of a flat index has another label."""
     return (
         a[p - 1] != value
@@ -168,7 +168,7 @@ def _differs(a, p, value, row, plane):  # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True)
-def _longer(values, n, more):  # pragma: no cover - compiled
+def _longer(values: np.ndarray, n: int, more: int) -> np.ndarray:  # pragma: no cover - compiled
     """A list with room for as many again and `more`."""
     longer = np.empty(2 * (n + more), values.dtype)
     longer[:n] = values[:n]
@@ -176,7 +176,9 @@ def _longer(values, n, more):  # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True)
-def _group(flat, labels, shape, top):  # pragma: no cover - compiled
+def _group(
+    flat: np.ndarray, labels: np.ndarray, shape: np.ndarray, top: int
+) -> tuple[np.ndarray, np.ndarray]:  # pragma: no cover - compiled
     """Flat indices -> coordinates (n, 3), sorted by label (a counting sort), and where each label begins (top + 2,)."""
     first = np.zeros(top + 2, np.int64)
     for p in flat:
@@ -195,7 +197,7 @@ def _group(flat, labels, shape, top):  # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True)
-def _extent(points):  # pragma: no cover - compiled
+def _extent(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # pragma: no cover - compiled
     """Lowest and highest coordinates of points (n, 3)."""
     low, high = np.empty(3, np.int64), np.empty(3, np.int64)
     for d in range(3):
@@ -204,7 +206,15 @@ def _extent(points):  # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True)
-def _search(points, surface, spacing, offsets, length, start, reach):  # pragma: no cover - compiled
+def _search(
+    points: np.ndarray,
+    surface: np.ndarray,
+    spacing: np.ndarray,
+    offsets: np.ndarray,
+    length: np.ndarray,
+    start: np.ndarray,
+    reach: np.ndarray,
+) -> np.ndarray:  # pragma: no cover - compiled
     """Distance from each point to the surface, -1 where it is longer than the longest offset (or taken to be)."""
     n_offsets = len(offsets)
     radius = length[n_offsets]

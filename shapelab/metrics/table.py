@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 
 import numpy as np
 import pandas as pd
@@ -12,15 +12,16 @@ from shapelab.data.scheme import LabelScheme
 from shapelab.errors import must, need
 from shapelab.metrics.agreement import compare, finite_mean, median
 from shapelab.metrics.evaluation import absent, check_labels, evaluate
+from shapelab.types import Array, Triple
 
 MEASURES = ("dice", "jaccard", "hd", "hd95", "assd")
 N_BOOTSTRAP = 2000
 
 
 def evaluate_cohort(
-    predictions: Iterable,
-    truths: Iterable,
-    spacings,
+    predictions: Iterable[Array],
+    truths: Iterable[Array],
+    spacings: Sequence[float] | Sequence[Triple] | np.ndarray,
     index: Iterable | None = None,
     labels: Sequence[int] | LabelScheme | None = None,
     surface: str = "voxel",
@@ -51,21 +52,23 @@ def evaluate_cohort(
     """
     from tqdm.auto import tqdm
 
-    predictions, truths = (x if hasattr(x, "__len__") else list(x) for x in (predictions, truths))
-    n = len(truths)
-    found = f"{len(predictions)} predictions and {n} truths"
-    need(len(predictions) == n > 0, "evaluate_cohort", found, "as many of both, at least one")
+    ours, true = (x if isinstance(x, Sized) else list(x) for x in (predictions, truths))
+    n = len(true)
+    found = f"{len(ours)} predictions and {n} truths"
+    need(len(ours) == n > 0, "evaluate_cohort", found, "as many of both, at least one")
     names = list(index) if index is not None else list(range(n))
-    spacings = np.asarray(spacings, dtype=float)
-    must(spacings.shape in ((3,), (n, 3)), "spacings", f"shape {spacings.shape}", f"(3,) or ({n}, 3)")
-    spacings = np.broadcast_to(spacings, (n, 3))
+    sizes = np.asarray(spacings, dtype=float)
+    must(sizes.shape in ((3,), (n, 3)), "spacings", f"shape {sizes.shape}", f"(3,) or ({n}, 3)")
+    sizes = np.broadcast_to(sizes, (n, 3))
     different = len(set(names))
     must(different == len(names) == n, "index", f"{len(names)} names, {different} of them different", str(n))
     scheme = labels if isinstance(labels, LabelScheme) else None
-    wanted = list(scheme.values) if scheme else check_labels(labels) if labels is not None else None
+    wanted = None
+    if labels is not None:
+        wanted = list(labels.values) if isinstance(labels, LabelScheme) else check_labels(labels)
     cases = [
         evaluate(p, t, s, wanted, surface)
-        for p, t, s in tqdm(zip(predictions, truths, spacings), total=n, disable=not progress, leave=False)
+        for p, t, s in tqdm(zip(ours, true, sizes), total=n, disable=not progress, leave=False)
     ]
     if wanted is None:
         wanted = sorted(set().union(*(case.index for case in cases)))
@@ -147,13 +150,15 @@ def _describe(values: np.ndarray, n_bootstrap: int, seed: int) -> dict[str, floa
     }
 
 
-def bootstrap_mean(values, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0) -> tuple[float, float]:
+def bootstrap_mean(
+    values: Sequence[float] | np.ndarray | pd.Series, n_bootstrap: int = N_BOOTSTRAP, seed: int = 0
+) -> tuple[float, float]:
     """95 % interval of the mean: percentiles 2.5 and 97.5 of the means of `n_bootstrap` resamples with replacement."""
-    values = np.sort(np.asarray(values, dtype=float))  # sorted: the order of the cases does not matter
-    finite = values.ndim == 1 and len(values) and np.isfinite(values).all()
-    need(finite, "bootstrap_mean", f"values of shape {values.shape}", "at least one finite number")
-    draws = np.random.default_rng(seed).integers(0, len(values), (n_bootstrap, len(values)))
-    low, high = np.percentile(values[draws].mean(1), (2.5, 97.5))
+    numbers = np.sort(np.asarray(values, dtype=float))  # sorted: the order of the cases does not matter
+    finite = numbers.ndim == 1 and len(numbers) and np.isfinite(numbers).all()
+    need(finite, "bootstrap_mean", f"values of shape {numbers.shape}", "at least one finite number")
+    draws = np.random.default_rng(seed).integers(0, len(numbers), (n_bootstrap, len(numbers)))
+    low, high = np.percentile(numbers[draws].mean(1), (2.5, 97.5))
     return float(low), float(high)
 
 

@@ -5,3 +5,7 @@
 - native: a 2-D network for scans as they come; not from the papers
 - sslln: Duan et al., "Automatic 3D bi-ventricular segmentation ... shape-refined multi-task", IEEE TMI 2019
 """
+
+from shapelab.doors import open_room as _open_room
+
+__getattr__, __dir__, __all__ = _open_room(__name__, __file__)

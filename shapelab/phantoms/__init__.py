@@ -1,5 +1,5 @@
 """Synthetic hearts with known answers: labels, landmarks and images from one set of implicit surfaces."""
 
-import lazy_loader as _lazy
+from shapelab.doors import open_room as _open_room
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _open_room(__name__, __file__)

@@ -1,3 +1,18 @@
+from . import (
+    acquisition as acquisition,
+    anatomy as anatomy,
+    cohort as cohort,
+    heart as heart,
+    mr_imaging as mr_imaging,
+    pairs as pairs,
+    patients as patients,
+    population as population,
+    randomise as randomise,
+    realism as realism,
+    ultrasound as ultrasound,
+    ultrasound_geometry as ultrasound_geometry,
+    ultrasound_imaging as ultrasound_imaging,
+)
 from .acquisition import StackFlaws as StackFlaws
 from .anatomy import Heart as Heart, LANDMARKS as LANDMARKS, build_heart as build_heart
 from .cohort import heart_cohort as heart_cohort

@@ -5,6 +5,6 @@ matplotlib Figure, a plotly Figure or a trimesh mesh; nothing is drawn on a glob
 interactive views.
 """
 
-import lazy_loader as _lazy
+from shapelab.doors import open_room as _open_room
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _open_room(__name__, __file__)

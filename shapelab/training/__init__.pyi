@@ -1,3 +1,4 @@
+from . import batches as batches, config as config, exact as exact, history as history, loop as loop, losses as losses
 from .batches import (
     Batch as Batch,
     Batches as Batches,

@@ -21,6 +21,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,6 +36,9 @@ from shapelab.data.formats.nifti import (
 )
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError, need
+
+if TYPE_CHECKING:  # a reader of files that most data sets do not have
+    from SimpleITK import ImageFileReader
 
 #: ITK's readers by a file's ending, so that it does not guess from the content.
 READERS = {".mhd": "MetaImageIO", ".mha": "MetaImageIO", ".nrrd": "NrrdImageIO", ".hdr": "NiftiImageIO"}
@@ -101,7 +105,7 @@ def read_label(
 # --------------------------------------------------------------------------------------------------------- header
 
 
-def _open(path: Path):
+def _open(path: Path) -> tuple[Header, ImageFileReader, dict[str, str], int]:
     """(checked header, ITK's reader, a MetaImage's keys, the byte after the header)."""
     need_file(path, "an image")
     try:
@@ -109,7 +113,8 @@ def _open(path: Path):
             head = file.read(MOST_HEADER)
     except OSError as error:
         raise cannot_be_read(path, error) from None
-    keys, end = {}, 0
+    keys: dict[str, str] = {}
+    end = 0
     if READERS[path.suffix.lower()] == "MetaImageIO":
         keys, end = _checked_keys(path, head)
     need(
@@ -138,7 +143,8 @@ def _reason(error: RuntimeError) -> str:
 def _checked_keys(path: Path, head: bytes) -> tuple[dict[str, str], int]:
     """Key -> value of a MetaImage's header, in order by `RULES`, and the byte after ElementDataFile, its last line."""
     last = re.search(rb"^[ \t]*ElementDataFile[ \t]*=[^\n]*\n?", head, re.MULTILINE)
-    need(last, path, "no key 'ElementDataFile'", "a MetaImage header, this key last", DAMAGED)
+    if last is None:
+        raise DataError(path, "no key 'ElementDataFile'", "a MetaImage header, this key last", DAMAGED)
     keys: dict[str, str] = {}
     for line in map(str.strip, head[: last.end()].decode("latin-1").split("\n")):
         key, equals, value = (part.strip() for part in line.expandtabs().partition("="))
@@ -169,16 +175,16 @@ def _checked_keys(path: Path, head: bytes) -> tuple[dict[str, str], int]:
     return keys, last.end()
 
 
-def _checked_header(path: Path, reader, kind: str) -> Header:
+def _checked_header(path: Path, reader: ImageFileReader, kind: str) -> Header:
     """The header that ITK read, in RAS; kind: ITK's words for the type of a voxel."""
     number = re.fullmatch(r"(\d+)-bit (unsigned|signed|float).*", kind)
-    need(
-        number is not None and reader.GetNumberOfComponents() == 1,
-        path,
-        f"voxels of type {kind}",
-        "one channel of real numbers",
-        "Convert the file; colour and complex images are not read.",
-    )
+    if number is None or reader.GetNumberOfComponents() != 1:
+        raise DataError(
+            path,
+            f"voxels of type {kind}",
+            "one channel of real numbers",
+            "Convert the file; colour and complex images are not read.",
+        )
     shape, spacing = tuple(reader.GetSize()), tuple(reader.GetSpacing())
     need(
         len(shape) == 3 and min(shape) >= 2 and math.prod(shape) <= MOST_VOXELS,

@@ -14,7 +14,7 @@ import gzip
 import math
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,7 +180,7 @@ def _check_finite(file: Path, array: np.ndarray) -> None:
         )
 
 
-def _by(shape) -> str:
+def _by(shape: Sequence[int]) -> str:
     return " x ".join(str(int(n)) for n in shape)
 
 
@@ -358,11 +358,12 @@ def _shape(path: Path, raw: Nifti1Header) -> tuple[int, int, int]:
         "three axes (X, Y, Z) of at least two voxels",
         "Stack the slices into one volume.",
     )
-    return shape
+    x, y, z = shape
+    return x, y, z
 
 
 def _spacing(path: Path, raw: Nifti1Header) -> tuple[float, float, float]:
-    spacing = tuple(float(s) for s in raw["pixdim"][1:4])
+    x, y, z = spacing = tuple(float(s) for s in raw["pixdim"][1:4])
     need(
         np.isfinite(spacing).all() and min(spacing) > 0,
         path,
@@ -372,7 +373,7 @@ def _spacing(path: Path, raw: Nifti1Header) -> tuple[float, float, float]:
     )
     unit = {1: "metre", 3: "micrometre"}.get(int(raw["xyzt_units"]) & 7)
     need(unit is None, path, f"voxel sizes in {unit}", "mm", "Write the file again in mm.")
-    return spacing
+    return x, y, z
 
 
 def _affine(path: Path, raw: Nifti1Header, spacing: tuple[float, float, float]) -> np.ndarray:

@@ -87,9 +87,9 @@ def read_table(file: str | Path, index: Sequence[str] = ("id", "subject"), todo:
     Raises DataError: as `read_rows`; no column of ids, a row without an id.
     """
     header, rows = read_rows(file, todo=todo)
-    key = next((name for name in index if name in header), None)
+    key = next((name for name in index if name in header), "")
     names = " or ".join(map(repr, index))
-    need(key is not None, file, f"the columns {', '.join(map(repr, header))}", f"a column {names}", todo)
+    need(key, file, f"the columns {', '.join(map(repr, header))}", f"a column {names}", todo)
     for line, row in rows:
         need(row[header.index(key)] not in UNKNOWN, file, f"no id in line {line}", "an id in every row", todo)
     clean = StringIO()

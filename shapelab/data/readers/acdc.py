@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from shapelab.data.cards import Card, register
 from shapelab.data.facts import GROUPS
@@ -93,7 +94,7 @@ def read_info(file: Path) -> tuple[Info | None, list[DataError]]:
         texts.setdefault(key, value)
     for key in (key for key in KEYS if key not in texts):
         wrong(f"no key {key!r}", f"the keys {', '.join(KEYS)}")
-    values = {key: _value(key, texts[key]) for key in KEYS if key in texts}
+    values: dict[str, Any] = {key: _value(key, texts[key]) for key in KEYS if key in texts}
     kinds = {int: "an integer above zero", float: "a number above zero", str: f"one of {', '.join(GROUPS)}"}
     for key in (key for key, value in values.items() if value is None):
         wrong(f"{key} {texts[key]!r}", kinds[KEYS[key]])

@@ -68,7 +68,8 @@ def in_mm(header: Header) -> Header:
         return header
     affine = np.array(header.affine)
     affine[:3] *= 1000
-    return replace(header, spacing=tuple(1000 * s for s in header.spacing), affine=affine)
+    x, y, z = header.spacing
+    return replace(header, spacing=(1000 * x, 1000 * y, 1000 * z), affine=affine)
 
 
 def _patients(root: Path) -> list[tuple[str | None, Path]]:
@@ -122,9 +123,9 @@ def _frames(folder: Path) -> dict[str, int]:
     if (file := _times(folder)) is None:
         return {}
     lines = [line for line in read_text(file, "two lines with a frame", _TODO).splitlines() if line.strip()][:2]
-    numbers = [_FRAME.search(line) for line in lines]
+    numbers = [found for line in lines if (found := _FRAME.search(line))]
     need(
-        len(numbers) >= 2 and all(numbers),
+        len(numbers) == 2,
         file,
         f"the lines {[line[:40] for line in lines]}",
         "two lines that end in `frame N`, first ED, then ES",

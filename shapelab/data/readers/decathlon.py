@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from shapelab.data.cards import Card, Source, register
 from shapelab.data.formats.nifti import is_nifti, stem
@@ -98,12 +99,12 @@ def scan_hippocampus(root: str | Path) -> Scan:
     found = scan(root)
     first_words = [
         {s.value: s.name.casefold().partition(" ")[0] for s in scheme.structures}
-        for scheme in (found.scheme, HIPPOCAMPUS)
+        for scheme in (found.known_scheme, HIPPOCAMPUS)
     ]
     need(
         first_words[0] == first_words[1],
         found.root / "dataset.json",
-        f"labels {dict(zip(found.scheme.values, found.scheme.names, strict=True))}",
+        f"labels {dict(zip(found.known_scheme.values, found.known_scheme.names, strict=True))}",
         "1 Anterior, 2 Posterior",
         "If this is another Decathlon task, open it as 'decathlon'.",
     )
@@ -134,13 +135,9 @@ def _scheme(file: Path, content: dict) -> LabelScheme:
 
 
 def _case(file: Path, entry: object, modality: object) -> Case:
-    need(
-        isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("image", "label")),
-        file,
-        f"the training entry {str(entry)[:80]}",
-        "'image' and 'label', each a relative path",
-        _TODO,
-    )
+    if not (isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("image", "label"))):
+        found = f"the training entry {str(entry)[:80]}"
+        raise DataError(file, found, "'image' and 'label', each a relative path", _TODO)
     for key in ("image", "label"):
         inside = PurePosixPath(entry[key])
         need(
@@ -160,7 +157,7 @@ _PAPER = (
     "Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022, "
     "doi:10.1038/s41467-022-30695-9"
 )
-_SHARED = {"home": "http://medicaldecathlon.com", "licence": "CC BY-SA 4.0"}
+_SHARED: dict[str, Any] = {"home": "http://medicaldecathlon.com", "licence": "CC BY-SA 4.0"}
 # The SHA-256 is not the publisher's, who gives none. It was taken from public records of other projects that downloaded
 # the archive independently and agree on it, on its size and on the MD5 that MONAI's ``DecathlonDataset`` verifies
 # (9d24dba78a72977dbd1d2e110310f31b).

@@ -62,12 +62,12 @@ def _nifti_files(folder: Path) -> list[Path]:
 
 def _files(found: Scan) -> tuple[dict[str, Path], dict[str, Path]]:
     """Labels by id, images by id. A label map's id is its name without its ending (`ENDINGS`)."""
-    labels, images = _nifti_files(found.root / "labels"), _nifti_files(found.root / "images")
-    if not labels and not images:
+    drawn, scanned = _nifti_files(found.root / "labels"), _nifti_files(found.root / "images")
+    if not drawn and not scanned:
         files = _nifti_files(found.root)
-        labels = [p for p in files if stem(p).endswith(ENDINGS)] or files
-        images = [p for p in files if p not in labels]
-    labels, images = _by_id(found, labels, ENDINGS), _by_id(found, images, ())
+        drawn = [p for p in files if stem(p).endswith(ENDINGS)] or files
+        scanned = [p for p in files if p not in drawn]
+    labels, images = _by_id(found, drawn, ENDINGS), _by_id(found, scanned, ())
     if labels and images:
         for name in sorted(images.keys() - labels.keys()):
             found.problem(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from shapelab.data.cards import Card, register
 from shapelab.data.cohort import Cohort
@@ -27,7 +28,11 @@ def ultrasound() -> Callable[..., Cohort]:
     return us_cohort
 
 
-_MADE = {"licence": "Apache-2.0 (made by shapelab)", "layout": "nothing on disk: made when asked for", "phantom": ""}
+_MADE: dict[str, Any] = {
+    "licence": "Apache-2.0 (made by shapelab)",
+    "layout": "nothing on disk: made when asked for",
+    "phantom": "",
+}
 register(Card("phantom", "synthetic hearts, ED and ES, in ACDC's groups", scheme=CARDIAC, make=short_axis, **_MADE))
 register(
     Card(

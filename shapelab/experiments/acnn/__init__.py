@@ -3,6 +3,6 @@
 Table 1: segmentation of cardiac MR, 2: of 3-D ultrasound, 3: super-resolution.
 """
 
-import lazy_loader as _lazy
+from shapelab.doors import open_room as _open_room
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _open_room(__name__, __file__)

@@ -5,6 +5,6 @@ Table 1: high-resolution segmentation, 2: landmarks, 3: refinement of low resolu
 other methods, 6: volumes and masses in pulmonary hypertension. With acdc as data, real label maps are refined instead.
 """
 
-import lazy_loader as _lazy
+from shapelab.doors import open_room as _open_room
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = _open_room(__name__, __file__)

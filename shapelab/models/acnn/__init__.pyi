@@ -1,3 +1,13 @@
+from . import (
+    autoencoder as autoencoder,
+    baselines as baselines,
+    predictor as predictor,
+    prior as prior,
+    sr_baselines as sr_baselines,
+    subpixel as subpixel,
+    tl as tl,
+    trainer as trainer,
+)
 from .autoencoder import (
     AEConfig as AEConfig,
     AESpace as AESpace,

@@ -1,3 +1,4 @@
+from . import shapes as shapes, views as views
 from .shapes import (
     EmbeddingWidget as EmbeddingWidget,
     InterpolationWidget as InterpolationWidget,

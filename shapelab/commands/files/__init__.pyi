@@ -1,0 +1,1 @@
+from . import outputs as outputs, predict as predict, refine as refine

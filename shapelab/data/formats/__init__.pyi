@@ -1,0 +1,1 @@
+from . import metaimage as metaimage, nifti as nifti, text as text

@@ -1,0 +1,1 @@
+# readers register themselves (shapelab.data.cards): no list of them here

@@ -1,0 +1,1 @@
+from . import acnn as acnn, native as native, sslln as sslln
