@@ -104,10 +104,11 @@ def caption(shaded: list[np.ndarray], volumes: list[float], position: float, sch
     return Image.open(io.BytesIO(style.png_bytes(fig, DPI))).convert("RGB")
 
 
-def gif(pictures: list[Image.Image]) -> bytes:
-    """The bytes of an animation that never stops; one palette, learned from first, middle and last way."""
-    sample = Image.fromarray(np.concatenate([np.asarray(p) for p in pictures[:: len(pictures) // 6]]))
-    palette = sample.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+def gif(pictures: list[Image.Image], colours: list[str]) -> bytes:
+    """The bytes of an animation that never stops; one palette, from every eighth frame and patches of `colours`."""
+    exact = [np.full((60, WIDTH, 3), np.rint(255 * style.rgb(colour)), np.uint8) for colour in colours]
+    sample = np.concatenate([*map(np.asarray, pictures[:: len(pictures) // 6]), *exact])
+    palette = Image.fromarray(sample).quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     flat = [p.quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
     stream = io.BytesIO()
     flat[0].save(
@@ -121,8 +122,9 @@ if __name__ == "__main__":
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parents[1] / "docs" / "heart.gif")
     parser.add_argument("--frames", type=Path, help="folder for the frames as PNG")
     arguments = parser.parse_args()
-    made = frames(*walks())
-    content = gif(made)
+    paths, space = walks()
+    made = frames(paths, space)
+    content = gif(made, [structure.colour for structure in space.scheme.structures])
     if len(content) > LIMIT:
         raise SystemExit(f"{len(content)} bytes; expected at most {LIMIT}: fewer COLOURS or STEPS")
     with atomic_write(arguments.output) as file:
