@@ -41,7 +41,7 @@ TEXTS := $(sort $(wildcard $(if $(NN),$(NN:%=notebooks/src/%_*.py),notebooks/src
 help:
 	@echo "make run             execute the notebooks (NN=\"01 03\": only these), write results/index.html, results/seconds.csv"
 	@echo "make test            style, unit tests, every notebook under nbval"
-	@echo "make lab             open JupyterLab on the first notebook"
+	@echo "make lab             open JupyterLab on the first notebook, copies of all in work/"
 	@echo "make setup           only build .venv"
 	@echo "make test-fast       style and the unit tests that take under 5 s each"
 	@echo "make browser         JupyterLab in a headless Chromium"
@@ -77,8 +77,10 @@ $(STAMP): pyproject.toml constraints.txt
 run: $(STAMP)
 	@$(PY) -m shapelab notebooks --jobs $(JOBS) $(NN)
 
+# Students work on copies: what they changed in work/ stays, the rest is brought up to date.
 lab: $(STAMP)
-	@$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb
+	@$(PY) -m shapelab course --copy work
+	@$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) work/00_start_here.ipynb
 
 doctor: $(STAMP)
 	@$(PY) -m shapelab doctor

@@ -12,6 +12,7 @@ from . import (
     metrics as metrics,
     models as models,
     phantoms as phantoms,
+    places as places,
     profiles as profiles,
     show as show,
     spaces as spaces,

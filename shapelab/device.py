@@ -8,9 +8,12 @@ import random
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
+
+M = TypeVar("M", bound=torch.nn.Module)
 
 
 def best_device() -> torch.device:
@@ -53,6 +56,11 @@ def autocast(device: torch.device | str, enabled: bool = True) -> AbstractContex
     if not enabled or dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype=dtype)
+
+
+def laid_out(module: M, layout: torch.memory_format) -> M:
+    """The module, its weights laid out in memory as the convolutions like it: `torch.channels_last` and its 3-D kin."""
+    return module.to(memory_format=layout)  # type: ignore[call-overload]  # torch's annotations leave it out
 
 
 def without_autocast(device: torch.device | str) -> AbstractContextManager:

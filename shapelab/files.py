@@ -78,7 +78,7 @@ def write_cache(file: str | Path, key: str, arrays: dict[str, np.ndarray], table
     import numpy as np
 
     with atomic_write(file) as temporary, open(temporary, "wb") as out:
-        np.savez(out, key=key, table=table.to_csv(), **arrays)
+        np.savez(out, key=key, table=table.to_csv(), **arrays)  # type: ignore[arg-type]  # none is "allow_pickle"
 
 
 def write_csv(table: pd.DataFrame, file: str | Path, digits: int = 5) -> None:

@@ -50,5 +50,5 @@ def checksum(tensors: Mapping[str, Tensor | np.ndarray]) -> str:
     for name in sorted(tensors):
         tensor = torch.as_tensor(tensors[name]).detach().cpu().contiguous()
         value = zlib.crc32(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode(), value)
-        value = zlib.crc32(tensor.view(-1).view(torch.uint8).numpy(), value)  # bytes: NumPy has no bf16
+        value = zlib.crc32(tensor.view(-1).view(torch.uint8).numpy().data, value)  # bytes: NumPy has no bf16
     return f"{value:08x}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +39,17 @@ def acdc_root() -> Path:
 def hippocampus_root() -> Path:
     """The real Decathlon hippocampus task; skips where it is absent."""
     return _real("Task04_Hippocampus", "dataset.json")
+
+
+@pytest.fixture(scope="session")
+def unprivileged() -> list[str] | None:
+    """What to put before a command so that it cannot write where permissions forbid it, which root could; None where
+    that cannot be had."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return []
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    works = shutil.which("setpriv") and subprocess.run([*drop, "true"], capture_output=True).returncode == 0
+    return drop if works else None
 
 
 def _write_nifti(path: Path, array: np.ndarray, spacing=(1.5, 1.5, 10.0), affine: np.ndarray | None = None) -> Path:

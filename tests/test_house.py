@@ -23,6 +23,7 @@ MAX_FUNCTION = 60  # lines of a function, docstring aside
 MAX_PARAMETERS = 8
 OF_NO_MODULE = {
     "browser",
+    "test_installed.py",
     "test_docstrings.py",
     "test_house.py",
     "test_notebooks.py",
@@ -34,7 +35,7 @@ OF_NO_MODULE = {
 ORDER = [
     ("types", "doors"),
     ("errors",),
-    ("files", "profiles", "device"),
+    ("files", "places", "profiles", "device"),
     ("tensor_files",),
     ("augment",),
     ("data",),

@@ -28,7 +28,7 @@ SYSTEMS = (
     "Two-stage U-Net",
 )
 
-COMING = {"course", "benchmarks/gpu.py"}  # promised by README and RESULTS, and not in the tree yet
+COMING = {"benchmarks/gpu.py"}  # promised by README and RESULTS, and not in the tree yet
 
 pytestmark = pytest.mark.skipif(not README.is_file(), reason="README is in the source tree only")
 

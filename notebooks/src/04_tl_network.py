@@ -39,7 +39,6 @@
 
 # %%
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -47,8 +46,8 @@ import torch
 from IPython.display import display
 from sklearn.ensemble import RandomForestClassifier
 
-import shapelab
 from shapelab import course
+from shapelab.experiments import kept_runs
 from shapelab.models.acnn import AEConfig, train_autoencoder
 from shapelab.models.acnn.predictor import Predictor, PredictorConfig, augment_pairs, measure_image_statistics
 from shapelab.models.acnn.tl import TLNetwork, TLSpace, distance, joint_losses
@@ -748,20 +747,16 @@ if real is not None:
 # that comes from a segmentation network, too, which has seen phantoms only: no observer has touched those codes.
 
 # %%
-file = Path(shapelab.experiments.__file__).parents[2] / "benchmarks" / "results" / "pathology_tl_acdc.csv"
-if file.is_file():
-    whole = pd.read_csv(file)
-    for names, group_rows in whole[whole["model"] == "forest"].groupby("groups", sort=False):
-        display(
-            charts.bars_with_interval(
-                group_rows,
-                by="phases",
-                chance=group_rows["chance"].iloc[0],
-                title=f"{names}: {group_rows['n_patients'].iloc[0]} ACDC patients, forest",
-            )
+whole = kept_runs.measured("pathology_tl_acdc")
+for names, group_rows in whole[whole["model"] == "forest"].groupby("groups", sort=False):
+    display(
+        charts.bars_with_interval(
+            group_rows,
+            by="phases",
+            chance=group_rows["chance"].iloc[0],
+            title=f"{names}: {group_rows['n_patients'].iloc[0]} ACDC patients, forest",
         )
-else:
-    print(f"There is no {file.name} here; the command above writes its rows.")
+    )
 
 # %% [markdown]
 # Three groups are classified as well from images alone as from label maps, and as well as in the paper (.833 at ED,

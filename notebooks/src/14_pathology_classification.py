@@ -27,8 +27,6 @@
 DATA = "phantom"  # or "acdc": the same notebook on real hearts
 SPACE = "autoencoder"  # or "tl": the space of the T-L network, notebook 04
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from IPython.display import display
@@ -36,9 +34,9 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
-import shapelab.experiments
 from shapelab import course, stack_labels
 from shapelab.data.grid import ALIGN
+from shapelab.experiments import kept_runs
 from shapelab.experiments.acnn.pathology import THREE, reconstruction_dice
 from shapelab.experiments.shipped import fit_pca, learned_space
 from shapelab.experiments.tables import printed
@@ -579,29 +577,20 @@ if real is not None:
 # ```
 
 # %%
-results = Path(shapelab.experiments.__file__).parents[2] / "benchmarks" / "results"
-file = results / "pathology_acdc.csv"
-whole = pd.read_csv(file) if file.is_file() else None
-if whole is None:
-    print(f"There is no {file.name} here; the command above writes one.")
-else:
-    for names, rows in whole[whole["model"] == "forest"].groupby("groups", sort=False):
-        display(
-            charts.bars_with_interval(
-                rows,
-                by="phases",
-                chance=rows["chance"].iloc[0],
-                title=f"{names}: {rows['n_patients'].iloc[0]} ACDC patients, forest",
-            )
+whole = kept_runs.measured("pathology_acdc")
+for names, rows in whole[whole["model"] == "forest"].groupby("groups", sort=False):
+    display(
+        charts.bars_with_interval(
+            rows,
+            by="phases",
+            chance=rows["chance"].iloc[0],
+            title=f"{names}: {rows['n_patients'].iloc[0]} ACDC patients, forest",
         )
-    display(whole.drop(columns=["n_repeats", "chance"]))
+    )
+display(whole.drop(columns=["n_repeats", "chance"]))
 
 # %%
-file = results / "pathology_acdc_reconstruction.csv"
-if file.is_file():
-    display(pd.read_csv(file).pivot(index="features", columns="structure", values="dice"))
-else:
-    print(f"There is no {file.name} here; the command above writes one.")
+display(kept_runs.measured("pathology_acdc_reconstruction").pivot(index="features", columns="structure", values="dice"))
 
 # %% [markdown]
 # The last table: mean Dice of held-out patients, each reconstructed by a space fitted without this patient.
@@ -616,9 +605,8 @@ ours = {"paper": printed("acnn", "III-F").pivot(index="method", columns="what", 
 ours["here, quick, phantoms"] = report.table.pivot(index="features", columns="phases", values="accuracy")
 if real is not None:
     ours["here, quick, ACDC (48)"] = real_report.table.pivot(index="features", columns="phases", values="accuracy")
-if whole is not None:
-    three = whole[(whole["model"] == "forest") & whole["groups"].map(lambda g: set(g.split("/")) == set(THREE))]
-    ours["here, whole, ACDC (48)"] = three.pivot(index="features", columns="phases", values="accuracy")
+three = whole[(whole["model"] == "forest") & whole["groups"].map(lambda g: set(g.split("/")) == set(THREE))]
+ours["here, whole, ACDC (48)"] = three.pivot(index="features", columns="phases", values="accuracy")
 compared = 100 * pd.concat(ours, axis=1).reindex(report.table["features"].unique())
 compared.map(lambda share: f"{share:.1f}" if share == share else "")
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from shapelab.commands.terminal import BAD, OK, PATH, data_root, print_table
+
+if TYPE_CHECKING:
+    from shapelab.data.cards import Card
 
 
 @click.group("data")
@@ -30,7 +34,7 @@ def list_() -> int:
     return OK
 
 
-def _where(card, root: Path | None) -> str:
+def _where(card: Card, root: Path | None) -> str:
     """Whether a data set is on this machine, in a few words."""
     if not card.folder:
         return "built in" if card.make else "give its folder"

@@ -15,11 +15,15 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from shapelab.commands.terminal import data_root, print_table
 from shapelab.errors import UsageError
+
+if TYPE_CHECKING:
+    from shapelab.data.cards import Card
 
 OK, NOTE, BAD = "ok", "note", "BAD"
 
@@ -91,9 +95,9 @@ def check_package(declared: str) -> Check:
     from packaging.requirements import Requirement
 
     wanted = Requirement(declared)
-    worst, mend = BAD, "make setup"
+    worst, mend = BAD, f'make setup (without a checkout: pip install "{wanted.name}{wanted.specifier}")'
     if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
-        worst, mend = NOTE, f"make setup (only for {wanted.marker})"
+        worst, mend = NOTE, f'pip install "shapelab[test]" (only for {wanted.marker})'
     try:
         version = metadata.version(wanted.name)
     except metadata.PackageNotFoundError:
@@ -168,7 +172,7 @@ def check_data(root: Path | None) -> list[Check]:
     return [_check_card(card, root / card.folder) for card in cards]
 
 
-def _check_card(card, folder: Path) -> Check:
+def _check_card(card: Card, folder: Path) -> Check:
     """One data set: where it is, or how to get it."""
     if folder.is_dir():
         return Check(OK, f"data: {card.name}", str(folder))
@@ -180,7 +184,9 @@ def check_devices(describe: Callable[[], dict[str, str]] | None = None) -> list[
     """What computes here: the device that is used, the cores, and the profile that fits."""
     try:
         if describe is None:
-            from shapelab.device import describe
+            from shapelab.device import describe as usual
+
+            describe = usual
         from shapelab.profiles import current_profile
 
         facts = describe()

@@ -67,7 +67,7 @@ def pathology(output: Path | None, **options: Any) -> int:
 @click.pass_context
 def paper(context: click.Context, output: Path | None, **options: Any) -> int:
     """Make one table of the paper that the command is named after."""
-    name = context.info_name
+    name = str(context.info_name)
     output = output or Path("results") / name
     import_module(f"shapelab.experiments.{name}").run(output=output, **options)
     print(f"Tables: {output}")

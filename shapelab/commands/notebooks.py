@@ -17,7 +17,9 @@ from shapelab.commands.terminal import BAD, OK, PATH, POSITIVE, output_option, p
 @click.option("--jobs", type=POSITIVE, default=1, metavar="N", help="Notebooks at a time.")
 @click.option("--timeout", type=POSITIVE, default=600, metavar="S", help="Seconds a cell may take.")
 @profile_option
-@click.option("--folder", type=PATH, metavar="DIR", help="Folder of the notebooks (default: notebooks).")
+@click.option(
+    "--folder", type=PATH, metavar="DIR", help="Folder of the notebooks (default: notebooks, else those that ship)."
+)
 @click.option("--in-place", is_flag=True, hidden=True)  # for those who write notebooks (see CONTRIBUTING.md)
 def command(numbers: tuple[str, ...], only_list: bool, in_place: bool, output: Path, **options: Any) -> int:
     """Execute notebooks, each in a kernel of its own, and write executed copies, web pages and one index page.

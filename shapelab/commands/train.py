@@ -44,5 +44,6 @@ def command(model: str, output: Path | None, **options: Any) -> int:
         print_table(["model", "what", "data"], recipes.listing())
         return OK
     must(output, "output", "none", "-o DIR, where to put the trained network")
+    assert output is not None
     print(f"Trained: {recipes.train(model, output, **options)}")
     return OK

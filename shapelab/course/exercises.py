@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Number
+from numbers import Complex, Number
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,7 @@ def _kind_hint(answer: Any, expected: Any) -> str:
         return f"Expected {'a text' if isinstance(expected, str) else 'no text'}, found {type(answer).__name__}."
     if isinstance(expected, Number) and np.size(answer) != 1:
         return f"Expected one number, found {np.size(answer)}."
-    if isinstance(expected, Number) and isinstance(answer, Number) and not math.isfinite(abs(answer)):
+    if isinstance(expected, Number) and isinstance(answer, Complex) and not math.isfinite(abs(answer)):
         return "Found no finite number."
     if isinstance(expected, np.ndarray) and np.shape(answer) != expected.shape:
         return f"Expected shape {expected.shape}, found {np.shape(answer)}."

@@ -195,7 +195,8 @@ img {{ display: block; width: 100%; height: 11rem; object-fit: contain; backgrou
 <ul>
 {cards}
 </ul>
-<footer>shapelab {version}. Widgets need a running notebook: <code>make lab</code>.</footer>
+<footer>shapelab {version}. Widgets need a running notebook: <code>make lab</code>, or
+<code>shapelab course --copy DIR</code>.</footer>
 </body>
 </html>
 """

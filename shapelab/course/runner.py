@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from shapelab.course import notebooks as tools
 from shapelab.course.results import Failure, Report, Result
 from shapelab.errors import ShapelabError, must
+from shapelab.places import PACKAGE, shipped_folder
 from shapelab.profiles import current_profile
 
 if TYPE_CHECKING:
@@ -32,15 +33,15 @@ BUDGET_SECONDS = 40  # a notebook in the quick profile on two cores, in the mean
 
 
 def notebook_folder(folder: Path | None = None) -> Path:
-    """`folder`, else ``notebooks`` in the working folder, else the one beside the package (a checkout).
+    """`folder`, else ``notebooks`` in the working folder, else the notebooks that ship with shapelab.
 
     Raises ShapelabError where there is none.
     """
-    candidates = [folder] if folder else [Path("notebooks"), Path(__file__).resolve().parents[2] / "notebooks"]
+    candidates = [folder] if folder else [Path("notebooks"), shipped_folder("notebooks")]
     for candidate in candidates:
         if candidate.is_dir():
             return candidate
-    raise ShapelabError(f"{candidates[0]}: no such folder; run this at the root of a checkout, or give --folder DIR")
+    raise ShapelabError(f"{candidates[-1]}: no such folder; give the one that holds the notebooks: --folder DIR")
 
 
 def find_notebooks(folder: Path) -> list[Path]:
@@ -120,7 +121,7 @@ class Series:
                 kernel_name="python3",
                 store_widget_state=False,
                 extra_arguments=["--log-level=ERROR"],  # not: a kernel talks TCP, on this machine, unencrypted
-                resources={"metadata": {"path": str(path.resolve().parent)}},
+                resources={"metadata": {"path": str(working_folder(path))}},
                 on_cell_executed=lambda **_: bar.update(),
             )
             work = asyncio.ensure_future(client.async_execute(env=dict(self.environment)))
@@ -134,6 +135,11 @@ class Series:
             except Exception as error:
                 return Failure(client.code_cells_executed, describe(error, self.timeout))
         return None
+
+
+def working_folder(path: Path) -> Path:
+    """Where a notebook runs: beside itself; one of an installed package, where nothing is to be written, right here."""
+    return Path.cwd() if path.resolve().is_relative_to(PACKAGE) else path.resolve().parent
 
 
 def describe(error: Exception, timeout: float) -> str:

@@ -13,19 +13,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from torch import nn
 
 from shapelab import __version__
+from shapelab.data.scheme import LabelScheme
 from shapelab.device import describe
-from shapelab.errors import must, need
+from shapelab.errors import UsageError, must, need
 from shapelab.files import write_csv, write_json
+from shapelab.places import shipped_folder
 from shapelab.profiles import current_profile
 from shapelab.spaces.kept import KeptNetwork, open_kept
 from shapelab.training.loop import CHECKPOINT
 
+N = TypeVar("N", bound=nn.Module)
 Tables = Mapping[str, pd.DataFrame | None]
 
 
@@ -73,12 +76,19 @@ class Study:
         """`output` None: results/<name>; `profile` None: what fits this machine."""
         return cls(Path(f"results/{name}" if output is None else output), current_profile(profile), root, progress)
 
+    @property
+    def results(self) -> Path:
+        """The folder of its results; UsageError where nothing is kept."""
+        if self.folder is None:
+            raise UsageError("Study: found no folder; expected one, in which its tables are written")
+        return self.folder
+
     def write(self, name: str, tables: Tables, about: Mapping[str, Any], digits: int = 5, facts: str = "") -> None:
         """Write <name><suffix>.csv for each suffix of `tables`, then the facts, with version, machine and date, as
         <name><facts>.json."""
         for suffix, table in tables.items():
-            write_csv(table, self.folder / f"{name}{suffix}.csv", digits)
-        write_json(stamped(about), self.folder / f"{name}{facts}.json")
+            write_csv(table, self.results / f"{name}{suffix}.csv", digits)
+        write_json(stamped(about), self.results / f"{name}{facts}.json")
 
     def kept(
         self, key: Mapping[str, Any], make: Callable[[], tuple[Tables, Mapping[str, Any]]], part: str = ""
@@ -94,7 +104,8 @@ class Study:
         """
         wanted = plain(key)
         if self.folder is None:
-            return make()
+            made, facts = make()
+            return {name: table for name, table in made.items() if table is not None}, dict(facts)
         about_file = self.folder / f"about{part}.json"
         files = {name: self.folder / f"{name}{part}.csv" for name in ("cases", "landmarks")}
         if about_file.is_file() and files["cases"].is_file():
@@ -133,10 +144,16 @@ def kept_network(
     return network
 
 
+def described(network: N, task: str, scheme: LabelScheme, metadata: Mapping[str, Any]) -> N:
+    """A network with what is said of it set on it, as those that are read have it."""
+    vars(network).update(task=task, scheme=scheme, metadata=metadata)  # to a checker a module's attributes are tensors
+    return network
+
+
 def save_trained(made: Any, folder: str | Path, half: bool = False) -> Path:
     """Write a space, or a network with the `task`, `scheme` and `metadata` that are set on it; `half`: in 16 bits."""
     if isinstance(made, nn.Module):
-        made = KeptNetwork(made, made.task, made.scheme, made.metadata)
+        made = KeptNetwork(made, *(getattr(made, name) for name in ("task", "scheme", "metadata")))
     return made.save(folder, half)
 
 
@@ -149,8 +166,8 @@ def opened(folder: str | Path) -> Any:
 def measured(name: str) -> pd.DataFrame:
     """A table of benchmarks/results, as it was measured on the machine that its JSON names: "acnn_table1_phantom", ...
 
-    DataError if there is none, as in an installation without the repository.
+    DataError if there is none.
     """
-    file = Path(__file__).parents[2] / "benchmarks" / "results" / f"{name}.csv"
+    file = shipped_folder("benchmarks/results") / f"{name}.csv"
     need(file.is_file(), file, "no such file", "a measured table", "Run the experiment: shapelab experiment acnn.")
     return pd.read_csv(file)

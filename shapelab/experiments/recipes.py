@@ -12,11 +12,11 @@ from __future__ import annotations
 import pkgutil
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from shapelab.data.cards import data_sets, get_card
 from shapelab.data.cohort import Cohort
@@ -27,7 +27,11 @@ from shapelab.profiles import current_profile
 from shapelab.spaces.kept import is_kept
 from shapelab.training import Run
 
-C = TypeVar("C")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
+Train = TypeVar("Train", bound=Callable[..., Any])
 CHECKPOINTS = "training"  # in the output folder, while a training is under way
 RECIPES: dict[str, Recipe] = {}
 
@@ -41,7 +45,7 @@ class Order:
         output: folder of the trained network; None: nothing is kept, checkpoints neither
         data: data set and its folder
         root: data set and its folder
-        profile: numbers; None: what fits this machine
+        profile: numbers; left out: what fits this machine
         hearts: patients to learn from (None; phantoms: the profile's, real: all)
         epochs: instead of the profile's
         seed: of everything random
@@ -51,14 +55,11 @@ class Order:
     output: Path | None = None
     data: str = "phantom"
     root: str | Path | None = None
-    profile: str | None = None
+    profile: str = field(default_factory=current_profile)
     hearts: int | None = None
     epochs: int | None = None
     seed: int = 0
     progress: bool = True
-
-    def __post_init__(self):
-        object.__setattr__(self, "profile", current_profile(self.profile))
 
     @property
     def checkpoint(self) -> Path | None:
@@ -114,7 +115,9 @@ class Recipe:
         return tuple(name for name in names if not (self.real and get_card(name).make))
 
 
-def recipe(name: str, what: str, data: tuple[str, ...] | LabelScheme = ("phantom",), method: str = "", **more: Any):
+def recipe(
+    name: str, what: str, data: tuple[str, ...] | LabelScheme = ("phantom",), method: str = "", **more: Any
+) -> Callable[[Train], Train]:
     """Register a function order -> trained model under a name; one with a `method` is called with it, too.
 
     Args:
@@ -124,7 +127,7 @@ def recipe(name: str, what: str, data: tuple[str, ...] | LabelScheme = ("phantom
         more: of `Recipe`
     """
 
-    def enter(train: Callable[..., Any]) -> Callable[..., Any]:
+    def enter(train: Train) -> Train:
         RECIPES[name] = Recipe(what, data, partial(train, method=method) if method else train, method=method, **more)
         return train
 
@@ -143,24 +146,26 @@ def listing() -> list[tuple[str, str, str]]:
     return [(name, r.what, ", ".join(r.learns_from)) for name, r in recipes().items()]
 
 
-def train(model: str, output: str | Path, resume: bool = False, **order: Any) -> Path:
+def train(model: str, output: str | Path, resume: bool = False, profile: str | None = None, **order: Any) -> Path:
     """Train a model and write it to a folder.
 
     Args:
         model: a name from `listing`
         output: folder; while training it holds the checkpoints, from which a killed run resumes
         resume: continue an interrupted run; without it a folder that holds one is refused, so that nothing is lost
-        order: data, root, profile, hearts, epochs, seed, progress: see `Order`
+        profile: numbers; None: what fits this machine
+        order: data, root, hearts, epochs, seed, progress: see `Order`
 
     Raises:
         UsageError: unknown model, data it cannot learn from, a folder that holds something already
         DataError: the data
     """
     known = recipes()
-    asked, found = Order(one_of("model", model, known), Path(output), **order), known[model]
+    folder, found = Path(output), known[one_of("model", model, known)]
+    asked = Order(model, folder, profile=current_profile(profile), **order)
     one_of("data", asked.data, found.learns_from)
-    must(not is_kept(asked.output), "output", f"a trained network in {output}", "an empty folder")
-    interrupted = asked.checkpoint.exists() and not resume
+    must(not is_kept(folder), "output", f"a trained network in {output}", "an empty folder")
+    interrupted = (folder / CHECKPOINTS).exists() and not resume
     todo = "an empty folder: continue that run (--resume), or give another folder"
     must(not interrupted, "output", f"an interrupted training in {output}", todo)
     made = found.train(asked)
@@ -172,6 +177,6 @@ def train(model: str, output: str | Path, resume: bool = False, **order: Any) ->
             "seed": asked.seed,
             "final": made.metadata["final"],
         }
-    save_trained(made, asked.output)
-    shutil.rmtree(asked.checkpoint, ignore_errors=True)
-    return asked.output
+    save_trained(made, folder)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    return folder

@@ -6,7 +6,7 @@ leaking the patient's shape into the features, and no licence of a data set touc
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +30,8 @@ from shapelab.models.acnn.tl import PredictorConfig, TLSpace, train_tl_network
 from shapelab.phantoms import heart_cohort
 from shapelab.phantoms.pairs import heart_pairs
 from shapelab.phantoms.randomise import generator_of, new_contrast, new_surroundings
+from shapelab.places import weights_of
+from shapelab.profiles import current_profile
 from shapelab.spaces.kept import is_kept
 from shapelab.spaces.pca import PCASpace
 
@@ -43,18 +45,14 @@ TL_PATIENTS = {"quick": 300, "full": 1000, "paper": 1000}
 RANDOMISED = 0.5
 
 
-def weights_folder() -> Path:
-    """Where shipped weights lie: data/weights of the repository, or the folder named by SHAPELAB_WEIGHTS."""
-    return Path(os.environ.get("SHAPELAB_WEIGHTS") or Path(__file__).parents[2] / "data" / "weights")
-
-
 def shipped(name: str, profile: str | None = None, progress: bool = True) -> Any:
-    """What a recipe's name ships: read from data/weights; or trained now, and kept there for the next time.
+    """What a recipe's name ships: read from where weights lie (`shapelab.places`); or trained now, and kept there for
+    the next time.
 
-    In a read-only installation it is as good without a copy on disk, and trained each time.
+    Where nothing can be written it is as good without a copy on disk, and trained each time.
     """
-    order, found = Order(name, profile=profile, progress=progress), RECIPES[name]
-    folder = weights_folder() / f"{found.ships}_{order.profile}"
+    order, found = Order(name, profile=current_profile(profile), progress=progress), RECIPES[name]
+    folder = weights_of(f"{found.ships}_{order.profile}")
     if is_kept(folder):
         return opened(folder)
     made = found.train(order)
@@ -157,7 +155,7 @@ def learned_space(name: str = "autoencoder", profile: str | None = None, progres
 
     Both encode label maps and decode codes; "tl" also encodes images. UsageError for another name.
     """
-    spaces = {"autoencoder": phantom_autoencoder, "tl": phantom_tl}
+    spaces: dict[str, Callable[..., AESpace | TLSpace]] = {"autoencoder": phantom_autoencoder, "tl": phantom_tl}
     return spaces[one_of("space", name, spaces)](profile, progress)
 
 

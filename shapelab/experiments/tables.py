@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,7 +81,7 @@ def long(cases: Cases, what: str, values: Iterable[str], measures: Sequence[str]
     for value, measure in itertools.product(values, measures):
         parts = {m: t[t[what] == value].astype({measure: float}) for m, t in cases.items()}
         hearts = {m: rule.mean(part, measure, rule.heart) for m, part in parts.items()}
-        made = [
+        made: list[dict[str, Any]] = [
             {"method": m, "what": value, "measure": measure, **_row(part, measure, hearts[m], rule)}
             for m, part in parts.items()
         ]

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,8 @@ from shapelab.latent.features import FixedFeatures, FoldFeatures, IndexFeatures,
 from shapelab.latent.importance import held_out_importance
 from shapelab.latent.results import KEYS, ClassificationResult
 
+Codes: TypeAlias = pd.DataFrame | FoldFeatures
+Model: TypeAlias = str | ClassifierMixin
 CONTROLS = ("volumes", "shuffled", "random")
 PERMUTATION_TREES = 25
 MODELS: dict[str, ClassifierMixin] = {
@@ -72,12 +74,18 @@ class CrossValidation:
     importances: bool = True
     progress: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in (("n_splits", 2), ("n_repeats", 1), ("permutations", 0)):
             whole(name, getattr(self, name), least)
 
 
-def classify(codes, target: str = "group", model="forest", phases=("ED",), **options) -> pd.DataFrame:
+def classify(
+    codes: Codes | Mapping[str, Codes],
+    target: str = "group",
+    model: Model | Sequence[Model] = "forest",
+    phases: str | Sequence[str | Sequence[str]] = ("ED",),
+    **options: Any,
+) -> pd.DataFrame:
     """Cross-validated classification of patients from codes; the table of `classification_report`, which see.
 
     >>> classify(codes, "group", phases=[("ED",), ("ED", "ES")], controls=("random", "shuffled"))  # doctest: +SKIP
@@ -86,10 +94,10 @@ def classify(codes, target: str = "group", model="forest", phases=("ED",), **opt
 
 
 def classification_report(
-    codes,
+    codes: Codes | Mapping[str, Codes],
     target: str = "group",
-    model="forest",
-    phases=("ED",),
+    model: Model | Sequence[Model] = "forest",
+    phases: str | Sequence[str | Sequence[str]] = ("ED",),
     *,
     groups: Sequence | None = None,
     controls: Sequence[str] = (),
@@ -126,7 +134,9 @@ def classification_report(
     """
     how, named = settings or CrossValidation(), codes if isinstance(codes, Mapping) else {"codes": codes}
     must(named, "classify", "no codes", "a Codes table, or FoldFeatures, or a dict of these")
-    sources = {str(k): FixedFeatures(v) if isinstance(v, pd.DataFrame) else v for k, v in named.items()}
+    sources: dict[str, FoldFeatures] = {
+        str(k): FixedFeatures(v) if isinstance(v, pd.DataFrame) else v for k, v in named.items()
+    }
     first = next(iter(sources.values()))
     everyone, truth = _truth(first.facts, target, groups, how.n_splits)
     ways = list(product(_phase_sets(phases), _models(model).items()))
@@ -208,11 +218,11 @@ def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: 
     return everyone, truth
 
 
-def _phase_sets(phases) -> list[tuple[str, ...]]:
+def _phase_sets(phases: str | Sequence[str | Sequence[str]]) -> list[tuple[str, ...]]:
     if isinstance(phases, str):
         phases = [phases]
-    sets = [phases] if all(p in PHASES for p in phases) else list(phases)
-    sets = [tuple(one.split("+")) if isinstance(one, str) else tuple(one) for one in sets]
+    asked: list[Any] = [phases] if all(p in PHASES for p in phases) else list(phases)
+    sets = [tuple(one.split("+")) if isinstance(one, str) else tuple(one) for one in asked]
     known = (("ED",), ("ES",), ("ED", "ES"))
     must(
         sets and all(one in known for one in sets),
@@ -223,10 +233,11 @@ def _phase_sets(phases) -> list[tuple[str, ...]]:
     return sets
 
 
-def _models(model) -> dict[str, ClassifierMixin]:
+def _models(model: Model | Sequence[Model]) -> dict[str, ClassifierMixin]:
     """Name -> classifier of what was asked for."""
     models = {}
-    for one in model if isinstance(model, (list, tuple)) else [model]:
+    asked: Sequence[Any] = model if isinstance(model, (list, tuple)) else [model]
+    for one in asked:
         if hasattr(one, "predict_proba") and hasattr(one, "fit"):
             models[type(one).__name__] = one
         else:
@@ -234,9 +245,16 @@ def _models(model) -> dict[str, ClassifierMixin]:
     return models
 
 
-def _runs(sources: dict[str, FoldFeatures], controls, indices, fold: Fold, seed: int, patients: pd.Index):
+def _runs(
+    sources: dict[str, FoldFeatures],
+    controls: Sequence[str],
+    indices: pd.DataFrame | None,
+    fold: Fold,
+    seed: int,
+    patients: pd.Index,
+) -> list[tuple[str, FoldFeatures, bool]]:
     """(name, features, whether labels are shuffled) of what was asked for and of the controls."""
-    runs = [(name, source, False) for name, source in sources.items()]
+    runs: list[tuple[str, FoldFeatures, bool]] = [(name, source, False) for name, source in sources.items()]
     first = runs[0][1]
     for control in controls:
         one_of("classify: control", control, CONTROLS)
@@ -247,6 +265,7 @@ def _runs(sources: dict[str, FoldFeatures], controls, indices, fold: Fold, seed:
             "the control 'volumes' without indices",
             "indices=shapelab.metrics.clinical.cardiac_indices(cohort)",
         )
+        assert indices is not None
         runs.append(("volumes + EF", IndexFeatures(indices), False))
     if "shuffled" in controls:
         runs.append(("shuffled labels", first, True))
@@ -288,8 +307,8 @@ def _folds(everyone: pd.Series, truth: pd.Series, how: CrossValidation) -> list[
     folds = []
     for train, test in pairs:
         seen, held_out = list(everyone.index[train]), list(everyone.index[test])
-        positions = (np.flatnonzero(truth.index.isin(names)) for names in (seen, held_out))
-        folds.append(Fold(*positions, seen, held_out))
+        inner, outer = (np.flatnonzero(truth.index.isin(names)) for names in (seen, held_out))
+        folds.append(Fold(inner, outer, seen, held_out))
     return [folds[r * how.n_splits : (r + 1) * how.n_splits] for r in range(how.n_repeats)]
 
 
@@ -297,10 +316,11 @@ class _Tables:
     """Features of a fold as an array in the order of the patients that take part; a fold's table is asked for once."""
 
     def __init__(self, source: FoldFeatures, patients: pd.Index, phases: tuple[str, ...]):
-        self.source, self.patients, self.phases, self.kept = source, patients, phases, {}
+        self.source, self.patients, self.phases = source, patients, phases
+        self.kept: dict[str | tuple[str, ...], pd.DataFrame] = {}
 
     def __call__(self, fold: Fold) -> pd.DataFrame:
-        key = "any" if self.source.fixed else tuple(fold.held_out)
+        key: str | tuple[str, ...] = "any" if self.source.fixed else tuple(fold.held_out)
         if key not in self.kept:
             here = set(self.source.facts.index)  # a source may hold those that take part and no others
             table = self.source.table(
@@ -310,7 +330,7 @@ class _Tables:
         return self.kept[key]
 
 
-def _shuffle_within(labels: np.ndarray, folds, generator: np.random.Generator) -> np.ndarray:
+def _shuffle_within(labels: np.ndarray, folds: Sequence[Fold], generator: np.random.Generator) -> np.ndarray:
     """Labels shuffled among the patients of each test fold."""
     shuffled = labels.copy()
     for fold in folds:
@@ -318,7 +338,9 @@ def _shuffle_within(labels: np.ndarray, folds, generator: np.random.Generator) -
     return shuffled
 
 
-def _fitted(classifier: ClassifierMixin, x: np.ndarray, y: np.ndarray, seed: int, trees: int | None = None):
+def _fitted(
+    classifier: ClassifierMixin, x: np.ndarray, y: np.ndarray, seed: int, trees: int | None = None
+) -> ClassifierMixin:
     model = clone(classifier)
     known = model.get_params()
     model.set_params(**{name: seed for name in known if name.split("__")[-1] == "random_state"})
@@ -327,7 +349,14 @@ def _fitted(classifier: ClassifierMixin, x: np.ndarray, y: np.ndarray, seed: int
     return model.fit(x, y)
 
 
-def _cross_validate(tables: _Tables, labels, folds, classifier, how: CrossValidation, workers: Parallel):
+def _cross_validate(
+    tables: _Tables,
+    labels: Sequence[np.ndarray],
+    folds: Sequence[Sequence[Fold]],
+    classifier: ClassifierMixin,
+    how: CrossValidation,
+    workers: Parallel,
+) -> list[dict[str, Any]]:
     """One record per (repeat, fold). The tables are made here, one after the other: fitting a space uses all cores."""
     jobs = [
         (classifier, tables(fold), labels[r], fold.train, fold.test, (how.seed, 1, r, f), how.importances)
@@ -337,7 +366,15 @@ def _cross_validate(tables: _Tables, labels, folds, classifier, how: CrossValida
     return workers(delayed(_held_out)(*job) for job in jobs)
 
 
-def _held_out(classifier, table: pd.DataFrame, y, train, test, key: tuple[int, ...], importances: bool) -> dict:
+def _held_out(
+    classifier: ClassifierMixin,
+    table: pd.DataFrame,
+    y: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    key: tuple[int, ...],
+    importances: bool,
+) -> dict[str, Any]:
     """Train on one fold, predict its held-out patients. `key`: (seed, 1, repeat, fold)."""
     x, generator = table.to_numpy(), np.random.default_rng(key)
     model = _fitted(classifier, x[train], y[train], int(generator.integers(2**31)))
@@ -355,7 +392,14 @@ def _held_out(classifier, table: pd.DataFrame, y, train, test, key: tuple[int, .
     return record
 
 
-def _permutation_p(tables: _Tables, labels, folds, classifier, how: CrossValidation, workers: Parallel) -> float:
+def _permutation_p(
+    tables: _Tables,
+    labels: np.ndarray,
+    folds: Sequence[Fold],
+    classifier: ClassifierMixin,
+    how: CrossValidation,
+    workers: Parallel,
+) -> float:
     """Share of shuffles of the labels that are classified as well; NaN without any."""
     if how.permutations == 0:
         return float("nan")
@@ -369,7 +413,12 @@ def _permutation_p(tables: _Tables, labels, folds, classifier, how: CrossValidat
     return (sum(a >= observed for a in null) + 1) / (how.permutations + 1)
 
 
-def _count_right(classifier, parts, y: np.ndarray, key: tuple[int, ...]) -> int:
+def _count_right(
+    classifier: ClassifierMixin,
+    parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    y: np.ndarray,
+    key: tuple[int, ...],
+) -> int:
     """Patients that are right when held out, with few trees; `parts`: (train, test, features) of each fold."""
     right = 0
     for f, (train, test, x) in enumerate(parts):
@@ -380,7 +429,7 @@ def _count_right(classifier, parts, y: np.ndarray, key: tuple[int, ...]) -> int:
     return right
 
 
-def _predictions(held_out: list[dict], truth: pd.Series, labels) -> pd.DataFrame:
+def _predictions(held_out: list[dict], truth: pd.Series, labels: Sequence[np.ndarray]) -> pd.DataFrame:
     parts = [
         pd.DataFrame(
             {

@@ -6,7 +6,7 @@ What embeds, tests or classifies takes this table and nothing else, so a CSV of 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,11 @@ CODE = re.compile(r"(?:(?P<part>[A-Za-z]+)_)?z(?P<dimension>\d+)")
 
 
 def encode_cohort(
-    space: ShapeSpace, cohort: Cohort, align: str = "rigid", centre="auto", progress: bool = False
+    space: ShapeSpace,
+    cohort: Cohort,
+    align: str = "rigid",
+    centre: str | Iterable[float] = "auto",
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Codes of a cohort: each label map laid on the space's grid, then encoded.
 
@@ -92,6 +96,7 @@ def dimension_of(column: str) -> int:
     """Dimension of the space that a code column holds: "z07", "ED_z07" and "d_z07" -> 7."""
     match = CODE.fullmatch(column)
     must(match is not None, "dimension_of", f"column {column!r}", "a code column such as z07 or ED_z07")
+    assert match is not None
     return int(match["dimension"])
 
 

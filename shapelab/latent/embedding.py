@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,9 @@ from shapelab.latent.codes import code_array, code_columns
 METHODS = ("tsne", "umap", "pca")
 
 
-def embed(codes: pd.DataFrame, method: str = "tsne", seed: int = 0, scale: bool = False, **options) -> pd.DataFrame:
+def embed(
+    codes: pd.DataFrame, method: str = "tsne", seed: int = 0, scale: bool = False, **options: Any
+) -> pd.DataFrame:
     """Embed a Codes table in the plane.
 
     Args:

@@ -164,7 +164,7 @@ class SpaceFeatures:
             f"{cache_key}|{getattr(measure, '__name__', measure)}|{labels.shape}|{list(table.index)}".encode()
         )
         if cache is not None:
-            self._content.update(np.ascontiguousarray(labels))
+            self._content.update(np.ascontiguousarray(labels).data)
         self._codes: dict[str, pd.DataFrame] = {}
 
     @property
@@ -190,9 +190,11 @@ class SpaceFeatures:
         key = identity.hexdigest()
         if key not in self._codes:
             file = None if self.cache is None else self.cache / f"codes-{key[:20]}.csv"
-            kept = file is not None and file.exists()
-            self._codes[key] = read_codes(file, required=("patient", "phase")) if kept else self._fit(patients)
-            if file is not None and not kept:
+            if file is not None and file.exists():
+                self._codes[key] = read_codes(file, required=("patient", "phase"))
+                return self._codes[key]
+            self._codes[key] = self._fit(patients)
+            if file is not None:
                 write_codes(self._codes[key], file)
         return self._codes[key]
 

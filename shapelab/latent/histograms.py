@@ -180,7 +180,7 @@ def unimodality_p(x: np.ndarray, draws: int, generator: np.random.Generator) -> 
     samples = samples.mean(axis=1, keepdims=True) + (
         samples - samples.mean(axis=1, keepdims=True) + h * generator.normal(size=samples.shape)
     ) / np.sqrt(1 + h**2 / x.var(ddof=1))
-    return float(((count_modes(samples, h) > 1).sum() + 1) / (draws + 1))
+    return float((np.sum(count_modes(samples, h) > 1) + 1) / (draws + 1))
 
 
 def _corrected(p: np.ndarray) -> np.ndarray:

@@ -11,6 +11,8 @@ from shapelab.errors import must, one_of, whole
 from shapelab.latent.codes import dimension_of
 
 if TYPE_CHECKING:
+    from sklearn.base import ClassifierMixin
+
     from shapelab.latent.results import ClassificationResult
 
 DRAWS = 5  # replacement values per held-out patient and column
@@ -18,7 +20,11 @@ MEASURES = ("impurity", "held_out")
 
 
 def held_out_importance(
-    model, x_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, generator: np.random.Generator
+    model: ClassifierMixin,
+    x_train: np.ndarray,
+    x_test: np.ndarray,
+    y_test: np.ndarray,
+    generator: np.random.Generator,
 ) -> np.ndarray:
     """Permutation importance of each column on held-out patients.
 
@@ -51,7 +57,7 @@ def held_out_importance(
     return (before - after[:, :, np.arange(m), true_class]).mean(axis=(1, 2))
 
 
-def dimension_importance(result: ClassificationResult, by: str = "impurity", **keys) -> pd.Series:
+def dimension_importance(result: ClassificationResult, by: str = "impurity", **keys: str) -> pd.Series:
     """Importance of each dimension of the space, largest first: the sum over its columns (ED, ES, difference).
 
     Args:
@@ -84,7 +90,7 @@ def dimension_importance(result: ClassificationResult, by: str = "impurity", **k
     return rows.groupby(dimensions)[by].sum().sort_values(ascending=False, kind="stable")
 
 
-def important_dimensions(result: ClassificationResult, k: int = 2, by: str = "impurity", **keys) -> list[int]:
+def important_dimensions(result: ClassificationResult, k: int = 2, by: str = "impurity", **keys: str) -> list[int]:
     """The k dimensions that the trees use most, most used first; for `shapelab.latent.traverse`."""
     ranked = dimension_importance(result, by, **keys)
     return [int(i) for i in ranked.index[: whole("important_dimensions: k", k, 1, len(ranked))]]

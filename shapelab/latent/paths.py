@@ -14,6 +14,7 @@ from shapelab.errors import in_range, must, whole
 from shapelab.metrics import dice
 from shapelab.metrics.clinical import structure_volumes
 from shapelab.spaces.contract import ShapeSpace, batches, check_codes, code_size
+from shapelab.types import Triple
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +106,7 @@ def blend(labels_a: np.ndarray, labels_b: np.ndarray, steps: int = 9, scheme: La
         scheme: gives the channels
     """
     must(scheme is not None, "blend", "no scheme", "scheme=..., which says what the integers mean")
+    assert scheme is not None
     labels_a, labels_b = np.asarray(labels_a), np.asarray(labels_b)
     must(
         labels_a.shape == labels_b.shape and labels_a.ndim == 3,
@@ -119,7 +121,7 @@ def blend(labels_a: np.ndarray, labels_b: np.ndarray, steps: int = 9, scheme: La
 
 def path_table(
     path: Path | np.ndarray,
-    spacing: Sequence[float],
+    spacing: Triple,
     scheme: LabelScheme,
     ends: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> pd.DataFrame:
@@ -140,7 +142,7 @@ def path_table(
         maps, position = scheme.integers(path.channels), path.position
     else:
         maps = np.asarray(path)
-        position = np.linspace(0, 1, len(maps)) if maps.ndim == 4 else None
+        position = np.linspace(0, 1, len(maps) if maps.ndim == 4 else 0)
     must(maps.ndim == 4 and len(maps) != 0, "path_table", f"label maps of shape {maps.shape}", "(S, X, Y, Z)")
     a, b = (maps[0], maps[-1]) if ends is None else ends
     rows = []

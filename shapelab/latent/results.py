@@ -33,7 +33,7 @@ class ClassificationResult:
     classes: tuple
     folds: tuple[tuple[list, list], ...] = ()
 
-    def select(self, frame: str = "predictions", **keys) -> pd.DataFrame:
+    def select(self, frame: str = "predictions", **keys: str) -> pd.DataFrame:
         """Rows of `predictions`, `importances` or `table` of one (features, phases, model); phases as "ED+ES".
 
         Keys that are not given take their first value in `table`, as classify's first row.
@@ -45,7 +45,7 @@ class ClassificationResult:
         must(not keys, "ClassificationResult", sorted(keys), f"keys among {KEYS}")
         return rows
 
-    def confusion(self, normalise: bool = False, **keys) -> pd.DataFrame:
+    def confusion(self, normalise: bool = False, **keys: str) -> pd.DataFrame:
         """Confusion matrix (rows truth, columns predicted): patients, mean over repeats, or shares of a row."""
         rows = self.select("predictions", **keys)
         counts = confusion_matrix(rows["truth"], rows["predicted"], labels=list(self.classes))

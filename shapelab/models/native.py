@@ -25,7 +25,7 @@ from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.data.volumes import SliceData, neighbours
-from shapelab.device import autocast
+from shapelab.device import autocast, laid_out
 from shapelab.errors import must
 from shapelab.models.acnn.baselines import conv2d
 from shapelab.phantoms.randomise import Randomisation, randomise
@@ -33,6 +33,7 @@ from shapelab.spaces.kept import NETWORK, Kept, scheme_of
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, Config, FitSettings, History, Run, fit, seeded
 from shapelab.training.losses import cross_entropy, soft_dice_loss
+from shapelab.types import Triple
 
 LARGER = {"widths": (64, 128, 192, 256), "slices": 600_000, "hearts": 2000}  # than "quick"
 
@@ -58,7 +59,7 @@ class NativeConfig(Config):
 
     PROFILES = {"full": LARGER, "paper": LARGER}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         step = 2 ** len(self.widths)
         for name in ("size", "first", "second"):
@@ -73,7 +74,7 @@ class NativeConfig(Config):
 class NativeNet(nn.Module):
     """(N, 3, X, Y) slice above, slice, slice below in [0, 1] -> logits (N, n_classes, X, Y). X, Y multiples of 16."""
 
-    def __init__(self, config: NativeConfig):
+    def __init__(self, config: NativeConfig) -> None:
         super().__init__()
         self.config = config
         w = config.widths
@@ -105,7 +106,7 @@ def train_native(
     config: NativeConfig | None = None,
     run: Run | None = None,
     *,
-    stack_loss: Callable | None = None,
+    stack_loss: Callable[[Tensor, Tensor, float], Tensor] | None = None,
     whole_stacks: bool = False,
     about: str = "",
 ) -> tuple[NativeSegmenter, History]:
@@ -124,7 +125,7 @@ def train_native(
     The loss is cross-entropy + soft Dice, the latter over the whole batch, since many slices lack a structure.
     """
     config, run = config or NativeConfig.profile(), run or Run()
-    network = seeded(lambda: NativeNet(config), run.seed).to(memory_format=torch.channels_last)
+    network = laid_out(seeded(lambda: NativeNet(config), run.seed), torch.channels_last)
     epochs = max(1, round(config.slices / len(data)))
     must(stack_loss is None or whole_stacks, "train_native", "stack_loss without whole_stacks", "both")
     batches = Batches(
@@ -189,7 +190,7 @@ class NativeSegmenter(Kept):
         config: NativeConfig,
         scheme: LabelScheme = CARDIAC,
         metadata: Mapping[str, Any] | None = None,
-    ):
+    ) -> None:
         must(
             scheme.n_classes == config.n_classes,
             "NativeSegmenter",
@@ -219,7 +220,7 @@ class NativeSegmenter(Kept):
             total = total + _turned(logits.float().softmax(1), -turn)
         return np.ascontiguousarray((total / len(turns)).permute(1, 2, 3, 0).cpu().numpy())
 
-    def predict(self, image: np.ndarray, spacing, turns: tuple[float, ...] = (-12.0, 0.0, 12.0)) -> np.ndarray:
+    def predict(self, image: np.ndarray, spacing: Triple, turns: tuple[float, ...] = (-12.0, 0.0, 12.0)) -> np.ndarray:
         """Label map (X, Y, Z) uint8, integers of the scheme, of a short-axis stack in its own voxels.
 
         Args:
@@ -240,11 +241,12 @@ class NativeSegmenter(Kept):
             return label
         return self._one_pass(subject, [*place, middle[2]], self.config.second, turns)
 
-    def _one_pass(self, subject: Subject, middle, pixels: int, turns) -> np.ndarray:
+    def _one_pass(self, subject: Subject, middle: Triple, pixels: int, turns: tuple[float, ...]) -> np.ndarray:
         """Label map on the scan's own voxels."""
         dz = float(subject.spacing[2])
         grid = Grid((pixels, pixels, subject.shape[2]), (self.config.spacing, self.config.spacing, dz))
         sample = to_grid(subject, grid, centre=middle)
+        assert sample.image is not None  # the subject has one
         soft = self.probabilities(to_unit_range(sample.image), dz, turns)
         return keep_largest(from_grid(soft, sample.transform))
 
@@ -261,7 +263,7 @@ class NativeSegmenter(Kept):
 
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         self.network.load_state_dict(tensors)
-        self.network.to(device, memory_format=torch.channels_last).eval()
+        laid_out(self.network.to(device), torch.channels_last).eval()
 
 
 def _turned(stack: Tensor, degrees: float) -> Tensor:
@@ -274,9 +276,9 @@ def _turned(stack: Tensor, degrees: float) -> Tensor:
     return F.grid_sample(stack, where, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def heart_centre(label: np.ndarray, spacing) -> np.ndarray | None:
+def heart_centre(label: np.ndarray, spacing: Triple) -> np.ndarray | None:
     """In-plane centre (x, y) mm of the box of a label map's structures; None where it is empty."""
-    box = bounding_box(label.any(2))
+    box = bounding_box(np.any(label, 2))
     return None if box is None else np.array([s.start + s.stop - 1 for s in box]) / 2 * np.asarray(spacing)[:2]
 
 

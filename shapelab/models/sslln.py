@@ -54,7 +54,7 @@ from torch import Tensor, nn
 from shapelab.augment import AffineRanges, affine_pair
 from shapelab.augment.landmarks import move_landmarks, random_gaps, random_maps
 from shapelab.data.volumes import LandmarkedVolumes
-from shapelab.device import autocast, best_device
+from shapelab.device import autocast, best_device, laid_out
 from shapelab.errors import in_range, must, one_of
 from shapelab.phantoms import LANDMARKS
 from shapelab.tensor_files import checksum
@@ -107,7 +107,7 @@ class SSLLNConfig(Config):
 
     PROFILES = {"full": LARGER, "paper": {**LARGER, "schedule": "constant"}}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         step = 2 ** (len(self.widths) - 1)
         must(
@@ -133,7 +133,7 @@ class _Trunk(nn.Module):
     (N, n_in, X, Y[, Z]) -> (N, merged, X, Y[, Z]). Sizes in the comments: 192 x 192, widths of the paper profile.
     """
 
-    def __init__(self, dims: int, n_in: int, widths: Sequence[int], convs: Sequence[int], merged: int):
+    def __init__(self, dims: int, n_in: int, widths: Sequence[int], convs: Sequence[int], merged: int) -> None:
         super().__init__()
         conv, norm = (nn.Conv2d, nn.BatchNorm2d) if dims == 2 else (nn.Conv3d, nn.BatchNorm3d)
         self.mode = "bilinear" if dims == 2 else "trilinear"
@@ -168,14 +168,14 @@ class SSLLN(nn.Module):
     background, landmark channel 0 is "no landmark"
     """
 
-    def __init__(self, config: SSLLNConfig | None = None):
+    def __init__(self, config: SSLLNConfig | None = None) -> None:
         super().__init__()
         self.config = c = config or SSLLNConfig.profile()
         slices = c.shape[2]
         self.trunk = _Trunk(2, slices, c.widths, c.convs, c.merged)
         self.labels = nn.Conv2d(c.merged, c.n_classes * slices, 1)  # #C x #S maps
         self.landmarks = nn.Conv2d(c.merged, (c.n_landmarks + 1) * slices, 1)  # #LK x #S maps
-        self.to(memory_format=torch.channels_last)
+        laid_out(self, torch.channels_last)
 
     def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:
         _check(volume, self.config.shape)
@@ -191,12 +191,12 @@ class SliceFCN(nn.Module):
     volume (N, X, Y, S) -> logits (N, C, X, Y, S), None
     """
 
-    def __init__(self, config: SSLLNConfig | None = None):
+    def __init__(self, config: SSLLNConfig | None = None) -> None:
         super().__init__()
         self.config = c = config or SSLLNConfig.profile()
         self.trunk = _Trunk(2, 1, c.widths, c.convs, c.merged)
         self.labels = nn.Conv2d(c.merged, c.n_classes, 1)
-        self.to(memory_format=torch.channels_last)
+        laid_out(self, torch.channels_last)
 
     def forward(self, volume: Tensor) -> tuple[Tensor, None]:
         _check(volume, (*self.config.shape[:2], None))
@@ -213,12 +213,12 @@ class VolumeFCN(nn.Module):
 
     OUTSIDE = 20.0  # logit of the background where nothing was looked at
 
-    def __init__(self, config: SSLLNConfig | None = None):
+    def __init__(self, config: SSLLNConfig | None = None) -> None:
         super().__init__()
         self.config = c = config or SSLLNConfig.profile()
         self.trunk = _Trunk(3, 1, [max(1, n // 2) for n in c.widths], c.convs, max(1, c.merged // 2))
         self.labels = nn.Conv3d(max(1, c.merged // 2), c.n_classes, 1)
-        self.to(memory_format=torch.channels_last_3d)
+        laid_out(self, torch.channels_last_3d)
 
     def forward(self, volume: Tensor) -> tuple[Tensor, None]:
         _check(volume, self.config.shape)
@@ -232,10 +232,11 @@ class VolumeFCN(nn.Module):
     @property
     def crop(self) -> tuple[int, int, int]:
         """The crop, no larger than the volume."""
-        return tuple(min(n, m) for n, m in zip(self.config.shape, self.config.crop, strict=True))
+        x, y, z = (min(n, m) for n, m in zip(self.config.shape, self.config.crop, strict=True))
+        return x, y, z
 
 
-def _check(volume: Tensor, shape: tuple) -> None:
+def _check(volume: Tensor, shape: tuple[int | None, ...]) -> None:
     must(
         volume.ndim == 4 and all(n is None or n == m for n, m in zip(shape, volume.shape[1:], strict=True)),
         "volume",
@@ -263,7 +264,7 @@ class SSLLNLoss:
     to 0), landmarks (L_L; only where the network has landmarks).
     """
 
-    def __init__(self, alpha: float = 0.8, beta: float = 0.2):
+    def __init__(self, alpha: float = 0.8, beta: float = 0.2) -> None:
         self.alpha, self.beta = in_range("SSLLNLoss: alpha", alpha), in_range("SSLLNLoss: beta", beta)
 
     def __call__(self, output: tuple[Tensor, Tensor | None], labels: Tensor, landmarks: Tensor) -> dict[str, Tensor]:

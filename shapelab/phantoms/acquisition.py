@@ -13,6 +13,7 @@ from shapelab.data.grid import Grid
 from shapelab.errors import in_range, one_of, spacing3, whole
 from shapelab.phantoms.anatomy import Heart
 from shapelab.phantoms.heart import ANGLES, HeartSurfaces, slice_curves
+from shapelab.types import Shape3, Triple, Vector3
 
 HR_SPACING = (1.25, 1.25, 2.0)
 FIELD_MM = (180.0, 180.0, 128.0)  # of a fixed grid: holds every heart the population draws, RV wall included
@@ -55,12 +56,13 @@ class Stack(Grid):
         return np.diag([*self.spacing, 1.0])
 
 
-def check_resolution(resolution) -> tuple[float, float, float] | str:
+def check_resolution(resolution: Triple | str) -> Vector3 | str:
     """Resolution as given: "HR", "LR", or a spacing (x, y, z) of 0.25 to 20 mm; UsageError otherwise."""
     if isinstance(resolution, str):
         return one_of("resolution (or a spacing in mm)", resolution, ("HR", "LR"))
     what = "resolution ('HR', 'LR' or a spacing)"
-    return tuple(in_range(what, size, 0.25, 20) for size in spacing3(what, resolution))
+    x, y, z = (in_range(what, size, 0.25, 20) for size in spacing3(what, resolution))
+    return x, y, z
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,13 @@ class StackFlaws:
     contour_noise: float | None = None
     missing_slices: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, most in (("slice_shift_mm", 10), ("contour_noise", 5)):
             if getattr(self, name) is not None:
                 in_range(name, getattr(self, name), 0, most)
         whole("missing_slices", self.missing_slices, 0, 20)
 
-    def at(self, resolution) -> tuple[float, float, int]:
+    def at(self, resolution: Vector3 | str) -> tuple[float, float, int]:
         """Shift (mm), contour noise and missing slices at a resolution, as `make_stack` takes them."""
         usual = (LR_SHIFT_MM, 1.0) if resolution == "LR" else (0.0, 0.0)
         given = (self.slice_shift_mm, self.contour_noise)
@@ -119,7 +121,7 @@ def make_stack(
     index: int,
     f: Mapping[str, float],
     hearts: Mapping[str, Heart],
-    resolution,
+    resolution: Vector3 | str,
     shift_mm: float,
     hand: float,
     missing: int,
@@ -138,22 +140,21 @@ def make_stack(
         dz = float(rng.choice(LR_THROUGH_PLANE, p=LR_THROUGH_PLANE_SHARE))
         spacing = (in_plane, in_plane, dz)
         pixels = np.ceil((high - low + 2 * MARGIN_MM)[:2] / in_plane)
-        matrix = [int(max(8 * np.ceil(n / 8), rng.choice([112, 120, 128, 128, 136, 144]))) for n in pixels]
-        free = np.array(matrix) * in_plane - (high - low)[:2]
+        nx, ny = (int(max(8 * np.ceil(n / 8), rng.choice([112, 120, 128, 128, 136, 144]))) for n in pixels)
+        free = np.array((nx, ny)) * in_plane - (high - low)[:2]
         at = -low[:2] + free * np.clip(0.5 + 0.12 * rng.standard_normal(2), 0.3, 0.7)
         # The base is cut somewhere between two slices; at times the stack starts one slice above it.
         above = int(rng.random() < 0.35)
         z = dz * (above - rng.uniform(0.2, 0.8))
         below = int(rng.choice([0, 0, 1, 2]))
         n = int(np.ceil((z + high[2]) / dz)) + below - missing
-        shape, origin = (*matrix, max(n, 3)), (float(at[0]), float(at[1]), float(z))
+        shape, origin = (nx, ny, max(n, 3)), (float(at[0]), float(at[1]), float(z))
     else:
-        spacing = HR_SPACING if resolution == "HR" else resolution
-        shape = tuple(int(np.ceil(mm / s)) for mm, s in zip(FIELD_MM, spacing))
-        middle = (np.array(shape) - 1) / 2 * spacing
-        origin = tuple(float(v) for v in middle - (low + high) / 2)
-        if missing:
-            shape = (*shape[:2], shape[2] - missing)
+        spacing = HR_SPACING if isinstance(resolution, str) else resolution
+        nx, ny, nz = (int(np.ceil(mm / s)) for mm, s in zip(FIELD_MM, spacing))
+        middle = (np.array((nx, ny, nz)) - 1) / 2 * spacing
+        x, y, z = (float(v) for v in middle - (low + high) / 2)
+        shape, origin = (nx, ny, nz - missing), (x, y, z)
     # some patients hold their breath the same way each time, others do not
     restless = float(np.exp(0.6 * np.clip(rng.standard_normal(), -2, 1.6) - 0.15))
     shift = shift_mm * restless * np.clip(rng.standard_normal((shape[2], 2)), -2.5, 2.5)
@@ -179,15 +180,17 @@ def square_field(
     )
 
 
-def field_of_view(seed: int, index: int, hearts: Mapping[str, Heart], angle_deg: float, shape, spacing) -> Stack:
+def field_of_view(
+    seed: int, index: int, hearts: Mapping[str, Heart], angle_deg: float, shape: Shape3, spacing: Vector3
+) -> Stack:
     """A given field with the heart somewhere in it, as a scan without a region of interest has it: the box of all
     hearts a third to two thirds of the free way from either side. A function of (seed, index) and the arguments."""
     rng = np.random.default_rng([int(seed), int(index), 13])
     low, high = extent([h.surfaces for h in hearts.values()], np.deg2rad(angle_deg))
     free = (np.array(shape) - 1) * spacing - (high - low)
     at = -low + free * np.clip(0.5 + 0.12 * rng.standard_normal(3), 1 / 3, 2 / 3)
-    shape, spacing = tuple(int(n) for n in shape), tuple(float(s) for s in spacing)
-    return Stack(shape, spacing, tuple(float(v) for v in at), np.zeros((shape[2], 2)), 0.0)
+    x, y, z = (float(v) for v in at)
+    return Stack(shape, spacing, (x, y, z), np.zeros((shape[2], 2)), 0.0)
 
 
 def contour_noise(seed: int, index: int, phase: str, stack: Stack) -> np.ndarray | None:

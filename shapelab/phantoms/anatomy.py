@@ -7,7 +7,7 @@ outer LV surface and the RV cavity have closed solutions, and the other two are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -116,7 +116,7 @@ def volume(radius: np.ndarray, length: float, inner: np.ndarray | float = 0.0) -
     return float(np.trapezoid(area, NODES) * length / 1000)
 
 
-def _solve(function, low: float, high: float, target: float) -> float:
+def _solve(function: Callable[[float], float], low: float, high: float, target: float) -> float:
     """Bisection of a monotonic function to 1e-6 of the interval."""
     rising = function(high) > function(low)
     for _ in range(20):
@@ -143,7 +143,7 @@ def _scale(shape: np.ndarray, fixed: np.ndarray | float, length: float, target: 
 class _Anatomy:
     """What ED and ES of one heart share: deformations, wall pattern, infarct."""
 
-    def __init__(self, f: Mapping[str, float]):
+    def __init__(self, f: Mapping[str, float]) -> None:
         self.f = f
         rng = np.random.default_rng([int(f["shape_seed"]), 1])
         mean = -0.016 * np.cos(2 * ANGLES) - 0.010 * np.cos(3 * ANGLES)  # ACDC: outline narrow and angular to the RV
@@ -198,8 +198,8 @@ def _left(a: _Anatomy, phase: str, ed: tuple[_Chamber, float] | None) -> tuple[_
     )
     chord = f["septum_chord_ES" if end else "septum_chord_ED"]
     shape = _flatten(g * (1 + a.epi + (0.2 * a.contraction if end else 0)), chord)
-    fixed = 0.0
-    if end:
+    fixed: np.ndarray | float = 0.0
+    if ed is not None:
         # a wall that does not move keeps its ED surface, carried along with the base
         fixed = a.still * ed[0].epi
         shape = shape * (1 - a.still)
@@ -207,11 +207,11 @@ def _left(a: _Anatomy, phase: str, ed: tuple[_Chamber, float] | None) -> tuple[_
     epi = size * shape + fixed
     bulge = _flatten(g * (1 + a.epi + a.endo + a.girth[1] * 0.4 + (a.contraction if end else 0)), chord)
     endo_length = length - apex
-    moving = size * bulge * (1 - a.still if end else 1) + (a.still * ed[0].epi if end else 0)
+    moving = size * bulge * (1 - a.still if end else 1) + (a.still * ed[0].epi if ed is not None else 0)
 
     def inner(t: float) -> np.ndarray:
         thick = t * (a.pattern_es if end else a.pattern)
-        if end:
+        if ed is not None:
             thick = (1 - a.still) * thick + a.still * ed[1] * a.pattern
         # the wall may close the cavity of a strong heart at ES only down to a fifth of the radius
         radius = np.maximum(moving - g * thick, 0.14 * size * g)
@@ -278,10 +278,18 @@ def centre_line(f: Mapping[str, float]) -> np.ndarray:
     return np.array([[0.0, slope + 4 * bow / length, -4 * bow / length**2] for slope, bow in courses])
 
 
-def _tensors(f, lv: _Chamber, rv, rv_outer, rv_base, rv_length, pole) -> HeartSurfaces:
+def _tensors(
+    f: Mapping[str, float],
+    lv: _Chamber,
+    rv: np.ndarray,
+    rv_outer: np.ndarray,
+    rv_base: float,
+    rv_length: float,
+    pole: np.ndarray,
+) -> HeartSurfaces:
     """What was solved for, as float32 tensors of a batch of one."""
 
-    def t(value):
+    def t(value: np.ndarray | float) -> torch.Tensor:
         return torch.from_numpy(np.asarray(value, dtype=np.float32)[None].copy())
 
     return HeartSurfaces(
@@ -301,7 +309,15 @@ def _tensors(f, lv: _Chamber, rv, rv_outer, rv_base, rv_length, pole) -> HeartSu
     )
 
 
-def _landmarks(f, lv: _Chamber, septum, rv, rv_base, rv_length, pole) -> dict[str, np.ndarray]:
+def _landmarks(
+    f: Mapping[str, float],
+    lv: _Chamber,
+    septum: np.ndarray,
+    rv: np.ndarray,
+    rv_base: float,
+    rv_length: float,
+    pole: np.ndarray,
+) -> dict[str, np.ndarray]:
     """The six landmarks in the heart's frame; the four of the wall in the plane half way down the LV."""
     line = centre_line(f)
 

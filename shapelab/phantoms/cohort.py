@@ -23,8 +23,9 @@ from shapelab.phantoms.acquisition import (
     make_stack,
     outline_points,
 )
-from shapelab.phantoms.heart import HeartSurfaces, as_grid, check_scheme, label_batch
+from shapelab.phantoms.heart import GridLike, HeartSurfaces, as_grid, check_scheme, label_batch
 from shapelab.phantoms.patients import Mix, Patient, anatomy
+from shapelab.types import Triple
 
 IN_SLICE = np.zeros((3, 3, 3), bool)  # the 8 neighbours in the slice
 IN_SLICE[:, :, 1] = True
@@ -34,7 +35,7 @@ def heart_cohort(
     n: int = 100,
     seed: int = 0,
     groups: Sequence[str] = GROUPS,
-    resolution="HR",
+    resolution: Triple | str = "HR",
     images: bool = False,
     scheme: LabelScheme = BIVENTRICULAR,
     phases: Sequence[str] = PHASES,
@@ -67,7 +68,7 @@ def heart_cohort(
     subjects = []
     for who in (mix.patient(seed, i) for i in range(n)):
         f, hearts = anatomy(who)
-        stack = make_stack(*who[:2], f, hearts, resolution, *(flaws or StackFlaws()).at(resolution))
+        stack = make_stack(who[0], who[1], f, hearts, resolution, *(flaws or StackFlaws()).at(resolution))
         name = f"phantom{who[1]:03d}"
         facts = {"patient": name, "group": who[2], "modality": "phantom MR", **f}
         facts |= dict(zip(("spacing_x", "spacing_y", "spacing_z"), stack.spacing))
@@ -88,7 +89,7 @@ def heart_cohort(
 
 
 def patient_on_grid(
-    seed: int, index: int, groups: Sequence[str], grid, phases: Sequence[str] = PHASES
+    seed: int, index: int, groups: Sequence[str], grid: GridLike, phases: Sequence[str] = PHASES
 ) -> tuple[Patient, dict[str, float], Stack]:
     """Patient `index` of `heart_cohort` with the same seed and groups, lying somewhere in a field of one's own.
 

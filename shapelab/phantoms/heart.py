@@ -25,7 +25,9 @@ return volumes do not depend on the tilt, and the base is cut along a slice, as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -33,7 +35,9 @@ import torch
 from shapelab.data.grid import Grid
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
 from shapelab.errors import must
+from shapelab.types import Array, Shape3, Vector3
 
+GridLike: TypeAlias = Grid | tuple[Shape3, Vector3]  # or shape and spacing in mm
 N_ANGLES = 128  # 2.8 degrees: the chord of a 60 mm radius misses the arc by 0.02 mm
 N_LEVELS = 33  # nodes from base to apex, denser towards the apex, where the radius falls like a square root
 POLE = 0.7  # place of the RV's pole, as a share of the LV's mean outer radius
@@ -101,7 +105,7 @@ class HeartSurfaces:
         """Several batches as one."""
         return HeartSurfaces(**{f.name: torch.cat([getattr(h, f.name) for h in hearts]) for f in fields(HeartSurfaces)})
 
-    def moved(self, origin: torch.Tensor | np.ndarray | None = None, angle=None) -> HeartSurfaces:
+    def moved(self, origin: Array | None = None, angle: Array | None = None) -> HeartSurfaces:
         """The same hearts elsewhere: `origin` (N, 3) mm and `angle` (N,) radians, where given."""
         given = {name: value for name, value in (("origin", origin), ("angle", angle)) if value is not None}
         new = {k: torch.as_tensor(v, dtype=torch.float32, device=self.endo.device) for k, v in given.items()}
@@ -156,10 +160,10 @@ def slice_curves(hearts: HeartSurfaces, z: torch.Tensor, noise: torch.Tensor | N
     radii[3] = torch.maximum(radii[3], radii[2])
     if noise is not None:
         there[1] = there[1] & (there[0] | (radii[1].mean(-1, keepdim=True) > CAP_MM))
-    radii = torch.stack([torch.where(inside, r, -1.0) for r, inside in zip(radii, there)])
+    seen = torch.stack([torch.where(inside, r, -1.0) for r, inside in zip(radii, there)])
     power = torch.stack([torch.ones_like(height), height, height**2], -1)
     lv = power @ hearts.centre.mT
-    return SliceCurves(radii, lv, torch.stack([lv[..., 0] + pole, lv[..., 1]], -1))
+    return SliceCurves(seen, lv, torch.stack([lv[..., 0] + pole, lv[..., 1]], -1))
 
 
 def _about(dx: torch.Tensor, dy: torch.Tensor, radii: torch.Tensor) -> list[torch.Tensor]:
@@ -179,7 +183,9 @@ def _about(dx: torch.Tensor, dy: torch.Tensor, radii: torch.Tensor) -> list[torc
     return out
 
 
-def heart_frame(hearts: HeartSurfaces, x: torch.Tensor, y: torch.Tensor, shift: torch.Tensor | None = None):
+def heart_frame(
+    hearts: HeartSurfaces, x: torch.Tensor, y: torch.Tensor, shift: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Stack coordinates (mm) of pixels, x (X,) and y (Y,), -> heart coordinates (N, Z or 1, X * Y) each.
 
     Args:
@@ -207,7 +213,7 @@ def _first_levels(curves: SliceCurves, hx: torch.Tensor, hy: torch.Tensor, numbe
     return _about(hx - lv[:, :, 0], hy - lv[:, :, 1], curves.radii[:2]) + about_pole
 
 
-def _labels(curves: SliceCurves, hx, hy, rv_wall: int) -> torch.Tensor:
+def _labels(curves: SliceCurves, hx: torch.Tensor, hy: torch.Tensor, rv_wall: int) -> torch.Tensor:
     """Label integers (N, Z, P) uint8 at heart coordinates."""
     endo, epi, rv, *outer = _first_levels(curves, hx, hy, 4 if rv_wall else 3)
     label = (rv < 0).to(torch.uint8)
@@ -225,18 +231,18 @@ def check_scheme(scheme: LabelScheme) -> None:
     )
 
 
-def as_grid(grid) -> Grid:
+def as_grid(grid: GridLike) -> Grid:
     """A `Grid`, from one or from a pair (shape, spacing in mm); UsageError if it is neither."""
     return grid if isinstance(grid, Grid) else Grid(*grid)
 
 
 def label_batch(
     hearts: HeartSurfaces,
-    grid,
+    grid: GridLike,
     device: torch.device | str | None = None,
     scheme: LabelScheme = BIVENTRICULAR,
-    shift: torch.Tensor | None = None,
-    noise: torch.Tensor | None = None,
+    shift: Array | None = None,
+    noise: Array | None = None,
 ) -> torch.Tensor:
     """Label maps of N hearts on one grid, in one call.
 
@@ -279,7 +285,9 @@ def label_batch(
     return out
 
 
-def _box(hearts, curves: SliceCurves, shape, spacing, shift):
+def _box(
+    hearts: HeartSurfaces, curves: SliceCurves, shape: Shape3, spacing: Vector3, shift: torch.Tensor | None
+) -> tuple[Sequence[tuple[int, int]], int, int]:
     """Pixels and slices that hold any of the hearts: ((x0, x1), (y0, y1)), first slice, last + 1."""
     reach = curves.radii.amax(-1)  # (4, N, Z)
     there = (reach > 0).any(0).any(0)

@@ -23,6 +23,7 @@ from scipy import ndimage
 from shapelab.data.facts import PHASES
 from shapelab.phantoms.acquisition import Stack
 from shapelab.phantoms.heart import HeartSurfaces, SliceCurves, heart_frame, level_functions, slice_curves
+from shapelab.types import Shape3, Vector3
 
 LAYER_MM = 2.0  # thickness of one layer of the sum through a slice
 SLICE_SHARE = 0.8  # ACDC: 5 to 8 mm slices at 10 mm distance
@@ -72,14 +73,19 @@ def _ramp(level: np.ndarray, width: float) -> np.ndarray:
     return np.clip(0.5 - level / width, 0, 1)
 
 
-def _texture(rng: np.random.Generator, shape, sigma) -> np.ndarray:
+def _texture(rng: np.random.Generator, shape: Shape3, sigma: Vector3) -> np.ndarray:
     """Smooth random field of sd 1."""
     field = ndimage.gaussian_filter(rng.standard_normal(shape).astype(np.float32), sigma, mode="wrap")
     return field / field.std()
 
 
 def _neighbours(
-    rng, tissue, stack: Stack, f: Mapping[str, float], outline, lung_vessels: float = 2.2
+    rng: np.random.Generator,
+    tissue: Mapping[str, float],
+    stack: Stack,
+    f: Mapping[str, float],
+    outline: np.ndarray,
+    lung_vessels: float = 2.2,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Chest wall, lung, liver, gut and aorta without the heart; and how far a pixel faces the chest wall or the liver.
 
@@ -139,7 +145,16 @@ def _neighbours(
     return image, np.clip(near, 0, 1)
 
 
-def _paint_heart(image, wall_side, hearts: HeartSurfaces, stack: Stack, tissue, rng, phase: str, variety) -> np.ndarray:
+def _paint_heart(
+    image: np.ndarray,
+    wall_side: np.ndarray,
+    hearts: HeartSurfaces,
+    stack: Stack,
+    tissue: Mapping[str, float],
+    rng: np.random.Generator,
+    phase: str,
+    variety: np.random.Generator,
+) -> np.ndarray:
     """The heart over its neighbours: fat, wall, blood, papillary muscles; layers averaged through each slice."""
     thickness = stack.spacing[2] * (SLICE_SHARE if stack.spacing[2] > 4 else 1.0)
     n_layers = max(1, int(np.ceil(thickness / LAYER_MM)))
@@ -216,7 +231,9 @@ def _with_atria(hearts: HeartSurfaces, z: torch.Tensor, atria: Mapping[str, floa
     return SliceCurves(radii, curves.lv + moved, curves.rv_pole), height[None, None]
 
 
-def _more_muscles(muscles, rng: np.random.Generator, phase: str) -> tuple[list[tuple[float, float]], float, float]:
+def _more_muscles(
+    muscles: list[tuple[float, float]], rng: np.random.Generator, phase: str
+) -> tuple[list[tuple[float, float]], float, float]:
     """Papillary muscles with their smaller heads beside them; how loosely they lie from the wall; the LV's roughness.
 
     At ES they are thick, and lie on the wall or run into it: on ACDC's images the cavity that is outlined then holds
@@ -246,7 +263,14 @@ def _chambers(rng: np.random.Generator) -> list[tuple[float, float, float]]:
     ]
 
 
-def _chamber_levels(chambers, curves: SliceCurves, hx, hy, height, stack: Stack) -> np.ndarray:
+def _chamber_levels(
+    chambers: list[tuple[float, float, float]],
+    curves: SliceCurves,
+    hx: torch.Tensor,
+    hy: torch.Tensor,
+    height: np.ndarray,
+    stack: Stack,
+) -> np.ndarray:
     """Level function of those chambers, (X, Y, Z): discs that touch the LV's outline; the ventricles cover them."""
     shape, out = (stack.shape[2], *stack.shape[:2]), np.full(stack.shape, 99.0, np.float32)
     lv, epi = curves.lv[0].numpy(), curves.radii[1, 0].numpy().clip(0)
@@ -260,7 +284,14 @@ def _chamber_levels(chambers, curves: SliceCurves, hx, hy, height, stack: Stack)
 
 
 def _papillary(
-    curves: SliceCurves, hx, hy, height, muscles, stack: Stack, phase: str, loose: float = 1.0
+    curves: SliceCurves,
+    hx: torch.Tensor,
+    hy: torch.Tensor,
+    height: np.ndarray,
+    muscles: list[tuple[float, float]],
+    stack: Stack,
+    phase: str,
+    loose: float = 1.0,
 ) -> np.ndarray:
     """Level function of the papillary muscles, (X, Y, Z): on the wall, from 20 to 80 % of the height.
 
@@ -274,16 +305,16 @@ def _papillary(
     px = (hx[0] - lv[:, :1]).reshape(shape).permute(1, 2, 0).numpy()
     py = (hy[0] - lv[:, 1:]).reshape(shape).permute(1, 2, 0).numpy()
     strength = np.clip(1 - np.abs(height - 0.5) / 0.3, 0, 1) ** 0.5
-    for angle, size in muscles:
+    for angle, thick in muscles:
         radius = endo[:, int(angle / (2 * np.pi) * endo.shape[1]) % endo.shape[1]].numpy()[None, None]
-        size = np.minimum(size * (1.15 if phase == "ES" else 1.0), 0.3 * np.clip(radius, 0, None)) * strength
+        size = np.minimum(thick * (1.15 if phase == "ES" else 1.0), 0.3 * np.clip(radius, 0, None)) * strength
         away = radius - size * loose * (1.1 if phase == "ES" else 1.5)
         level = np.hypot(px - away * np.cos(angle), py - away * np.sin(angle)) - size
         out = np.minimum(out, np.where(size > 0.5, level, 99.0))
     return out
 
 
-def _bias(rng: np.random.Generator, shape) -> np.ndarray:
+def _bias(rng: np.random.Generator, shape: Shape3) -> np.ndarray:
     """Sensitivity of the surface coils: a smooth product about 1, brighter towards the chest."""
     u, v, w = (np.linspace(-1, 1, n).reshape([-1 if i == k else 1 for i in range(3)]) for k, n in enumerate(shape))
     c = rng.normal(0, 1, 6) * np.array([0.15, 0.15, 0.06, 0.06, 0.06, 0.06]) + np.array([-0.12, -0.08, 0, 0, 0, 0])

@@ -22,7 +22,7 @@ from shapelab.data.volumes import HeartPairs
 from shapelab.errors import must, whole
 from shapelab.phantoms.acquisition import Stack, outline_points
 from shapelab.phantoms.cohort import tidy
-from shapelab.phantoms.heart import HeartSurfaces, as_grid, label_batch
+from shapelab.phantoms.heart import GridLike, HeartSurfaces, as_grid, label_batch
 from shapelab.phantoms.mr_imaging import mr_image
 from shapelab.phantoms.patients import Mix, Patient, anatomy, cached_hearts
 
@@ -31,7 +31,7 @@ SHIFT_MM, TURN_DEG = 2.0, 1.5  # sd of a slice's breath-hold: ACDC's slice centr
 
 def heart_pairs(
     n: int,
-    grid,
+    grid: GridLike,
     factor: int,
     seed: int = 0,
     mix: Mix | None = None,
@@ -70,7 +70,8 @@ def heart_pairs(
 
     who = [mix.patient(seed, i) for i in range(n)]
     arrays, table = cached_hearts(who, phases, draw, cache, key, progress)
-    return HeartPairs(**arrays, table=table, spacing=grid.spacing, factor=factor)
+    images, labels, steps = (arrays[name] for name in ("images", "labels", "motion"))
+    return HeartPairs(images, labels, steps, table, grid.spacing, factor)
 
 
 def breath_holds(seed: int, index: int, slices: int, shift_mm: float, turn_deg: float) -> np.ndarray:

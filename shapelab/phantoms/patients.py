@@ -21,7 +21,7 @@ from shapelab.phantoms.anatomy import Heart, build_heart
 from shapelab.phantoms.population import draw_factors
 
 Patient = tuple[int, int, str, int]  # seed, number, group, number within the group
-Draw = Callable[[Patient, str], tuple[dict[str, np.ndarray], Mapping]]
+Draw = Callable[[Patient, str], tuple[dict[str, np.ndarray], Mapping[str, object]]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Mix:
     groups: Sequence[str] = GROUPS
     phases: Sequence[str] = PHASES
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for what, known in (("groups", GROUPS), ("phases", PHASES)):
             values = getattr(self, what)
             some = not isinstance(values, str) and len(values) and set(values) <= set(known)

@@ -12,6 +12,7 @@ integers of BIVENTRICULAR: 1 RV cavity, 2 LV myocardium, 3 LV cavity, 4 RV wall.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +45,7 @@ class Randomisation:
     upside_down: float = 0.5             # share with the neighbours exchanged: some scanners begin at the apex
     # fmt: on
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in vars(self).items():
             in_range(f"Randomisation.{name}", value, 0, 999)
 
@@ -62,7 +63,7 @@ def randomise(
     strength: Randomisation,
     seed: int,
     stacks: Tensor | None = None,
-):
+) -> tuple[Tensor, Tensor]:
     """Random place, surroundings, contrast and artefacts: a function of its arguments alone.
 
     Args:
@@ -100,7 +101,7 @@ def randomise(
 # ------------------------------------------------------------------------------------------------------- random numbers
 
 
-def _uniform(g: torch.Generator, shape, low: float = 0.0, high: float = 1.0) -> Tensor:
+def _uniform(g: torch.Generator, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Tensor:
     """Numbers drawn evenly from `low` to `high`, on the device of the generator."""
     return torch.rand(shape, generator=g, device=g.device) * (high - low) + low
 
@@ -110,7 +111,7 @@ def _chosen(g: torch.Generator, n: int, share: float) -> Tensor:
     return torch.rand((n, 1, 1, 1), generator=g, device=g.device) < share
 
 
-def smooth_field(n: int, channels: int, shape, cells: int, g: torch.Generator) -> Tensor:
+def smooth_field(n: int, channels: int, shape: Sequence[int], cells: int, g: torch.Generator) -> Tensor:
     """Smooth random fields of sd about 1, (N, channels, X, Y), `cells` wide waves along an axis."""
     coarse = torch.randn((n, channels, cells + 3, cells + 3), generator=g, device=g.device)
     if cells < 12:  # bilinear in two steps: as smooth as bicubic to the eye, three times faster
@@ -129,7 +130,7 @@ def move(
     strength: Randomisation,
     g: torch.Generator,
     stacks: Tensor | None = None,
-):
+) -> tuple[Tensor, Tensor]:
     """Random rotation, scale, stretch and shift of images (linear) and tissues (nearest), cut to `size` pixels; the
     same for images of one number in `stacks`."""
     n, device = len(images), images.device
@@ -227,7 +228,7 @@ def new_surroundings(images: Tensor, tissues: Tensor, share: float, g: torch.Gen
     return torch.lerp(out, value.expand_as(out), discs * outside * _chosen(g, n, share))
 
 
-def organs(n: int, channels: int, shape, g: torch.Generator) -> Tensor:
+def organs(n: int, channels: int, shape: tuple[int, ...], g: torch.Generator) -> Tensor:
     """Random surroundings (N, C, X, Y): organs with sharp outlines and vessels, each with its brightness, the same in
     neighbouring slices, and grain."""
     out = _uniform(g, (n, 1, 1, 1), 0.0, 0.5).expand(n, 1, *shape)
@@ -250,7 +251,7 @@ def _others(images: Tensor, heart: Tensor, fill: Tensor, g: torch.Generator) -> 
     return alone.flip(2) if bool(torch.rand((1,), generator=g, device=g.device) < 0.5) else alone
 
 
-def _discs(n: int, shape, g: torch.Generator, number: int = 3) -> tuple[Tensor, Tensor]:
+def _discs(n: int, shape: tuple[int, ...], g: torch.Generator, number: int = 3) -> tuple[Tensor, Tensor]:
     """Ellipses with soft edges: cover (N, 1, X, Y) and one brightness an image (N, 1, 1, 1)."""
     x = torch.linspace(-1, 1, shape[0], device=g.device)[None, :, None]
     y = torch.linspace(-1, 1, shape[1], device=g.device)[None, None, :]

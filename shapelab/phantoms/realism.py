@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -40,6 +40,7 @@ def shape_features(subject: Subject) -> dict[str, float]:
     """
     label, spacing = subject.label, subject.spacing
     need(label is not None, subject.where, "no label map", "a label map")
+    assert label is not None
     # a crop makes all that follows several times faster
     label = np.pad(label[bounding_box(label > 0) or ()], ((1, 1), (1, 1), (0, 0)))
     lv, cavity, rv = (label == 2) | (label == 3), label == 3, label == 1
@@ -59,7 +60,9 @@ def shape_features(subject: Subject) -> dict[str, float]:
     return f | _outline_features(outlines, spacing) | _rv_features(rv, slices, spacing, outlines)
 
 
-def _areas(lv, cavity, rv, slices, spacing) -> dict[str, float]:
+def _areas(
+    lv: np.ndarray, cavity: np.ndarray, rv: np.ndarray, slices: np.ndarray, spacing: np.ndarray
+) -> dict[str, float]:
     """Areas of LV cavity, wall and RV along the LV, and the largest of each in cm2."""
     pixel = spacing[0] * spacing[1] / 100
     at = (np.arange(len(slices)) + 0.5) / len(slices)
@@ -82,11 +85,13 @@ def _radii(mask: np.ndarray, centre: np.ndarray, spacing: np.ndarray, angle: flo
     return np.where(inside.any(1), last * 0.5 + 0.25, 0.0)
 
 
-def _outlines(lv, cavity, rv, slices, spacing) -> dict[str, np.ndarray]:
+def _outlines(
+    lv: np.ndarray, cavity: np.ndarray, rv: np.ndarray, slices: np.ndarray, spacing: np.ndarray
+) -> dict[str, np.ndarray]:
     """Outlines of the LV in each slice about its own centre, angle 0 towards the RV."""
     both = np.argwhere(rv).mean(0) - np.argwhere(lv).mean(0)
     angle = np.arctan2(both[1] * spacing[1], both[0] * spacing[0])
-    rows = {"k": [], "centre": [], "epi": [], "endo": [], "rv": []}
+    rows: dict[str, list[np.ndarray | int]] = {"k": [], "centre": [], "epi": [], "endo": [], "rv": []}
     for i, k in enumerate(slices):
         if lv[:, :, k].sum() < 20 or cavity[:, :, k].sum() < 12:
             continue
@@ -113,7 +118,7 @@ def _outline_features(o: dict[str, np.ndarray], spacing: np.ndarray) -> dict[str
     if not len(o["k"]):
         return {}
     middle = slice(len(o["k"]) // 6, max(len(o["k"]) // 6 + 1, -(-4 * len(o["k"]) // 5)))
-    out = {}
+    out: dict[str, float] = {}
     for name in ("epi", "endo"):
         r = o[name][middle]
         share = np.abs(np.fft.rfft(r, axis=1))[:, :10] * 2 / len(_ANGLES) / r.mean(1, keepdims=True)
@@ -156,7 +161,9 @@ def _hull_area(mask: np.ndarray) -> float:
     return float(ConvexHull(corners).volume)  # in the plane, `volume` is the area
 
 
-def _rv_features(rv, slices, spacing, o) -> dict[str, float]:
+def _rv_features(
+    rv: np.ndarray, slices: np.ndarray, spacing: np.ndarray, o: Mapping[str, np.ndarray]
+) -> dict[str, float]:
     """Form and place of the RV in the slices in which it has 40 pixels and more."""
     from skimage.measure import perimeter_crofton
 
@@ -172,12 +179,12 @@ def _rv_features(rv, slices, spacing, o) -> dict[str, float]:
         where.append([(i + 0.5) / len(slices), (c * away[0] + s * away[1]) / r, (s * away[0] - c * away[1]) / r])
     if len(where) < 2:
         return {}
-    where = np.array(where)
+    places = np.array(where)
     return {
         "rv_solidity": float(np.mean(solid)),
         "rv_compact": float(np.mean(compact)),
-        "rv_distance": float(where[:, 1].mean()),
-        "rv_inferior": float(np.interp(0.7, where[:, 0], where[:, 2])),
+        "rv_distance": float(places[:, 1].mean()),
+        "rv_inferior": float(np.interp(0.7, places[:, 0], places[:, 2])),
     }
 
 

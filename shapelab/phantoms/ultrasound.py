@@ -36,7 +36,7 @@ from shapelab.data.facts import PHASES
 from shapelab.data.scheme import LV_CAVITY
 from shapelab.data.subject import Subject
 from shapelab.errors import whole
-from shapelab.phantoms.heart import as_grid
+from shapelab.phantoms.heart import GridLike, as_grid
 from shapelab.phantoms.patients import Mix, Patient, anatomy
 from shapelab.phantoms.population import draw_factors
 from shapelab.phantoms.ultrasound_geometry import Artefacts, Box, Levels, closed, make_box, make_probe
@@ -74,7 +74,7 @@ def us_cohort(
     n: int = 30,
     seed: int = 0,
     groups: Sequence[str] = US_GROUPS,
-    grid=GRID,
+    grid: GridLike = GRID,
     phases: Sequence[str] = PHASES,
     images: bool = True,
     artefacts: Artefacts = Artefacts(),
@@ -109,7 +109,7 @@ def us_cohort(
     return Cohort(subjects, "phantom-us", LV_CAVITY)
 
 
-def _patient(who: Patient, box: Box, phases, images: bool, artefacts: Artefacts) -> list[Subject]:
+def _patient(who: Patient, box: Box, phases: Sequence[str], images: bool, artefacts: Artefacts) -> list[Subject]:
     """The subjects of one patient, one a phase."""
     f = draw_factors(*who)
     probe = make_probe(*who[:2], f, box.shape[2] * box.spacing[2])

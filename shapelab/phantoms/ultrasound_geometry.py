@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from shapelab.data.grid import Grid
 from shapelab.errors import in_range
@@ -36,7 +37,7 @@ class Artefacts:
     speckle: float = 1.0
     clutter: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             in_range(f"Artefacts.{name}", value, 0, 5)
 
@@ -105,7 +106,7 @@ def make_probe(seed: int, index: int, f: Mapping[str, float], depth_mm: float) -
         apex,
         azimuth=float(np.deg2rad(rng.uniform(36, 45))),
         elevation=float(np.deg2rad(rng.uniform(34, 44))),
-        depth=float(min(away + np.linalg.norm(apex) + rng.uniform(10, 35), 1.25 * depth_mm)),
+        depth=min(float(away + np.linalg.norm(apex) + rng.uniform(10, 35)), 1.25 * depth_mm),
     )
 
 
@@ -116,7 +117,7 @@ class Levels:
     pole. They go on above the base as tubes; `base` is the LV's base, to close them with.
     """
 
-    def __init__(self, hearts: HeartSurfaces):
+    def __init__(self, hearts: HeartSurfaces) -> None:
         here = hearts.moved(origin=np.zeros((1, 3)), angle=np.zeros(1))
         self.base = float(here.lv_base[0])
         self.apex = self.base + float(here.epi_length[0])
@@ -129,7 +130,8 @@ class Levels:
     def _table(self, hearts: HeartSurfaces, which: tuple[int, int]) -> torch.Tensor:
         """q and dq/dz of two surfaces, and the pole's place: (1, 6, heights, angles + 1)."""
         heights = self.low + NODE_MM * np.arange(self.n)
-        out, poles = [], None
+        out: list[np.ndarray] = []
+        poles: np.ndarray = np.empty(0)  # one of the two surfaces has them
         for k in which:
             base = hearts.rv_base if k > 1 else hearts.lv_base
             length = (hearts.endo_length, hearts.epi_length, hearts.rv_length, hearts.rv_length)[k]
@@ -149,7 +151,7 @@ class Levels:
         table = np.concatenate([table, table[..., :1]], -1)
         return torch.from_numpy(table.astype(np.float32))[None]
 
-    def _ask(self, table: torch.Tensor, x, y, z) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _ask(self, table: Tensor, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Level of the two surfaces (2, P), outward normal of the first (3, P), angle about the pole (P,)."""
         row = (z - self.low) / NODE_MM * (2 / (self.n - 1)) - 1
         cy = self.line[1, 0] + self.line[1, 1] * z + self.line[1, 2] * z * z
@@ -168,11 +170,11 @@ class Levels:
         size = 2 * torch.sqrt(d2 + (q[2:] / 2) ** 2).clamp(min=1e-3)
         return (d2 - q[:2]) / size, torch.stack([dx, dy, -q[2] / 2]) * (2 / size[0]), turn
 
-    def lv(self, x, y, z) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def lv(self, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """endo, epi (2, P), and the normal (3, P) of the first and angle (P,) about the LV's centre."""
         return self._ask(self._lv, x, y, z)
 
-    def rv(self, x, y, z) -> tuple[torch.Tensor, torch.Tensor]:
+    def rv(self, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """rv, rv_outer (2, P), and the normal (3, P) of the first."""
         return self._ask(self._rv, x, y, z)[:2]
 

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.random import Generator
+from torch import Tensor
 
 from shapelab.data.facts import PHASES
 
@@ -150,7 +152,9 @@ def echo_image(
     return out.reshape(box.shape).numpy()
 
 
-def _tissue(levels, probe, r: Rays, h, width, body, noise, dropout: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _tissue(
+    levels: Levels, probe: Probe, r: Rays, h: Tensor, width: Tensor, body: Generator, noise: Generator, dropout: float
+) -> tuple[Tensor, Tensor]:
     """Echo of the tissue at each voxel in dB, and what is lost of it because a wall lies along the beam (dB)."""
     (endo, epi), normal, turn = levels.lv(*h)
     (rv, rv_outer), rv_normal = levels.rv(*h)
@@ -212,20 +216,22 @@ def _fades(turn: torch.Tensor, body: np.random.Generator) -> torch.Tensor:
     return 0.35 + 0.65 * torch.exp(-((off / np.deg2rad(body.uniform(45, 75))) ** 2))
 
 
-def _papillary(levels, endo, turn, down, width, body) -> torch.Tensor:
+def _papillary(levels: Levels, endo: Tensor, turn: Tensor, down: Tensor, width: Tensor, body: Generator) -> Tensor:
     """Share inside one of the two papillary muscles: columns against the wall from 25 to 75 % of the height."""
     out = torch.zeros_like(endo)
     along = (1 - ((down - 0.5) / 0.28) ** 2).clamp(min=0).sqrt()
-    for angle, size in PAPILLARY:
+    for angle, thick in PAPILLARY:
         angle = np.deg2rad(angle + body.normal(0, 8))
-        size = size * body.uniform(0.75, 1.1) * along
+        size = thick * body.uniform(0.75, 1.1) * along
         off = torch.remainder(turn - angle + np.pi, 2 * np.pi) - np.pi
         level = torch.hypot((endo + size * 0.55) / 1.1, off * 22.0) - size * 0.62
         out = torch.maximum(out, _inside(level, width) * (size > 2))
     return out
 
 
-def _valve(endo, epi, above, width, body, closed: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _valve(
+    endo: Tensor, epi: Tensor, above: Tensor, width: Tensor, body: Generator, closed: float
+) -> tuple[Tensor, Tensor]:
     """Mitral leaflets (a tent into the LV) with the bright ring at their rim: share, and echo in dB."""
     rim = (-endo / 14.0).clamp(0, 1)  # 0 at the ring, 1 from 14 mm inwards
     leaflets = _shell(above + closed * 6.0 * rim, 3.0, width) * _inside(endo - 1, width)

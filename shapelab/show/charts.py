@@ -7,11 +7,13 @@ told apart by colour and by marker, measures by colour and by line style, and ev
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -22,6 +24,9 @@ from shapelab.show import style
 from shapelab.show.scatter import embedding, embedding_picture
 from shapelab.show.slices import HALO
 from shapelab.show.style import Picture, check_columns, styled
+
+if TYPE_CHECKING:  # loading it loads torch
+    from shapelab.training.history import History
 
 __all__ = [
     "bars_with_interval",
@@ -95,14 +100,14 @@ def ridgeline(
     return fig
 
 
-def _code_columns(codes, dims) -> dict[Any, np.ndarray]:
+def _code_columns(codes: pd.DataFrame | np.ndarray, dims: Sequence[int | str] | None) -> dict[Any, np.ndarray]:
     """Name -> values of the dimensions asked for; UsageError names one that is not there."""
     if not isinstance(codes, pd.DataFrame):
         array = np.asarray(codes, dtype=float)
         must(array.ndim == 2, "ridgeline", f"an array {array.shape}", "(N, d)")
         codes = pd.DataFrame(array, columns=[f"z{d:02d}" for d in range(array.shape[1])])
-    wanted = code_columns(codes)[:AT_MOST] if dims is None else dims
-    wanted = [f"z{d:02d}" if isinstance(d, (int, np.integer)) else d for d in wanted]
+    asked: Sequence[int | str] = code_columns(codes)[:AT_MOST] if dims is None else dims
+    wanted = [f"z{d:02d}" if isinstance(d, (int, np.integer)) else d for d in asked]
     check_columns(codes, wanted, "ridgeline")
     must(wanted and len(codes), "ridgeline", "no code", "a table with columns z00, z01, ... and at least one row")
     return {c: codes[c].to_numpy(dtype=float) for c in wanted}
@@ -114,8 +119,8 @@ def explained_variance(ratios: Sequence[float] | Mapping[str, Sequence[float]], 
     series = {"": ratios} if not isinstance(ratios, Mapping) else ratios
     fig = style.figure(6.6, 3.4)
     ax = fig.subplots()
-    for position, (name, values) in enumerate(series.items()):
-        values = 100 * np.asarray(values, dtype=float)
+    for position, (name, ratio) in enumerate(series.items()):
+        values = 100 * np.asarray(ratio, dtype=float)
         count = np.arange(1, len(values) + 1)
         if len(series) == 1:
             ax.bar(count, values, color=style.ACCENT, alpha=0.55, label="one component")
@@ -142,8 +147,12 @@ def explained_variance(ratios: Sequence[float] | Mapping[str, Sequence[float]], 
 
 @styled
 def confusion(
-    matrix: pd.DataFrame | np.ndarray, labels: Sequence[str] | None = None, *, title: str | None = None, ax=None
-) -> Picture:
+    matrix: pd.DataFrame | np.ndarray,
+    labels: Sequence[str] | None = None,
+    *,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
     """Confusion matrix (K, K), rows the true group: count and share of the row in each cell, and accuracy in the title.
 
     `matrix` may hold means over repeats (they are shown with one decimal). UsageError if it is not square.
@@ -160,7 +169,7 @@ def confusion(
     sums = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
     k = len(labels)
-    fig = style.figure(0.95 * k + 1.9, 0.8 * k + 1.5) if ax is None else ax.figure
+    fig = style.figure(0.95 * k + 1.9, 0.8 * k + 1.5) if ax is None else ax.figure.figure
     ax = fig.subplots() if ax is None else ax
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     whole = np.allclose(counts, counts.round())
@@ -208,7 +217,7 @@ def bars_with_interval(
     thick = 0.8 / len(kinds)
     fig = style.figure(7.4, 0.3 * len(order) * len(kinds) + 0.12 * len(order) + 1.3)
     ax = fig.subplots()
-    looks = [
+    looks: list[dict[str, Any]] = [
         {"facecolor": style.spare(i).colour, "alpha": 0.6, "hatch": HATCHES[i % len(HATCHES)], "edgecolor": "white"}
         for i in range(len(kinds))
     ]
@@ -239,12 +248,18 @@ def bars_with_interval(
 
 
 @styled
-def history(table, *, columns: Sequence[str] | None = None, log: bool = False, title: str = "Training") -> Picture:
+def history(
+    table: History | pd.DataFrame,
+    *,
+    columns: Sequence[str] | None = None,
+    log: bool = False,
+    title: str = "Training",
+) -> Picture:
     """Losses against epochs; takes a `History` or its table (index or column `epoch`, one column a loss).
 
     Losses share the left panel; columns called dice or accuracy (shares, 0..1) get a panel of their own.
     """
-    table = table.table if hasattr(table, "table") else table
+    table = table if isinstance(table, pd.DataFrame) else table.table
     table = table.set_index("epoch") if "epoch" in table.columns else table
     shown = (
         list(columns)
@@ -378,10 +393,10 @@ def path_chart(
     return fig
 
 
-def lines(ax, tables: Mapping[str, pd.DataFrame], colours: Mapping[str, str], xlabel: str, ylabel: str) -> None:
+def lines(ax: Axes, tables: Mapping[str, pd.DataFrame], colours: Mapping[str, str], xlabel: str, ylabel: str) -> None:
     """Columns of tables against their index: one colour and marker per column, one line style per table, and a legend
     under the axes. `colours` says which columns, and how; a table may lack some."""
-    looks = {
+    looks: dict[str, dict[str, Any]] = {
         name: {"color": colour, "marker": style.spare(i).marker} for i, (name, colour) in enumerate(colours.items())
     }
     for method, table in enumerate(tables.values()):

@@ -10,7 +10,7 @@ is seen is the heart and not its mirror image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from shapelab.data.geometry import bounding_box, cut_out
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import UsageError, must, spacing3
 from shapelab.show import style
+from shapelab.types import Triple
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -34,7 +35,7 @@ TAUBIN_LAMBDA, TAUBIN_NU = 0.5, 0.53  # 1/lambda - 1/nu = 0.11: shrinking and sw
 
 def surface(
     probability: np.ndarray,
-    spacing: Sequence[float],
+    spacing: Triple,
     level: float = 0.5,
     *,
     smooth: int | None = None,
@@ -89,6 +90,7 @@ def _finish(
         vertices, faces = _march_to_volume(field.values, field.spacing, volume)
     factor = 1.0
     while len(faces) > limit and factor > 0.05:
+        assert volume is not None  # known where there are too many faces
         factor *= 0.97 * np.sqrt(limit / len(faces))  # faces grow with the square of the resolution
         vertices, faces = _march_to_volume(*_coarser(field.values, field.spacing, factor), volume)
     if len(faces) == 0:
@@ -126,9 +128,9 @@ def _field(array: np.ndarray, spacing: np.ndarray, level: float, crop: bool) -> 
     first = (np.array([b.start for b in box]) - margin + 0.5) * spacing
     if is_mask:
         volume = float(np.count_nonzero(inside) * spacing.prod())
-        values, fine = _distance_field(cut_out(inside, box, margin), spacing)
+        values, fine = _distance_field(cut_out(inside, box, margin.tolist()), spacing)
         return _Field(values, first, fine, 0.0, volume)
-    return _Field(cut_out(array, box, margin).astype(np.float32, copy=False), first, spacing, level, None)
+    return _Field(cut_out(array, box, margin.tolist()).astype(np.float32, copy=False), first, spacing, level, None)
 
 
 def _distance_field(mask: np.ndarray, spacing: np.ndarray, thickest: float = 2.5) -> tuple[np.ndarray, np.ndarray]:
@@ -163,7 +165,7 @@ def _coarser(field: np.ndarray, spacing: np.ndarray, factor: float) -> tuple[np.
     grid = np.meshgrid(*(np.linspace(0, n - 1, m) for n, m in zip(field.shape, shape, strict=True)), indexing="ij")
     coarse = ndimage.map_coordinates(inner, grid, order=1, mode="nearest")
     for axis in range(3):
-        edge = [slice(None)] * 3
+        edge: list[slice | int] = [slice(None)] * 3
         for end in (0, -1):
             edge[axis] = end
             coarse[tuple(edge)] = np.minimum(coarse[tuple(edge)], border)
@@ -207,6 +209,7 @@ def _march_to_volume(field: np.ndarray, spacing: np.ndarray, volume: float) -> t
             break
         low, high = (level, high) if found > volume else (low, level)
         level = (low + high) / 2
+    assert best is not None
     return best[1:]
 
 
@@ -236,7 +239,7 @@ def taubin(mesh: trimesh.Trimesh, passes: int = TAUBIN_PASSES) -> trimesh.Trimes
 
 def heart_meshes(
     probabilities: np.ndarray,
-    spacing: Sequence[float],
+    spacing: Triple,
     scheme: LabelScheme,
     *,
     smooth: int | None = None,
@@ -258,9 +261,9 @@ def heart_meshes(
             f"heart_meshes: found an array {array.shape} of {array.dtype}; expected probabilities "
             f"({scheme.n_classes}, X, Y, Z) or a label map (X, Y, Z) of integers"
         )
-    spacing = np.array(spacing3("spacing", spacing))
-    fields = {name: _field(part, spacing, 0.5, True) for name, part in parts.items()}
-    marched = {name: _march(f.values, f.spacing, f.level) for name, f in fields.items() if f is not None}
+    size = np.array(spacing3("spacing", spacing))
+    fields = {name: f for name, part in parts.items() if (f := _field(part, size, 0.5, True)) is not None}
+    marched = {name: _march(f.values, f.spacing, f.level) for name, f in fields.items()}
     total = sum(len(faces) for _, faces in marched.values())
     share = min(1.0, 0.97 * max_faces / max(total, 1))  # each gives up the same part of its triangles
     meshes = {}

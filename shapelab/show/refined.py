@@ -6,9 +6,12 @@ however the stack was stored. Nothing is smoothed for the picture; thick slices 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+from matplotlib.figure import SubFigure
 from matplotlib.transforms import Affine2D
 
 from shapelab.atlas.frame import Frame
@@ -17,7 +20,12 @@ from shapelab.data.scheme import LV, VENTRICLES, LabelScheme
 from shapelab.errors import must, need
 from shapelab.show import slices, style
 from shapelab.show.style import Picture
+from shapelab.types import Triple
 
+#: (name, label map, where its voxels lie)
+Drawn: TypeAlias = tuple[str, np.ndarray, Frame]
+#: (origin, the plane's two directions, window along each, names of the axes)
+Cut: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray], str, str]
 # fmt: off
 STEP = 0.5              # mm between the samples of a plane
 MARGIN = 8.0            # mm round the labels
@@ -63,7 +71,9 @@ def turned_over(result: Refinement) -> bool:
     return bool(np.linalg.det(result.affines[result.chosen[0]][:2, :2]) < 0)
 
 
-def plane(array: np.ndarray, frame: Frame, origin, u, v, window: np.ndarray) -> np.ndarray:
+def plane(
+    array: np.ndarray, frame: Frame, origin: Triple, u: np.ndarray, v: np.ndarray, window: Sequence[Any] | np.ndarray
+) -> np.ndarray:
     """Nearest voxels of an array (D0, D1, D2) on a plane, (n, m): at ``origin + s u + t v``, s and t at the middles of
     steps of `STEP` mm over `window` ((s low, high), (t low, high)); 0 outside."""
     s, t = (low + (np.arange(round((high - low) / STEP)) + 0.5) * STEP for low, high in window)
@@ -91,14 +101,14 @@ def before_after(result: Refinement, image: np.ndarray | None = None, title: str
     must(
         image is None or image.shape == result.target_frame.shape,
         "before_after",
-        f"an image of shape {np.shape(image)}",
+        f"an image of shape {getattr(image, 'shape', None)}",
         f"{result.target_frame.shape}",
     )
     heart = heart_axes(result.label, result.frame, result.scheme, turned_over(result))
     pair = (("as given", result.target, result.target_frame), ("refined", result.label, result.frame))
     w, d, h = _windows(pair, heart)
     fig = style.figure(11.0, 7.4)
-    left, right = fig.subfigures(1, 2, width_ratios=(1.22 * np.ptp(w), np.ptp(w)))
+    left, right = fig.subfigures(1, 2, squeeze=False, width_ratios=(1.22 * np.ptp(w), np.ptp(w)))[0]
     views = [
         (heart.centre, heart.across, heart.along, (w, h), "RV → LV (mm)", "base → apex (mm)"),
         (heart.centre, heart.down, heart.along, (d, h), "anterior → inferior (mm)", "base → apex (mm)"),
@@ -113,7 +123,7 @@ def before_after(result: Refinement, image: np.ndarray | None = None, title: str
     return slices.finished(fig, title or "Refinement, before and after", volumes)
 
 
-def _windows(pair, heart: Axes3) -> list[np.ndarray]:
+def _windows(pair: Sequence[Drawn], heart: Axes3) -> list[np.ndarray]:
     """(low, high) mm from the centre along the three axes, round the labels of both maps."""
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
     for _, label, frame in pair:
@@ -132,7 +142,14 @@ def _slice_middle(result: Refinement, heart: Axes3, window: np.ndarray, share: f
     return float(t[round(share * (len(t) - 1))])
 
 
-def _fill(fig, views, pair, result: Refinement, image, names) -> list:
+def _fill(
+    fig: SubFigure,
+    views: Sequence[Cut],
+    pair: Sequence[Drawn],
+    result: Refinement,
+    image: np.ndarray | None,
+    names: Sequence[str],
+) -> list[slices.Volume]:
     """Draw a column for each map, a row for each view; what was drawn."""
     axes = fig.subplots(len(views), 2, squeeze=False)
     grey = None if image is None else np.percentile(image[:, :, result.target.any((0, 1))], (1, 99.5))
@@ -149,7 +166,7 @@ def _fill(fig, views, pair, result: Refinement, image, names) -> list:
             move = Affine2D().translate(window[0][0], window[1][0])  # to millimetres of the window
             for artist in (*ax.images, *ax.collections):
                 artist.set_transform(move + ax.transData)
-            if image is not None:  # one window of grey for all panels
+            if grey is not None:  # one window of grey for all panels
                 ax.images[0].set_clim(*grey)
             slices.frame(
                 ax,

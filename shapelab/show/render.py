@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import trimesh
+from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from shapelab.data.scheme import LabelScheme
@@ -221,7 +222,15 @@ def mesh_grid(
     return fig
 
 
-def _panel(ax, meshes: Meshes | None, scheme, window: np.ndarray, view: View, panel: float, seen: set[str]) -> None:
+def _panel(
+    ax: Axes,
+    meshes: Meshes | None,
+    scheme: LabelScheme,
+    window: np.ndarray,
+    view: View,
+    panel: float,
+    seen: set[str],
+) -> None:
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     if meshes is None:
@@ -237,7 +246,7 @@ def _panel(ax, meshes: Meshes | None, scheme, window: np.ndarray, view: View, pa
         )
 
 
-def _scale(ax, window: np.ndarray) -> None:
+def _scale(ax: Axes, window: np.ndarray) -> None:
     """A bar of 20, 50 or 100 mm, whichever is nearest to a third of the picture."""
     length = min((5.0, 10.0, 20.0, 50.0, 100.0), key=lambda v: abs(v - np.ptp(window[0]) / 3))
     x, y = window[0, 0] + 0.03 * np.ptp(window[0]), window[1, 0] + 0.03 * np.ptp(window[1])
@@ -289,7 +298,7 @@ def _where(view: View, heart: bool) -> str:
     return of_heart[side] if heart else side
 
 
-def _write_names(ax, meshes: Meshes, view: View, heart: bool) -> None:
+def _write_names(ax: Axes, meshes: Meshes, view: View, heart: bool) -> None:
     """Each short name beside the picture with a line to the middle of its mesh."""
     left, right = ax.get_xlim()
     low, high = ax.get_ylim()

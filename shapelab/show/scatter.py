@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.lines import Line2D
@@ -68,23 +68,23 @@ def embedding(
 
     check_columns(table, ["x", "y", colour], "embedding")
     fig = go.Figure()
+    drawn: list[tuple[str | None, pd.DataFrame, dict[str, Any], dict[str, Any]]] = []
     if _is_number(table[colour]):
         bar = {"color": table[colour], "colorscale": "Viridis", "colorbar": {"title": {"text": colour}}}
         drawn = [(None, table, bar, {"width": 0.5, "color": "white"})]
     else:
-        drawn = []
         for name, mark, open_, rows in pieces(table, colour, hollow):
             edge = {"width": 1.6, "color": mark.colour} if open_ else {"width": 0.5, "color": "white"}
             drawn.append((name, rows, {"color": mark.colour, "symbol": mark.symbol + ("-open" if open_ else "")}, edge))
-    for name, rows, look, edge in drawn:
+    for label, rows, look, edge in drawn:
         fig.add_scatter(
             x=rows["x"],
             y=rows["y"],
-            name=name,
+            name=label,
             text=hover_text(rows, hover),
             customdata=[str(i) for i in rows.index],
             marker={**look, "size": 9, "line": edge},
-            showlegend=None if name else False,
+            showlegend=None if label else False,
             mode="markers",
             hovertemplate="%{text}<extra></extra>",
         )
@@ -123,7 +123,7 @@ def embedding_picture(
         else:
             for text, mark, open_, rows in pieces(table, colour, hollow):
                 face, edge, lw = ("none", mark.colour, 1.2) if open_ else (mark.colour, "white", 0.4)
-                look = {"marker": mark.marker, "facecolors": face, "edgecolors": edge, "linewidths": lw}
+                look: dict[str, Any] = {"marker": mark.marker, "facecolors": face, "edgecolors": edge, "linewidths": lw}
                 ax.scatter(rows["x"], rows["y"], s=30, **look)
                 look = {"marker": mark.marker, "ls": "", "ms": 6, "color": mark.colour, "mfc": face}
                 handles[text] = Line2D([], [], label=text, **look)

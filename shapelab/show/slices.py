@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib import patheffects
@@ -18,10 +19,14 @@ from scipy import ndimage
 
 from shapelab.data.geometry import bounding_box
 from shapelab.data.scheme import LabelScheme
+from shapelab.data.subject import Subject
 from shapelab.errors import must, one_of, spacing3, whole
 from shapelab.show import style
 from shapelab.show.style import Picture
+from shapelab.types import Array, Triple
 
+#: What is drawn: a subject, a label map, an image, or a pair (image, label).
+Item: TypeAlias = "Subject | Array | tuple[Array | None, Array | None]"
 MARGIN, NARROW = 15.0, 8.0  # mm round the labelled structures; and where many hearts stand side by side
 HALO = [patheffects.withStroke(linewidth=2.2, foreground="white")]
 
@@ -37,7 +42,9 @@ class Volume:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return (self.label if self.label is not None else self.image).shape
+        array = self.image if self.label is None else self.label
+        assert array is not None
+        return array.shape
 
     @property
     def heart(self) -> bool:
@@ -45,13 +52,15 @@ class Volume:
 
     def masks(self) -> list[tuple[int, str, str, np.ndarray]]:
         """(position, name, colour, mask) of every structure of the scheme that the label has."""
-        there = [] if self.label is None else enumerate(self.scheme.structures)
-        return [(i, s.name, s.colour, self.label == s.value) for i, s in there if (self.label == s.value).any()]
+        if self.label is None or self.scheme is None:
+            return []
+        masks = [(i, s.name, s.colour, self.label == s.value) for i, s in enumerate(self.scheme.structures)]
+        return [one for one in masks if one[3].any()]
 
 
-def _volume(item, spacing=None, scheme: LabelScheme | None = None) -> Volume:
+def _volume(item: Item, spacing: Triple | None = None, scheme: LabelScheme | None = None) -> Volume:
     """A Subject, a label map, an image, or a pair (image, label) -> what is drawn; UsageError names what is wrong."""
-    if hasattr(item, "facts") and hasattr(item, "scheme"):  # a Subject
+    if isinstance(item, Subject):
         image, label = item.image, item.label
         spacing, scheme = (item.spacing if spacing is None else spacing), scheme or item.scheme
     elif isinstance(item, tuple):
@@ -89,8 +98,8 @@ def _union(windows: Sequence[np.ndarray]) -> np.ndarray:
 
 def pick_slices(label: np.ndarray | None, n_slices: int, n: int) -> list[int]:
     """`n` slices spread evenly from base to apex over those with a label (over all where there is none)."""
-    labelled = label is not None and label.any()
-    present = np.flatnonzero(label.any(axis=(0, 1))) if labelled else np.arange(n_slices)
+    labels = np.ones((1, 1, n_slices)) if label is None or not label.any() else label
+    present = np.flatnonzero(labels.any(axis=(0, 1)))
     return present[np.unique(np.linspace(0, len(present) - 1, min(n, len(present))).round().astype(int))].tolist()
 
 
@@ -117,7 +126,7 @@ def draw(ax: Axes, volume: Volume, axis: int, position: int, contours: bool = Tr
             _write_name(ax, plane, spacing, style.short_name(name))
 
 
-def _contour(ax: Axes, plane: np.ndarray, spacing: Sequence[float], position: int, colour: str, on_image: bool) -> None:
+def _contour(ax: Axes, plane: np.ndarray, spacing: np.ndarray, position: int, colour: str, on_image: bool) -> None:
     """The outline of a mask, through the middle between voxel centres; a line style per structure."""
     padded = np.pad(plane.astype(float), 1)
     x, y = ((np.arange(n) - 0.5) * s for n, s in zip(padded.shape, spacing, strict=True))
@@ -128,7 +137,7 @@ def _contour(ax: Axes, plane: np.ndarray, spacing: Sequence[float], position: in
         ax.contour(x, y, padded.T, [0.5], colors=style.INK, linewidths=0.7, linestyles=[style.line_style(position)])
 
 
-def _write_name(ax: Axes, plane: np.ndarray, spacing: Sequence[float], text: str) -> None:
+def _write_name(ax: Axes, plane: np.ndarray, spacing: np.ndarray, text: str) -> None:
     """The structure's short name where the mask is widest (the middle of a ring is not inside it)."""
     depth = ndimage.distance_transform_edt(np.pad(plane, 1), sampling=spacing)[1:-1, 1:-1]
     x, y = np.unravel_index(np.argmax(depth), depth.shape)
@@ -173,8 +182,8 @@ def finished(fig: Picture, title: str, volumes: Sequence[Volume]) -> Picture:
 
 @style.styled
 def slices(
-    item,
-    spacing=None,
+    item: Item,
+    spacing: Triple | None = None,
     scheme: LabelScheme | None = None,
     *,
     n: int = 6,
@@ -202,7 +211,8 @@ def slices(
     width = min(style.WIDTH, 2.6 * columns + 0.6)
     ratio = np.ptp(window[1]) / np.ptp(window[0])
     fig = style.figure(width, rows * (width / columns * ratio + 0.25) + 0.9)
-    named = max(chosen, key=lambda k: len(np.unique(volume.label[:, :, k]))) if volume.label is not None else None
+    label = volume.label
+    named = None if label is None else max(chosen, key=lambda k: len(np.unique(label[:, :, k])))
     labels = ("x (mm), RV → LV", "y (mm), anterior up") if volume.heart else ("x (mm)", "y (mm)")
     ends = {chosen[-1]: "\n(apical)", chosen[0]: "\n(basal)"}
     axes = fig.subplots(rows, columns, squeeze=False).flat
@@ -229,9 +239,10 @@ def _chosen(who: str, volume: Volume, n: int, indices: Sequence[int] | None) -> 
     return chosen
 
 
-def _default_title(item) -> str:
-    group = item.facts.get("group") if hasattr(item, "facts") else None
-    return "Slices" if not hasattr(item, "facts") else f"{item.id} ({group})" if group else item.id
+def _default_title(item: Item) -> str:
+    if not isinstance(item, Subject):
+        return "Slices"
+    return f"{item.id} ({item.facts['group']})" if item.facts.get("group") else item.id
 
 
 def _cut_position(volume: Volume, axis: int) -> int:
@@ -242,7 +253,14 @@ def _cut_position(volume: Volume, axis: int) -> int:
     return int(round(ndimage.center_of_mass(cavity)[axis]))
 
 
-def long_axis(item, spacing=None, scheme: LabelScheme | None = None, *, title: str | None = None, **options) -> Picture:
+def long_axis(
+    item: Item,
+    spacing: Triple | None = None,
+    scheme: LabelScheme | None = None,
+    *,
+    title: str | None = None,
+    **options: Any,
+) -> Picture:
     """A cut along the long axis, base up: `compare_long_axes` of one item, with its `plane`, `position`, `contours`."""
     title = title if title is not None else f"{_default_title(item)}: {options.get('plane', 'xz')} cut"
     return compare_long_axes([("", item)], spacing, scheme, title=title, **options)
@@ -250,8 +268,8 @@ def long_axis(item, spacing=None, scheme: LabelScheme | None = None, *, title: s
 
 @style.styled
 def compare_long_axes(
-    items: Sequence[tuple[str, object]],
-    spacing=None,
+    items: Sequence[tuple[str, Item]],
+    spacing: Triple | None = None,
     scheme: LabelScheme | None = None,
     *,
     plane: str = "xz",
@@ -291,7 +309,9 @@ def compare_long_axes(
     return finished(fig, title if title is not None else "One cut along the long axis", volumes)
 
 
-def _volumes(who: str, items, spacing, scheme) -> list[Volume]:
+def _volumes(
+    who: str, items: Sequence[tuple[str, Item]], spacing: Triple | None, scheme: LabelScheme | None
+) -> list[Volume]:
     """What is drawn of several (title, item); UsageError for none."""
     must(items, who, "no item", "a list of (title, subject)")
     return [_volume(item, spacing, scheme) for _, item in items]
@@ -299,8 +319,8 @@ def _volumes(who: str, items, spacing, scheme) -> list[Volume]:
 
 @style.styled
 def compare_slices(
-    items: Sequence[tuple[str, object]],
-    spacing=None,
+    items: Sequence[tuple[str, Item]],
+    spacing: Triple | None = None,
     scheme: LabelScheme | None = None,
     *,
     n: int = 5,

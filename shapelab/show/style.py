@@ -10,7 +10,7 @@ import functools
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import matplotlib
 import numpy as np
@@ -19,12 +19,20 @@ from matplotlib.figure import Figure
 from shapelab.data import facts
 from shapelab.errors import must
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from shapelab.data.scheme import LabelScheme
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
 DPI = 90  # a 9 inch wide figure is 810 pixels: sharp enough on a page, 20 to 120 kB as PNG
 WIDTH = 9.0  # inches, the width of a notebook's text column
 INK, MUTED, GRID = "#222222", "#666666", "#DDDDDD"
 ACCENT, CONTRAST = "#0072B2", "#D55E00"
 
-RC: dict[str, Any] = {
+RC: dict[Any, Any] = {  # matplotlib's own type of it names every key
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.titlesize": 9.5,
@@ -118,7 +126,7 @@ def short_name(name: str) -> str:
     return name if len(name) <= 6 else words[0][:4].rstrip(".") + "."
 
 
-def is_heart(scheme) -> bool:
+def is_heart(scheme: LabelScheme | None) -> bool:
     """Whether a scheme is a short-axis heart: it has structures called LV ... (shown base up, RV to the left)."""
     return scheme is not None and any(s.name.upper().startswith("LV") for s in scheme.structures)
 
@@ -142,11 +150,11 @@ def png_bytes(fig: Figure, dpi: int = DPI) -> bytes:
     return stream.getvalue()
 
 
-def styled(function: Callable) -> Callable:
+def styled(function: Callable[P, T]) -> Callable[P, T]:
     """Decorator: run the function under the project's matplotlib look, and leave the user's own look alone."""
 
     @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any):
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         with matplotlib.rc_context(RC):
             return function(*args, **kwargs)
 
@@ -171,7 +179,7 @@ def plotly_layout(title: str | None = None, width: int = 720, height: int = 480,
     }
 
 
-def check_columns(table, needed: Sequence[str], what: str) -> None:
+def check_columns(table: pd.DataFrame, needed: Sequence[str], what: str) -> None:
     """UsageError naming the missing columns of a table."""
     missing = [c for c in needed if c not in table.columns]
     must(not missing, what, f"columns {list(table.columns)[:12]}", f"also {missing}")

@@ -27,8 +27,11 @@ class ShapeSpace(Protocol):
         sigma: (d,) mean and standard deviation of the training codes
     """
 
-    grid: Grid
-    scheme: LabelScheme
+    @property
+    def grid(self) -> Grid: ...
+
+    @property
+    def scheme(self) -> LabelScheme: ...
 
     @property
     def mean(self) -> np.ndarray: ...

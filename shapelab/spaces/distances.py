@@ -6,9 +6,10 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from shapelab.data.geometry import bounding_box
+from shapelab.types import Triple
 
 
-def signed_distance(mask: np.ndarray, spacing: np.ndarray, limit: float) -> np.ndarray:
+def signed_distance(mask: np.ndarray, spacing: Triple, limit: float) -> np.ndarray:
     """Signed Euclidean distance to the border of a mask, in mm, negative inside, cut at +-`limit`.
 
     Args:
@@ -36,7 +37,7 @@ def signed_distance(mask: np.ndarray, spacing: np.ndarray, limit: float) -> np.n
     return signed
 
 
-def signed_distances(channels: np.ndarray, n_classes: int, spacing: np.ndarray, limit: float) -> np.ndarray:
+def signed_distances(channels: np.ndarray, n_classes: int, spacing: Triple, limit: float) -> np.ndarray:
     """Channel numbers (N, X, Y, Z) -> signed distances (N, C - 1, X, Y, Z) in mm, background left out."""
     maps = np.empty((len(channels), n_classes - 1, *channels.shape[1:]), dtype=np.float32)
     for i, one in enumerate(channels):

@@ -29,6 +29,7 @@ from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
 from shapelab.device import best_device, describe
 from shapelab.errors import DataError, UsageError, must, need, one_of
 from shapelab.files import atomic_write
+from shapelab.spaces.contract import ShapeSpace
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
 
 C = TypeVar("C", bound=type)
@@ -134,8 +135,8 @@ class Kept(ABC):
         weights = f"weights-{checksum(tensors)}.safetensors"
         write_tensors(folder / weights, tensors)
         with atomic_write(folder / self.FILE) as temporary:
-            text = json.dumps({"kind": self.kind(), "weights": weights, **text}, indent=1)
-            temporary.write_text(text + "\n", encoding="utf-8")
+            written = json.dumps({"kind": self.kind(), "weights": weights, **text}, indent=1)
+            temporary.write_text(written + "\n", encoding="utf-8")
         for old in (*folder.glob("weights-*.safetensors"), *(folder / name for name in FILES)):
             if old.name not in (weights, self.FILE):
                 old.unlink(missing_ok=True)
@@ -170,7 +171,7 @@ def open_kept(folder: str | Path, device: torch.device | str | None = None, expe
     try:
         raw = file.read_text(encoding="utf-8")
         text = json.loads(raw)
-        cls = class_of(text["kind"])
+        cls: type[Kept] = class_of(text["kind"])
         if issubclass(cls, nn.Module):
             cls = KeptNetwork
         need(
@@ -210,7 +211,7 @@ def open_kept(folder: str | Path, device: torch.device | str | None = None, expe
     return kept
 
 
-def load(folder: str | Path, device: torch.device | str | None = None) -> Any:
+def load(folder: str | Path, device: torch.device | str | None = None) -> ShapeSpace:
     """Any shape space, by its folder; DataError as `open_kept`, or where a network is kept there."""
     space = open_kept(folder, device)
     need(
@@ -254,14 +255,15 @@ class KeptNetwork(Kept):
         task: str = "seg",
         scheme: LabelScheme = CARDIAC,
         metadata: Mapping[str, Any] | None = None,
-    ):
+    ) -> None:
         self.network, self.task, self.scheme, self.metadata = network, task, scheme, dict(metadata or {})
 
     def kind(self) -> str:
         return kind_of(type(self.network))
 
     def description(self) -> dict[str, Any]:
-        cls, config = type(self.network), getattr(self.network, "config", None)
+        cls = type(self.network)
+        config: Any = getattr(self.network, "config", None)
         must(
             config_class(cls) is not None and is_dataclass(config) and "<locals>" not in self.kind(),
             "network",
@@ -278,19 +280,19 @@ class KeptNetwork(Kept):
     @classmethod
     def rebuilt(cls, text: Mapping[str, Any]) -> KeptNetwork:
         network = class_of(text["kind"])
-        made = network(config_class(network)(**text["config"]))
+        made = network(config_class(network)(**text["config"]))  # type: ignore[misc]  # None: a TypeError that is told
         return cls(made, text["task"], scheme_of(text["scheme"]), text.get("metadata", {}))
 
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         self.network.load_state_dict(tensors)
         self.network.to(device).eval()
-        self.network.task, self.network.scheme, self.network.metadata = self.task, self.scheme, self.metadata
+        vars(self.network).update(task=self.task, scheme=self.scheme, metadata=self.metadata)
 
 
-def config_class(network: type) -> type | None:
+def config_class(network: type[nn.Module]) -> type | None:
     """The dataclass that a network is built from, by the annotation of `config`; None: there is none."""
     hint = get_type_hints(network.__init__).get("config")
-    return next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
+    return next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)), None)
 
 
 def save_network(

@@ -35,11 +35,15 @@ class NetworkSpace(Kept):
     FULL: ClassVar[tuple[str, ...]] = ("running", "mean", "sigma", "axes")
     BASIS: ClassVar[tuple[str, ...]] = ("axes", "training_codes", "_mean", "_sigma")
 
-    def __init__(self, config: Any, scheme: LabelScheme = CARDIAC, model: nn.Module | None = None):
+    config: Any  # subclasses tell the types of both
+    model: Any
+
+    def __init__(self, config: Any, scheme: LabelScheme = CARDIAC, model: nn.Module | None = None) -> None:
         self.config, self.scheme, self.model = config, scheme, model
         self.axes: np.ndarray | None = None
         self.training_codes: np.ndarray | None = None
-        self._mean = self._sigma = None
+        self._mean: np.ndarray | None = None
+        self._sigma: np.ndarray | None = None
         self.metadata: dict[str, Any] = {}
 
     @property
@@ -129,8 +133,8 @@ class NetworkSpace(Kept):
 
     def dice(self, made: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Dice of label maps (N, X, Y, Z) with others, all integers of the scheme; (N, C - 1), a column a structure."""
-        pair = (torch.from_numpy(self.check(a)) for a in (made, labels))
-        return dice_scores(*pair, self.scheme.n_classes).numpy()
+        first, second = (torch.from_numpy(self.check(a)) for a in (made, labels))
+        return dice_scores(first, second, self.scheme.n_classes).numpy()
 
     # ------------------------------------------------------------------------------------------------------- files
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.linalg
@@ -26,6 +26,10 @@ from shapelab.spaces.axes import with_fixed_signs
 from shapelab.spaces.contract import batches, check_codes, check_labels, check_shape, code_names
 from shapelab.spaces.distances import distance_probabilities, signed_distances
 from shapelab.spaces.kept import Kept, scheme_of
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.utils import Tags
 
 REPRESENTATIONS = ("labels", "sdf")
 TENSORS = ("components_", "mean_", "singular_values_", "explained_variance_", "explained_variance_ratio_")
@@ -68,6 +72,9 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
         UsageError: label maps without `grid` and `scheme`, an unknown representation
     """
 
+    grid: Grid  # both None where a table is all it shall be fitted on; what works on label maps looks first
+    scheme: LabelScheme
+
     def __init__(
         self,
         n_codes: int = 64,
@@ -77,25 +84,25 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
         scheme: LabelScheme | None = None,
         max_distance: float = 20.0,
         temperature: float | None = None,
-    ):
+    ) -> None:
         self.n_codes = n_codes
         self.representation = representation
         self.whiten = whiten
-        self.grid = grid
-        self.scheme = scheme
+        self.grid = grid  # type: ignore[assignment]  # see above
+        self.scheme = scheme  # type: ignore[assignment]  # see above
         self.max_distance = max_distance
         self.temperature = temperature
 
     # ---- scikit-learn --------------------------------------------------------------------------------------
 
-    def fit(self, X, y=None) -> PCASpace:
+    def fit(self, X: ArrayLike, y: object = None) -> PCASpace:
         """Fit on label maps (N, X, Y, Z), integers, or on a table (N, F); `y` is ignored."""
         self._check_parameters()
         if _is_label_batch(X):
-            return self.fit_labels(X)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
-        mean = X.mean(axis=0)
-        return self._fit(X - mean, mean)
+            return self.fit_labels(np.asarray(X))
+        table = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        mean = table.mean(axis=0)
+        return self._fit(table - mean, mean)
 
     def fit_labels(self, labels: np.ndarray) -> PCASpace:
         """Fit on label maps (N, X, Y, Z), integers of `scheme` on `grid`; N >= 2."""
@@ -122,16 +129,16 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
         self.n_samples_, self.n_codes_ = n, len(singular)
         return self
 
-    def transform(self, X) -> np.ndarray:
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Table (N, F), or label maps (N, X, Y, Z) -> codes (N, n_codes_)."""
         check_is_fitted(self)
         if _is_label_batch(X):
-            return self.encode(X)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        codes = (X - self.mean_) @ self.components_.T
-        return (codes / self._scale()).astype(X.dtype, copy=False)
+            return self.encode(np.asarray(X))
+        table = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        codes = (table - self.mean_) @ self.components_.T
+        return (codes / self._scale()).astype(table.dtype, copy=False)
 
-    def inverse_transform(self, X) -> np.ndarray:
+    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Codes (N, n_codes_) -> table (N, F), flattened label maps where the space holds label maps."""
         check_is_fitted(self)
         codes = np.asarray(X)
@@ -141,12 +148,12 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
             raise ValueError("codes: found NaN or infinity; expected finite numbers")
         return (codes * self._scale()).astype(self.mean_.dtype) @ self.components_ + self.mean_
 
-    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Names of the codes: z00, z01, ..."""
         check_is_fitted(self)
         return np.asarray(code_names(self.n_codes_), dtype=object)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
@@ -218,7 +225,7 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
         self._check_fitted_on_labels()
         return super().save(folder, half)
 
-    def description(self) -> dict:
+    def description(self) -> dict[str, Any]:
         """Parameters, grid and scheme."""
         numbers = {
             "n_codes": int(self.n_codes),
@@ -244,12 +251,12 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
 
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         """Take the arrays; a space of principal components computes on the CPU."""
-        vars(self).update({name: tensors[name].numpy() for name in TENSORS})
+        self.__dict__.update({name: tensors[name].numpy() for name in TENSORS})
         self.n_codes_, self.n_features_in_ = self.components_.shape
 
     # ---- checks --------------------------------------------------------------------------------------------
 
-    def _scale(self):
+    def _scale(self) -> np.ndarray | np.floating:
         return np.sqrt(self.explained_variance_) if self.whiten else self.mean_.dtype.type(1)
 
     def _check_parameters(self) -> None:
@@ -311,5 +318,5 @@ def principal_axes(centred: np.ndarray, n_codes: int) -> tuple[np.ndarray, np.nd
     return np.ascontiguousarray(with_fixed_signs(rows[:d].T).T), singular[:d]
 
 
-def _is_label_batch(X) -> bool:
+def _is_label_batch(X: ArrayLike) -> bool:
     return getattr(X, "ndim", None) == 4 and np.issubdtype(np.asarray(X).dtype, np.integer)

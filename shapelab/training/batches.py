@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from shapelab.errors import must, whole
 
 Batch = Any  # whatever `step` understands: a tensor, a tuple, a list or a dict of tensors
+N = TypeVar("N", bound=nn.Module)
 
 
 def derive_seed(*numbers: int) -> int:
@@ -34,7 +35,7 @@ class Batches:
     of 6 or 7), since a lone last row would upset batch normalisation.
     """
 
-    def __init__(self, *arrays: Any, batch_size: int, seed: int = 0, shuffle: bool = True):
+    def __init__(self, *arrays: Any, batch_size: int, seed: int = 0, shuffle: bool = True) -> None:
         lengths = [len(a) for a in arrays]
         must(
             arrays and len(set(lengths)) == 1 and lengths[0] != 0,
@@ -58,16 +59,16 @@ class Batches:
         return _Epoch(self.arrays, self.rows(epoch))
 
 
-class _Epoch(Sequence):
+class _Epoch(Sequence[Batch]):
     """The batches of one epoch, each made when it is asked for."""
 
-    def __init__(self, arrays: Sequence[Any], rows: list[np.ndarray]):
+    def __init__(self, arrays: Sequence[Any], rows: list[np.ndarray]) -> None:
         self.arrays, self.rows = arrays, rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Batch:  # type: ignore[override]  # nobody takes slices of an epoch
         parts = tuple(torch.as_tensor(np.asarray(a[self.rows[index]])) for a in self.arrays)
         return parts if len(parts) > 1 else parts[0]
 
@@ -83,7 +84,7 @@ def to_device(batch: Batch, device: torch.device | str) -> Batch:
     return batch
 
 
-def seeded(build, seed: int) -> nn.Module:
+def seeded(build: Callable[[], N], seed: int) -> N:
     """`build()` with its initial weights a function of `seed`, without touching torch's global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -10,10 +10,21 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from types import UnionType
-from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, Union, get_args, get_origin, get_type_hints
 
 from shapelab.data.grid import Grid
 from shapelab.profiles import current_profile
+
+if TYPE_CHECKING:
+    from shapelab.types import Shape3, Vector3
+
+    class HasBox(Protocol):
+        """A configuration of label maps on a grid."""
+
+        @property
+        def shape(self) -> Shape3: ...
+        @property
+        def spacing(self) -> Vector3: ...
 
 
 class Config:
@@ -30,23 +41,25 @@ class Config:
 
     PROFILES: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
-    def __post_init__(self):
-        for name, kind in _kinds(type(self)).items():
+    def __post_init__(self) -> None:
+        own: type = type(self)
+        for name, kind in _kinds(own).items():
             object.__setattr__(self, name, _restored(kind, getattr(self, name)))
 
     @classmethod
     def profile(cls, name: str | None = None, **changes: Any) -> Self:
         """The numbers of a profile ("quick", "full", "paper"; None: the current one), some of them changed by name."""
         name = current_profile(name)
+        own: type = cls
         numbers = dict(cls.PROFILES.get(name, {}))
         for field, value in numbers.items():
-            kind = _kinds(cls)[field]
+            kind = _kinds(own)[field]
             if isinstance(value, Mapping) and isinstance(kind, type) and issubclass(kind, Config):
                 numbers[field] = kind.profile(name, **value)
         return cls(**{**numbers, **changes})
 
     @property
-    def grid(self) -> Grid:
+    def grid(self: HasBox) -> Grid:
         """The grid of `shape` (voxels) and `spacing` (mm), where the configuration has both."""
         return Grid(self.shape, self.spacing)
 
@@ -67,7 +80,7 @@ def _restored(kind: Any, value: Any) -> Any:
     """A field's value as its annotation has it, from what was read as JSON."""
     if value is None:
         return None
-    if is_dataclass(kind) and isinstance(value, Mapping):
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
         return kind(**value)
     if get_origin(kind) is tuple:
         return tuple(_restored(get_args(kind)[0], part) for part in value)

@@ -12,14 +12,17 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from shapelab.device import without_autocast
 
+Conv = nn.Conv3d | nn.ConvTranspose3d
 
-def gradient_errs(layer: nn.Conv3d | nn.ConvTranspose3d, width: int) -> bool:
+
+def gradient_errs(layer: Conv, width: int) -> bool:
     """Whether the bf16 weight gradient of `layer` is in doubt for an input `width` voxels wide in X.
 
     True if the kernel stands at two places or more along X, and at one of them covers the whole map, reaching past one
@@ -28,7 +31,7 @@ def gradient_errs(layer: nn.Conv3d | nn.ConvTranspose3d, width: int) -> bool:
     kernel, stride = layer.kernel_size[0], layer.stride[0]
     if layer.dilation[0] != 1:
         return False
-    pad = {"same": kernel // 2, "valid": 0}.get(layer.padding) if isinstance(layer.padding, str) else layer.padding[0]
+    pad = {"same": kernel // 2, "valid": 0}[layer.padding] if isinstance(layer.padding, str) else layer.padding[0]
     if isinstance(layer, nn.ConvTranspose3d):  # the convolution that it transposes goes the other way
         places, width = width, (width - 1) * stride - 2 * pad + kernel + layer.output_padding[0]
     else:
@@ -41,12 +44,12 @@ def gradient_errs(layer: nn.Conv3d | nn.ConvTranspose3d, width: int) -> bool:
 @contextmanager
 def exact_gradients(model: nn.Module) -> Iterator[None]:
     """Context in which `model`'s layers in doubt (`gradient_errs`) train in fp32 on a CPU; named once in a warning."""
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d)}
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, Conv)}
     found: set[str] = set()
 
-    def guard(name: str, layer: nn.Module, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def guard(name: str, layer: Conv, forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         @functools.wraps(forward)
-        def guarded(x: Tensor, *arguments) -> Tensor:
+        def guarded(x: Tensor, *arguments: Any) -> Tensor:
             bf16 = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
             if not (bf16 and torch.is_grad_enabled() and gradient_errs(layer, x.shape[-3])):
                 return forward(x, *arguments)
@@ -64,7 +67,7 @@ def exact_gradients(model: nn.Module) -> Iterator[None]:
         return guarded
 
     for name, layer in layers.items():
-        layer.forward = guard(name, layer, layer.forward)
+        layer.forward = guard(name, layer, layer.forward)  # type: ignore[method-assign]  # taken off again below
     try:
         yield
     finally:

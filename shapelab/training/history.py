@@ -19,7 +19,7 @@ class History:
     DataFrame with the epoch as index, `history.csv` the text of a CSV. `stopped` says why training ended.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, float]] = (), stopped: str = ""):
+    def __init__(self, rows: Iterable[Mapping[str, float]] = (), stopped: str = "") -> None:
         self.rows: list[dict[str, float]] = [dict(row) for row in rows]
         self.stopped = stopped
 

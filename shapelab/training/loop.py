@@ -20,7 +20,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ from shapelab.training.history import History
 CHECKPOINT = "checkpoint.safetensors"
 SCHEDULES = ("constant", "cosine", "one-cycle")
 FORMAT = 1  # raised when a checkpoint of an older shapelab can no longer be read
+Step = Callable[[Batch], Mapping[str, Tensor]]
+MakeOptimiser = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 
 class TrainingError(ShapelabError):
@@ -63,7 +65,7 @@ class FitSettings:
     checkpoint_seconds: float = 20.0     # time between two checkpoints: a kill loses at most this, a write costs ~25 ms
     # fmt: on
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         one_of("schedule", self.schedule, SCHEDULES)
         in_range("learning_rate", self.learning_rate, 0, above=True)
         if self.patience is not None:
@@ -118,13 +120,13 @@ class Run:
 
 
 def fit(
-    step: Callable[[Batch], Mapping[str, Tensor]],
+    step: Step,
     model: nn.Module,
     batches: Callable[[int], Iterable[Batch]] | Sequence[Batch],
     epochs: int,
     *,
     settings: FitSettings | None = None,
-    optimiser: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
+    optimiser: MakeOptimiser | None = None,
     validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     run: Run | None = None,
 ) -> History:
@@ -169,7 +171,7 @@ def fit(
         while state.epoch < epochs and not state.stopped:
             started = time.perf_counter()
             items = batches(state.epoch) if callable(batches) else batches
-            count = len(items) if hasattr(items, "__len__") else None
+            count = len(items) if isinstance(items, Sized) else None
             model.train()
             for index, batch in _from(items, state.index):
                 torch.manual_seed(derive_seed(run.seed, state.epoch, index))
@@ -207,7 +209,9 @@ def _from(items: Iterable[Batch], start: int) -> Iterator[tuple[int, Batch]]:
 class _State:
     """All that changes while training: weights, optimiser, counters, history. What a checkpoint holds."""
 
-    def __init__(self, model, settings: FitSettings, optimiser, device: torch.device):
+    def __init__(
+        self, model: nn.Module, settings: FitSettings, optimiser: MakeOptimiser | None, device: torch.device
+    ) -> None:
         self.model, self.settings, self.device = model, settings, device
         parameters = [p for p in model.parameters() if p.requires_grad]
         adam = functools.partial(torch.optim.Adam, lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -225,7 +229,7 @@ class _State:
         self.stopped = ""
         self.file: Path | None = None
 
-    def learn(self, step, batch: Batch, progress: float) -> None:
+    def learn(self, step: Step, batch: Batch, progress: float) -> None:
         """One update."""
         factor = self.settings.learning_rate_at(progress) / self.settings.learning_rate
         for group, rate in zip(self.optimiser.param_groups, self.base_rates, strict=True):
@@ -233,9 +237,9 @@ class _State:
         self.rate = self.optimiser.param_groups[0]["lr"]
         with autocast(self.device) if self.settings.amp else torch.autocast(self.device.type, enabled=False):
             losses = dict(step(batch))
-        if not losses:
-            raise TrainingError("step: found an empty dict; expected losses by name")
         loss = losses["loss"] if "loss" in losses else sum(losses.values())
+        if not isinstance(loss, Tensor):  # the sum of none is 0
+            raise TrainingError(f"step: found {losses or 'an empty dict'}; expected losses by name, tensors")
         losses.setdefault("loss", loss)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -298,7 +302,7 @@ class _State:
         for leftover in (*folder.glob(f".{self.file.stem}-*"), *folder.glob(".history-*")):
             leftover.unlink(missing_ok=True)  # what a killed run left while it was writing
         if run.resume and self.file.exists():
-            self.restore()
+            self.restore(self.file)
 
     def save(self) -> None:
         """Put everything into one file, in place by one rename; nothing where there shall be no checkpoint."""
@@ -330,9 +334,8 @@ class _State:
         write_tensors(self.file, tensors, {"state": json.dumps(state)})
         self.history.write(self.file.with_name("history.csv"))
 
-    def restore(self) -> None:
+    def restore(self, file: Path) -> None:
         """Take the state of the checkpoint; DataError if it is damaged or another run's."""
-        file = self.file
         tensors, texts = read_tensors(file)
         state = json.loads(texts.get("state", "{}"))
         need(

@@ -69,6 +69,19 @@ def test_folder_of_the_working_folder_comes_first(folder, monkeypatch):
     assert notebooks_runner.notebook_folder() == Path("notebooks")
 
 
+def test_without_one_there_those_that_ship_are_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert notebooks_runner.notebook_folder() == Path(__file__).resolve().parents[2] / "notebooks"
+
+
+def test_a_notebook_runs_beside_itself_but_never_inside_an_installed_package(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert notebooks_runner.working_folder(Path("notebooks/00_a.ipynb")) == folder.resolve()
+    monkeypatch.setattr(notebooks_runner, "PACKAGE", tmp_path / "site" / "shapelab")
+    inside = tmp_path / "site" / "shapelab" / "shipped_files" / "notebooks"
+    assert notebooks_runner.working_folder(inside / "00_a.ipynb") == tmp_path
+
+
 @pytest.mark.parametrize(
     ("numbers", "chosen"),
     [

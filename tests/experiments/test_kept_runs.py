@@ -71,6 +71,13 @@ def test_tables_are_written_with_their_facts(tmp_path):
     assert list(about)[:3] == ["data", "seeds", "shapelab"] and about["seeds"] == [0]
 
 
+def test_without_a_folder_nothing_is_kept():
+    tables, facts = Study(None).kept(KEY, make)
+    assert list(tables) == ["cases"] and facts == {"seconds": 3}
+    with pytest.raises(UsageError, match="Study: found no folder"):
+        Study(None).write("t", {"": tables["cases"]}, facts)
+
+
 def test_the_door(tmp_path, monkeypatch):
     monkeypatch.setenv("SHAPELAB_PROFILE", "paper")
     assert Study.of("acnn") == Study(Path("results/acnn"), "paper")

@@ -9,6 +9,7 @@ from shapelab.latent.codes import codes_table
 from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
 from shapelab.models.acnn.predictor import PredictorConfig
 from shapelab.models.acnn.tl import TLSpace
+from shapelab.places import weights_of
 from shapelab.training import Run
 
 GRID = Grid((24, 24, 12), (6.0, 6.0, 10.0))
@@ -35,7 +36,7 @@ def test_shipped_weights_are_read_and_missing_ones_are_trained_and_kept(tmp_path
 
 def test_the_weights_that_ship_know_hearts_they_never_saw():
     """Regression of what data/weights holds: LV Dice of new phantoms, on the grid."""
-    folder = spaces.weights_folder() / "acnn_ae_quick"
+    folder = weights_of("acnn_ae_quick")
     space = AESpace.load(folder)
     labels, _ = spaces.phantom_shapes(5, space.grid, seed=77)
     assert space.scheme == CARDIAC and space.n_codes == 64

@@ -208,6 +208,8 @@ def test_wrong_calls_are_named():
         run(model, x, y, 0)
     with pytest.raises(TrainingError, match="empty dict"):
         fit(lambda b: {}, model, [1], 1, run=Run(progress=False, device="cpu"))
+    with pytest.raises(TrainingError, match=r"found \{'loss': 1.5\}; expected losses by name, tensors"):
+        fit(lambda b: {"loss": 1.5}, model, [1], 1, run=Run(progress=False, device="cpu"))
     with pytest.raises(TrainingError, match="no batch"):
         fit(squares(model), model, [], 1, run=Run(progress=False, device="cpu"))
     with pytest.raises(UsageError, match="monitor: found 'vla'"):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shapelab.data.formats.nifti import is_nifti, stem
 from shapelab.errors import must
 from shapelab.files import atomic_write
+
+if TYPE_CHECKING:
+    from nibabel.filebasedimages import FileBasedImage
 
 
 def beside(path: Path, ending: str) -> Path:
@@ -15,7 +19,7 @@ def beside(path: Path, ending: str) -> Path:
     return path.with_name(stem(path) + ending)
 
 
-def save_nifti(image, file: Path) -> None:
+def save_nifti(image: FileBasedImage, file: Path) -> None:
     """Write a nibabel image; whole or not at all."""
     import nibabel
 

@@ -8,7 +8,7 @@ network then finds the heart first. Either way the label map has the scan's own 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,12 +21,18 @@ from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.device import autocast
 from shapelab.errors import UsageError, must, need
-from shapelab.experiments.shipped import weights_folder
 from shapelab.files import write_json
 from shapelab.metrics.clinical import ejection_fraction, volumes_and_masses
 from shapelab.models.native import NativeSegmenter, keep_largest
+from shapelab.places import weights_folders, weights_of
 from shapelab.spaces.kept import NETWORK as DESCRIPTION
 from shapelab.spaces.kept import load_network
+from shapelab.types import Triple
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
+
+    from shapelab.models.acnn import SubPixelConfig
 
 FINDER = "acnn_seg_native_quick"  # finds the heart for models that want it laid on a grid
 LEAST_FIELD_MM = 100.0  # in plane; the smallest adult heart with its surroundings
@@ -38,7 +44,7 @@ def find_model(model: str | Path) -> Path:
 
     Raises UsageError naming what there is.
     """
-    for folder in (Path(model), weights_folder() / str(model)):
+    for folder in (Path(model), weights_of(str(model))):
         if (folder / DESCRIPTION).is_file():
             return folder
     need(
@@ -48,8 +54,10 @@ def find_model(model: str | Path) -> Path:
         "a folder that holds a saved segmentation network",
         "A shape space segments no image; name a network.",
     )
-    shipped = sorted(p.parent.name for p in weights_folder().glob(f"*/{DESCRIPTION}"))
-    raise UsageError(f"model: found {str(model)!r}; expected a folder with a {DESCRIPTION}, or one of {shipped}")
+    folders = weights_folders()
+    names = sorted({file.parent.name for folder in folders for file in folder.glob(f"*/{DESCRIPTION}")})
+    known = f"one of {names}" if names else f"the name of a network in {folders[0]}, where there is none"
+    raise UsageError(f"model: found {str(model)!r}; expected a folder with a {DESCRIPTION}, or {known}")
 
 
 class GridSegmenter:
@@ -60,19 +68,22 @@ class GridSegmenter:
         task = getattr(network, "task", "seg")
         must(task == "seg", "model", f"a network for {task!r}", "one that segments")
         self.network, self.finder = network, finder
+        self.config: SubPixelConfig = vars(network)["config"]
         self.scheme: LabelScheme = getattr(network, "scheme", CARDIAC)
         self.metadata: dict[str, Any] = getattr(network, "metadata", {})
 
     @torch.inference_mode()
-    def predict(self, image: np.ndarray, spacing) -> np.ndarray:
+    def predict(self, image: np.ndarray, spacing: Triple) -> np.ndarray:
         """Label map (X, Y, Z) uint8 of a stack (X, Y, Z), voxels of `spacing` mm; empty where no heart was found."""
         found = self.finder.predict(image, spacing)
         if not all((found == v).any() for v in (1, 2, 3)):
             return np.zeros_like(found)
         subject = Subject("scan", CARDIAC, found, np.asarray(image, np.float32), np.diag([*spacing, 1.0]))
-        fine, factor = self.network.config.grid, self.network.config.factor
+        fine, factor = self.config.grid, self.config.factor
         thick = Grid((*fine.shape[:2], fine.shape[2] // factor), (*fine.spacing[:2], fine.spacing[2] * factor))
-        stack = to_unit_range(to_grid(subject, thick, align="rigid").image)
+        laid = to_grid(subject, thick, align="rigid").image
+        assert laid is not None
+        stack = to_unit_range(laid)
         back = to_grid(subject.with_(image=None, scheme=CARDIAC), fine, align="rigid").transform
         device = next(self.network.parameters()).device
         with autocast(device):
@@ -80,7 +91,7 @@ class GridSegmenter:
         return keep_largest(from_grid(logits[0].float().softmax(0).cpu().numpy(), back))
 
 
-def load_segmenter(model: str | Path):
+def load_segmenter(model: str | Path) -> NativeSegmenter | GridSegmenter:
     """The model by name or folder, as something with `predict(image, spacing) -> label map` and a `scheme`.
 
     Raises UsageError for an unknown name, DataError where the folder's files are damaged or of an unknown kind.
@@ -88,7 +99,7 @@ def load_segmenter(model: str | Path):
     network = load_network(find_model(model))
     if isinstance(network, NativeSegmenter):
         return network
-    return GridSegmenter(network, NativeSegmenter.load(weights_folder() / FINDER))
+    return GridSegmenter(network, NativeSegmenter.load(weights_of(FINDER)))
 
 
 def read_short_axis(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -162,21 +173,23 @@ def predict_file(
     images = [read_short_axis(path) for path in scans]  # before the model: bad input is said at once
     segmenter = load_segmenter(model)
     labels = [_segment(segmenter, path, *image) for path, image in zip(scans, images)]
-    parts = []
+    parts: list[dict[str, Any]] = []
     for path, out, label, (_, spacing) in zip(scans, outputs, labels, images):
         save_nifti(_as_the_scan(path, label), out)
         parts.append(
             {"scan": path.name, "label_map": out.name, "scheme": segmenter.scheme.name}
             | volumes_and_masses(label, spacing, segmenter.scheme)
         )
-    found = {"shapelab": __version__, "model": find_model(model).name, **parts[0]}
+    found: dict[str, Any] = {"shapelab": __version__, "model": find_model(model).name, **parts[0]}
     if es is not None:
         found |= {"es": parts[1], **_function(*parts)}
     write_json(found, report)
     return found
 
 
-def _segment(segmenter, scan: Path, image: np.ndarray, spacing) -> np.ndarray:
+def _segment(
+    segmenter: NativeSegmenter | GridSegmenter, scan: Path, image: np.ndarray, spacing: np.ndarray
+) -> np.ndarray:
     """The scan's label map; DataError where the model labels nothing."""
     label = segmenter.predict(image, spacing)
     need(
@@ -201,11 +214,12 @@ def _function(ed: dict[str, Any], es: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _as_the_scan(scan: Path, label: np.ndarray):
+def _as_the_scan(scan: Path, label: np.ndarray) -> Nifti1Image:
     """The label map as an image with the scan's header: affine, codes, units, description stay, numbers are uint8."""
     import nibabel
 
     source = nibabel.load(scan)
+    assert isinstance(source, nibabel.Nifti1Image)  # it was read before
     header = source.header.copy()
     header.set_data_dtype(np.uint8)
     header.set_slope_inter(1, 0)

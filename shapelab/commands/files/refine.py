@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -40,6 +40,7 @@ from shapelab.files import atomic_write, write_json
 from shapelab.metrics.clinical import volumes_and_masses
 from shapelab.show.refined import before_after, turned_over
 from shapelab.show.style import png_bytes
+from shapelab.types import Triple
 
 SCHEMES = {"cardiac": CARDIAC, "biventricular": BIVENTRICULAR}
 PHANTOMS = 20  # hearts, each at ED and at ES; made in two seconds, so nothing is kept on disk
@@ -145,7 +146,7 @@ def refine_file(
         "atlases_offered": len(offered),
     }
     if landmarks is not None:
-        found["landmarks"] = {"from": Path(landmarks).name, "used": list(case.subject.landmarks)}
+        found["landmarks"] = {"from": Path(landmarks).name, "used": list(case.subject.landmarks or ())}
     say("drawing")
     drawn = _picture(case, result, f"{label.name}: {_summary(found)}")
     save_nifti(refinement_image(result, case.subject.affine, case.axes), output)
@@ -181,16 +182,23 @@ class Case:
 
     def mirror(self) -> Case:
         """The same heart, the same mm, the first axis counted from its other end."""
-        s, turn = self.subject, np.diag([-1.0, 1, 1, 1])
+        s, turn, label = self.subject, np.diag([-1.0, 1, 1, 1]), self.subject.label
+        assert label is not None
         turn[0, 3] = s.shape[0] - 1
         image = None if s.image is None else s.image[::-1]
         return Case(
-            s.with_(label=s.label[::-1], image=image, affine=s.affine @ turn),
+            s.with_(label=label[::-1], image=image, affine=s.affine @ turn),
             self.axes * np.array([[1, -1], [1, 1], [1, 1]]),
         )
 
 
-def read_case(label, image=None, landmarks=None, scheme: str | None = None, mapping=None) -> Case:
+def read_case(
+    label: str | Path,
+    image: str | Path | None = None,
+    landmarks: str | Path | None = None,
+    scheme: str | None = None,
+    mapping: Mapping[int, int] | None = None,
+) -> Case:
     """A label map's file (and the image's, and the landmarks') as `refine_file` takes them; see there."""
     label, header = Path(label), read_header(label)
     if image is not None:
@@ -201,7 +209,7 @@ def read_case(label, image=None, landmarks=None, scheme: str | None = None, mapp
     grey = None if image is None else read_image(image)
     case = with_slices_last(Subject(stem(label), meaning, array, grey, header.affine, points, file=label))
     _check_heart(label, case.subject)
-    if points is not None:
+    if landmarks is not None and points is not None:
         _check_place(Path(landmarks), points, case.subject)
     return case
 
@@ -209,11 +217,12 @@ def read_case(label, image=None, landmarks=None, scheme: str | None = None, mapp
 def with_slices_last(subject: Subject) -> Case:
     """The subject with its thickest axis third; as it is where none is clearly the thickest."""
     size = subject.spacing
-    order = np.argsort(size, kind="stable")
-    order = [0, 1, 2] if size[order[2]] < THICK * size[order[1]] else sorted(order[:2]) + [int(order[2])]
-    image = subject.image
+    thin = np.argsort(size, kind="stable").tolist()
+    order = [0, 1, 2] if size[thin[2]] < THICK * size[thin[1]] else [*sorted(thin[:2]), thin[2]]
+    label, image = subject.label, subject.image
+    assert label is not None
     turned = subject.with_(
-        label=subject.label.transpose(order),
+        label=label.transpose(order),
         affine=subject.affine @ np.eye(4)[:, [*order, 3]],
         image=None if image is None else image.transpose(order),
     )
@@ -238,7 +247,7 @@ def phantoms(scheme: LabelScheme, seed: int = 0, n: int = PHANTOMS) -> list[Atla
     return [atlas for phase in PHASES for atlas in phantom_atlases(n, seed, scheme=scheme, images=False, phase=phase)]
 
 
-def choose(case: Case, atlases: Sequence[Atlas], n: int, file=None) -> tuple[Case, list[int]]:
+def choose(case: Case, atlases: Sequence[Atlas], n: int, file: str | Path | None = None) -> tuple[Case, list[int]]:
     """The case, mirrored where the atlases then fit better, and indices of the n atlases most like it by normalised
     mutual information, best first. `file`: of the landmarks, for errors."""
     if case.subject.landmarks is not None:
@@ -249,10 +258,10 @@ def choose(case: Case, atlases: Sequence[Atlas], n: int, file=None) -> tuple[Cas
     return max(ways, key=lambda way: way[2])[:2]  # of two alike the first: as the file is
 
 
-def _most_like(subject: Subject, atlases, n: int, file) -> tuple[list[int], float]:
+def _most_like(subject: Subject, atlases: Sequence[Atlas], n: int, file: str | Path | None) -> tuple[list[int], float]:
     """Indices of the n atlases, best first, and their mean score."""
     label, _, spacing, points = arrays_of(subject)
-    source = "label" if points is None else "given"
+    source: Literal["given", "label"] = "label" if points is None else "given"
     points = landmarks_from_label(label, spacing, subject.scheme, subject.where) if points is None else points
     affines = []
     for atlas in atlases:
@@ -284,9 +293,10 @@ def _scheme(file: Path, array: np.ndarray, name: str | None) -> LabelScheme:
     return scheme
 
 
-def _check_heart(file: Path, subject: Subject) -> None:
+def _check_heart(file: str | Path, subject: Subject) -> None:
     """DataError for an LV in fewer slices than a refinement needs, and for cavities that have changed places."""
     label, (rv, wall, lv) = subject.label, (subject.scheme.structure(n).value for n in CARDIAC.names)
+    assert label is not None
     slices = int(np.isin(label, (wall, lv)).any((0, 1)).sum())
     need(
         slices >= LEAST_SLICES,
@@ -317,7 +327,7 @@ def _share_beside(mask: np.ndarray, other: np.ndarray) -> float:
     return met / max(total, 1)
 
 
-def _check_names(file, points: Mapping[str, np.ndarray], atlas: Atlas) -> None:
+def _check_names(file: str | Path | None, points: Mapping[str, np.ndarray], atlas: Atlas) -> None:
     known = list(atlas.landmarks_of())
     unknown = [name for name in points if name not in known]
     need(
@@ -331,12 +341,12 @@ def _check_names(file, points: Mapping[str, np.ndarray], atlas: Atlas) -> None:
 
 def _check_place(file: Path, points: Mapping[str, np.ndarray], subject: Subject) -> None:
     """DataError for a landmark far from the labels; it says when the mm of another convention would fit."""
-    used = np.argwhere(subject.label)
+    used = np.argwhere(np.asarray(subject.label))
     corners = np.array([used.min(0), used.max(0)], float) * subject.spacing
     back = np.diag(subject.spacing) @ np.linalg.inv(subject.affine)[:3, :3]
 
-    def off(sign) -> dict[str, float]:
-        places = {n: back @ (np.asarray(p) * sign - subject.affine[:3, 3]) for n, p in points.items()}
+    def off(sign: Triple) -> dict[str, float]:
+        places = {n: back @ (np.asarray(p) * np.asarray(sign) - subject.affine[:3, 3]) for n, p in points.items()}
         return {n: float(np.maximum(corners[0] - p, p - corners[1]).max()) for n, p in places.items()}
 
     far = {name: mm for name, mm in off((1, 1, 1)).items() if mm > FAR_MM}

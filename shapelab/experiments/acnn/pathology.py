@@ -24,8 +24,9 @@ the label map. "Images alone": position and direction, too, come from the image,
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,12 @@ from shapelab.experiments.shipped import cardiac_cohort, fit_pca, phantom_autoen
 from shapelab.experiments.tables import printed
 from shapelab.latent.classification import CrossValidation, classification_report
 from shapelab.latent.codes import code_array, code_columns, codes_table
-from shapelab.latent.features import FixedFeatures, SpaceFeatures
+from shapelab.latent.features import FixedFeatures, FoldFeatures, SpaceFeatures
 from shapelab.latent.results import ClassificationResult
 from shapelab.metrics import dice_table
 from shapelab.metrics.clinical import cardiac_indices
 from shapelab.models.acnn import AESpace, train_autoencoder
+from shapelab.spaces.contract import ShapeSpace
 from shapelab.training import Config, Run
 
 THREE = ("NOR", "DCM", "HCM")
@@ -148,7 +150,7 @@ def run_whole(
         "T-L codes, from labels": codes_table(tl.encode(labels), table),
         "AE codes, phantoms only": codes_table(space.encode(labels), table),
     }
-    features = {**spaces, **{name: FixedFeatures(codes, saw_test_shapes=False) for name, codes in fixed.items()}}
+    features: dict[str, FoldFeatures] = {**spaces, **{name: FixedFeatures(c, False) for name, c in fixed.items()}}
     reports, tables = _reports(features, group_sets, cardiac_indices(cohort), config, seed, progress)
 
     rebuilt = {
@@ -189,48 +191,59 @@ def _poses(cohort: Cohort, profile: str, progress: bool) -> tuple[dict[str, np.n
     get their own label map instead."""
     poses = predicted_poses(phantom_native(profile, progress), cohort, progress)
     missing = [s for s in cohort if not np.isin(CARDIAC.values, poses[s.id]).all()]
-    return {**poses, **{s.id: s.label for s in missing}}, [s.id for s in missing]
+    own = {s.id: s.label for s in missing}
+    return {**poses, **{name: label for name, label in own.items() if label is not None}}, list(own)
 
 
 def _reports(
-    features, group_sets, indices, config: PathologyConfig, seed: int, progress: bool
+    features: Mapping[str, FoldFeatures],
+    group_sets: Mapping[str, tuple[str, ...]],
+    indices: pd.DataFrame,
+    config: PathologyConfig,
+    seed: int,
+    progress: bool,
 ) -> tuple[dict[str, ClassificationResult], pd.DataFrame]:
     """Groups -> report of the main model; and the tables of all models as one."""
-    shared = {"controls": ("volumes", "shuffled", "random"), "indices": indices}
+    controls = ("volumes", "shuffled", "random")
     main = CrossValidation(config.n_splits, config.n_repeats, config.permutations, seed, n_jobs=-1, progress=progress)
-    reports, tables = {}, []
+    reports: dict[str, ClassificationResult] = {}
+    tables = []
     for name, kept in group_sets.items():
         others = list(config.others), replace(main, permutations=0, importances=False)
         for models, how in ((config.model, main), others):
             if models:
                 one = classification_report(
-                    features, "group", models, list(PHASES), groups=kept, settings=how, **shared
+                    features,
+                    "group",
+                    models,
+                    list(PHASES),
+                    groups=kept,
+                    controls=controls,
+                    indices=indices,
+                    settings=how,
                 )
                 reports.setdefault(name, one)
                 tables.append(one.table.assign(groups=name))
     return reports, pd.concat(tables, ignore_index=True)
 
 
-def _spaces_of_folds(labels, table, space: AESpace, config, seed: int, study: Study) -> dict[str, SpaceFeatures]:
+def _spaces_of_folds(
+    labels: np.ndarray, table: pd.DataFrame, space: AESpace, config: PathologyConfig, seed: int, study: Study
+) -> dict[str, SpaceFeatures]:
     """The two spaces that are fitted anew in each fold."""
-    shared = {"seed": seed, "with_others": True, "measure": reconstruction_dice}
-    cache = study.folder / "folds"
+    anew = partial(SpaceFeatures, labels, table, seed=seed, with_others=True, measure=reconstruction_dice)
+    cache = study.results / "folds"
     return {
-        "AE codes": SpaceFeatures(
-            labels,
-            table,
+        "AE codes": anew(
             _fine_tuning(space, config, cache, study.progress),
             cache=cache,
             cache_key=f"AE|{study.profile}|{config.epochs}|{space.metadata}",
-            **shared,
         ),
-        "PCA codes": SpaceFeatures(
-            labels, table, lambda shapes, _: fit_pca(shapes, space.grid, space.n_codes), **shared
-        ),
+        "PCA codes": anew(lambda shapes, _: fit_pca(shapes, space.grid, space.n_codes)),
     }
 
 
-def _group_sets(groups: Sequence[str] | None, cohort) -> dict[str, tuple[str, ...]]:
+def _group_sets(groups: Sequence[str] | None, cohort: Cohort) -> dict[str, tuple[str, ...]]:
     """Name -> groups. The name is what the table shows."""
     present = tuple(dict.fromkeys(cohort.table["group"]))
     sets = [THREE, present] if set(THREE) < set(present) else [present]
@@ -241,7 +254,9 @@ def _group_sets(groups: Sequence[str] | None, cohort) -> dict[str, tuple[str, ..
     return {"/".join(s): s for s in sets}
 
 
-def _fine_tuning(space: AESpace, config: PathologyConfig, cache: Path, progress: bool):
+def _fine_tuning(
+    space: AESpace, config: PathologyConfig, cache: Path, progress: bool
+) -> Callable[[np.ndarray, int], AESpace]:
     """make_space for `SpaceFeatures`: the phantom space, trained on with the shapes of one fold's patients."""
 
     def make(shapes: np.ndarray, seed: int) -> AESpace:
@@ -256,7 +271,7 @@ def _fine_tuning(space: AESpace, config: PathologyConfig, cache: Path, progress:
     return make
 
 
-def reconstruction_dice(space, labels: np.ndarray) -> pd.DataFrame:
+def reconstruction_dice(space: ShapeSpace, labels: np.ndarray) -> pd.DataFrame:
     """Dice of each label map (N, X, Y, Z) with its reconstruction; columns ``dice <structure>``."""
     made = [
         space.scheme.integers(space.decode(space.encode(labels[i : i + 16])).argmax(1))
@@ -292,7 +307,12 @@ def code_agreement(images: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(code_columns(labels), name="column"))
 
 
-def _held_out_dice(spaces, rebuilt: Mapping[str, pd.DataFrame], index, reports) -> pd.DataFrame:
+def _held_out_dice(
+    spaces: Mapping[str, SpaceFeatures],
+    rebuilt: Mapping[str, pd.DataFrame],
+    index: pd.Index,
+    reports: dict[str, ClassificationResult],
+) -> pd.DataFrame:
     """Mean and sd over held-out subjects of the Dice on the grid, each space fitted without them.
 
     Args:

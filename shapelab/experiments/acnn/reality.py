@@ -32,7 +32,7 @@ from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import cardiac_cohort, phantom_autoencoder, shipped
 from shapelab.experiments.tables import spread
 from shapelab.metrics import evaluate
-from shapelab.models.acnn import ACNNLoss
+from shapelab.models.acnn import ACNNLoss, AESpace
 from shapelab.models.native import NativeConfig, NativeSegmenter, train_native
 from shapelab.phantoms.acquisition import LR_SHIFT_MM, make_stack, square_field
 from shapelab.phantoms.anatomy import build_heart
@@ -87,10 +87,13 @@ def real_slices(cohort: Cohort, config: NativeConfig, progress: bool = False) ->
     for subject in tqdm(cohort, desc=cohort.name, disable=not progress, leave=False):
         subject = subject.load()
         spacing = subject.spacing
-        found, depth = np.argwhere(subject.label.any(2)), subject.label.shape[2]
+        label = subject.label
+        assert label is not None  # the cohort's hearts are outlined
+        found, depth = np.argwhere(label.any(2)), label.shape[2]
         middle = np.array([*(found.min(0) + found.max(0)) / 2 * spacing[:2], (depth - 1) / 2 * spacing[2]])
         grid = Grid((FIELD_PX, FIELD_PX, depth), (config.spacing, config.spacing, spacing[2]))
         sample = to_grid(subject, grid, centre=middle)
+        assert sample.image is not None and sample.label is not None
         stacks.append((to_unit_range(sample.image), sample.label, float(spacing[2])))
     return SliceData.of_stacks(*zip(*stacks, strict=True))
 
@@ -130,7 +133,7 @@ class StackPrior:
         weight: lambda, by default that of Table I here (`shapelab.experiments.acnn.segmentation`)
     """
 
-    def __init__(self, space, spacing: float, weight: float = 0.1):
+    def __init__(self, space: AESpace, spacing: float, weight: float = 0.1):
         self.loss, self.grid, self.spacing, self.weight = ACNNLoss(space, weight=1.0), space.grid, spacing, weight
 
     def __call__(self, logits: Tensor, labels: Tensor, distance_mm: float) -> Tensor:
@@ -170,7 +173,7 @@ class StackPrior:
 # ----------------------------------------------------------------------------------------------------------- experiment
 
 
-def measure(segmenter, cohort: Cohort, method: str, progress: bool = True) -> pd.DataFrame:
+def measure(segmenter: NativeSegmenter, cohort: Cohort, method: str, progress: bool = True) -> pd.DataFrame:
     """One row a stack and structure: method, subject, patient, phase, group, looked_at, structure, dice, hd (mm; inf
     where the structure was missed), volume and volume_truth (ml), missed. Native voxels, 3-D over the stack."""
     rows = []
@@ -252,7 +255,7 @@ def run(
         train, test = split(cohort, seed)
         tables = [measure(taught, test, "phantoms alone", progress)]
         for method, prior in (("ACDC", False), ("ACDC + prior", True)):
-            checkpoint = study.folder / f"training-{'prior' if prior else 'plain'}"
+            checkpoint = study.results / f"training-{'prior' if prior else 'plain'}"
             made = train_on_real(train, study.profile, prior, Run(checkpoint, seed=seed, progress=progress))
             tables.append(measure(made, test, method, progress))
         table, name = pd.concat(tables, ignore_index=True), "reality_acdc_trained"

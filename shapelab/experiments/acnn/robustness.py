@@ -14,6 +14,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -39,9 +40,12 @@ from shapelab.experiments.acnn.segmentation import (
 from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.shipped import cardiac_cohort
 from shapelab.metrics import dice_table
-from shapelab.models.acnn import ACNNLoss, InputSettings, SubPixelConfig, lr_stacks, predict_labels
+from shapelab.models.acnn import ACNNLoss, AESpace, InputSettings, SubPixelConfig, lr_stacks, predict_labels
 from shapelab.show import style
 from shapelab.training.losses import cross_entropy, onehot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: kind -> what befalls the stack at strength 1, strengths to try, what the strength is.
 CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, ...], str]] = {
@@ -81,12 +85,12 @@ def run(
     Raises DataError where a network has not been trained yet.
     """
     study = Study.of("acnn", output, profile)
-    config, output = config or SegmentationConfig.profile(study.profile), study.folder
-    pairs = load_pairs(data, config, output, progress)
+    config, folder = config or SegmentationConfig.profile(study.profile), study.results
+    pairs = load_pairs(data, config, folder, progress)
     hearts = pairs["test"]  # the curves: of the first HEARTS of them
     if "ED" in set(hearts.table["phase"]):
         hearts = hearts[(hearts.table["phase"] == "ED").to_numpy()]
-    trained = trainings(config, output, data)
+    trained = trainings(config, folder, data)
     models = {name: trained_network(trained[name, config.seeds[0]]) for name in COMPARED}
     prior = phantom_autoencoder_for(config.network, progress)
     terms = {name: prior_terms(one, prior, hearts, config.weight) for name, one in models.items()}
@@ -98,7 +102,7 @@ def run(
         "prior_terms": pd.DataFrame(terms).T.rename_axis("method").reset_index(),
         "lambda": pd.concat(
             [
-                sweep(pairs, config, output / "sweep", weights, (n,), steps, seeds, progress=progress)
+                sweep(pairs, config, folder / "sweep", weights, (n,), steps, seeds, progress=progress)
                 for n, (weights, steps, seeds) in SWEEP.items()
             ]
         ),
@@ -244,7 +248,7 @@ def robustness_figure(
     return fig
 
 
-def _curves(ax, table: pd.DataFrame, xlabel: str, title: str) -> None:
+def _curves(ax: Axes, table: pd.DataFrame, xlabel: str, title: str) -> None:
     """A line a column against the index."""
     for i, (name, line) in enumerate(table.items()):
         look = style.spare(i)
@@ -271,12 +275,14 @@ def on_real(models: Mapping[str, nn.Module], cohort: Cohort, network: SubPixelCo
         (*network.shape[:2], network.shape[2] // network.factor),
         (*network.spacing[:2], network.spacing[2] * network.factor),
     )
-    stacks = torch.from_numpy(np.stack([unit_image(to_grid(s, thick, align="rigid").image) for s in cohort]))
-    truths = np.stack([to_grid(s.with_(image=None), network.grid, align="rigid").label for s in cohort])
+    images = (to_grid(s, thick, align="rigid").image for s in cohort)
+    stacks = torch.from_numpy(np.stack([unit_image(image) for image in images if image is not None]))
+    labels = (to_grid(s.with_(image=None), network.grid, align="rigid").label for s in cohort)
+    truths = np.stack([label for label in labels if label is not None])
     made = {name: predict_labels(one, stacks) for name, one in models.items()}
     rows = []
-    for name, labels in made.items():
-        scores = dice_table(cohort.scheme.integers(labels), truths, cohort.scheme, cohort.table.index)
+    for name, found in made.items():
+        scores = dice_table(cohort.scheme.integers(found), truths, cohort.scheme, cohort.table.index)
         long = scores.rename_axis("case").reset_index().melt("case", var_name="structure", value_name="dice")
         rows.append(long.assign(method=name, phase=long["case"].map(cohort.table["phase"])))
     return pd.concat(rows, ignore_index=True), (stacks, truths, made)
@@ -287,7 +293,12 @@ def on_real(models: Mapping[str, nn.Module], cohort: Cohort, network: SubPixelCo
 
 @torch.inference_mode()
 def prior_terms(
-    network: nn.Module, prior, pairs: HeartPairs, weight: float = 0.01, stacks: Tensor | None = None, batch: int = 8
+    network: nn.Module,
+    prior: AESpace,
+    pairs: HeartPairs,
+    weight: float = 0.01,
+    stacks: Tensor | None = None,
+    batch: int = 8,
 ) -> dict[str, float]:
     """How large the prior term of equation 1 is on unseen hearts, and what it responds to.
 
@@ -456,11 +467,15 @@ def segmentation_figure(
     width = min(1.9, 9.0 / len(columns))
     fig = style.figure(width * len(columns), width * sum(heights) / (truth.shape[0] * spacing[0]) + 0.7)
     axes = fig.subplots(len(heights), len(columns), squeeze=False, height_ratios=heights)
-    views = [(f"z = {k * spacing[2]:.0f} mm", (slice(None), slice(None), k), spacing[1] / spacing[0]) for k in chosen]
+    View = tuple[slice | int, slice | int, slice | int]
+    views: list[tuple[str, View, float]] = [
+        (f"z = {k * spacing[2]:.0f} mm", (slice(None), slice(None), k), spacing[1] / spacing[0]) for k in chosen
+    ]
     views.append(("long axis", (slice(None), cut, slice(None)), spacing[2] / spacing[0]))
     for row, (name, where, aspect) in zip(axes, views, strict=True):
         for ax, (column, label) in zip(row, columns.items(), strict=True):
             if label is None:
+                assert fine is not None
                 ax.imshow(fine[where].T, cmap="gray", vmin=0, vmax=1, aspect=aspect)
             else:
                 ax.imshow(colours[label[where].T], aspect=aspect)

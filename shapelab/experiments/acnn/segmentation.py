@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -57,12 +57,13 @@ from shapelab.experiments.acnn.segmentation_tables import (
     layout,
     summarise,
 )
-from shapelab.experiments.kept_runs import Study, kept_network, seeds_of, slug
+from shapelab.experiments.kept_runs import Study, described, kept_network, seeds_of, slug
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import phantom_autoencoder, phantom_tl, shipped
 from shapelab.metrics import evaluate, plausibility
 from shapelab.models.acnn import (
     ACNNLoss,
+    AESpace,
     InputSettings,
     SubPixelConfig,
     Training,
@@ -95,6 +96,7 @@ __all__ = [
     "trained_network",
 ]
 
+Segment = Callable[[Tensor], np.ndarray]  # LR stacks (N, X, Y, Z/K) -> channel numbers (N, X, Y, Z)
 #: Seeds of the phantom hearts; no other experiment draws from them.
 SEEDS = {"training": 41_000, "validation": 41_001, "test": 41_002}
 #: Methods whose weights ship (quick), and the names of their folders under data/weights.
@@ -130,7 +132,7 @@ class SegmentationConfig(Config):
         },
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         enough = min(self.training, self.test, self.epochs, len(self.seeds)) >= 1 and self.validation >= 0
         must(enough, "SegmentationConfig", self, "hearts, epochs and seeds from 1")
@@ -164,11 +166,11 @@ def run(
     study = Study.of("acnn", output, profile)
     config = config or SegmentationConfig.profile(study.profile)
     seeds, methods = seeds_of(seeds, config.seeds), _checked(methods)
-    pairs = load_pairs(data, config, study.folder, progress)
+    pairs = load_pairs(data, config, study.results, progress)
     about = {"data": data, "profile": study.profile, "config": asdict(config), "phantom seeds": SEEDS}
     made = []
     for seed, method in itertools.product(seeds, methods):
-        folder = study.folder / f"table1_{data}" / f"{slug(method)}-{seed}"
+        folder = study.results / f"table1_{data}" / f"{slug(method)}-{seed}"
         made.append(run_method(method, seed, pairs, config, folder, progress))
         parts, facts = zip(*made, strict=True)
         table = write(study, parts, {**about, "runs": list(facts)})  # after each: a run cut short has its table
@@ -249,12 +251,13 @@ def run_method(
         "motion": asdict(config.motion) if how.motion else None,
     }
 
-    def train(checkpoint: Path) -> nn.Module:
+    def train(checkpoint: Path | None) -> nn.Module:
         return train_method(method, pairs, config, Run(checkpoint, seed=seed, progress=progress), weight)[0]
 
     def make() -> tuple[dict[str, pd.DataFrame], dict]:
         stacks = lr_stacks(pairs["test"], seed=STACK_SEED)
         started = time.perf_counter()
+        segment: Segment
         if how.network is None:
             segment, facts = _predictor_and_decoder(config)
         else:
@@ -286,6 +289,7 @@ def train_method(
     """
     how, run, numbers = METHODS[method], run or Run(), config.network
     must(how.network is not None, "method", repr(method), "one that is trained on pairs")
+    assert how.network is not None
     weight = (config.weight if weight is None else weight) if how.prior else 0.0
     network = build(how.network, numbers, run.seed)
     prior = phantom_autoencoder_for(numbers, run.progress) if weight else None
@@ -302,17 +306,16 @@ def train_method(
     hearts = pairs["training"].table
     modality = "phantom " if "phantom" in str(hearts["patient"].iloc[0]) else ""
     data = f"{len(hearts)} images of {hearts['patient'].nunique()} {modality}hearts"
-    network.task, network.scheme = "seg", CARDIAC
-    network.metadata = {"data": data, "seed": run.seed, "weight": weight, "final": history.last}
-    return network, history
+    about = {"data": data, "seed": run.seed, "weight": weight, "final": history.last}
+    return described(network, "seg", CARDIAC, about), history
 
 
-def phantom_autoencoder_for(network: SubPixelConfig, progress: bool = False):
+def phantom_autoencoder_for(network: SubPixelConfig, progress: bool = False) -> AESpace:
     """The prior: the shape autoencoder learned from phantoms, of the profile whose grid this is."""
     return phantom_autoencoder(_profile_of(network), progress)
 
 
-def _predictor_and_decoder(config: SegmentationConfig):
+def _predictor_and_decoder(config: SegmentationConfig) -> tuple[Segment, dict[str, Any]]:
     """The T-L network as a segmentation method: image -> codes -> label map."""
     space = phantom_tl(_profile_of(config.network))
 
@@ -329,7 +332,7 @@ def _profile_of(network: SubPixelConfig) -> str:
     return next((p for p in ("quick", "full", "paper") if SubPixelConfig.profile(p).shape == network.shape), "quick")
 
 
-def seconds_per_volume(segment, stacks: Tensor, n: int = 10) -> float:
+def seconds_per_volume(segment: Segment, stacks: Tensor, n: int = 10) -> float:
     """Median time of one stack alone, on this machine as it was then."""
     times = []
     for stack in stacks[: n + 1]:
@@ -406,7 +409,7 @@ def _ordered(order: Order, method: str) -> nn.Module:
     config = order.numbers(SegmentationConfig.profile(order.profile), hearts="training")
     pairs = load_pairs(order.data, config, order.checkpoint, order.progress, parts=("training", "validation"))
     network, _ = train_method(method, pairs, config, order.run)
-    network.metadata["method"] = method
+    vars(network)["metadata"]["method"] = method
     return network
 
 

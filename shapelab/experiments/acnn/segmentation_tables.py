@@ -71,7 +71,7 @@ def summarise(cases: pd.DataFrame, facts: Sequence[Mapping] = (), phase: str | N
     if len(facts):
         found = pd.DataFrame([{k: f.get(k) for k in ("method", "parameters", "seconds")} for f in facts])
         table = table.join(found.groupby("method").agg({"parameters": "first", "seconds": "median"}), on="method")
-    networks = {m: how.network for m, how in METHODS.items()}
+    networks = {m: how.network or "" for m, how in METHODS.items()}
     return table.assign(paper_parameters=[PAPER_PARAMETERS.get(networks[m], np.nan) for m in table["method"]])
 
 
@@ -104,7 +104,9 @@ def contrasts(cases: pd.DataFrame, phase: str | None = "ED") -> pd.DataFrame:
     the cases are left out.
     """
     kept = _of_phase(cases, phase)
-    parts = [(name, kept[kept["structure"] == name], MEASURES) for name in STRUCTURES]
+    parts: list[tuple[str, pd.DataFrame, tuple[str, ...]]] = [
+        (name, kept[kept["structure"] == name], MEASURES) for name in STRUCTURES
+    ]
     parts.append(("heart", kept.drop_duplicates(["method", "seed", "case"]), ("violations",)))
     rows = []
     for structure, part, measures in parts:

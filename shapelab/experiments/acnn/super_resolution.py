@@ -31,7 +31,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +42,7 @@ from shapelab.data.volumes import HeartPairs
 from shapelab.device import best_device
 from shapelab.errors import one_of
 from shapelab.experiments.acnn.super_resolution_tables import METHODS, claims, layout, sweep_table, table_three
-from shapelab.experiments.kept_runs import Study, seeds_of
+from shapelab.experiments.kept_runs import Study, described, seeds_of
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import phantom_tl, shipped
 from shapelab.metrics import ssim
@@ -66,6 +65,7 @@ from shapelab.models.acnn.sr_baselines import (
     SRCNNConfig,
     SubPixelSR,
 )
+from shapelab.models.acnn.tl import TLSpace
 from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, heart_pairs
 from shapelab.spaces import save_network
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
@@ -156,38 +156,39 @@ def run(
 
 
 def run_whole(
-    data="phantom",
-    root=None,
-    profile=None,
-    seeds=None,
-    output=None,
-    progress=True,
+    data: str = "phantom",
+    root: str | Path | None = None,
+    profile: str | None = None,
+    seeds: Sequence[int] | None = None,
+    output: str | Path | None = None,
+    progress: bool = True,
     config: SuperResolutionConfig | None = None,
-    prior=None,
+    prior: TLSpace | None = None,
 ) -> SuperResolutionResult:
     """As `run`, with everything that came out; `config` instead of the profile's numbers, `prior` (a `TLSpace`) instead
     of the one learned from phantoms."""
     study = Study.of("acnn", output, profile, root, progress)
     config, seeds = config or SuperResolutionConfig.profile(study.profile), seeds_of(seeds, (0, 1))
-    train, test, stacks = _data(data, config, study.folder, progress)
+    train, test, stacks = _data(data, config, study.results, progress)
     prior = prior if prior is not None else tl_space(study.profile, progress)
-    trainer = _Trainer(config, train, prior, study.folder / "table3" / "networks", progress)
+    trainer = _Trainer(config, train, prior, study.results / "table3" / "networks", progress)
 
     def scored(network: nn.Module) -> pd.DataFrame:
         return pd.concat([evaluate(network, x, test, prior).assign(condition=name) for name, x in stacks.items()])
 
-    hearts, sweeps, networks = [], [], {}
+    parts, sweeps = [], []
+    networks: dict[str, nn.Module] = {}
     for method in METHODS:
         for seed in seeds if method not in ("Linear", "B-spline") else seeds[:1]:
             network, history = trainer(method, seed)
             networks.setdefault(method, network)
-            hearts.append(scored(network).assign(method=method, seed=seed))
+            parts.append(scored(network).assign(method=method, seed=seed))
             if method in ("SR", "ACNN-SR") and seed == seeds[0]:
-                sweeps.append((0.0 if method == "SR" else config.weight, hearts[-1], history))
+                sweeps.append((0.0 if method == "SR" else config.weight, parts[-1], history))
     for weight in config.sweep:
         network, history = trainer("ACNN-SR", seeds[0], weight)
         sweeps.append((weight, scored(network), history))
-    hearts = pd.concat(hearts, ignore_index=True)
+    hearts = pd.concat(parts, ignore_index=True)
     speed = speed_table(networks, config)
     result = SuperResolutionResult(
         table_three(hearts, speed), hearts, sweep_table(sweeps), motion_curve(networks, test, config), speed, networks
@@ -208,7 +209,9 @@ def run_whole(
 # --------------------------------------------------------------------------------------------------------------- data
 
 
-def _data(data: str, config: SuperResolutionConfig, folder: Path, progress: bool):
+def _data(
+    data: str, config: SuperResolutionConfig, folder: Path, progress: bool
+) -> tuple[HeartPairs, HeartPairs, dict[str, Tensor]]:
     """Pairs to learn from, pairs of other patients, and condition -> LR stacks of these."""
     one_of("data", data, ("phantom",))
     grid, factor = config.network.grid, config.network.factor
@@ -230,7 +233,7 @@ def test_stacks(pairs: HeartPairs, config: SuperResolutionConfig) -> dict[str, T
 # ----------------------------------------------------------------------------------------------------------- training
 
 
-def tl_space(profile: str | None = None, progress: bool = True):
+def tl_space(profile: str | None = None, progress: bool = True) -> TLSpace:
     """The T-L network learned from phantoms, whose predictor is the prior of equation 2."""
     return phantom_tl(profile, progress)
 
@@ -271,7 +274,7 @@ class _Trainer:
 
     config: SuperResolutionConfig
     pairs: HeartPairs
-    prior: object
+    prior: TLSpace
     folder: Path
     progress: bool
 
@@ -307,7 +310,7 @@ def train_method(
     pairs: HeartPairs,
     config: SuperResolutionConfig,
     run: Run | None = None,
-    prior: Any = None,
+    prior: TLSpace | None = None,
     weight: float = 0.0,
 ) -> tuple[nn.Module, History]:
     """Train the network of a method that has parameters; a killed run resumes from its checkpoint.
@@ -333,8 +336,7 @@ def train_method(
         inputs=training_inputs(config, pairs),
     )
     data = f"{pairs.table['patient'].nunique()} phantom patients, ED and ES, seed {TRAINING_SEED}"
-    network.task, network.scheme, network.metadata = "sr", pairs.scheme, {"data": data, "final": history.last}
-    return network, history
+    return described(network, "sr", pairs.scheme, {"data": data, "final": history.last}), history
 
 
 def training_inputs(config: SuperResolutionConfig, pairs: HeartPairs) -> InputSettings:
@@ -347,7 +349,7 @@ def training_inputs(config: SuperResolutionConfig, pairs: HeartPairs) -> InputSe
 # --------------------------------------------------------------------------------------------------------- evaluation
 
 
-def evaluate(network: nn.Module, stacks: Tensor, pairs: HeartPairs, prior=None) -> pd.DataFrame:
+def evaluate(network: nn.Module, stacks: Tensor, pairs: HeartPairs, prior: TLSpace | None = None) -> pd.DataFrame:
     """A row a heart: ssim, psnr (dB), error (mean absolute difference inside the heart), dice (of the T-L network's
     label map of the result; mean over structures; NaN without one), patient."""
     made = predict_images(network, stacks)
@@ -476,4 +478,4 @@ def _write(result: SuperResolutionResult, study: Study, about: dict) -> None:
     study.write(f"acnn_table3_{about['data']}", tables, about, digits=6)
     for method in SHIPPED:
         facts = {"data": about["data"], "config": about["config"]}
-        save_network(study.folder / "table3" / method, result.networks[method], task="sr", metadata=facts)
+        save_network(study.results / "table3" / method, result.networks[method], task="sr", metadata=facts)

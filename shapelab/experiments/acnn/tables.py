@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 
@@ -58,11 +59,11 @@ def run(
     return found
 
 
-def experiment_of(table: int):
+def experiment_of(table: int) -> ModuleType:
     """The module that makes a table."""
     return importlib.import_module(f"shapelab.experiments.acnn.{TABLES[one_of('table', table, TABLES)]}")
 
 
-def printed(experiment, table: pd.DataFrame) -> pd.DataFrame:
+def printed(experiment: ModuleType, table: pd.DataFrame) -> pd.DataFrame:
     """A table as its experiment lays it out for reading, or as it is."""
     return experiment.layout(table) if hasattr(experiment, "layout") else table

@@ -38,7 +38,6 @@ from shapelab.data.scheme import LV_CAVITY
 from shapelab.errors import must, one_of
 from shapelab.experiments.acnn.ultrasound_tables import METHODS, layout, summarise
 from shapelab.experiments.kept_runs import Study, plain, seeds_of
-from shapelab.experiments.shipped import weights_folder
 from shapelab.experiments.tables import spread
 from shapelab.files import write_csv
 from shapelab.metrics import evaluate
@@ -47,6 +46,7 @@ from shapelab.models.acnn.trainer import predict_labels
 from shapelab.phantoms.ultrasound import us_arrays, us_cohort
 from shapelab.phantoms.ultrasound_geometry import Artefacts, make_box
 from shapelab.phantoms.ultrasound_imaging import more_shadows
+from shapelab.places import weights_of
 from shapelab.spaces.kept import is_kept, load_network, save_network
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, Config, FitSettings, Run, fit, seeded
@@ -122,10 +122,8 @@ class UltrasoundConfig(Config):
 
     @property
     def prior_grid(self) -> Grid:
-        return Grid(
-            tuple(n // k for n, k in zip(self.shape, self.prior_step)),
-            tuple(s * k for s, k in zip(self.spacing, self.prior_step)),
-        )
+        (x, y, z), (dx, dy, dz), (a, b, c) = self.shape, self.spacing, self.prior_step
+        return Grid((x // a, y // b, z // c), (dx * a, dy * b, dz * c))
 
     @property
     def autoencoder(self) -> AEConfig:
@@ -198,10 +196,12 @@ def cetus_echoes(
         ]
         parts.append(
             Echoes(
-                np.stack([to_unit_range(s.image, (0, 100)) for s in samples]).astype(np.float16),
-                np.stack([s.label for s in samples]),
+                np.stack([to_unit_range(s.image, (0, 100)) for s in samples if s.image is not None]).astype(np.float16),
+                np.stack([s.label for s in samples if s.label is not None]),
                 part.table,
-                truths=[(s.subject.label, s.subject.spacing, s.transform) for s in samples],
+                truths=[
+                    (s.subject.label, s.subject.spacing, s.transform) for s in samples if s.subject.label is not None
+                ],
             )
         )
     return parts[0], parts[1]
@@ -221,14 +221,14 @@ def shape_prior(
         labels = on_prior_grid(labels, config)
         taught, data = checksum({"l": labels}), "training outlines"
     wanted = plain(asdict(config.autoencoder))
-    for folder in (cache,) if taught else (weights_folder() / f"acnn_ae_us_{config.name}", cache):
+    for folder in (cache,) if taught else (weights_of(f"acnn_ae_us_{config.name}"), cache):
         if is_kept(folder):
             space = AESpace.load(folder)
             if plain(asdict(space.config)) == wanted and taught in (None, space.metadata.get("taught")):
                 return space
     if labels is None:
         cohort = us_cohort(config.prior_hearts, PRIOR_SEED, grid=grid, images=False)
-        labels = np.stack([s.label for s in cohort])
+        labels = np.stack([s.label for s in cohort if s.label is not None])
     run = Run(cache / "training", progress=progress)
     space, _ = train_autoencoder(labels, config.autoencoder, run, scheme=LV_CAVITY, data=data)
     space.metadata["taught"] = taught
@@ -355,7 +355,7 @@ def run(
     for seed, method in itertools.product(config.seeds, METHODS):
         network = train_method(method, seed, train, prior, config, work / f"{method}-{seed}", progress)
         cases.append(measure(network, test, config.spacing).assign(method=method, seed=seed))
-        write_csv(pd.concat(cases), study.folder / f"acnn_table2_{data}_cases.csv", digits=6)
+        write_csv(pd.concat(cases), study.results / f"acnn_table2_{data}_cases.csv", digits=6)
     table = summarise(pd.concat(cases, ignore_index=True))
     kept = prior.reconstruction_dice(on_prior_grid(test.labels, config)).mean()
     about = {
@@ -371,12 +371,18 @@ def run(
     return table
 
 
-def _door(config: UltrasoundConfig | None, profile, seeds, output, data: str) -> tuple[UltrasoundConfig, Study, Path]:
+def _door(
+    config: UltrasoundConfig | None,
+    profile: str | None,
+    seeds: Sequence[int] | None,
+    output: str | Path | None,
+    data: str,
+) -> tuple[UltrasoundConfig, Study, Path]:
     """The numbers with the seeds that were asked for, the folder of the results, and that of what is trained."""
     study = Study.of("acnn", output, profile)
     config = config or UltrasoundConfig.profile(study.profile)
     config = replace(config, seeds=seeds_of(seeds, config.seeds))
-    return config, study, study.folder / f"table2_{data}_{config.name}"
+    return config, study, study.results / f"table2_{data}_{config.name}"
 
 
 def robustness(
@@ -421,5 +427,5 @@ def robustness(
                 }
             )
     table = pd.DataFrame(rows)
-    write_csv(table, study.folder / f"acnn_table2_robustness_{artefact}.csv", digits=6)
+    write_csv(table, study.results / f"acnn_table2_robustness_{artefact}.csv", digits=6)
     return table

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
 
 from shapelab.augment import MotionRanges
-from shapelab.data.scheme import LabelScheme
+from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.volumes import HeartPairs
 from shapelab.experiments.acnn.segmentation import SegmentationConfig, train_method
-from shapelab.experiments.kept_runs import kept_network
+from shapelab.experiments.kept_runs import described, kept_network
 from shapelab.experiments.sslln.hearts import COHORTS, PHASE, SEEDS
 from shapelab.models.acnn import lr_stacks, predict_labels
 from shapelab.phantoms.pairs import heart_pairs
 from shapelab.phantoms.patients import Mix
 from shapelab.training import Run
 
+if TYPE_CHECKING:  # it imports this module
+    from shapelab.experiments.sslln.laboratory import SSLLNExperiment
 
-def acnn_pairs(config, cohort: str, n: int, folder: Path | None, progress: bool = False) -> HeartPairs:
+
+def acnn_pairs(config: SSLLNExperiment, cohort: str, n: int, folder: Path | None, progress: bool = False) -> HeartPairs:
     """The first n hearts of one of SSLLN's cohorts as aligned pairs (LV cavity and wall, RV cavity), at ED.
 
     Args:
@@ -40,7 +44,7 @@ def acnn_pairs(config, cohort: str, n: int, folder: Path | None, progress: bool 
 
 
 def acnn_segmentations(
-    method: str, config, seed: int, folder: str | Path | None, progress: bool = False
+    method: str, config: SSLLNExperiment, seed: int, folder: str | Path | None, progress: bool = False
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float], LabelScheme]:
     """Train (or read) a network of the ACNN paper and segment the hearts of Table V.
 
@@ -64,8 +68,7 @@ def acnn_segmentations(
         )
         run = Run(checkpoint, seed=seed, progress=progress)
         network, history = train_method(method, {"training": pairs}, numbers, run)
-        network.metadata = {"method": method, "final": history.last}
-        return network
+        return described(network, "seg", CARDIAC, {"method": method, "final": history.last})
 
     network = kept_network(folder, train)
     test = acnn_pairs(config, "healthy", config.compared, shared, progress)

@@ -78,7 +78,7 @@ def phantom_volumes(
 
     who = [mix.patient(seed, i) for i in range(whole("n", n))]
     arrays, table = cached_hearts(who, mix.phases, draw, cache, key, progress)
-    return LandmarkedVolumes(**arrays, table=table, spacing=tuple(float(s) for s in grid.spacing))
+    return LandmarkedVolumes(arrays["images"], arrays["labels"], arrays["landmarks"], table, grid.spacing)
 
 
 def atlas_of(
@@ -128,12 +128,15 @@ def on_grid(stack: LowResolution, shape: Sequence[int]) -> tuple[np.ndarray, np.
     below = np.minimum(np.floor(place).astype(int), len(at) - 1)
     above = np.minimum(below + 1, len(at) - 1)
     weight = (place - below).astype(np.float32)
+    assert stack.image is not None  # an atlas of a phantom has one
     image[:, :, covered] = (1 - weight) * stack.image[:, :, below] + weight * stack.image[:, :, above]
     label[:, :, covered] = stack.label[:, :, np.minimum(np.floor(place + 0.5).astype(int), len(at) - 1)]
     return image, label
 
 
-def in_stack(stack: LowResolution, label: np.ndarray, landmarks: np.ndarray | None = None):
+def in_stack(
+    stack: LowResolution, label: np.ndarray, landmarks: np.ndarray | None = None
+) -> tuple[np.ndarray, dict[str, np.ndarray] | None]:
     """What a network says on the grid, brought to the stack: label (X, Y, Z) integers of the scheme, and landmarks
     name -> (3,) mm of the stack (None: none were given)."""
     thick = stack.scheme.integers(label[:, :, slices_of(stack)])

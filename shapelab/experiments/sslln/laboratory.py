@@ -30,10 +30,11 @@ Deviations:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,11 +51,12 @@ from shapelab.atlas import (
     refine,
     select_atlases,
 )
+from shapelab.atlas.affine import Landmarks
 from shapelab.atlas.warp import warp_image, warp_label
 from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.data.volumes import LandmarkedVolumes
 from shapelab.errors import DataError, must, one_of
-from shapelab.experiments.kept_runs import Study, kept_network, slug
+from shapelab.experiments.kept_runs import Study, described, kept_network, slug
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import shipped
 from shapelab.experiments.sslln.acnn_methods import acnn_segmentations
@@ -116,7 +118,7 @@ class SSLLNExperiment(Config):
         "paper": {**LARGER, "training": 1000, "healthy": 600, "atlases": 231},
     }
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         sizes = (self.training, self.healthy, self.PH, self.atlases, self.compared, self.n_atlases, len(self.seeds))
         enough = min(sizes) >= 1 and self.compared <= self.healthy
@@ -161,6 +163,7 @@ class Laboratory:
         """The atlas hearts with labels and landmarks by SSLLN-HR, as in the paper (section III-F)."""
         volumes = self.cohort("atlases")
         labels, landmarks = predict(self.network("SSLLN-HR"), volumes.images)
+        assert landmarks is not None  # SSLLN finds them
         return [atlas_of(volumes, i, labels[i], landmarks[i]) for i in range(len(volumes))]
 
     # -------------------------------------------------------------------------------------------------------- networks
@@ -178,14 +181,13 @@ class Laboratory:
         numbers = replace(numbers, epochs=epochs, gaps=GAPS.get(method, numbers.gaps))
         run = Run(checkpoint, seed=self.seed, progress=self.progress)
         network, history = train_sslln(hearts, numbers, run, method=name)
-        network.scheme, network.task = BIVENTRICULAR, "seg"
-        network.metadata = {
+        about = {
             "method": method,
             "data": f"{len(hearts)} phantom hearts at ED, seed {SEEDS['training']}",
             "seed": self.seed,
             "final": history.last,
         }
-        return network
+        return described(network, "seg", BIVENTRICULAR, about)
 
     def _seen(self, method: str, cohort: str) -> LandmarkedVolumes:
         """The hearts of a cohort as a method of `TRAINED` sees them."""
@@ -271,14 +273,18 @@ class Laboratory:
         hearts, stacks = self.degraded(cohort)
         stacks = stacks[rows]
         labels, places = predict(self.network("SSLLN-LR"), hearts.images[rows])
+        assert places is not None  # SSLLN finds landmarks
         for stack, label, place in zip(self._bar(stacks, "refinement"), labels, places, strict=True):
             try:
-                yield self._refined(stack, *in_stack(stack, label, place), start, align)
+                thick, landmarks = in_stack(stack, label, place)
+                yield self._refined(stack, thick, landmarks, start, align)
             except DataError as error:
                 warnings.warn(f"{stack.truth.id}, start {start!r}: {error}", stacklevel=2)
                 yield None
 
-    def _refined(self, stack: LowResolution, thick: np.ndarray, landmarks, start: str, align: bool) -> Refinement:
+    def _refined(
+        self, stack: LowResolution, thick: np.ndarray, landmarks: Landmarks | None, start: str, align: bool
+    ) -> Refinement:
         atlases = self.atlases
         if start == "labels":
             landmarks = None
@@ -295,7 +301,7 @@ class Laboratory:
             return np.zeros_like(stack.truth.label)
         return result.frame.nearest(result.label, stack.truth_frame)
 
-    def _bar(self, things, what: str):
+    def _bar(self, things: Sequence[LowResolution], what: str) -> Iterable[LowResolution]:
         from tqdm.auto import tqdm
 
         return tqdm(things, desc=what, unit="heart", disable=not self.progress, leave=False)
@@ -318,11 +324,13 @@ def multi_atlas(stack: LowResolution, atlases: list[Atlas], n: int = 5) -> np.nd
     Returns (X, Y, S) integers of the scheme.
     """
     out = stack.truth_frame
-    image = Frame(stack.image.shape, stack.spacing).linear(stack.image, out)
+    assert stack.image is not None and stack.landmarks is not None  # a phantom has both
+    image = Frame(stack.label.shape, stack.spacing).linear(stack.image, out)
     still = np.zeros((3, *out.shape), np.float32)
-    affines = [landmark_affine(stack.landmarks, atlas.landmarks) for atlas in atlases]
+    affines = [landmark_affine(stack.landmarks, atlas.landmarks_of()) for atlas in atlases]
     maps = [(np.linalg.inv(a.frame.matrix) @ affine)[:3] for a, affine in zip(atlases, affines, strict=True)]
-    warped = [warp_image(a.image, m, out.origin, out.spacing, still) for a, m in zip(atlases, maps, strict=True)]
+    images = [atlas.image for atlas in atlases if atlas.image is not None]  # all of them, or the lengths differ
+    warped = [warp_image(a, m, out.origin, out.spacing, still) for a, m in zip(images, maps, strict=True)]
     chosen, _ = select_atlases(image, warped, n)
     labels = [warp_label(atlases[i].label, maps[i], out.origin, out.spacing, still) for i in chosen]
     return fuse_labels(labels, [warped[i] for i in chosen], image)
@@ -336,7 +344,8 @@ def _ordered(order: Order) -> nn.Module:
     numbers = SSLLNExperiment.profile(order.profile)
     method = next(m for m in SHIPPED if recipe_of(m) == order.model)
     epochs = "baseline_epochs" if method == "2D FCN" else "epochs"
-    network = numbers.network if order.epochs is None else replace(numbers.network, **{epochs: order.epochs})
+    asked: dict[str, Any] = {} if order.epochs is None else {epochs: order.epochs}
+    network = replace(numbers.network, **asked)
     numbers = replace(numbers, training=order.hearts or numbers.training, network=network)
     return Laboratory(numbers, order.checkpoint, order.seed, order.progress).network(method)
 

@@ -87,7 +87,7 @@ def run(
     chosen = chosen_hearts(cohort, HEARTS[study.profile] if hearts is None else hearts)
     atlases = phantom_atlases(ATLASES, ATLAS_SEED, scheme=CARDIAC, images=False) if atlases is None else atlases
     settings = {"out_spacing": SPACING} | settings
-    table = refined_table(chosen, atlases, study.folder / "labels", progress, **settings)
+    table = refined_table(chosen, atlases, study.results / "labels", progress, **settings)
     about = {
         "cohort": repr(chosen),
         "profile": study.profile,
@@ -116,7 +116,9 @@ def chosen_hearts(cohort: Cohort, which: int | Sequence[str] | None) -> Cohort:
     return cohort.filter(lambda s: s.patient in set(which))
 
 
-def refined_table(cohort: Cohort, atlases: Sequence[Atlas], folder: Path, progress: bool = True, **settings: Any):
+def refined_table(
+    cohort: Cohort, atlases: Sequence[Atlas], folder: Path, progress: bool = True, **settings: Any
+) -> pd.DataFrame:
     """Refine each heart of a cohort into a folder (or take what is there) and measure it; a row a heart."""
     from tqdm.auto import tqdm
 
@@ -153,8 +155,8 @@ def measure(subject: Subject, label: np.ndarray, frame: Frame) -> dict[str, Any]
     - "curvature WAY S": of surface S (see SURFACES), 1/mm; "nearest" and "interpolated" end where the stack ends
     - "volume given X", "volume refined X": ml
     """
-    given, spacing = subject.label, tuple(float(s) for s in subject.spacing)
-    own, scheme = Frame(given.shape, spacing), subject.scheme
+    given, own = _stack(subject)
+    spacing, scheme = own.spacing, subject.scheme
     row: dict[str, Any] = {"slices": int(given.any((0, 1)).sum()), "slice_mm": spacing[2], "pixel_mm": spacing[0]}
     for way, fine in ways(given, own, label, frame).items():
         back = frame.nearest(fine, own)
@@ -168,6 +170,13 @@ def measure(subject: Subject, label: np.ndarray, frame: Frame) -> dict[str, Any]
     for word, array, size in (("given", given, spacing), ("refined", label, frame.spacing)):
         row |= {f"volume {word} {name}": float(v) for name, v in structure_volumes(array, size, scheme).items()}
     return row
+
+
+def _stack(subject: Subject) -> tuple[np.ndarray, Frame]:
+    """The label map that was given, and where its voxels lie."""
+    label = subject.label
+    assert label is not None
+    return label, Frame(label.shape, tuple(subject.spacing))
 
 
 def ways(given: np.ndarray, own: Frame, label: np.ndarray, frame: Frame) -> dict[str, np.ndarray]:
@@ -204,8 +213,7 @@ def pictures(subjects: Sequence[Subject], folder: str | Path, title: str | None 
     rows = []
     for subject in subjects:
         label, frame = read_refinement(Path(folder) / f"{subject.id}.nii.gz", subject.affine)
-        own = Frame(subject.label.shape, tuple(subject.spacing))
-        three = ways(subject.label, own, label, frame)
+        three = ways(*_stack(subject), label, frame)
         rows.append([heart_meshes(fine, frame.spacing, subject.scheme) for fine in three.values()])
     return render.mesh_grid(
         rows,

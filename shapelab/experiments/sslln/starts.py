@@ -17,12 +17,15 @@ from torch import Tensor
 
 from shapelab.atlas import Atlas, transform_points
 from shapelab.data.scheme import LabelScheme
+from shapelab.types import Triple
 
 COARSE_MM = 6.0  # positions at which overlap is measured
 MARGIN_MM = 12.0  # round the target's labels
 
 
-def class_affines(label: np.ndarray, spacing, atlases: Sequence[Atlas], scheme: LabelScheme, steps: int = 80):
+def class_affines(
+    label: np.ndarray, spacing: Triple, atlases: Sequence[Atlas], scheme: LabelScheme, steps: int = 80
+) -> np.ndarray:
     """Affine maps (n, 4, 4), mm of the target -> mm of each atlas, that make the tissue classes overlap.
 
     label (X, Y, Z) integers of the scheme, spacing (3,) mm; atlases of one shape. Adam on 12 numbers an atlas; a
@@ -67,7 +70,9 @@ def _mismatch(maps: Tensor, target: Tensor, places: Tensor, size: Tensor) -> Ten
     return -(2 * both / (found.square().sum(2) + target.sum(1) + 1e-6)).mean(1).sum()
 
 
-def started_from(affines: np.ndarray, atlases: Sequence[Atlas], label: np.ndarray, spacing):
+def started_from(
+    affines: np.ndarray, atlases: Sequence[Atlas], label: np.ndarray, spacing: Triple
+) -> tuple[np.ndarray, list[Atlas]]:
     """Landmarks of a target and atlases whose landmark affine is the map given: for `shapelab.atlas.refine`."""
     at = np.argwhere(label > 0) * np.asarray(spacing, float)
     low, high = at.min(0), at.max(0)

@@ -82,7 +82,7 @@ def run(
     parts: dict[str, list] = {m: [] for m in methods}
     extra = []
     for seed in seeds:
-        laboratory = Laboratory(config, study.folder / f"phantom_{study.profile}", seed, progress)
+        laboratory = Laboratory(config, study.results / f"phantom_{study.profile}", seed, progress)
         for method in methods:
             parts[method].append(laboratory.cases(method, cohort)[1 if table == 2 else 0])
         if table in (1, 5):
@@ -91,7 +91,7 @@ def run(
     found = _table(table, cases)
     if extra:
         figure = "gaps" if table == 1 else "initialisation"
-        write_csv(pd.concat(extra, ignore_index=True), study.folder / f"sslln_{figure}.csv")
+        write_csv(pd.concat(extra, ignore_index=True), study.results / f"sslln_{figure}.csv")
     about = {
         "data": data,
         "profile": study.profile,
@@ -133,7 +133,8 @@ def gaps(laboratory: Laboratory, gaps_mm: Sequence[float] = GAPS_MM, hearts: int
                 (whole.scheme.integers(m[:, :, a:b]), whole.scheme.integers(t[:, :, a:b]))
                 for m, t, (a, b) in zip(made, whole.labels, where, strict=True)
             ]
-            found = evaluate_cohort(*zip(*inside, strict=True), whole.spacing, list(whole.table.index), whole.scheme)
+            made, truths = zip(*inside, strict=True)
+            found = evaluate_cohort(made, truths, whole.spacing, list(whole.table.index), whole.scheme)
             found = found.assign(method=method, seed=laboratory.seed, gap_mm=gap, slices=count)
             parts.append(found[["method", "seed", "gap_mm", "slices", "id", "label", "dice", "missed"]])
     return pd.concat(parts, ignore_index=True)

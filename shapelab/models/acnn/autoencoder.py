@@ -56,7 +56,7 @@ from torch.optim.swa_utils import update_bn
 
 from shapelab.augment import AffineRanges, random_affine, swap_labels
 from shapelab.data.scheme import CARDIAC, LabelScheme
-from shapelab.device import autocast
+from shapelab.device import autocast, laid_out
 from shapelab.errors import must
 from shapelab.spaces.axes import principal_axes, shape_axes
 from shapelab.spaces.kept import made_here, scheme_of
@@ -64,6 +64,7 @@ from shapelab.spaces.network_space import NetworkSpace
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, Config, FitSettings, History, Run, fit, seeded
 from shapelab.training.losses import cross_entropy, dice_scores, onehot
+from shapelab.types import Shape3
 
 STRIDE = (24, 24, 12)  # product of the encoder's strides: S1 (2,2,1), S2 and S3 (2,2,2), S4 (3,3,3)
 
@@ -102,7 +103,7 @@ class AEConfig(Config):
         },
     }
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         must(
             len(self.shape) == 3 and all(n >= s and not n % s for n, s in zip(self.shape, STRIDE)),
@@ -120,7 +121,8 @@ class AEConfig(Config):
     @property
     def cells(self) -> tuple[int, int, int]:
         """Grid of the coarsest scale S4; 5 x 5 x 5 in the paper."""
-        return tuple(n // s for n, s in zip(self.shape, STRIDE))
+        x, y, z = (n // s for n, s in zip(self.shape, STRIDE))
+        return x, y, z
 
 
 # ---------------------------------------------------------------------------------------------------------- the model
@@ -133,7 +135,7 @@ def conv(n_in: int, n_out: int, stride: int | tuple[int, int, int] = 1) -> nn.Se
     )
 
 
-def deconv(n_in: int, n_out: int, kernel, stride, padding) -> nn.Sequential:
+def deconv(n_in: int, n_out: int, kernel: int | Shape3, stride: int | Shape3, padding: int | Shape3) -> nn.Sequential:
     """A row "Deconv" of Table V; the padding makes the output exactly `stride` times the input."""
     return nn.Sequential(
         nn.ConvTranspose3d(n_in, n_out, kernel, stride, padding, bias=False),
@@ -150,7 +152,7 @@ class Autoencoder(nn.Module):
         decode: codes (N, 64) -> logits (N, C, X, Y, Z)
     """
 
-    def __init__(self, config: AEConfig):
+    def __init__(self, config: AEConfig) -> None:
         super().__init__()
         self.config = config
         classes, (a, b, c), d = config.n_classes, config.widths, config.bottleneck
@@ -176,7 +178,7 @@ class Autoencoder(nn.Module):
             nn.Conv3d(a, classes, 3, padding=1),             #     -> (C, 120, 120, 60), logits
         )  # fmt: skip
         # channels last: a step takes .76 of the time on a CPU (benchmarks/bench_training.py), and GPUs like it in bf16
-        self.to(memory_format=torch.channels_last_3d)
+        laid_out(self, torch.channels_last_3d)
 
     def encode(self, maps: Tensor) -> Tensor:
         features = self.encoder(maps)  # (N, 1, 5, 5, 5)
@@ -240,6 +242,7 @@ def train_autoencoder(
         return {"loss": cross_entropy(logits, moved), "dice": dice}
 
     def validate(_: nn.Module) -> dict[str, float]:
+        assert held_out is not None  # or it is not called
         with unchanged(model):
             measure_statistics(model, maps)
             return {"val dice": float(space.reconstruction_dice(held_out).mean())}
@@ -277,7 +280,7 @@ def _finish(space: AESpace, labels: np.ndarray, channels: Tensor) -> None:
     measure_statistics(space.model, channels)
     space.set_training_codes(space.encode(labels))
     if space.config.principal_axes:
-        rotate_to_principal_axes(space.model, space.training_codes)
+        rotate_to_principal_axes(space.model, space.fitted("training_codes"))
         space.axes = shape_axes(space.encode(labels), channels.numpy(), space.config.n_classes)
         space.set_training_codes(space.encode(labels))
 
@@ -312,7 +315,7 @@ def measure_statistics(
         maps: channel numbers
         prepare: what of them (or of something else) the model reads; None: their one-hot maps
     """
-    prepare = prepare or (lambda part: onehot(part, model.config.n_classes))
+    prepare = prepare or (lambda part: onehot(part, model.config.n_classes))  # type: ignore[union-attr, arg-type]  # an Autoencoder's
     device = next(model.parameters()).device
     chosen = maps[torch.linspace(0, len(maps) - 1, min(len(maps), at_most)).round().long()]
     parts = torch.tensor_split(chosen, -(-len(chosen) // batch))
@@ -353,6 +356,9 @@ class AESpace(NetworkSpace):
     (data, seed, versions), `history` (after `fit`).
     """
 
+    config: AEConfig
+    model: Autoencoder
+
     def __init__(
         self,
         config: AEConfig | None = None,
@@ -360,7 +366,7 @@ class AESpace(NetworkSpace):
         *,
         seed: int = 0,
         model: Autoencoder | None = None,
-    ):
+    ) -> None:
         super().__init__(config or AEConfig.profile(n_classes=scheme.n_classes), scheme, model)
         must(
             self.config.n_classes == scheme.n_classes,
@@ -370,10 +376,20 @@ class AESpace(NetworkSpace):
         )
         self.seed, self.history = seed, History()
 
-    def fit(self, labels: np.ndarray, run: Run | None = None, **options) -> AESpace:
-        """Train on label maps (N, X, Y, Z); run (None: with the space's seed) and options as `train_autoencoder`'s."""
+    def fit(
+        self,
+        labels: np.ndarray,
+        run: Run | None = None,
+        *,
+        init: AESpace | str | Path | None = None,
+        validation: np.ndarray | None = None,
+        data: str = "",
+    ) -> AESpace:
+        """Train on label maps (N, X, Y, Z); run (None: with the space's seed) and the rest as `train_autoencoder`'s."""
         run = run or Run(seed=self.seed)
-        space, history = train_autoencoder(labels, self.config, run, scheme=self.scheme, **options)
+        space, history = train_autoencoder(
+            labels, self.config, run, scheme=self.scheme, init=init, validation=validation, data=data
+        )
         self.__dict__.update(space.__dict__, seed=self.seed, history=history)
         return self
 

@@ -43,6 +43,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shapelab.device import laid_out
 from shapelab.errors import must, one_of
 from shapelab.models.acnn.autoencoder import conv, deconv
 from shapelab.models.acnn.subpixel import SubPixelConfig, SubPixelNet, check_stack
@@ -89,7 +90,7 @@ class FCN2D(nn.Module):
 
     METHOD = "2D-FCN"
 
-    def __init__(self, config: SubPixelConfig, widths: Sequence[int] | None = None):
+    def __init__(self, config: SubPixelConfig, widths: Sequence[int] | None = None) -> None:
         super().__init__()
         self.config, self.widths = config, _widths(self.METHOD, config, widths)
         a, b, c, d = self.widths
@@ -104,7 +105,7 @@ class FCN2D(nn.Module):
         self.score4, self.score3, self.score2 = (nn.Conv2d(n, n_out, 1) for n in (d, c, b))
         self.up = nn.ModuleList(nn.ConvTranspose2d(n_out, n_out, 4, 2, 1, bias=False) for _ in range(3))
         self.head = nn.Conv2d(n_out, n_out, 1)
-        self.to(memory_format=torch.channels_last)
+        laid_out(self, torch.channels_last)
 
     def forward(self, stack: Tensor) -> Tensor:
         check_stack(stack, self.config)
@@ -135,7 +136,7 @@ class UNet3D(nn.Module):
 
     METHOD = "3D-UNet"
 
-    def __init__(self, config: SubPixelConfig, widths: Sequence[int] | None = None):
+    def __init__(self, config: SubPixelConfig, widths: Sequence[int] | None = None) -> None:
         super().__init__()
         must(not config.shape[2] % 4, "3D-UNet", f"{config.shape[2]} HR slices", "a multiple of 4, for its poolings")
         self.config, self.widths = config, _widths(self.METHOD, config, widths)
@@ -150,7 +151,7 @@ class UNet3D(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose3d(n, n, p, p) for n, p in zip(below, self.POOLS[::-1]))
         self.merge = nn.ModuleList(nn.Sequential(conv(n + m, n), conv(n, n)) for m, n in zip(below, here))
         self.head = nn.Conv3d(widths[0], config.n_out, 1)
-        self.to(memory_format=torch.channels_last_3d)
+        laid_out(self, torch.channels_last_3d)
 
     def forward(self, stack: Tensor) -> Tensor:
         check_stack(stack, self.config)
@@ -187,7 +188,7 @@ class AESeg(nn.Module):
 
     METHOD = "AE-Seg"
 
-    def __init__(self, config: SubPixelConfig, widths: Sequence[int] | None = None):
+    def __init__(self, config: SubPixelConfig, widths: Sequence[int] | None = None) -> None:
         super().__init__()
         must(not config.shape[2] % 4, "AE-Seg", f"{config.shape[2]} HR slices", "a multiple of 4, for its strides")
         self.config, self.widths = config, _widths(self.METHOD, config, widths)
@@ -226,7 +227,7 @@ class CascadeLoss:
 
     scale = "none"  # as `ACNNLoss` has it: part of a training's identity
 
-    def __init__(self, weight: float = 1.0):
+    def __init__(self, weight: float = 1.0) -> None:
         self.weight = float(weight)
 
     def __call__(self, output: Tensor | tuple[Tensor, Tensor], target: Tensor) -> dict[str, Tensor]:

@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from shapelab.augment import AffineRanges, acquire, random_affine_pair
-from shapelab.device import without_autocast
+from shapelab.device import laid_out, without_autocast
 from shapelab.errors import must
 from shapelab.models.acnn.autoencoder import conv, measure_statistics
 from shapelab.training import Config
+from shapelab.types import Vector3
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class ContrastRanges:
     bias: float = 0.3       # log of a smooth (log-linear) field's factor at the faces of the box, each axis
     # fmt: on
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         must(
             all(math.isfinite(v) and v >= 0 for v in asdict(self).values()) and self.gain < 1,
             "ContrastRanges",
@@ -91,7 +92,7 @@ class PredictorConfig(Config):
         },
     }
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         sizes = (
             *self.shape,
@@ -126,7 +127,8 @@ class PredictorConfig(Config):
     @property
     def cells(self) -> tuple[int, int, int]:
         """Grid of the coarsest scale S4; 15 x 15 x 8 in the paper."""
-        return tuple(-(-n // (8 * s)) for n, s in zip(self.shape, self.stem))
+        x, y, z = (-(-n // (8 * s)) for n, s in zip(self.shape, self.stem))
+        return x, y, z
 
 
 # ---------------------------------------------------------------------------------------------------------- the model
@@ -136,7 +138,7 @@ class Predictor(nn.Module):
     """Table IV, p: images (N, X, Y, Z) or (N, 1, X, Y, Z) in [0, 1] -> codes (N, 64), as the encoder's network makes
     them. Shapes in the comments are the paper profile's."""
 
-    def __init__(self, config: PredictorConfig):
+    def __init__(self, config: PredictorConfig) -> None:
         super().__init__()
         self.config = config
         a, b, c, d = config.widths
@@ -151,7 +153,7 @@ class Predictor(nn.Module):
         )  # fmt: skip
         self.last = nn.Conv3d(d, config.last, 3, padding=1)  #     -> (1, 15, 15, 8), not normalised, ReLU
         self.to_code = nn.Linear(config.last * prod(config.cells), config.code)  # FC  1800 -> 64
-        self.to(memory_format=torch.channels_last_3d)
+        laid_out(self, torch.channels_last_3d)
 
     def forward(self, images: Tensor) -> Tensor:
         images = images.unsqueeze(1) if images.ndim == 4 else images
@@ -167,7 +169,7 @@ def random_contrast(images: Tensor, ranges: ContrastRanges, generator: Generator
     """Give each image (N, X, Y, Z) in [0, 1] another gamma, gain, offset and bias field; what is 0 stays dark."""
     draws = (torch.rand(len(images), 6, generator=generator) * 2 - 1).to(images.device)
     gamma, gain, offset, *slopes = (d.view(-1, 1, 1, 1) for d in draws.unbind(1))
-    field = 0
+    field = torch.zeros(())
     for axis, slope in enumerate(slopes, 1):
         view = [-1 if axis == k else 1 for k in range(4)]
         field = field + ranges.bias * slope * torch.linspace(-1, 1, images.shape[axis], device=images.device).view(view)
@@ -175,7 +177,7 @@ def random_contrast(images: Tensor, ranges: ContrastRanges, generator: Generator
     return looks + ranges.offset * offset * (images > 0)
 
 
-def thick_slices(images: Tensor, spacing, factor: int) -> Tensor:
+def thick_slices(images: Tensor, spacing: Vector3, factor: int) -> Tensor:
     """Images (N, X, Y, Z) as they come from slices `factor` times as thick, interpolated back to Z slices linearly."""
     stack = acquire(images, spacing, factor)  # (N, X, Y, Z / factor)
     return F.interpolate(stack[:, None], images.shape[1:], mode="trilinear", align_corners=False)[:, 0]

@@ -10,6 +10,7 @@ gradient goes through it, back to the network that is trained. That network can 
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +19,10 @@ from torch import Tensor, nn
 
 from shapelab.errors import in_range, must, one_of
 from shapelab.training.losses import code_distance, cross_entropy, onehot
+from shapelab.types import Shape3
+
+if TYPE_CHECKING:
+    from shapelab.spaces import NetworkSpace
 
 SCALES = ("none", "axes", "sigma")
 
@@ -52,10 +57,12 @@ class ACNNLoss:
         by.
     """
 
-    def __init__(self, prior=None, weight: float = 0.01, scale: str = "none"):
+    def __init__(
+        self, prior: NetworkSpace | nn.Module | None = None, weight: float = 0.01, scale: str = "none"
+    ) -> None:
         self.weight, self.scale = in_range("weight", weight), one_of("scale", scale, SCALES)
-        self.encoder = _frozen(_part(prior, "encoder"))
-        self.predictor = _frozen(_part(prior, "predictor"))
+        self.encoder: Any = _frozen(_part(prior, "encoder"))  # a module, with `encode` and `config`; or None
+        self.predictor: Any = _frozen(_part(prior, "predictor"))
         must(
             prior is None or self.encoder is not None or self.predictor is not None,
             "prior",
@@ -100,7 +107,7 @@ class ACNNLoss:
         return codes.float() if self.metric is None else codes.float() @ self.metric
 
 
-def resample(shapes: Tensor, shape: tuple[int, int, int] | None) -> Tensor:
+def resample(shapes: Tensor, shape: Shape3 | None) -> Tensor:
     """(N, C, ...) on another grid over the same box: averaged along axes where that grid is coarser by a whole number,
     linear elsewhere. None, or the grid it has: as it is."""
     if shape is None or tuple(shapes.shape[2:]) == tuple(shape):
@@ -113,7 +120,7 @@ def resample(shapes: Tensor, shape: tuple[int, int, int] | None) -> Tensor:
     return shapes
 
 
-def _part(prior, name: str) -> nn.Module | None:
+def _part(prior: Any, name: str) -> Any:
     """The network of a prior that reads label maps ("encoder": it has `encode`) or images ("predictor")."""
     prior = getattr(prior, "model", prior)  # a space: its network
     if prior is None:
@@ -124,11 +131,11 @@ def _part(prior, name: str) -> nn.Module | None:
     return prior if isinstance(prior, nn.Module) and reads_labels == (name == "encoder") else None
 
 
-def _frozen(network: nn.Module | None) -> nn.Module | None:
+def _frozen(network: Any) -> Any:
     return None if network is None else copy.deepcopy(network).requires_grad_(False).eval()
 
 
-def _grid_shape(prior) -> tuple[int, int, int] | None:
+def _grid_shape(prior: object) -> Shape3 | None:
     """The grid a prior was trained on, where it says so."""
     for holder in (prior, getattr(prior, "model", None), getattr(prior, "autoencoder", None)):
         shape = getattr(getattr(holder, "config", None), "shape", None)
@@ -137,7 +144,7 @@ def _grid_shape(prior) -> tuple[int, int, int] | None:
     return None
 
 
-def _metric(prior, scale: str) -> Tensor | None:
+def _metric(prior: Any, scale: str) -> Tensor | None:
     """(d, d) matrix that takes the network's codes to the units they are compared in."""
     if scale == "none":
         return None

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -91,7 +92,7 @@ def through_plane_product(images: Tensor, matrix: np.ndarray | Tensor) -> Tensor
 class Interpolation(nn.Module):
     """Linear or cubic B-spline interpolation through plane, (N, 1, X, Y, Z) -> (N, 1, X, Y, K Z). No weights."""
 
-    def __init__(self, factor: int, kind: str = "linear"):
+    def __init__(self, factor: int, kind: str = "linear") -> None:
         super().__init__()
         interpolation_matrix(4, factor, kind)  # says at once what is wrong
         self.factor, self.kind = factor, kind
@@ -120,7 +121,7 @@ class SRCNNConfig(Config):
     factor: int = 2
     widths: tuple[int, ...] = (32, 32, 32, 32, 32, 32)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         must(
             self.factor >= 2 and self.widths and min(self.widths) >= 1,
@@ -154,12 +155,14 @@ class SRCNNConfig(Config):
         def ending(width: int, last: int) -> SRCNNConfig:
             return cls(factor, (width,) * (layers - 1) + (last,))
 
+        def nearest_last(width: int) -> int:
+            return nearest_width(lambda n: ending(width, n).parameters, parameters, most=4 * width - 1)
+
         equal = nearest_width(lambda n: ending(n, n).parameters, parameters, most=512)
         best = ending(equal, equal)
         if miss(best) > tolerance / 2:
             near = range(max(1, equal - 2), equal + 3)
-            lasts = (nearest_width(lambda m, w=w: ending(w, m).parameters, parameters, most=4 * w - 1) for w in near)
-            best = min(map(ending, near, lasts), key=miss)
+            best = min((ending(width, nearest_last(width)) for width in near), key=miss)
         must(
             miss(best) <= tolerance,
             "parameters",
@@ -175,7 +178,7 @@ class SRCNN(nn.Module):
     Shapes in the comments are the paper profile's with K = 5: (channels, x, y, z).
     """
 
-    def __init__(self, config: SRCNNConfig):
+    def __init__(self, config: SRCNNConfig) -> None:
         super().__init__()
         self.config = config
         k, widths = config.factor, config.widths
@@ -188,12 +191,13 @@ class SRCNN(nn.Module):
             layers += [nn.Conv3d(a, b, 3, padding=1), nn.ReLU(inplace=True)]  # (w, 120, 120, 60), all of them
         self.features = nn.Sequential(*layers)
         for layer in (self.upsample, *(m for m in self.features if isinstance(m, nn.Conv3d))):
-            fan = "fan_out" if isinstance(layer, nn.ConvTranspose3d) else "fan_in"  # transposed: stored the other way
+            # transposed: stored the other way
+            fan: Literal["fan_in", "fan_out"] = "fan_out" if isinstance(layer, nn.ConvTranspose3d) else "fan_in"
             nn.init.kaiming_normal_(layer.weight, mode=fan, nonlinearity="relu")  # nothing else keeps the scale here
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.get_parameter("bias"))
         self.head = nn.Conv3d(widths[-1], 1, 3, padding=1)  # -> (1, 120, 120, 60)
         nn.init.zeros_(self.head.weight)  # so that training starts from the interpolated stack
-        nn.init.zeros_(self.head.bias)
+        nn.init.zeros_(self.head.get_parameter("bias"))
         self.interpolation = Interpolation(k, "linear")
 
     def forward(self, stack: Tensor) -> Tensor:
@@ -204,7 +208,9 @@ class SRCNN(nn.Module):
 class Patches(nn.Module):
     """While training, a random square of the stack goes through the network; else the whole stack."""
 
-    def __init__(self, network: nn.Module, size: int):
+    window: tuple[slice, slice]
+
+    def __init__(self, network: nn.Module, size: int) -> None:
         super().__init__()
         self.network, self.size, self.window = network, size, (slice(None), slice(None))
         self.config = getattr(network, "config", None)
@@ -212,15 +218,15 @@ class Patches(nn.Module):
     def forward(self, stack: Tensor) -> Tensor:
         self.window = (slice(None), slice(None))
         if self.training:
-            corner = [int(torch.randint(0, max(n - self.size, 0) + 1, ())) for n in stack.shape[2:4]]
-            self.window = tuple(slice(c, c + self.size) for c in corner)
+            x, y = (int(torch.randint(0, max(n - self.size, 0) + 1, ())) for n in stack.shape[2:4])
+            self.window = (slice(x, x + self.size), slice(y, y + self.size))
         return self.network(stack[:, :, self.window[0], self.window[1]])
 
 
 class PatchLoss(ACNNLoss):
     """The pixel term of equation 2, on the square that `Patches` has sent through."""
 
-    def __init__(self, patches: Patches):
+    def __init__(self, patches: Patches) -> None:
         super().__init__(None)
         self.patches = patches
 
@@ -241,12 +247,12 @@ class Residual(nn.Module):
         factor: K
     """
 
-    def __init__(self, network: nn.Module, factor: int):
+    def __init__(self, network: nn.Module, factor: int) -> None:
         super().__init__()
         self.network, self.interpolation = network, Interpolation(factor, "linear")
         self.config = getattr(network, "config", None)
-        nn.init.zeros_(network.head.weight)
-        nn.init.zeros_(network.head.bias)
+        nn.init.zeros_(network.get_parameter("head.weight"))
+        nn.init.zeros_(network.get_parameter("head.bias"))
 
     def forward(self, stack: Tensor) -> Tensor:
         return self.interpolation(stack) + self.network(stack)
@@ -255,7 +261,7 @@ class Residual(nn.Module):
 class SubPixelSR(Residual):
     """SR and ACNN-SR: the sub-pixel backbone (Fig. 2) as the residual of an interpolation."""
 
-    def __init__(self, config: SubPixelConfig):
+    def __init__(self, config: SubPixelConfig) -> None:
         must(
             config.n_in == 1 and config.n_out == 1, "SubPixelSR", f"n_in={config.n_in}, n_out={config.n_out}", "1 and 1"
         )

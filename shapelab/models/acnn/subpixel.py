@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from shapelab.device import laid_out
 from shapelab.errors import must
 from shapelab.training import Config
 
@@ -70,7 +71,7 @@ class SubPixelConfig(Config):
         },
     }
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         whole = [self.factor, self.n_in, self.n_out, self.batch, self.epochs, *self.widths, *self.shape]
         must(
@@ -94,7 +95,7 @@ class SubPixelConfig(Config):
 
 def conv(n_in: int, n_out: int, kernel: tuple[int, int, int] = (3, 3, 3), stride: int = 1) -> nn.Sequential:
     """A box "Conv" of Fig. 2; the stride is in plane."""
-    padding = tuple(k // 2 for k in kernel)
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     return nn.Sequential(
         nn.Conv3d(n_in, n_out, kernel, (stride, stride, 1), padding, bias=False),
         nn.BatchNorm3d(n_out),
@@ -150,7 +151,7 @@ class SubPixelNet(nn.Module):
     Shapes in the comments are the paper profile's: (channels, x, y, z).
     """
 
-    def __init__(self, config: SubPixelConfig):
+    def __init__(self, config: SubPixelConfig) -> None:
         super().__init__()
         self.config = config
         a, b, c, d = config.widths
@@ -168,7 +169,7 @@ class SubPixelNet(nn.Module):
         # fmt: on
         # a bf16 step on a CPU is 1.4 (quick) and 1.25 (full) times as fast as contiguous, 2.4 and 2.8 times as plain
         # fp32 (benchmarks/bench_acnn.py)
-        self.to(memory_format=torch.channels_last_3d)
+        laid_out(self, torch.channels_last_3d)
 
     def forward(self, stack: Tensor) -> Tensor:
         check_stack(stack, self.config)

@@ -85,6 +85,7 @@ from shapelab.spaces.kept import TL, made_here, scheme_of
 from shapelab.spaces.network_space import BATCH, NetworkSpace
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, FitSettings, History, Run, fit, seeded
+from shapelab.training.loop import Step
 from shapelab.training.losses import code_distance, cross_entropy, onehot
 
 # ---------------------------------------------------------------------------------------------------------- the model
@@ -100,7 +101,7 @@ class TLNetwork(nn.Module):
         forward: images -> logits, g(p(x))
     """
 
-    def __init__(self, autoencoder: Autoencoder, predictor: Predictor):
+    def __init__(self, autoencoder: Autoencoder, predictor: Predictor) -> None:
         super().__init__()
         ours, theirs = predictor.config, autoencoder.config
         must(
@@ -221,7 +222,14 @@ def train_tl_network(
 class _Stages:
     """Stages 2 and 3: what they share."""
 
-    def __init__(self, space: TLSpace, images, labels, validation, run: Run):
+    def __init__(
+        self,
+        space: TLSpace,
+        images: np.ndarray,
+        labels: np.ndarray,
+        validation: tuple[np.ndarray, np.ndarray] | None,
+        run: Run,
+    ) -> None:
         self.space, self.network, self.config, self.seed = space, space.model, space.predictor.config, run.seed
         self.images, self.labels = space.check_images(images), space.check(labels)  # channel numbers from here on
         must(
@@ -245,7 +253,7 @@ class _Stages:
         }
         self.weight = float("nan")
 
-    def _fit(self, step, model: nn.Module, epochs: int, rate: float, run: Run) -> History:
+    def _fit(self, step: Step, model: nn.Module, epochs: int, rate: float, run: Run) -> History:
         settings = FitSettings(learning_rate=rate, schedule=self.config.schedule, validate_every=max(1, epochs // 5))
         return fit(
             step,
@@ -261,7 +269,7 @@ class _Stages:
         """Stage 2: p learns to predict the codes of a frozen encoder."""
         encoder = self.network.autoencoder.eval().requires_grad_(False)
 
-        def step(batch) -> dict[str, Tensor]:
+        def step(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
             x, y = augment_pairs(*batch, self.config)
             with torch.no_grad():
                 codes = encoder.encode(onehot(y, encoder.config.n_classes))  # h = f(y)
@@ -277,7 +285,7 @@ class _Stages:
         swap, n = self.network.autoencoder.config.swap, self.space.scheme.n_classes
         self.weight = self._weight()
 
-        def step(batch) -> dict[str, Tensor]:
+        def step(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
             x, y = augment_pairs(*batch, self.config)
             lx, lh = joint_losses(self.network, x, y, swap_labels(y, swap, n))
             return {
@@ -299,8 +307,8 @@ class _Stages:
             torch.manual_seed(self.seed)
             self.network.train()  # swapped maps need the statistics of their own batch
             for part in np.array_split(rows, -(-len(rows) // self.config.batch)):
-                pair = torch.from_numpy(self.images[part]), torch.from_numpy(self.labels[part])
-                x, y = augment_pairs(*(t.to(self.device) for t in pair), self.config)
+                x, y = (torch.from_numpy(a[part]).to(self.device) for a in (self.images, self.labels))
+                x, y = augment_pairs(x, y, self.config)
                 sums += torch.stack(joint_losses(self.network, x, y, swap_labels(y, swap, n))).cpu()
         return float(sums[0] / sums[1])
 
@@ -310,6 +318,7 @@ class _Stages:
         measure_image_statistics(self.network.predictor, torch.from_numpy(self.images))
 
     def _validate(self, _: nn.Module) -> dict[str, float]:
+        assert self.validation is not None  # or it is not called
         images, labels = self.validation
         with unchanged(self.network):
             self.measure()
@@ -342,8 +351,10 @@ class TLSpace(NetworkSpace):
     """
 
     FILE = TL
+    config: PredictorConfig
+    model: TLNetwork
 
-    def __init__(self, shapes: AESpace, predictor: Predictor):
+    def __init__(self, shapes: AESpace, predictor: Predictor) -> None:
         super().__init__(predictor.config, shapes.scheme, TLNetwork(shapes.fitted("model"), predictor))
         self.predictor = predictor
         self.share_basis(shapes)

@@ -13,6 +13,7 @@ Deviations:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -24,10 +25,12 @@ from shapelab.augment import AffineRanges, MotionRanges, acquire, random_affine_
 from shapelab.data.volumes import HeartPairs
 from shapelab.device import autocast
 from shapelab.errors import one_of
+from shapelab.models.acnn.baselines import CascadeLoss
 from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.spaces.contract import batches
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, FitSettings, History, Run, fit
+from shapelab.training.batches import N
 from shapelab.training.losses import dice_scores
 
 
@@ -90,7 +93,7 @@ def _acquired(
         extra = random_motion(len(stacks), stacks.shape[3], settings.motion, generator=generator)
         moves.append(extra.to(motion.device, motion.dtype))
     if moves:
-        stacks = shift_slices(stacks, sum(moves).to(stacks.device), pairs.spacing)
+        stacks = shift_slices(stacks, sum(moves, torch.zeros(())).to(stacks.device), pairs.spacing)
     if settings.noise > 0:
         draw = torch.rand(len(stacks), generator=generator)[:, None, None, None].to(stacks.device)
         device = stacks.device if generator is None else "cpu"
@@ -100,22 +103,22 @@ def _acquired(
 
 
 def train_network(
-    network: nn.Module,
+    network: N,
     pairs: HeartPairs,
-    loss: ACNNLoss | None = None,
+    loss: ACNNLoss | CascadeLoss | None = None,
     run: Run | None = None,
     *,
     training: Training | None = None,
     task: str = "seg",
     inputs: InputSettings | None = None,
     validation: HeartPairs | None = None,
-) -> tuple[nn.Module, History]:
+) -> tuple[N, History]:
     """Train any network that maps LR stacks (N, 1, X, Y, Z/K) to the HR grid (N, C, X, Y, Z); in place.
 
     Args:
         network: `SubPixelNet`, a baseline, or another's
         pairs: `HeartPairs`
-        loss: `ACNNLoss`; None: the pixel term alone
+        loss: `ACNNLoss`, or `CascadeLoss` for the networks that give two outputs; None: the pixel term alone
         run: where it is kept, seed (of order, augmentation, noise: the weights are the network's), device: see
             `shapelab.training.Run`
         training: `Training`; None: the numbers of the network's config
@@ -128,8 +131,9 @@ def train_network(
     """
     one_of("task", task, ("seg", "sr"))
     loss, inputs, run = loss or ACNNLoss(), inputs or InputSettings(), run or Run()
-    config = getattr(network, "config", None)
+    config: Any = getattr(network, "config", None)
     training = training or Training.of(config)
+    known = is_dataclass(config) and not isinstance(config, type)
     network.to(run.target)
     held_out = None if validation is None else lr_stacks(validation, inputs, seed=run.seed)
 
@@ -142,9 +146,10 @@ def train_network(
         return loss(output, labels if task == "seg" else images.float()[:, None])
 
     def validate(_: nn.Module) -> dict[str, float]:
+        assert validation is not None and held_out is not None  # or it is not called
         if task == "sr":
-            made = predict_images(network, held_out)
-            return {"val error": float(np.abs(made - validation.images.astype(np.float32)).mean())}
+            images = predict_images(network, held_out)
+            return {"val error": float(np.abs(images - validation.images.astype(np.float32)).mean())}
         made = torch.from_numpy(predict_labels(network, held_out))
         n_classes = int(pairs.n_classes)
         return {"val dice": float(dice_scores(made, torch.as_tensor(validation.labels), n_classes).mean())}
@@ -163,7 +168,7 @@ def train_network(
         validate=validate if held_out is not None else None,
         run=run.about(
             {
-                "network": f"{type(network).__name__} {asdict(config) if is_dataclass(config) else None}",
+                "network": f"{type(network).__name__} {asdict(config) if known else None}",
                 "task": task,
                 "inputs": asdict(inputs),
                 "prior": [loss.weight, loss.scale],
@@ -187,7 +192,7 @@ def predict_images(network: nn.Module, stacks: Tensor | np.ndarray, batch: int =
     return np.concatenate([o[:, 0].float().cpu().numpy() for o in _outputs(network, stacks, batch)])
 
 
-def _outputs(network: nn.Module, stacks, batch: int):
+def _outputs(network: nn.Module, stacks: Tensor | np.ndarray, batch: int) -> Iterator[Tensor]:
     network.eval()
     parameter = next(network.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device

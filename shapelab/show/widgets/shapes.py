@@ -14,6 +14,7 @@ from __future__ import annotations
 import html
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 import numpy as np
@@ -26,6 +27,11 @@ from shapelab.show.meshes import heart_meshes
 from shapelab.show.slices import slices
 from shapelab.show.style import png_bytes
 from shapelab.show.widgets.views import MeshView, ScatterView
+from shapelab.spaces.contract import ShapeSpace
+from shapelab.types import Triple
+
+if TYPE_CHECKING:
+    from shapelab.data.cohort import Cohort
 
 Meshes = dict[str, trimesh.Trimesh]
 
@@ -33,20 +39,20 @@ Meshes = dict[str, trimesh.Trimesh]
 # -------------------------------------------------------------------------------------------- functions that are shown
 
 
-def code_meshes(space, code: np.ndarray) -> Meshes:
+def code_meshes(space: ShapeSpace, code: np.ndarray) -> Meshes:
     """A code (d,) of a ShapeSpace -> meshes of the shape that it decodes to, in mm on the space's grid."""
     code = np.asarray(code, dtype=np.float32)
     must(code.ndim == 1, "code_meshes", f"codes of shape {code.shape}", "one code (d,)")
     return heart_meshes(space.decode(code)[0], space.grid.spacing, space.scheme)
 
 
-def interpolate_meshes(space, code_a: np.ndarray, code_b: np.ndarray, t: float) -> Meshes:
+def interpolate_meshes(space: ShapeSpace, code_a: np.ndarray, code_b: np.ndarray, t: float) -> Meshes:
     """Meshes of the shape at (1 - t) a + t b."""
     a, b = np.asarray(code_a, dtype=np.float32), np.asarray(code_b, dtype=np.float32)
     return code_meshes(space, (1 - t) * a + t * b)
 
 
-def traverse_meshes(space, sigmas: Mapping[int, float], base: np.ndarray | None = None) -> Meshes:
+def traverse_meshes(space: ShapeSpace, sigmas: Mapping[int, float], base: np.ndarray | None = None) -> Meshes:
     """Meshes of the shape at base + sum over k of sigmas[k] sigma_k; `base` is the mean by default."""
     code = np.array(space.mean if base is None else base, dtype=np.float32)
     for dimension, amount in sigmas.items():
@@ -76,7 +82,7 @@ class ShapeWidget(ipywidgets.VBox):
     def __repr__(self) -> str:
         return f"{type(self).__name__}. {self.STILL}"
 
-    def attempt(self, function: Callable, *args, **kwargs) -> bool:
+    def attempt(self, function: Callable[..., object], *args: Any, **kwargs: Any) -> bool:
         """Call a handler; what it raises is written into the error line, which is emptied when all went well."""
         try:
             function(*args, **kwargs)
@@ -116,7 +122,12 @@ class InterpolationWidget(ShapeWidget):
     """
 
     def __init__(
-        self, space, code_a: np.ndarray, code_b: np.ndarray, names: tuple[str, str] = ("A", "B"), steps: int = 20
+        self,
+        space: ShapeSpace,
+        code_a: np.ndarray,
+        code_b: np.ndarray,
+        names: tuple[str, str] = ("A", "B"),
+        steps: int = 20,
     ):
         self.space, self.codes, self.names = space, (np.asarray(code_a), np.asarray(code_b)), tuple(names)
         self.slider = _slider("t", 0.0, 1.0, 1.0 / steps, ".2f")
@@ -137,7 +148,9 @@ class TraversalWidget(ShapeWidget):
     `base` is another code to start from; `limit` is how many sigmas a slider reaches.
     """
 
-    def __init__(self, space, dimensions: Sequence[int], base: np.ndarray | None = None, limit: float = 3.0):
+    def __init__(
+        self, space: ShapeSpace, dimensions: Sequence[int], base: np.ndarray | None = None, limit: float = 3.0
+    ):
         self.space, self.base = space, base
         self.sliders = {int(d): _slider(f"z{int(d):02d} (σ)", -limit, limit, 0.25, "+.2f") for d in dimensions}
         must(self.sliders, "TraversalWidget", "no dimension", "at least one")
@@ -182,7 +195,7 @@ class StagesWidget(ShapeWidget):
     Meshes are made once, here, so that sliding is quick. UsageError for no stage, or label maps of several shapes.
     """
 
-    def __init__(self, stages: Mapping[str, np.ndarray], spacing, scheme: LabelScheme):
+    def __init__(self, stages: Mapping[str, np.ndarray], spacing: Triple, scheme: LabelScheme):
         shapes = sorted({np.shape(label) for label in stages.values()})
         must(len(shapes) == 1, "StagesWidget", f"label maps of shapes {shapes}", "at least one, of one shape")
         self.meshes = {str(name): heart_meshes(label, spacing, scheme) for name, label in stages.items()}
@@ -218,8 +231,8 @@ class EmbeddingWidget(ShapeWidget):
         self,
         embedding: pd.DataFrame,
         codes: pd.DataFrame | None = None,
-        space=None,
-        cohort=None,
+        space: ShapeSpace | None = None,
+        cohort: Cohort | None = None,
         *,
         colour: str = "group",
     ):
@@ -239,12 +252,14 @@ class EmbeddingWidget(ShapeWidget):
             options=self.sources, description="show", style={"button_width": "180px"}
         )
         self.picture = ipywidgets.Image(format="png", layout={"display": "none"})
+        shown = cohort if space is None else space
+        assert shown is not None
         super().__init__(
-            space.scheme if space is not None else cohort.scheme,
+            shown.scheme,
             [self.list] + ([self.source] if len(self.sources) > 1 else []),
             [self.points],
         )
-        self.children = (*self.children, self.picture)
+        self.set_trait("children", (*self.children, self.picture))
         self.points.observe(lambda change: self.attempt(self.choose, change["new"]), "selected")
         self.list.observe(lambda change: self.attempt(self.choose, change["new"]), "value")
         self.source.observe(lambda _: self.attempt(self.show, self.list.value), "value")
@@ -280,12 +295,14 @@ class EmbeddingWidget(ShapeWidget):
         if self.source.value == self.CODE:
             from shapelab.latent.codes import code_columns
 
+            assert self.codes is not None and self.space is not None
             row = self.codes.loc[subject, code_columns(self.codes)]
             meshes = code_meshes(self.space, row.to_numpy(dtype=np.float32))
             self.picture.layout.display = "none"
         else:
+            assert self.cohort is not None
             chosen = self.cohort[subject].load()
-            meshes = heart_meshes(chosen.label, chosen.spacing, chosen.scheme)
+            meshes = heart_meshes(np.asarray(chosen.label), chosen.spacing, chosen.scheme)
             self.picture.value = png_bytes(slices(chosen, n=6), dpi=72)
             self.picture.layout.display = ""
         self.draw(meshes, f"{subject}: {self.source.value}", recentre=True)

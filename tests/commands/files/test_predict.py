@@ -156,6 +156,8 @@ def test_no_heart_is_an_error(write_nifti, known, tmp_path):
 
 def test_models_by_name_and_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path))
+    with pytest.raises(UsageError, match=f"or the name of a network in {tmp_path}, where there is none"):
+        p.find_model("mine")
     NativeSegmenter(NativeNet(SMALL), SMALL).save(tmp_path / "mine")
     assert p.find_model("mine") == p.find_model(tmp_path / "mine") == tmp_path / "mine"
     assert isinstance(p.load_segmenter("mine"), NativeSegmenter)

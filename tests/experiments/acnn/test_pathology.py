@@ -14,6 +14,7 @@ from shapelab.latent import classification
 from shapelab.models.acnn import AEConfig, train_autoencoder
 from shapelab.models.acnn.predictor import PredictorConfig
 from shapelab.models.acnn.tl import train_tl_network
+from shapelab.places import weights_of
 from shapelab.training import Run
 
 GRID = {"shape": (24, 24, 12), "spacing": (6.0, 6.0, 10.0)}
@@ -25,7 +26,7 @@ FAST = pathology.PathologyConfig(others=(), n_splits=4, n_repeats=1, permutation
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
     """A folder of weights with a tiny autoencoder and a tiny T-L network in the quick profile's place."""
-    shipped = spaces.weights_folder()
+    segmenter = weights_of("acnn_seg_native_quick")
     monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path / "weights"))
     labels, _ = spaces.phantom_shapes(4, TINY.grid, seed=9)
     space, _ = train_autoencoder(labels, TINY, run=Run(seed=0, progress=False))
@@ -33,7 +34,7 @@ def weights(tmp_path, monkeypatch):
     images, labels, _ = spaces.phantom_images(2, TINY.grid, 2, seed=9)
     tl, _ = train_tl_network(images, labels, TINY_TL, run=Run(seed=0, progress=False), autoencoder=space)
     tl.save(tmp_path / "weights" / "acnn_tl_quick")
-    shutil.copytree(shipped / "acnn_seg_native_quick", tmp_path / "weights" / "acnn_seg_native_quick")
+    shutil.copytree(segmenter, tmp_path / "weights" / segmenter.name)
     # a tenth of the trees: the test is of what is put together, not of the forest
     monkeypatch.setitem(classification.MODELS, "forest", RandomForestClassifier(n_estimators=30, max_features="sqrt"))
     return tmp_path / "weights"
