@@ -154,6 +154,7 @@ def test_a_wrong_command_is_noticed(wrong):
         check_command(found[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code, printed", list(zip(blocks(README, "python run"), blocks(README, "text"), strict=True)))
 def test_python_runs_as_printed(code, printed, tmp_path):
     """Words as printed; numbers within 2 %, because bf16 rounds otherwise on other processors."""
@@ -166,6 +167,7 @@ def test_python_runs_as_printed(code, printed, tmp_path):
     assert numbers and all(a == pytest.approx(b, rel=0.02) for a, b in numbers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", blocks(README, "bash run"))
 def test_commands_run_as_printed(block, tmp_path):
     for line in block.splitlines():
