@@ -25,7 +25,7 @@ def report(
     """Print a table with machine, versions and date, and write it with them as columns.
 
     Args:
-        packages: whose versions matter, beside those of `shapelab.device.describe`
+        packages: those whose versions are reported, beside those of `shapelab.device.describe`
         merge: what is written, made of the rows and facts (to keep rows of an older file)
         facts: of this measurement (threads, profile)
     """

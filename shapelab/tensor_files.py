@@ -28,7 +28,7 @@ def read_tensors(file: str | Path, checked: bool = True) -> tuple[dict[str, Tens
     """Read what `write_tensors` wrote: tensors (on the CPU) and texts. DataError if the file is missing or damaged.
 
     Args:
-        checked: the contents must have the checksum that the file tells; False for files that tell none
+        checked: the contents must have the checksum that the file records; False for files that record none
     """
     todo = "Delete it and train again, or fetch it anew."
     if not Path(file).is_file():

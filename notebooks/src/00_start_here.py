@@ -52,6 +52,9 @@
 # | **01 hearts and labels** | what do the labels mean, and what do physicians compute from them? |
 # | **02 linear shape space** | how far does linear algebra get? |
 # | **03 shape autoencoder** | what does a network do better, and what not? |
+# | **04 T-L network** | can a code be predicted from an image? |
+# | **05 ACNN segmentation**, **06 super-resolution** | does a loss that knows shapes help? |
+# | **10 landmarks: SSLLN**, **11 atlas refinement** | how does a smooth heart come from thick slices? |
 # | **12 embeddings** | what does a cloud of codes look like, and may one believe the picture? |
 # | **13 latent histograms** | how are codes distributed, which of them are unused? |
 # | **14 pathology classification** | do the codes know the disease? |
@@ -78,7 +81,7 @@ run = course.start("00", DATA, SEED)
 
 # %% [markdown]
 # Is everything in place? `shapelab doctor` on the command line says it at length; here are the essentials. A line
-# with `BAD` would say how to mend it.
+# with `BAD` would say how to fix it.
 
 # %% tags=["nbval-check-output"]
 from shapelab.commands import doctor

@@ -15,7 +15,7 @@
 # and **principal component analysis** (PCA) finds the best one: the orthonormal $v_1, v_2, \dots$ along which the
 # hearts vary most. This is Cootes' statistical shape model of 1995, with voxels instead of points, and the baseline
 # against which the ACNN paper holds its autoencoder. It is hard to beat, and it has one flaw that no number of codes
-# mends.
+# removes.
 
 # %%
 import numpy as np

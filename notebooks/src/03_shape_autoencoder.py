@@ -141,8 +141,8 @@ fig
 # %% [markdown]
 # ## 3 · Training, in the open
 #
-# The whole of it, once, in plain torch. Everything that `shapelab.training.fit` does later is this loop, with a seat
-# belt.
+# The whole of it, once, in plain torch. Everything that `shapelab.training.fit` does later is this loop, with
+# safeguards.
 
 # %% tags=["nbval-check-output"]
 from shapelab.device import autocast, best_device
@@ -260,8 +260,8 @@ for name, one in {"PCA": coarse_pca, "autoencoder": coarse_space}.items():
 #
 # ### Killed and resumed
 # Long trainings die: a full disk, a closed laptop. Everything random in `fit` is a function of (seed, epoch, step),
-# so a checkpoint of weights, optimiser and two counters is enough to go on *as if nothing had happened*. Here a small
-# network is killed in the middle of an epoch and resumed, beside one that ran through:
+# so a checkpoint of weights, optimiser and two counters is enough to continue *as if nothing had happened*. Here a
+# small network is killed in the middle of an epoch and resumed, beside one that ran through:
 
 # %% tags=["nbval-check-output"]
 import tempfile
@@ -414,8 +414,8 @@ print(
 # Two lessons in one table. The network repairs *what it was trained to repair*: noise of the kind it saw costs it
 # next to nothing, three times as much costs a lot, and a gap, which it never met, shifts its codes, so that a heart
 # comes back that is plausible and too small. PCA cannot do but project, and for the overlap that is not bad at all.
-# But what the network gives back is always a *heart*, smooth and in one piece; PCA's frays. **A prior makes an answer
-# plausible. It does not make it right.**
+# But the network's reconstruction is always a *heart*, smooth and in one piece; PCA's is ragged. **A prior makes an
+# answer plausible. It does not make it right.**
 #
 # ## 7 · Two things done after training
 #
@@ -494,8 +494,10 @@ render.mesh_grid(
 # | | ACNN paper | here, `quick` |
 # |---|---|---|
 # | grid | 120 x 120 x 60 at 1.25 x 1.25 x 2 mm | 48 x 48 x 24 at 3 x 3 x 5 mm |
-# | hearts | 1200 healthy people, high resolution (UK Digital Heart) | synthetic, 10 mm slices |
+# | hearts | 1200 healthy people, high resolution, no motion (UK Digital Heart) | synthetic, 10 mm slices, shifted |
+# | classes | background, LV cavity, LV myocardium | the same and the RV cavity, in every profile |
 # | layers | Table V | Table V (more channels at the coarsest scale) |
+# | optimiser | "gradient descent", rate fixed at 0.001 | Adam (our choice), one cycle of the rate; `paper`: fixed |
 # | label swap, affine | p = 0.1; ranges not given | p = 0.1; ranges in `AEConfig.affine` |
 # | order of codes | as they come | rotated to principal axes |
 # | reconstruction Dice | not reported | above |

@@ -27,7 +27,7 @@
 # \mathcal{L}_h = \big\| p(x) - f(y) \big\|_2^2 .$$
 #
 # Trained in three stages: (1) the autoencoder alone, by $\mathcal{L}_x$; (2) the predictor alone, by
-# $\mathcal{L}_h$, the encoder at rest; (3) **both in one update**, by $\mathcal{L}_x + w\,\mathcal{L}_h$. In stage 3
+# $\mathcal{L}_h$, the encoder frozen; (3) **both in one update**, by $\mathcal{L}_x + w\,\mathcal{L}_h$. In stage 3
 # the encoder $f$ hears two voices: *be rebuildable* and *be readable from an image*.
 #
 # Draw it: label maps run along the top through $f$ and $g$, the image comes up from below through $p$ to the code in
@@ -180,7 +180,7 @@ charts.history(first, columns=["loss"], title="Stage 1: L_x on the coarse grid")
 # %% [markdown]
 # ## 4 · Stage 2: the predictor alone
 #
-# The whole of it in plain torch. The encoder is at rest: its code $h = f(y)$ of the moved label map is the target.
+# The whole of it in plain torch. The encoder is frozen: its code $h = f(y)$ of the moved label map is the target.
 #
 # One trifle saves many steps. Before it knows anything, the best guess of a code is the *mean* code; so that is where
 # the last bias starts.
@@ -588,7 +588,8 @@ print("shuffled labels are not:", bool(accuracy["shuffled labels", "ED+ES"] < 0.
 # | | ACNN paper | here, `quick` |
 # |---|---|---|
 # | predictor | Table IV, 1.87 million parameters | 0.48 million: first stride at once, half the kernels |
-# | images | 1200 high-resolution MR volumes | phantoms; contrast and surroundings varied |
+# | images | 1200 high-resolution MR volumes | phantoms; contrast and surroundings varied; half of them thick |
+# | optimiser | "gradient descent", rate fixed at 0.001 | Adam (our choice), one cycle of the rate a stage |
 # | stages 1 and 2, then jointly | yes; "scaled to match" | yes; $w = \mathcal{L}_x/\mathcal{L}_h$ at its start |
 # | gain of the joint stage | "better convergence" than alternating; no numbers | table of section 5, with a control |
 # | Dice of predictor + decoder | .734 | table of section 7 and below |
@@ -758,13 +759,13 @@ for names, group_rows in whole[whole["model"] == "forest"].groupby("groups", sor
     )
 
 # %% [markdown]
-# Three groups are told as well from images alone as from label maps, and as the paper tells them (.833 at ED, .916 with
-# both phases): an autoencoder cannot do that at all, it has no door for images. In five groups label maps stay ahead
+# Three groups are classified as well from images alone as from label maps, and as well as in the paper (.833 at ED,
+# .916 with both phases): an autoencoder cannot do that at all, it takes no images. In five groups label maps stay ahead
 # where both phases are known. With 48 and 80 patients all these intervals overlap.
 #
 # ## What to take along
 #
-# - One code, two doors: from the label map for those who have one, from the image for everybody.
+# - One code, two ways to it: from the label map for those who have one, from the image for everybody.
 # - A joint stage makes codes more readable; and it must be *measured*: against the same training without the second
 #   voice, in shares of variance, with the size of the codes beside it.
 # - 64 numbers say which heart it is. They do not draw its outline; that is the segmentation network's work.

@@ -77,7 +77,7 @@ fig.suptitle("Long axis of the most restless heart, base up; the line is the tru
 fig
 
 # %% [markdown]
-# The right picture is what every network below gets, the line in it is what every network has to give back.
+# The right picture is what every network below gets, the line in it is what every network has to find.
 #
 # ## 2 · The network, and six others of its size
 #
@@ -104,7 +104,7 @@ pd.DataFrame(rows).set_index("part")
 
 # %% [markdown]
 # A comparison is fair if the networks are of one size. Table I gives the number of parameters of each; how many
-# channels that means is not told. `matched_widths` keeps each architecture's own proportions and scales them until
+# channels that means is not said. `matched_widths` keeps each architecture's own proportions and scales them until
 # the numbers agree, in the paper's size and in ours (`shapelab/models/acnn/baselines.py` says what each network is):
 #
 # - **2D-FCN**: slice by slice (Tran 2016); a label holds for the whole thickness of its slice;
@@ -128,7 +128,7 @@ print("all within 3 % of Table I:", bool(((sizes["ratio"] - 1).abs() < 0.03).all
 # ## 3 · Equation 1, in the open
 #
 # One training loop, written out once, for a few steps. What is behind `train_network` later is this loop with
-# affine augmentation and a seat belt. Read the five lines in the middle beside equation 1. The gradient passes
+# affine augmentation and safeguards. Read the five lines in the middle beside equation 1. The gradient passes
 # *through* the encoder, but the encoder does not learn.
 
 # %% tags=["nbval-check-output"]
@@ -402,6 +402,9 @@ fig
 #   the fewest violations of all (1.6 a heart). A decoder can draw nothing but hearts; and phantoms, unlike people, all
 #   lie in its space.
 #
+# Where we chose otherwise: Adam and one cycle of the learning rate (the paper: "gradient descent", rate fixed); a
+# fourth class, the RV cavity; stacks simulated from phantoms instead of clinical ones; training on ED and ES.
+#
 # What do the measurements say about *why*?
 #
 # - *Is $f$ blind to a network's soft output?* No. Doubt moves a code by .02, a wrong shape by .4; another heart
@@ -414,7 +417,7 @@ fig
 #   of it comes from what a thick, shifted stack does not show, and no weight brings that back. The test hearts are
 #   of the training hearts' kind, and the image alone says nearly all.
 # - **With 20 patients it keeps a short training from going astray.** Look at the three seeds in the file: without the
-#   prior, Dice is .67, .74 and .82; with 0.01 it is .81, .82 and .81. The lucky run is as good as any. The prior does
+#   prior, Dice is .67, .74 and .82; with 0.01 it is .81, .82 and .81. The best run is as good as any. The prior does
 #   not make the best network better, it makes the bad ones rare.
 #
 # ## 10 · Exercises
@@ -520,7 +523,7 @@ if real is not None:
     )
 
 # %% [markdown]
-# All 80 patients that come with the project, ED and ES, **as measured beforehand**
+# All 80 patients that we have, ED and ES, **as measured beforehand**
 # (`benchmarks/results/acnn_table1_acdc.csv`):
 
 # %%

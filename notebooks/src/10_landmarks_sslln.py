@@ -17,7 +17,7 @@
 # |---|---|
 # | **Goal** | one network that names the tissue of every voxel and finds six points; slices as channels |
 # | **Time** | 40 minutes of reading; about a minute of computing |
-# | **You need** | notebook 01 for the structures of the heart. Notebook 11 goes on from here |
+# | **You need** | notebook 01 for the structures of the heart. Notebook 11 continues from here |
 #
 # To lay one heart on another, one needs points that are the same in both: **landmarks**. An observer marks them by
 # hand. Duan et al. (IEEE TMI 2019) let a network find them, and the same network segments the heart: the
@@ -220,7 +220,7 @@ print("the landmark term pulls more than ten times as hard as the Dice term:", r
 # ## 4 · Training, in the open
 #
 # Each volume is moved in each step: shifted in the plane, scaled, turned about *one* axis, brighter or darker. The
-# landmarks move along. This is the whole loop; `train_sslln` does the same with a seat belt (checkpoints, a schedule
+# landmarks move along. This is the whole loop; `train_sslln` does the same with safeguards (checkpoints, a schedule
 # of the learning rate).
 
 # %%
@@ -426,6 +426,9 @@ landmark_panels(
 # | the 2D FCN beside it | .89 .84 .95 .63: behind | .96 .92 .97 .75: **ahead** |
 # | the 3D FCN | .92 .89 .96 .73: as good | .96 .93 .98 .75: ahead |
 # | missing slices | SSLLN fills them in | lost; filled in once training has shown it gaps |
+# | test hearts | 831, each pair of methods tested | 60, one pair tested (2D FCN and SSLLN-HR) |
+# | learning rate | fixed | one cycle in `quick` and `full` |
+# | intensities clipped at percentiles | 1 and 99 | 99 |
 #
 # Why does the cheaper network not win here? It has to learn each slice by itself, from 200 hearts and 8,000 steps; the
 # paper has 1,000 hearts and larger steps for that. The FCNs learn one slice, or one voxel, for all. On hearts

@@ -258,7 +258,7 @@ outlines(
 #
 # A dilated heart makes a poor atlas for a small one. So all atlases are mapped by their affine maps, and the five most
 # like the target are kept. Likeness is $\mathrm{NMI}(A, B) = (H(A) + H(B)) / H(A, B)$ with $H$ the entropy of labels:
-# 1 if the one map says nothing about the other, 2 if each tells the other.
+# 1 if the one map says nothing about the other, 2 if each determines the other.
 
 
 # %% tags=["nbval-check-output"]
@@ -639,7 +639,7 @@ fig
 # | Dice (LV cavity, wall, RV cavity, wall) | .94 .86 .91 .56, a network's labels | .92 .80 .89 .49, true labels |
 # | the same, slices in place | | .98 .96 .96 .85 |
 # | breath-holds | smooth and "artefact-free" by eye | smooth, but the slices' shifts are in it |
-# | fusion | eq. 5, $h = 10$ | eats the RV wall; the majority of the same atlases does better |
+# | fusion | eq. 5, $h = 10$ | erodes the RV wall; the majority of the same atlases does better |
 # | start from landmarks | else it "failed completely" | may be 60 degrees off; labels give landmarks as good |
 # | time a heart | 15 to 20 minutes | seconds |
 
@@ -647,7 +647,7 @@ fig
 # ### After a network
 #
 # Up to here true labels went in. In the paper a network's do ([notebook 10](10_landmarks_sslln.ipynb)), and its atlases
-# are hearts that the network's twin for high resolution has labelled. **As measured beforehand** on 60 healthy
+# are hearts labelled by the same network trained on high resolution. **As measured beforehand** on 60 healthy
 # phantoms, voxels of 2.5 x 2.5 x 3.3 mm (`shapelab experiment sslln --table 3`); the paper's numbers in parentheses:
 
 # %%
@@ -757,7 +757,7 @@ course.check(
 # directions = int((np.linalg.svd(four - four.mean(0), compute_uv=False) > 1).sum())
 # ```
 #
-# All four lie in one short-axis plane, so nothing tells how long the heart is: `landmark_affine` raises a `DataError`
+# All four lie in one short-axis plane, so nothing says how long the heart is: `landmark_affine` raises a `DataError`
 # that names the plane instead of answering with nonsense.
 # </details>
 #
@@ -788,7 +788,7 @@ course.check(
 #
 # Below one half. Whether it loses depends on who the others are: with one structure on either side (cavity and lung)
 # each has 2 / 7 and the wall still wins in its middle, but not one voxel off it, where it is 3 against 3 of 7; a wall
-# of two voxels is gone sooner. Fused from five atlases that disagree a little, it thins until it tears.
+# of two voxels is gone sooner. Fused from five atlases that disagree a little, it thins until it breaks.
 # </details>
 #
 # ## Exercise 3: fewer atlases

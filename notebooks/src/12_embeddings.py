@@ -19,7 +19,7 @@
 #
 # **Time.** 25 minutes to read; about half a minute to run.
 #
-# **You need.** PyTorch is not needed here. What a shape code is was told in
+# **You need.** PyTorch is not needed here. A shape code is explained in
 # [03, the shape autoencoder](03_shape_autoencoder.ipynb); its weights come with the course.
 #
 # Hearts, in two sentences: the *left ventricle* (LV) pumps into the body and has a thick wall (the *myocardium*), the
@@ -255,7 +255,7 @@ quality_picture(quality, "How much of the neighbourhoods survives")
 # What to read from it:
 #
 # - t-SNE and UMAP are built to keep neighbours, and keep more of them than the shadow does: higher trustworthiness.
-#   PCA has the better *continuity*: a shadow never tears apart what was together.
+#   PCA has the better *continuity*: a shadow never separates what was together.
 # - PCA and t-SNE give the same picture for every seed, and for t-SNE that is a choice: scikit-learn starts it from
 #   PCA. UMAP depends on its seed; between two seeds a good part of each heart's neighbours on paper changes. **A
 #   neighbour that is there in one seed only is no finding.**
@@ -487,7 +487,7 @@ print("t-SNE hides that one cloud is ten times wider:", bool(ratios.iloc[2, 0] <
 # ## Step 7: colour by what can be measured
 #
 # A group is a word; volume is a number. If the plane is ordered by a number, colours run smoothly across it. Beside
-# each picture: how well a heart's value is told by the mean of its 10 nearest neighbours *on paper* (rank
+# each picture: how well a heart's value is predicted by the mean of its 10 nearest neighbours *on paper* (rank
 # correlation; 0 is chance).
 
 
@@ -512,8 +512,8 @@ coloured(planes["autoencoder"]["tsne"], NUMBERS, "t-SNE of autoencoder codes at 
 
 # %% [markdown]
 # Volume runs smoothly from one end of the plane to the other: *size* is the first thing the codes know. The ejection
-# fraction is told less well, as it should be: it is a matter of two phases, and these are codes of ED. That it is
-# told at all comes from dilated hearts being weak ones.
+# fraction is predicted less well, as it should be: it is a matter of two phases, and these are codes of ED. That it is
+# predicted at all comes from dilated hearts being weak ones.
 
 # %% tags=["nbval-check-output"]
 points = planes["autoencoder"]["tsne"]

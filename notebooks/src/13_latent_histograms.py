@@ -448,9 +448,9 @@ display(kept_picture(kept))
 kept.T
 
 # %% [markdown]
-# The first few dimensions do most of the work in both spaces. Then PCA goes on rising with every component, but on
+# The first few dimensions do most of the work in both spaces. Then PCA keeps rising with every component, but on
 # hearts that it was *fitted on*, where 64 components of so few hearts can hardly miss. The autoencoder has not met
-# these hearts and levels off: what it cannot give back of a new heart, no further dimension brings.
+# these hearts and levels off: what it cannot reconstruct of a new heart, no further dimension brings.
 
 # %% tags=["nbval-check-output"]
 print("every dimension is used by the statistic's low bar:", bool(statistics["autoencoder"]["used"].mean() > 0.9))
@@ -540,15 +540,15 @@ gallery(three, drawn, "Hearts that nobody has: six codes drawn from each space's
 
 # %% [markdown]
 # This is the most useful difference so far. **Drawn from the autoencoder: whole hearts. Drawn from PCA of voxels:
-# hearts with crumbs.** Adding and subtracting patterns of voxels at random leaves scraps. PCA of distances is just as
-# linear, and its scraps are fewer and its surfaces rounder: a part of the trouble is voxels, not linearity. But its
-# thin walls still tear. Nothing linear says that a wall closes round a cavity; the decoder has seen a thousand that
-# do.
+# hearts with stray fragments.** Adding and subtracting patterns of voxels at random leaves fragments. PCA of distances
+# is just as linear, and its fragments are fewer and its surfaces rounder: a part of the trouble is voxels, not
+# linearity. But its thin walls still break. Nothing linear says that a wall closes round a cavity; the decoder has seen
+# a thousand that do.
 #
 #
 # Two things to be honest about. First, look at the top line: the hearts themselves are not always in one piece on
 # this grid (thick slices, a thin RV near the apex), so the decoder makes hearts that are *smoother than the truth*;
-# it cannot draw what it cannot give back. Second, to be in one piece is little. It is not known that a drawn heart
+# it cannot draw what it cannot reconstruct. Second, to be in one piece is little. It is not known that a drawn heart
 # could beat.
 
 # %% tags=["nbval-check-output"]
@@ -762,7 +762,7 @@ course.check(
 #
 # - One cloud, no islands: that part of the paper's sentence stands up to a test. "Normal" is a manner of speaking.
 # - A test that does not reject has not shown anything; it needs a control that it should reject.
-# - The autoencoder's normal distribution decodes to whole hearts, that of PCA of voxels to hearts with crumbs; PCA of
-#   distances lies between.
+# - The autoencoder's normal distribution decodes to whole hearts, that of PCA of voxels to hearts with fragments; PCA
+#   of distances lies between.
 #
 # Next: [14, does the code know the disease?](14_pathology_classification.ipynb)

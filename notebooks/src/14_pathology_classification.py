@@ -66,7 +66,7 @@ run = course.start("14", data=DATA, seed=0)
 # ventricle); **HCM**, hypertrophic cardiomyopathy (a thick wall). A patient is described by the codes of two shapes,
 # $x = (z_{ED},\; z_{ES},\; z_{ES} - z_{ED})$, or by $z_{ED}$ alone, and a forest is trained on some patients and
 # asked about the others. In *10-fold cross-validation* every patient is asked about once, by a forest that did not
-# see him:
+# see this patient:
 #
 # $$\text{accuracy} = \frac1N \sum_{i=1}^N \mathbb 1\left[\hat y^{\,-k(i)}(x_i) = y_i\right],$$
 #
@@ -554,7 +554,7 @@ if real is not None:
 # %% [markdown]
 # **A twin.** In the copy of ACDC used here, patient074 and patient076 (both NOR) are one scan under two names,
 # outlined twice ([12](12_embeddings.ipynb) found it). Unless they fall into the same fold, each is classified by a
-# forest that has seen his twin: leak 1, hidden in the data set. It concerns two patients; without them:
+# forest that has seen the other outline: leak 1, hidden in the data set. It concerns two patients; without them:
 
 # %%
 if real is not None:
@@ -593,7 +593,7 @@ display(whole.drop(columns=["n_repeats", "chance"]))
 display(kept_runs.measured("pathology_acdc_reconstruction").pivot(index="features", columns="structure", values="dice"))
 
 # %% [markdown]
-# The last table: mean Dice of held-out patients, each given back by a space fitted without him.
+# The last table: mean Dice of held-out patients, each reconstructed by a space fitted without this patient.
 
 # %% [markdown]
 # ## What the paper found, and what we find
@@ -621,10 +621,11 @@ compared.map(lambda share: f"{share:.1f}" if share == share else "")
 # - **Not in the paper:** volumes + EF. Where they do as well or better, that is the honest headline of this chapter:
 #   *the codes know the disease, but hardly more than a few volumes do.* The codes' advantage is elsewhere: no expert
 #   had to say which numbers matter, and they can be decoded again.
-# - **Differences in method:** the paper's codes are those of a T-L network, trained jointly with images but collected
-#   from label maps; here they are an autoencoder's (set `SPACE = "tl"` for the other; codes read from *images* are in
-#   [04](04_tl_network.ipynb)). 48 of the 60 patients; patients kept together and spaces that never saw them, which the
-#   paper may have done but does not say.
+# - **Differences in method:** the paper's label maps hold the LV alone, ours the RV cavity, too; with ED + ES we add
+#   the difference of the two codes; the paper's codes are those of a T-L network, trained jointly with images but
+#   collected from label maps; here they are an autoencoder's (set `SPACE = "tl"` for the other; codes read from
+#   *images* are in [04](04_tl_network.ipynb)). 48 of the 60 patients; patients kept together and spaces that never
+#   saw them, which the paper may have done but does not say.
 
 # %% [markdown]
 # ## Exercise 1: folds that keep patients together

@@ -137,7 +137,7 @@ print(
 print("probabilities sum to 1:", bool(np.allclose(path.probabilities.sum(1), 1, atol=1e-3)))
 
 # %% [markdown]
-# One thing first: the ends of this path are not A and B but *what the decoder gives back for their codes*. How near
+# One thing first: the ends of this path are not A and B but *their reconstructions by the decoder*. How near
 # is that?
 
 # %%
@@ -363,11 +363,11 @@ judged_picture(judged, "Five ways between hearts")
 # - On the **autoencoder's** path the steps are the smallest, and most are whole hearts: about as often as the hearts
 #   themselves are (see the line above the table: thick slices leave the end of an RV in two pieces). It pays with its
 #   ends.
-# - **PCA** leaves crumbs at nearly every step.
+# - **PCA** leaves fragments at nearly every step.
 # - **Voxels** jump; where their steps are whole, they are simply A or B.
 # - **Distances** break walls. **Nested distances** do not: a few lines of anatomy by hand buy what the autoencoder
 #   had to learn from a thousand hearts, and its walk is as whole. They need someone to know that a wall lies between
-#   two surfaces; and being made of A and B alone, they repeat every step and crumb of A's and B's thick slices.
+#   two surfaces; and being made of A and B alone, they repeat every step and fragment of A's and B's thick slices.
 
 # %% tags=["nbval-check-output"]
 whole, largest = judged["whole (%)"], judged["largest step (1 − Dice)"]
@@ -539,7 +539,7 @@ if real is not None:
 # | compared with | nothing | PCA, voxels, distances, nested distances |
 # | two dimensions (Fig. 9) | wall thickness, lateral wall | step 5, and [14](14_pathology_classification.ipynb) |
 #
-# Where it is worse than one may hope: the *ends*. The autoencoder's path starts at what it can give back of A, not at
+# Where it is worse than one may hope: the *ends*. The autoencoder's path starts at its reconstruction of A, not at
 # A; and nested distances, which learned nothing, make a fair path. Whoever has to morph two given hearts exactly is
 # better served with them; whoever wants each step to be a typical heart, or has structures that are not nested so
 # neatly, with the codes.

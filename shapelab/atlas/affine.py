@@ -34,7 +34,7 @@ def landmark_affine(source: Landmarks, target: Landmarks) -> np.ndarray:
     Raises:
         UsageError: two arrays of different shape, or not (n, 3)
         DataError: fewer than four landmarks (in common), numbers that are not finite, or landmarks that lie in one
-            plane, on one line or in one place, source or target, so that no affine map can be told
+            plane, on one line or in one place, source or target, so that no affine map is determined
     """
     names, (source, target) = paired(source, target)
     for which, points in (("source", source), ("target", target)):

@@ -5,8 +5,8 @@ The deformation follows its target's slices, so what has moved stays moved. SSLL
 ventricle runs down the heart along a smooth line, and what a slice's centre is off that line is taken for its
 breath-hold.
 
-What cannot be told: a shift, a tilt or a bend of the whole stack, which three numbers an axis describe; they take about
-a third of the variance of ten random shifts. Measured on phantoms (`benchmarks/atlas_settings.py`,
+What cannot be recovered: a shift, a tilt or a bend of the whole stack, which three numbers an axis describe; they take
+about a third of the variance of ten random shifts. Measured on phantoms (`benchmarks/atlas_settings.py`,
 atlas_alignment*.csv; the degree on twelve hearts, the refinement on ten others):
 
 - of shifts of 1.9 mm (root mean square) a line leaves 1.5 mm, a parabola 1.4, a cubic 1.5; slices that were in place

@@ -38,7 +38,7 @@ def refine_cohort(
 
     ``ID.nii.gz`` is the refined label map, in mm of the subject's affine; ``ID.json`` says how it came about and is
     written last: a subject that has both is done, and is left alone when the same call is made again. Only one
-    subject a job is in memory, and nothing but a row of the table comes back.
+    subject a job is in memory, and nothing but a row of the table is returned.
 
     Args:
         subjects: a Cohort or any subjects; landmarks where they have them (see `shapelab.data.landmarks`)
@@ -177,7 +177,7 @@ def _one(
                 f"subject {subject.id}",
                 said,
                 "a subject that can be refined",
-                "Mend it, or leave such subjects out with on_error='skip'.",
+                "Correct it, or leave such subjects out with on_error='skip'.",
             ) from error
         return {"state": "failed", "error": said}
 
@@ -193,7 +193,7 @@ def _key(atlases: Sequence[Atlas], settings: RefinementSettings, images: bool) -
 
 
 def _unusual(settings: dict[str, Any]) -> dict[str, Any]:
-    """What is not as usual, as JSON holds it; the deformation is always told."""
+    """What is not as usual, as JSON holds it; the deformation is always reported."""
     given, usual = json.loads(json.dumps((settings, dataclasses.asdict(RefinementSettings()))))
     return {name: value for name, value in given.items() if name == "ffd" or value != usual.get(name)}
 

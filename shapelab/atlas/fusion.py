@@ -83,7 +83,7 @@ def fuse_labels(
 
     Args:
         labels: N label maps (D0, D1, D2), integers, in the target's voxels; numpy, or torch on any device. A wall
-            thinner than half the window is eaten unless h is small (see the top of this module)
+            thinner than half the window is eroded unless h is small (see the top of this module)
         images: the N atlases' images, warped likewise, float
         image: the target's image (D0, D1, D2). Intensities of all are taken as they are: scale them first
             (`shapelab.data.grid.to_unit_range`), h = 10 is meant for [0, 1]. Without images, the majority decides

@@ -56,7 +56,7 @@ def fetch(name: str, root: Path | None) -> int:
 
 @command.command()
 @click.argument("folder", type=PATH)
-@click.option("--name", help="Which data set it is (default: told from the layout).")
+@click.option("--name", help="Which data set it is (default: inferred from the layout).")
 def check(folder: Path, name: str | None) -> int:
     """Read every file of a folder and say what is wrong."""
     from shapelab import data

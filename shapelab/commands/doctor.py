@@ -1,4 +1,4 @@
-"""``shapelab doctor``: what is on this machine, what is missing, and how to mend it.
+"""``shapelab doctor``: what is on this machine, what is missing, and how to fix it.
 
 Versions are read from the packages' metadata, so a missing or broken package is reported and not stumbled over;
 torch is imported once, at the end, for the devices.
@@ -35,7 +35,7 @@ OPENMP_VARIABLES = {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"}
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the doctor's report: `status` is OK, NOTE (works, but know this) or BAD (needs mending)."""
+    """One line of the doctor's report: `status` is OK, NOTE (works, but know this) or BAD (needs fixing)."""
 
     status: str
     what: str
@@ -45,12 +45,12 @@ class Check:
 
 @click.command("doctor")
 def command() -> int:
-    """Versions, devices, what is missing and how to mend it."""
+    """Versions, devices, what is missing and how to fix it."""
     checks = examine()
-    print_table(["", "what", "found", "how to mend it"], [astuple(check) for check in checks])
+    print_table(["", "what", "found", "how to fix it"], [astuple(check) for check in checks])
     bad = [check.what for check in checks if check.status == BAD]
     if bad:
-        print(f"shapelab: needs mending: {', '.join(bad)}", file=sys.stderr)
+        print(f"shapelab: needs fixing: {', '.join(bad)}", file=sys.stderr)
     return int(bool(bad))
 
 

@@ -45,7 +45,7 @@ def command() -> None:
 @seed_option
 @output_option("Default: results/pathology.")
 def pathology(output: Path | None, **options: Any) -> int:
-    """Classify disease from shape codes (ACNN, section IV-D).
+    """Classify disease from shape codes (ACNN, section III-F).
 
     Accuracy of disease classification from shape codes, beside PCA codes, volumes + EF, shuffled labels and random
     codes, by repeated patient-level cross-validation. Prints the table and writes it as CSV.
@@ -75,7 +75,7 @@ def paper(context: click.Context, output: Path | None, **options: Any) -> int:
 
 
 HOW = """Trains what the table compares, prints it with the paper's numbers beside ours, and writes it as CSV. A run
-that was interrupted goes on where it stopped."""
+that was interrupted resumes where it stopped."""
 for module in iter_modules(experiments.__path__, "shapelab.experiments."):
     if module.ispkg:  # a folder a paper, and what it says of itself is the help
         name = module.name.rpartition(".")[2]

@@ -35,7 +35,7 @@ def read_mapping(context: click.Context, option: click.Parameter, text: str | No
 @click.option(
     "--scheme",
     metavar="NAME",
-    help="cardiac (1 RV cavity, 2 LV myocardium, 3 LV cavity) or biventricular (4 RV wall besides); default: told "
+    help="cardiac (1 RV cavity, 2 LV myocardium, 3 LV cavity) or biventricular (4 RV wall besides); default: inferred "
     "from the values.",
 )
 @click.option(
@@ -66,8 +66,8 @@ def command(label: Path, output: Path, **options: Any) -> None:
     """Make a smooth high-resolution label map from one of thick slices.
 
     Deforms high-resolution hearts (atlases) onto LABEL, a label map of a short-axis stack (.nii or .nii.gz), and fuses
-    them: the staircase is mended, and an apex that was not scanned (SSLLN, section II-C). Writes the refined label map
-    in the same mm, and beside it volumes and masses before and after as JSON and a picture of both.
+    them: this removes the staircase, and fills in an apex that was not scanned (SSLLN, section II-C). Writes the
+    refined label map in the same mm, and beside it volumes and masses before and after as JSON and a picture of both.
 
     Landmarks are a CSV with the columns name, x, y, z, in mm of the label map's affine, which is nibabel's affine @ (i,
     j, k, 1): RAS+, not LPS and not voxels. Names: LV lateral wall mid-point, RV insertion anterior, RV insertion

@@ -27,7 +27,7 @@ from shapelab.errors import must
 @click.option("--hearts", type=POSITIVE, metavar="N", help="Phantom patients (default: the profile's).")
 @click.option("--epochs", type=POSITIVE, metavar="N", help="Default: the profile's.")
 @seed_option
-@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
+@click.option("--resume", is_flag=True, help="Continue a run that was interrupted.")
 @output_option("Where the trained network goes.")
 def command(model: str, output: Path | None, **options: Any) -> int:
     """Train a network and keep it in a folder that the library and `shapelab predict` read.

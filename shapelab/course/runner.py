@@ -238,7 +238,7 @@ def kernel_environment(profile: str, jobs: int) -> dict[str, str]:
 
 
 def _conclude(report: Report) -> None:
-    """What was made and where; the failures last, where the eye falls."""
+    """What was made and where; the failures last, where they are seen first."""
     n, failed = len(report.results), [result for result in report.results if result.failure]
     total = sum(result.seconds for result in report.results)
     print(

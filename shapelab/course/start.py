@@ -111,7 +111,7 @@ def real_hearts(n: int | None = None) -> Cohort | None:
 
 
 def _acdc() -> Cohort:
-    """ACDC's training part (or what there is, where no subset is told), ED and ES."""
+    """ACDC's training part (or what there is, where no subset is given), ED and ES."""
     from shapelab.data import open_cohort
 
     return open_cohort("acdc").filter(lambda s: s.facts.get("subset", "training") == "training")

@@ -108,7 +108,7 @@ class Card:
 
 
 def register(card: Card) -> Card:
-    """Add a data set to the catalogue; the card comes back. UsageError: no way to open it, or a name that is taken."""
+    """Add a data set to the catalogue; returns the card. UsageError: no way to open it, or a name that is taken."""
     must(
         (card.make is None) != (card.scan is None or card.recognise is None),
         "register",

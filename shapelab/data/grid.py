@@ -305,7 +305,7 @@ def images_on_grid(
         cohort: subjects with images; with label maps where there is no `poses`
         poses: subject id -> label map (in the scan's own voxels) that says where the heart is and how it is turned, as
             a segmentation network gives it. None takes the subject's own label map: then an observer has placed the
-            box, and nothing but position and direction in the plane comes from him.
+            box, and nothing but position and direction in the plane comes from the observer.
 
     Returns:
         images (N, X, Y, Z) float32 in [0, 1]; label maps (N, X, Y, Z) uint8; the subject's own, or those of `poses`;

@@ -1,6 +1,6 @@
 """What all experiments do alike with their folder: results are kept under their key, tables written with their facts.
 
-A run that was stopped goes on from what is kept, and never mixes it with another run's. So the names of files, the
+A run that was stopped resumes from what is kept, and never mixes it with another run's. So the names of files, the
 keys, and the order of what stands in them are not changed lightly: folders made years ago are read by them.
 """
 
@@ -56,7 +56,7 @@ def seeds_of(seeds: Sequence[int] | None, usual: Sequence[int]) -> tuple[int, ..
 
 @dataclass(frozen=True)
 class Study:
-    """What an experiment was asked at its door: the folder of its results (None: nothing is kept), the profile of its
+    """What an experiment was asked for: the folder of its results (None: nothing is kept), the profile of its
     numbers (resolved here, once), the folder of its data, and whether to show bars."""
 
     folder: Path | None
@@ -93,7 +93,7 @@ class Study:
     def kept(
         self, key: Mapping[str, Any], make: Callable[[], tuple[Tables, Mapping[str, Any]]], part: str = ""
     ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-        """Tables and facts that were kept under this very key; or what `make` gives back, kept now.
+        """Tables and facts that were kept under this very key; or what `make` returns, kept now.
 
         Args:
             key: what the results depend on, as JSON can hold it
@@ -130,11 +130,11 @@ def _there(tables: Tables) -> dict[str, pd.DataFrame]:
 def kept_network(
     folder: Path | None, train: Callable[[Path | None], nn.Module], checkpoint: str = "training"
 ) -> nn.Module:
-    """The network that lies in <folder>/network; or the one that `train` gives back, kept there.
+    """The network that lies in <folder>/network; or the one that `train` returns, kept there.
 
     Args:
         train: (folder of its checkpoint) -> network with `task`, `scheme` and `metadata` set on it. A killed training
-            goes on from <folder>/<checkpoint>, which is cleared afterwards. Without a folder nothing is kept.
+            resumes from <folder>/<checkpoint>, which is cleared afterwards. Without a folder nothing is kept.
     """
     if folder is None:
         return train(None)

@@ -151,8 +151,8 @@ def train(model: str, output: str | Path, resume: bool = False, profile: str | N
 
     Args:
         model: a name from `listing`
-        output: folder; while training it holds the checkpoints, from which a killed run goes on
-        resume: go on with an interrupted run; without it a folder that holds one is refused, so that nothing is lost
+        output: folder; while training it holds the checkpoints, from which a killed run resumes
+        resume: continue an interrupted run; without it a folder that holds one is refused, so that nothing is lost
         profile: numbers; None: what fits this machine
         order: data, root, hearts, epochs, seed, progress: see `Order`
 
@@ -166,7 +166,7 @@ def train(model: str, output: str | Path, resume: bool = False, profile: str | N
     one_of("data", asked.data, found.learns_from)
     must(not is_kept(folder), "output", f"a trained network in {output}", "an empty folder")
     interrupted = (folder / CHECKPOINTS).exists() and not resume
-    todo = "an empty folder: go on with it (--resume), or give another folder"
+    todo = "an empty folder: continue that run (--resume), or give another folder"
     must(not interrupted, "output", f"an interrupted training in {output}", todo)
     made = found.train(asked)
     if found.method:

@@ -1,7 +1,7 @@
 """Shape spaces that several experiments and notebooks share: learned from phantoms, kept under data/weights.
 
 They ship because a space learned from phantoms alone has seen no real heart: it may be applied to any patient without
-leaking his shape into the features, and no licence of a data set touches it.
+leaking the patient's shape into the features, and no licence of a data set touches it.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def phantom_images(
 def _other_looks(images: np.ndarray, labels: np.ndarray, share: float, seed: int, batch: int = 16) -> np.ndarray:
     """Some of the images (N, X, Y, Z) with other surroundings and contrast; what was not scanned (0) stays so."""
     out = np.empty_like(images)
-    order = np.random.default_rng(seed).permutation(len(images))  # neighbours lend each other surroundings
+    order = np.random.default_rng(seed).permutation(len(images))  # surroundings are swapped between neighbours
     for start in range(0, len(images), batch):
         rows = order[start : start + batch]
         x, tissues = (torch.from_numpy(a[rows]).permute(0, 3, 1, 2) for a in (images, labels))  # slices first

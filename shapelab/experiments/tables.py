@@ -2,7 +2,7 @@
 
 Cases are long tables: one row a (seed, heart, structure), a column a measure; a structure that was missed has infinite
 distances. `long` takes the mean over seeds, then over hearts, and says how many hearts there were, how many were missed
-and whether two methods differ; `beside` puts the paper's numbers beside ours; `layout` lays it out for the eye. What
+and whether two methods differ; `beside` puts the paper's numbers beside ours; `layout` lays it out for reading. What
 the papers print stands in ``<paper>/paper.csv``, one row a (table, method, what, measure), read by `printed`.
 """
 
@@ -133,7 +133,7 @@ def beside(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     return table.merge(known, how="left", on=["method", "what", "measure"])
 
 
-# ---------------------------------------------------------------------------------------------------------- for the eye
+# ---------------------------------------------------------------------------------------------------------- for reading
 
 
 def digits(measure: str) -> int:
@@ -142,8 +142,8 @@ def digits(measure: str) -> int:
 
 
 def layout(table: pd.DataFrame) -> pd.DataFrame:
-    """A long table for the eye: a row a method, a column a (what, measure), each cell "mean±sd (the paper's) [n missed]
-    p=...", of what there is. Shares of hearts are in %."""
+    """A long table laid out for reading: a row a method, a column a (what, measure), each cell "mean±sd (the paper's)
+    [n missed] p=...", of what there is. Shares of hearts are in %."""
     cells: dict[str, dict[str, str]] = {}
     for row in table.to_dict("records"):
         d = digits(row["measure"])

@@ -400,7 +400,7 @@ def _permutation_p(
     how: CrossValidation,
     workers: Parallel,
 ) -> float:
-    """Share of shuffles of the labels that are told as well; NaN without any."""
+    """Share of shuffles of the labels that are classified as well; NaN without any."""
     if how.permutations == 0:
         return float("nan")
     parts = [(fold.train, fold.test, tables(fold).to_numpy()) for fold in folds]

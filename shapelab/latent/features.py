@@ -123,11 +123,11 @@ class SpaceFeatures:
             patients and of `seed`, so it may also name a folder for checkpoints.
         seed: integer from 0
         with_others: fit also on patients of `table` that are not classified (other groups); never on test patients
-        cache: folder to keep the codes of each fold in (CSV), so that a killed run goes on where it was
+        cache: folder to keep the codes of each fold in (CSV), so that a killed run resumes where it was
         cache_key: says what `make_space` does; a cache is only used again for the same key, labels and training
             patients
         measure: function (space, labels) -> DataFrame with one row a label map, done after each fit and kept beside the
-            codes (see `measured`), such as the Dice of what a code gives back
+            codes (see `measured`), such as the Dice of a code's reconstruction
     """
 
     saw_test_shapes, fixed = False, False

@@ -44,9 +44,9 @@ def code_statistics(
 
     Args:
         codes: Codes table, at least 8 rows (D'Agostino's test needs them). Rows should be independent: one phase.
-        space: whose decoder's sensitivity tells used from unused dimensions; None: by spread alone. Only where the code
-            columns are the space's dimensions (not paired phases).
-        alpha: level at which the corrected tests speak
+        space: its decoder's sensitivity separates used from unused dimensions; None: by spread alone. Only where the
+            code columns are the space's dimensions (not paired phases).
+        alpha: significance level of the corrected tests
         draws: of the bootstrap in the test for one mode; 0 leaves it out
         seed: of that bootstrap
 

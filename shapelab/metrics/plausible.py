@@ -22,7 +22,7 @@ def plausibility(
     label: Array,
     scheme: LabelScheme = CARDIAC,
     spacing: Triple | None = None,
-    crumb: int = 1,
+    min_voxels: int = 1,
     slack: int = 1,
     leak: float = 0.05,
 ) -> pd.Series:
@@ -35,7 +35,7 @@ def plausibility(
         label: (X, Y, Z) integers of the scheme, numpy or torch
         scheme: must name "LV cavity", "LV myocardium" and "RV cavity"; other structures are looked at as background
         spacing: mm; the only use of it is to give `stray` in ml
-        crumb: a hole or a piece counts from so many voxels
+        min_voxels: a hole or a piece counts from so many voxels
         slack: pieces in 3-D are one if they come together when each is widened in its slice by so many voxels: slices
             of one heart are displaced by breath-holds, and a thin RV falls apart on a coarse grid
         leak: a slice leaks if more than this share of the rim of its cavity is open
@@ -53,7 +53,7 @@ def plausibility(
         - violations: holes + pieces + leaks + gaps + missing (one flaw may be several of them)
         - plausible: there is none
         - leak_voxels: cavity voxels that touch what they must not, in all slices
-        - stray: volume of all holes and pieces, crumbs too, ml; voxels if there is no spacing
+        - stray: volume of all holes and pieces, the smallest too, ml; voxels if there is no spacing
 
         With these thresholds 158 of the 160 expert maps of ACDC at hand are plausible at their native resolution, 98 to
         100 % of phantoms drawn on a fine grid, and 92 % of phantom stacks of displaced 10 mm slices (their RV comes
@@ -67,7 +67,7 @@ def plausibility(
     array = label_map(label, "plausibility")
     scheme.check(array, "plausibility")
     values = [scheme.structure(name).value for name in VENTRICLES]
-    for name, threshold in (("crumb", crumb), ("slack", slack), ("leak", leak)):
+    for name, threshold in (("min_voxels", min_voxels), ("slack", slack), ("leak", leak)):
         in_range(name, threshold)
     unit = np.prod(spacing3("spacing", spacing)) / MM3_PER_ML if spacing is not None else 1
     array = np.where(np.isin(array, values), array, 0)
@@ -79,7 +79,7 @@ def plausibility(
         "pieces": [*_pieces(lv, slack), *_pieces(rv, slack), *_pieces_in_slices(wall), *_pieces_in_slices(cavity)],
     }
     leaking, rim = _leaks(cavity, lv)
-    counts: dict[str, float] = {name: sum(size >= crumb for size in sizes) for name, sizes in stray.items()}
+    counts: dict[str, float] = {name: sum(size >= min_voxels for size in sizes) for name, sizes in stray.items()}
     counts |= {
         "leaks": int((leaking > leak * rim).sum()),
         "gaps": sum(_gaps(mask) for mask in (cavity, wall, rv)),

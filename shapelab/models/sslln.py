@@ -4,7 +4,7 @@ and III-B, and the two networks it is compared with.
 
     SSLLN       2.5D: the slices of a volume are the *channels* of a 2-D network. So its convolutions cost what those of
                 a 2-D network cost, and yet every output voxel has seen every slice.
-    SliceFCN    "2D FCN": the same network on each slice alone; no slice knows of another
+    SliceFCN    "2D FCN": the same network on each slice alone; no slice sees another
     VolumeFCN   "3D FCN": the same in three dimensions, feature maps halved, on a crop of 112 x 112 x 64
 
 All map volumes (N, X, Y, S) to logits; `SSLLNLoss` is equation 1. A landmark is a class of its own, one voxel large;
@@ -12,7 +12,7 @@ where the network puts it is the centre of gravity of the voxels it gives to tha
 
 Deviations:
     Fig. 4 says 15 convolutions, features from fine to coarse, concatenated, and two heads; numbers of feature maps are
-        not told. Those of `full` and `paper` are of the network the paper takes as its 2D FCN (Bai et al. 2018): five
+        not given. Those of `full` and `paper` are of the network the paper takes as its 2D FCN (Bai et al. 2018): five
         scales of 16, 32, 64, 128 and 256 maps, with 2, 2, 2, 3 and 3 convolutions of 3 x 3, the first of a scale with
         stride 2; then two of 1 x 1 with 64 maps on the concatenated scales, and the heads. `quick` has more maps at the
         fine scales, as they have to carry 39 slices.
@@ -26,8 +26,17 @@ Deviations:
         quick profile after 800 steps). The paper's 6,250 large steps get over it. In `quick` alpha is 32, which makes
         both alike: on 24 validation hearts, after 640 to 800 steps, Dice of the LV myocardium was .65 with the paper's
         weights and .81 without the landmark term.
+    Schedule: the paper's learning rate is 0.001 throughout, as in the profile `paper`; `quick` and `full` raise and
+        lower it once (one cycle).
+    Intensities: the paper clips at the 1st and 99th percentiles and scales to [0, 1]. Phantom volumes are clipped at
+        the 99th alone (`shapelab.phantoms.mr_imaging`): nothing is taken off at the dark end.
+    Augmentation: that of the paper (in-plane translation, isotropic scaling, rotation about one axis, intensities
+        rescaled); it gives no ranges, ours are in `affine` and `intensity`.
+    2D and 3D FCN: the paper takes Bai et al.'s published 2D network and does not name the loss of either. Here both
+        have the Dice term of equation 1, the trunk of Fig. 4 and the same augmentation, and learn for
+        `baseline_epochs`.
     Weight decay is the optimiser's: Adam with 2 gamma, the gradient of gamma ||W||^2.
-    Missing slices: the paper sets slices to zero in tests (Fig. 8) and tells of none in training. A network of ours
+    Missing slices: the paper sets slices to zero in tests (Fig. 8) and mentions none in training. A network of ours
         that has met none is lost where some are missing: every slice is a channel of every feature. `gaps` sets some to
         zero in training.
 """

@@ -125,8 +125,8 @@ def make_label(who: Patient, phase: str, stack: Stack, scheme: LabelScheme) -> n
 
 
 def tidy(label: np.ndarray, by_slice: bool) -> np.ndarray:
-    """Drop the crumbs of each structure: where two surfaces meet at an edge thinner than a voxel, a voxel's centre can
-    lie inside alone. A crumb becomes what surrounds it: LV cavity becomes wall, the rest background.
+    """Drop the isolated voxels of each structure: where two surfaces meet at an edge thinner than a voxel, a voxel's
+    centre can lie inside alone. Such a voxel becomes what surrounds it: LV cavity becomes wall, the rest background.
 
     Args:
         by_slice: False keeps the largest piece (26 neighbours); True, as an observer does, in each slice the pieces of

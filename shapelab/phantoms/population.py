@@ -83,7 +83,7 @@ _N_EVEN = 10  # scores that are spread evenly: body, volumes, masses, EFs, lengt
 def _even_scores(seed: int, group: str, block: int) -> np.ndarray:
     """Normal scores (256, 10) of patients 256 * block to 256 * block + 255 of a group (Sobol points, shifted).
 
-    A small cohort then has nearly the mean and sd of the population, though no patient knows of the others.
+    A small cohort then has nearly the mean and sd of the population, though each patient is drawn without the others.
     """
     points = stats.qmc.Sobol(_N_EVEN, scramble=False)
     if block:

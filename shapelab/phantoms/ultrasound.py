@@ -41,7 +41,7 @@ from shapelab.phantoms.patients import Mix, Patient, anatomy
 from shapelab.phantoms.population import draw_factors
 from shapelab.phantoms.ultrasound_geometry import Artefacts, Box, Levels, closed, make_box, make_probe
 
-US_GROUPS = ("NOR", "DCM", "MINF")  # whom CETUS has: healthy, dilated, after an infarction
+US_GROUPS = ("NOR", "DCM", "MINF")  # the groups of CETUS: healthy, dilated, after an infarction
 GRID = (48, 48, 48), (3.0, 3.0, 3.0)  # a box of 144 mm: the depth an apical view of a dilated heart needs
 
 

@@ -44,7 +44,7 @@ class Rays:
     """The voxels of a box that any sector could reach, and where they lie in polar coordinates.
 
     Attributes:
-        box: whose voxels
+        box: the box of the voxels
         index: (P,) into the flattened box; points (3, P) mm; depth (P,) range in mm; azimuth, elevation (P,) radians
         where: (1, 1, 1, P, 3) place on the speckle's lattice for grid_sample, and `scale` (P,) 1 / sd after
             interpolation

@@ -61,7 +61,7 @@ def embedding(
     """Scatter of an embedding with hover text (plotly); `embedding_picture` is its still twin.
 
     `table` has columns x, y, the facts, and the subject as index (what `latent.embed` returns). `colour` is a column: a
-    category is told by colour and marker, a number by a colour scale. `hollow` is a column with two values
+    category is shown by colour and marker, a number by a colour scale. `hollow` is a column with two values
     (phase): the second is drawn hollow. `hover` lists columns for the hover text, by default those that are known.
     """
     import plotly.graph_objects as go

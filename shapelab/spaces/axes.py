@@ -1,4 +1,4 @@
-"""The axes along which codes are spelt: so that the first numbers say most, and with signs that do not hang on luck."""
+"""A rotated basis for codes: the first numbers explain most, and signs do not depend on chance."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class NetworkSpace(Kept):
     """
 
     FULL: ClassVar[tuple[str, ...]] = ("running", "mean", "sigma", "axes")
-    SPELLING: ClassVar[tuple[str, ...]] = ("axes", "training_codes", "_mean", "_sigma")
+    BASIS: ClassVar[tuple[str, ...]] = ("axes", "training_codes", "_mean", "_sigma")
 
     config: Any  # subclasses tell the types of both
     model: Any
@@ -77,9 +77,9 @@ class NetworkSpace(Kept):
         self.training_codes = codes
         self._mean, self._sigma = codes.mean(0), codes.std(0)
 
-    def spell_as(self, other: NetworkSpace) -> None:
+    def share_basis(self, other: NetworkSpace) -> None:
         """Take over another space's axes, mean and sigma: codes mean the same in both."""
-        vars(self).update({name: getattr(other, name) for name in self.SPELLING})
+        vars(self).update({name: getattr(other, name) for name in self.BASIS})
 
     def check(self, labels: np.ndarray) -> np.ndarray:
         """Label maps of the scheme's integers -> channel numbers (N, X, Y, Z) uint8; DataError on anything else."""
@@ -124,7 +124,7 @@ class NetworkSpace(Kept):
         return self.scheme.integers(np.concatenate(parts))
 
     def reconstruct(self, labels: np.ndarray) -> np.ndarray:
-        """Label maps -> the label maps that their codes give back, (N, X, Y, Z) integers of the scheme."""
+        """Label maps -> their reconstructions from the codes, (N, X, Y, Z) integers of the scheme."""
         return self.label_maps(self.encode(labels))
 
     def reconstruction_dice(self, labels: np.ndarray) -> np.ndarray:
@@ -142,9 +142,9 @@ class NetworkSpace(Kept):
         return {"config": asdict(self.config), "scheme": asdict(self.scheme), "metadata": self.metadata}
 
     def tensors(self) -> dict[str, Tensor]:
-        spelling = {"mean": self.mean, "sigma": self.sigma}
-        spelling |= {} if self.axes is None else {"axes": np.ascontiguousarray(self.axes)}
-        return {**self.fitted("model").state_dict(), **{k: torch.from_numpy(v) for k, v in spelling.items()}}
+        basis = {"mean": self.mean, "sigma": self.sigma}
+        basis |= {} if self.axes is None else {"axes": np.ascontiguousarray(self.axes)}
+        return {**self.fitted("model").state_dict(), **{k: torch.from_numpy(v) for k, v in basis.items()}}
 
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         self._mean, self._sigma = tensors.pop("mean").numpy(), tensors.pop("sigma").numpy()

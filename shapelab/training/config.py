@@ -1,6 +1,7 @@
 """What all configurations do alike: the numbers of a profile, and their way back from JSON.
 
-A profile is resolved once, at the door (`AEConfig.profile("quick", epochs=3)`); from there the configuration travels.
+A profile is resolved once, where a run begins (`AEConfig.profile("quick", epochs=3)`); from there the configuration
+travels.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def _kinds(cls: type) -> dict[str, Any]:
 
 
 def _restored(kind: Any, value: Any) -> Any:
-    """A field's value as its annotation has it, from what JSON gives back."""
+    """A field's value as its annotation has it, from what was read as JSON."""
     if value is None:
         return None
     if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):

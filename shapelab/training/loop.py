@@ -45,7 +45,7 @@ MakeOptimiser = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 
 class TrainingError(ShapelabError):
-    """Training cannot go on: the loss is not a finite number, or a step returned nothing to minimise."""
+    """Training cannot continue: the loss is not a finite number, or a step returned nothing to minimise."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Run:
 
     Attributes:
         checkpoint: folder for `checkpoint.safetensors` and `history.csv`; None keeps nothing
-        resume: go on from the checkpoint in that folder if there is one; False starts anew and overwrites it
+        resume: continue from the checkpoint in that folder if there is one; False starts anew and overwrites it
         seed: of everything random
         progress: show a bar
         device: best available if not given
@@ -293,7 +293,7 @@ class _State:
     # ------------------------------------------------------------------------------------------------- checkpoints
 
     def begin(self, run: Run, about: Mapping[str, Any]) -> None:
-        """Say where the checkpoint is and what it is of; go on from one that is there, if the run shall."""
+        """Say where the checkpoint is and of which run; resume from one that is there, if the run is to."""
         self.identity = json.loads(json.dumps(about))  # as a file gives it back: tuples are lists, keys are strings
         if run.checkpoint is None:
             return
@@ -356,7 +356,7 @@ class _State:
         )
         if state["machine"] != _machine(self.device):
             warnings.warn(
-                f"{file}: the run began with {state['machine']} and goes on with {_machine(self.device)}; "
+                f"{file}: the run began with {state['machine']} and continues on {_machine(self.device)}; "
                 "results will agree to rounding, not in every bit",
                 stacklevel=3,
             )

@@ -128,7 +128,7 @@ def test_one_that_fails_is_named_and_the_others_go_on(subjects, atlases, tmp_pat
     assert "without labels" in table.loc["case0", "error"] and not (tmp_path / "case0.nii.gz").exists()
     with pytest.raises(DataError, match="subject case0: found DataError: .*without labels"):
         refine_cohort(broken, atlases, tmp_path, settings=SETTINGS)
-    # and when it is mended it is done
+    # and when it is corrected it is done
     table = refine_cohort(subjects[:2], atlases, tmp_path, settings=SETTINGS)
     assert list(table["state"]) == ["refined", "kept"]
 

@@ -15,7 +15,7 @@ from shapelab.errors import DataError, UsageError
 def test_by_hand():
     a, b = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
     assert np.isclose(normalised_mutual_information(a, b), 1)  # neither says anything about the other
-    assert np.isclose(normalised_mutual_information(a, 7 - 3 * a), 2)  # each can be told from the other
+    assert np.isclose(normalised_mutual_information(a, 7 - 3 * a), 2)  # each determines the other
     c = np.array([0, 0, 0, 1])
     # H(A) = log 2, H(C) = 2 log 2 - 3/4 log 3, joint 1/2 1/4 1/4: 3/2 log 2
     expected = (np.log(2) + 2 * np.log(2) - 0.75 * np.log(3)) / (1.5 * np.log(2))

@@ -1,4 +1,4 @@
-"""The doctor: each check tells right from wrong and says how to mend it."""
+"""The doctor: each check tells right from wrong and says how to fix it."""
 
 from __future__ import annotations
 
@@ -165,13 +165,13 @@ def test_a_gpu_that_torch_does_not_use(listing, code, unused, monkeypatch):
     assert doctor.has_unused_gpu() is unused
 
 
-def test_command_exits_with_1_if_something_needs_mending(monkeypatch, capsys):
+def test_command_exits_with_1_if_something_needs_fixing(monkeypatch, capsys):
     checks = [doctor.Check(doctor.OK, "Python", "3.11"), doctor.Check(doctor.BAD, "numpy", "gone", "make setup")]
     monkeypatch.setattr(doctor, "examine", lambda: checks)
     assert cli.main(["doctor"]) == 1
     captured = capsys.readouterr()
     assert "make setup" in captured.out
-    assert captured.err == "shapelab: needs mending: numpy\n"
+    assert captured.err == "shapelab: needs fixing: numpy\n"
     monkeypatch.setattr(doctor, "examine", lambda: checks[:1])
     assert cli.main(["doctor"]) == 0
 

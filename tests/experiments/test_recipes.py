@@ -1,4 +1,4 @@
-"""`shapelab train`: what it refuses, what it leaves, that an interrupted run goes on."""
+"""`shapelab train`: what it refuses, what it leaves, that an interrupted run resumes."""
 
 from dataclasses import replace
 from pathlib import Path

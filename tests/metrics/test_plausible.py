@@ -49,7 +49,7 @@ def test_a_hole_in_the_wall():
     label[19, 9:11, 2] = 0  # in the wall, of two voxels
     assert counts(label) == broken(holes=1)
     assert plausibility(label)["stray"] == 2 and plausibility(label, spacing=(2, 2, 10))["stray"] == pytest.approx(0.08)
-    assert counts(label, crumb=3) == broken()
+    assert counts(label, min_voxels=3) == broken()
     label[3, 8, 4] = 0  # and one in the RV, of another slice
     assert counts(label) == broken(holes=2)
 
@@ -82,7 +82,7 @@ def test_cavity_that_touches_rv_or_the_border_of_the_array():
 def test_pieces():
     label = heart()
     label[0, 0, 0] = 1  # an RV voxel far from the RV, alone
-    assert counts(label) == broken(pieces=1) and counts(label, crumb=2) == broken()
+    assert counts(label) == broken(pieces=1) and counts(label, min_voxels=2) == broken()
     label = heart()
     label[14, 10, 0] = 2  # an island of wall in the cavity: a second piece of wall in its slice
     assert counts(label) == broken(pieces=1)
@@ -171,7 +171,7 @@ def test_expert_contours_are_plausible(acdc_root):
     assert table["plausible"].mean() >= 0.95 and (table[["holes", "gaps", "missing"]] == 0).all(axis=None)
 
 
-@pytest.mark.parametrize("name", ["crumb", "slack", "leak"])
+@pytest.mark.parametrize("name", ["min_voxels", "slack", "leak"])
 @pytest.mark.parametrize("value", [-1, np.nan, "much", None])
 def test_wrong_thresholds(name, value):
     with pytest.raises(UsageError, match=f"{name}: found"):

@@ -212,12 +212,12 @@ def test_missing_slices_are_those_at_the_apex():
     assert part.shape[2] == whole.shape[2] - 2
 
 
-def test_tidy_drops_crumbs_and_keeps_pieces():
+def test_tidy_drops_isolated_voxels_and_keeps_pieces():
     label = np.zeros((12, 12, 3), np.uint8)
     label[2:6, 2:6], label[2, 10, 1], label[8:10, 8:10, 1] = 1, 1, 1
     whole, slices = tidy(label, by_slice=False), tidy(label, by_slice=True)
     assert (whole == 1).sum() == 48 and whole[2, 10, 1] == 0 and whole[8, 8, 1] == 0
-    assert slices[2, 10, 1] == 0 and slices[8, 8, 1] == 1  # 1 of 16 pixels is a crumb, 4 of 16 a piece
+    assert slices[2, 10, 1] == 0 and slices[8, 8, 1] == 1  # 1 of 16 pixels is dropped, 4 of 16 a piece
     cavity = np.full((5, 5, 3), 2, np.uint8)
     cavity[1, 1], cavity[3, 3, 1] = 3, 3
     assert tidy(cavity, by_slice=False)[3, 3, 1] == 2 and (tidy(cavity, by_slice=False) == 3).sum() == 3

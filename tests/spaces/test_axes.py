@@ -30,7 +30,7 @@ def test_shape_axes_are_sorted_by_the_variance_of_the_label_maps():
     variance = turned.var(axis=0)
     assert variance.sum() == pytest.approx(codes.var(axis=0).sum())
     assert variance[0] / variance[1] == pytest.approx(4 * large.var() / small.var(), rel=0.02)
-    # any other spelling of the same codes comes to the same axes
+    # any other basis of the same codes comes to the same axes
     other = codes @ np.array([[2.0, 1.0], [0.5, -3.0]])
     again = other @ shape_axes(other, maps, 4)
     assert np.allclose(np.abs(np.corrcoef(turned.T, again.T)[:2, 2:]), np.eye(2), atol=1e-6)

@@ -67,7 +67,7 @@ def test_codes_probabilities_and_label_maps_by_hand(space):
     assert np.allclose(space.reconstruction_dice(LABELS), dice)
 
 
-def test_axes_spell_codes_and_are_undone(space):
+def test_axes_rotate_codes_and_are_undone(space):
     plain = space.encode(LABELS)
     space.axes = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 4.0]])
     codes = space.encode(LABELS)
@@ -81,7 +81,7 @@ def test_statistics_before_and_after_training_and_of_another_space(space):
     space.set_training_codes(space.encode(LABELS))
     assert space.mean.tolist() == [0.25, 0.25, 0.5] and space.sigma.tolist() == [0, 0.25, 0.25]
     other = Space(Numbers(), FAR, Shares())
-    other.spell_as(space)
+    other.share_basis(space)
     assert other.mean.tolist() == [0.25, 0.25, 0.5] and other.axes is None and other.n_codes == 3
 
 

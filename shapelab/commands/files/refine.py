@@ -57,7 +57,7 @@ class Refining(RefinementSettings):
 
     Attributes:
         scheme: "cardiac" (1 RV cavity, 2 LV myocardium, 3 LV cavity: ACDC) or "biventricular" (4 RV wall besides).
-            None: told from the values
+            None: inferred from the values
         mapping: the file's integers -> the scheme's, see `LabelScheme.remap`
         seed: of the phantoms
 
@@ -105,12 +105,12 @@ def refine_file(
             the votes of phantom images real hearts agreed less with their own slices, by .004 to .03 in Dice)
         how: scheme and label values, number of atlases, fusion, voxel size: see `Refining`
         force: overwrite what is there
-        progress: told what is done next
+        progress: called with what is done next
 
-    Which of the two handednesses the array has (files differ, and affines are often made up, ACDC's too) is told by the
-    landmarks, where they are given; else both are tried and the one that the atlases fit better is taken. That is right
-    for 156 of 160 ACDC hearts; of three others refined either way, Dice on the slices differed by .02 at most, the
-    RV's volume by up to 10 %, and the picture shows anterior below.
+    Which of the two handednesses the array has (files differ, and affines are often made up, ACDC's too) is decided by
+    the landmarks, where they are given; else both are tried and the one that the atlases fit better is taken. That is
+    right for 156 of 160 ACDC hearts; of three others refined either way, Dice on the slices differed by .02 at most,
+    the RV's volume by up to 10 %, and the picture shows anterior below.
 
     Returns:
         dict: what was refined by what, `before` and `after` (volumes_ml by structure, masses in g), `dice_on_slices`,
@@ -279,7 +279,7 @@ def _most_like(subject: Subject, atlases: Sequence[Atlas], n: int, file: str | P
 
 
 def _scheme(file: Path, array: np.ndarray, name: str | None) -> LabelScheme:
-    """The scheme named, or told from the values; DataError where they do not fit."""
+    """The scheme named, or inferred from the values; DataError where they do not fit."""
     values = [v for v in present_values(array) if v]
     scheme = SCHEMES[name] if name else BIVENTRICULAR if 4 in values else CARDIAC
     known = "; ".join(f"{n}: " + ", ".join(f"{s.value} {s.name}" for s in SCHEMES[n].structures) for n in SCHEMES)
@@ -358,7 +358,7 @@ def _check_place(file: Path, points: Mapping[str, np.ndarray], subject: Subject)
         raise DataError(file, f"landmarks outside the label map's box: {named}", f"none over {FAR_MM:g} mm", todo)
 
 
-# ------------------------------------------------------------------------------------------------ what is told
+# ----------------------------------------------------------------------------------------------------- what is reported
 
 
 def _facts(case: Case, result: Refinement, seconds: dict[str, float]) -> dict[str, Any]:

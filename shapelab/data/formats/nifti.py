@@ -1,8 +1,8 @@
 """The one place where a NIfTI file is read, so that every broken one ends in one kind of error.
 
-`nibabel` mends some headers as it loads them (a zero or negative voxel size becomes 1 or positive, a wrong voxel
+`nibabel` corrects some headers as it loads them (a zero or negative voxel size becomes 1 or positive, a wrong voxel
 offset becomes 352) and fails on others deep inside. Here the header's bytes are looked at as they stand, nothing
-is mended, and whatever is wrong is a `DataError` that names the file. nibabel only decodes the fields.
+is corrected, and whatever is wrong is a `DataError` that names the file. nibabel only decodes the fields.
 
 What a file must be: NIfTI-1 or NIfTI-2 in one file (``.nii`` or ``.nii.gz``), three axes of at least two voxels,
 real numbers, voxel sizes above zero in mm that agree with the sform or qform, and as many voxels as the header says.
@@ -97,7 +97,7 @@ def read_label(
     """Label map (X, Y, Z), uint8, or uint16 where integers over 255 are in use.
 
     Args:
-        scheme: whose integers are allowed; None allows any from 0 to 65535
+        scheme: its integers are allowed; None allows any from 0 to 65535
         mapping: the file's integers -> the scheme's, see `LabelScheme.remap`
 
     Raises DataError: as `read_header`; also truncated or damaged, NaN, values that are not integers, negative,
@@ -309,7 +309,7 @@ def _parse(path: Path, head: bytes) -> Header:
 
 
 def _decode(path: Path, head: bytes) -> Nifti1Header:
-    """Header object from the bytes as they stand (``check=False``: nibabel must not mend them)."""
+    """Header object from the bytes as they stand (``check=False``: nibabel must not correct them)."""
     sizes = {int.from_bytes(head[:4], order) for order in ("little", "big")}
     for size, kind, magic in ((348, Nifti1Header, b"n+1"), (540, Nifti2Header, b"n+2")):
         if size not in sizes:

@@ -53,7 +53,7 @@ def scan(root: str | Path, subset: str | None = None) -> Scan:
         subset: name of a folder of patients ("training", "testing"), or None for all
 
     Facts of a subject: patient (lower case, two digits), phase, modality ("3D US"), and subset or frame where the
-    layout tells.
+    layout says so.
     """
     found = Scan("cetus", Path(root), LV_CAVITY, mapping=MAPPING, in_mm=in_mm)
     for part, folder in _patients(found.root):

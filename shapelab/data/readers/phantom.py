@@ -1,6 +1,6 @@
 """Hearts that are made and not read: `shapelab.phantoms` as data sets, so that whatever runs on data runs without.
 
-The phantoms' room stands below this one; its door is opened when a heart is asked for.
+The phantoms' room stands below this one, so it is imported when a heart is asked for.
 """
 
 from __future__ import annotations

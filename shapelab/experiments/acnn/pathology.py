@@ -3,11 +3,13 @@
 The paper: codes of 60 ACDC patients (NOR, DCM, HCM), an ensemble of decision trees, 10-fold cross-validation. Accuracy
 with T-L codes .833 (ED) and .916 (ED + ES); with PCA codes of the same size .766 and .866.
 
-Here: the 80 ACDC patients that come with the project, or phantoms; three groups and all five; repeated stratified
-10-fold cross-validation by patient; and beside the autoencoder's codes, PCA codes, volumes + ejection fractions,
-shuffled labels and random codes. T-L codes come in two forms: from label maps by the encoder, as the paper collects
-them, and from images by the predictor, which an autoencoder cannot do. Deviation from the paper: 80 patients of five
-groups instead of 60 of three.
+Here: 80 of ACDC's training patients, or phantoms; three groups and all five; repeated stratified 10-fold cross-
+validation by patient; and beside the autoencoder's codes, PCA codes, volumes + ejection fractions, shuffled labels
+and random codes. T-L codes come in two forms: from label maps by the encoder, as the paper collects them, and from
+images by the predictor, which an autoencoder cannot do. Deviations from the paper: 80 patients of five groups instead
+of 60 of three; label maps have an RV cavity, the paper's hold "LV blood-pool and myocardium"; with ED + ES the
+difference of the two codes is a feature, too; which hearts the paper's T-L network learned from is not said, ours are
+phantoms; its PCA was fitted to "the same segmentation images" that it describes, ours never is.
 
 No space has seen a test patient: PCA and autoencoder are fitted anew in each fold, on the shapes of all patients
 outside it (of any group: disease labels play no part). The autoencoder starts from weights learned on phantoms. A
@@ -76,8 +78,8 @@ class PathologyConfig(Config):
 @dataclass(frozen=True, eq=False)
 class PathologyResult:
     """`table`: accuracies, one row per (groups, features, phases, model); `reconstruction`: Dice of held-out patients,
-    one row per (features, structure); `agreement`: how well images tell the T-L codes, see `code_agreement`; `reports`:
-    groups -> `ClassificationResult` of the main model."""
+    one row per (features, structure); `agreement`: how well T-L codes are predicted from images, see `code_agreement`;
+    `reports`: groups -> `ClassificationResult` of the main model."""
 
     table: pd.DataFrame
     reconstruction: pd.DataFrame
@@ -94,7 +96,7 @@ def run(
     output: str | Path | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Run the experiment and write its tables; the table of accuracies comes back.
+    """Run the experiment and write its tables; returns the table of accuracies.
 
     Args:
         data: "acdc" or "phantom"
@@ -270,7 +272,7 @@ def _fine_tuning(
 
 
 def reconstruction_dice(space: ShapeSpace, labels: np.ndarray) -> pd.DataFrame:
-    """Dice of each label map (N, X, Y, Z) with what its code gives back; columns ``dice <structure>``."""
+    """Dice of each label map (N, X, Y, Z) with its reconstruction; columns ``dice <structure>``."""
     made = [
         space.scheme.integers(space.decode(space.encode(labels[i : i + 16])).argmax(1))
         for i in range(0, len(labels), 16)

@@ -127,7 +127,7 @@ class StackPrior:
 
     The autoencoder knows hearts on its own grid, turned so that the RV is to the left. While training, the labels are
     known, so they say how to lay the stack there (as `shapelab.data.grid.to_grid(align="rigid")` does); labels and
-    softmax are laid alike, linearly, so that the gradient comes back to the native logits.
+    softmax are laid alike, linearly, so that the gradient reaches the native logits.
 
     Attributes:
         weight: lambda, by default that of Table I here (`shapelab.experiments.acnn.segmentation`)
@@ -232,13 +232,13 @@ def run(
     data: str = "phantom",
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Run the experiment and write its tables; one row a stack and structure comes back (see `measure`).
+    """Run the experiment and write its tables; returns one row a stack and structure (see `measure`).
 
     Args:
         root: folder of ACDC; None looks under SHAPELAB_DATA
         profile: "quick", "full" or "paper"; None: what fits this machine
         output: folder for reality_acdc.csv, reality_acdc_summary.csv, reality_acdc.json (with `data="acdc"`
-            reality_acdc_trained...) and the checkpoints an interrupted training goes on from; None is
+            reality_acdc_trained...) and the checkpoints an interrupted training resumes from; None is
             ``results/reality``
         data: what the network learns from. "phantom": phantoms alone, tested on all stacks. "acdc": three quarters of
             the patients, tested on the others, without and with the prior, beside the phantoms' network on the same
@@ -272,7 +272,7 @@ def split(cohort: Cohort, seed: int = 0) -> tuple[Cohort, Cohort]:
 
 
 def train_on_real(train: Cohort, profile: str, prior: bool, run: Run | None = None) -> NativeSegmenter:
-    """The native network trained on real stacks, with or without ACNN's prior. Its weights are for no one but you: they
+    """The native network trained on real stacks, with or without ACNN's prior. Its weights are not to be shared: they
     hold what they learned from the data set, under its licence."""
     run = run or Run()
     config = replace(NativeConfig.profile(profile), slices=REAL_SLICES[profile], strength=REAL)

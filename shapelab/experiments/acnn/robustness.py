@@ -64,7 +64,7 @@ WEIGHTS = (0.0, 0.01, 0.1, 1.0, 10.0)
 COMPARED = ("3D-Seg", "ACNN-Seg", "3D-Seg-MAug", "ACNN-Seg-MAug", "2D-FCN")
 HEARTS = 40
 #: The sweep: training patients (None: all) -> lambdas, updates (None: the config's epochs), seeds. With few patients a
-#: run may be lucky, and costs a minute: three seeds.
+#: run may do well by chance, and costs a minute: three seeds.
 SWEEP = {20: (WEIGHTS, 320, (0, 1, 2)), None: ((0.0, 0.1, 1.0), None, (0,))}
 
 
@@ -80,7 +80,7 @@ def run(
     Returns and writes to `output`: acnn_table1_robustness.csv, acnn_table1_prior_terms.csv, acnn_table1_lambda.csv,
     acnn_table1_acdc.csv (Dice of each training on real stacks, where ACDC is there), and acnn_table1_claims.json with
     configuration, machine and date. Curves are means over the seeds of Table I; prior terms are of its first seed. A
-    killed run goes on where it was.
+    killed run resumes where it was.
 
     Raises DataError where a network has not been trained yet.
     """
@@ -120,7 +120,7 @@ def run(
 
 
 def trainings(config: SegmentationConfig, output: Path, data: str) -> dict[tuple[str, int], Path]:
-    """(method, seed) -> folder of each training that is tried on real hearts: all seeds, as one may be lucky."""
+    """(method, seed) -> folder of each training tried on real hearts: all seeds, as one may do well by chance."""
     found = {
         (name, seed): output / f"table1_{data}" / f"{slug(name)}-{seed}"
         for name, seed in itertools.product(COMPARED, config.seeds)
@@ -220,7 +220,7 @@ def robustness_figure(
 
     Args:
         table: as `robustness` returns it, of one kind
-        structure: whose Dice and distance; None takes the mean over structures
+        structure: the one whose Dice and distance are drawn; None takes the mean over structures
         trained_at: strength that the networks met in training, marked by a line
     """
     style.check_columns(table, ["kind", "method", "strength", "structure", "dice", "hd", "violations"], "robustness")
@@ -356,7 +356,7 @@ def sweep(
 
     Args:
         pairs: as `acnn_segmentation.load_pairs` gives them
-        folder: a training each goes into its own folder there; a killed sweep goes on
+        folder: a training each goes into its own folder there; a killed sweep resumes
         weights: lambdas; 0 is 3D-Seg
         hearts: numbers of training patients, the first of those there are; None: all
         steps: updates of each training, whatever the number of hearts; None: the config's epochs
@@ -454,7 +454,7 @@ def segmentation_figure(
         stack: (X, Y, Z/K), what the networks were given, or None
         labels: name -> channel numbers (X, Y, Z)
         truth: alike
-        pairs: whose spacing, factor and scheme these are
+        pairs: give spacing, factor and scheme
         slices: HR slices to show; None: near base, middle and apex of the true LV
     """
     spacing = pairs.spacing

@@ -14,11 +14,14 @@ Deviations:
         autoencoder. By that, 0.01 there is about 1 here; but with 1 the prior term is five times cross-entropy at the
         end of a training, and Dice falls. `weight` is 0.1, where it is half of it. It was chosen by the losses of
         training; what other values do on test hearts is in `shapelab.experiments.acnn.robustness.sweep`.
-    ACNN-Seg and motion: whether the paper's ACNN-Seg was trained with motion augmentation is not told. Both are here,
+    ACNN-Seg and motion: whether the paper's ACNN-Seg was trained with motion augmentation is not said. Both are here,
         so that prior and augmentation are seen apart (2 x 2).
     Batch and learning rate: the paper's, 8 and 0.001, but in `quick`, which can afford 700 updates: there 4 and 0.004.
-        With the paper's, 3D-Seg stays for 250 updates where it tells heart from background and no more (validation Dice
-        .13), and reaches .76 after 480; with these after 320.
+        With the paper's, 3D-Seg stays for 250 updates where it separates heart from background and no more (validation
+        Dice .13), and reaches .76 after 480; with these after 320.
+    Labels: RV cavity, LV myocardium and LV cavity; the paper's have no right ventricle. Table I's two are the last two.
+    Pose: the paper crops by six landmarks that another algorithm finds; phantoms are drawn where their LV's centroid
+        and the side of the RV put them, which is a truer pose than a network would have.
     Phases: trained on ED and ES; the table is of ED, as the paper's; ES is in the table of cases.
     Distances: "voxel" surfaces (see `shapelab.metrics.evaluate`). A structure that a method misses has an infinite
         distance: it is counted in n_missed and left out of mean and sd, and Wilcoxon's test ranks it worst.
@@ -145,7 +148,7 @@ def run(
     methods: Sequence[str] | None = None,
     config: SegmentationConfig | None = None,
 ) -> pd.DataFrame:
-    """Train every method of Table I, test it, and write the table; it comes back in long form.
+    """Train every method of Table I, test it, and write the table; returns it in long form.
 
     Args:
         data: "phantom"
@@ -153,7 +156,7 @@ def run(
         profile: "quick", "full" or "paper"; None: what fits this machine
         seeds: of weights, order and augmentation, a training each; None: the profile's
         output: folder, by default ``results/acnn``; acnn_table1_<data>.csv, ..._contrasts.csv, ..._cases.csv and
-            ....json go there, and a folder for each (method, seed), from which a killed run goes on
+            ....json go there, and a folder for each (method, seed), from which a killed run resumes
         methods: some of `METHODS`; None: all
         config: instead of the profile's numbers
 
@@ -275,7 +278,7 @@ def train_method(
     run: Run | None = None,
     weight: float | None = None,
 ) -> tuple[nn.Module, History]:
-    """Train the network of a method on the training pairs; a killed run goes on from its checkpoint.
+    """Train the network of a method on the training pairs; a killed run resumes from its checkpoint.
 
     Args:
         method: a name of `METHODS`
@@ -368,7 +371,7 @@ def evaluate_cases(labels: np.ndarray, pairs: HeartPairs) -> pd.DataFrame:
 
 
 def write(study: Study, parts: Sequence[pd.DataFrame], about: Mapping[str, Any]) -> pd.DataFrame:
-    """All tables of the cases so far, each whole or not at all; the table of Table I comes back.
+    """All tables of the cases so far, each whole or not at all; returns that of Table I.
 
     Args:
         about: data, profile, config, phantom seeds, and runs: the facts of each part

@@ -1,7 +1,7 @@
 """Table I of the ACNN paper: its methods, and how ours are laid beside its numbers (``paper.csv``).
 
 Of predictor + decoder the paper's table has nothing; its text (III-C) gives a Dice of .734, of which structure is
-not told.
+not said.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ Deviations:
     No opinion scores: there are no clinicians here. In their place: PSNR (which phantoms allow, their pairs being
         perfectly aligned), the error inside the heart, and the Dice of the label map that a T-L network reads from the
         result.
+    Test stacks are simulated, as those of training; the paper tests on clinical pairs of a stack and a 3-D acquisition,
+        which differ in contrast, too.
     All networks give the residual of linear interpolation (`shapelab.models.acnn.sr_baselines.Residual`), not
         intensities.
     The paper's number of parameters is met within 3 % by SR-CNN and 3D-UNet alike.
@@ -135,7 +137,7 @@ def run(
     output: str | Path | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Run the experiment and write its tables; Table III comes back.
+    """Run the experiment and write its tables; returns Table III.
 
     Args:
         data: "phantom"
@@ -143,7 +145,7 @@ def run(
         profile: "quick", "full" or "paper"; None: what fits this machine
         seeds: of weights and training; every method is trained once a seed; None: 0 and 1
         output: folder for acnn_table3_<data>.csv, ..._hearts.csv, ..._sweep.csv, ..._motion.csv, ..._speed.csv,
-            ..._claims.csv, ....json and the networks, from which an interrupted run goes on; None: results/acnn
+            ..._claims.csv, ....json and the networks, from which an interrupted run resumes; None: results/acnn
 
     Returns:
         DataFrame: condition, method, ssim, sd, psnr (dB), error (mean absolute, in the heart), dice (of what a T-L
@@ -311,7 +313,7 @@ def train_method(
     prior: TLSpace | None = None,
     weight: float = 0.0,
 ) -> tuple[nn.Module, History]:
-    """Train the network of a method that has parameters; a killed run goes on from its checkpoint.
+    """Train the network of a method that has parameters; a killed run resumes from its checkpoint.
 
     Args:
         prior: the `TLSpace` of equation 2, used where its weight (lambda) is not 0

@@ -1,4 +1,4 @@
-"""Table III of the ACNN paper from the scores of single hearts: means, tests, claims, and a layout for the eye."""
+"""Table III of the ACNN paper from the scores of single hearts: means, tests, claims, and a layout for reading."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def sweep_table(runs: Sequence[tuple[float, pd.DataFrame, History]]) -> pd.DataF
 
 
 def layout(table: pd.DataFrame) -> pd.DataFrame:
-    """Table III for the eye, the paper's numbers in brackets beside ours."""
+    """Table III laid out for reading, the paper's numbers in brackets beside ours."""
 
     def beside(ours: pd.Series, paper: pd.Series, form: str) -> list[str]:
         return [f"{a:{form}} ({b:{form}})" if b == b else f"{a:{form}}" for a, b in zip(ours, paper, strict=True)]

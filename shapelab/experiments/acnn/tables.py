@@ -1,4 +1,4 @@
-"""The ACNN paper's tables: one door to three experiments, and how their numbers are printed beside the paper's.
+"""The ACNN paper's tables: one entry to three experiments, and how their numbers are printed beside the paper's.
 
 Table I     `segmentation`            short-axis MR: baselines, 3D-Seg, ACNN-Seg
 Table II    `ultrasound`              3-D ultrasound
@@ -39,7 +39,7 @@ def run(
         root: folder of the data set; None looks under SHAPELAB_DATA
         profile: "quick", "full" or "paper"; None: what fits this machine
         seeds: a training each; None: the profile's
-        output: folder, by default ``results/acnn``; a killed run goes on from what is there
+        output: folder, by default ``results/acnn``; a killed run resumes from what is there
         progress: show bars
 
     Returns the experiment's table. UsageError for an unknown table or data set.
@@ -65,5 +65,5 @@ def experiment_of(table: int) -> ModuleType:
 
 
 def printed(experiment: ModuleType, table: pd.DataFrame) -> pd.DataFrame:
-    """A table as its experiment lays it out for the eye, or as it is."""
+    """A table as its experiment lays it out for reading, or as it is."""
     return experiment.layout(table) if hasattr(experiment, "layout") else table

@@ -6,10 +6,10 @@ prior term of eq. 1 beside it. The prior is an autoencoder of LV label maps. As 
 (CETUS: 15 to train with); shapes are cheaper, and the phantom's prior has seen more of them, other hearts all.
 
 Differences from the paper: the FCN of reference [11] works on several views, ours in 3D; BEAS, a deformable model, is
-not made again, its numbers stand beside ours; on "cetus" training and testing part are drawn from whatever patients
-have outlines (the challenge kept 30 for itself), the prior learns from the training patients' outlines alone, and
-predictions are brought back to the scan's voxels before they are measured. The paper calls its EF bias "ml"; an EF
-has none, ours is in % points.
+not made again, its numbers stand beside ours; volumes are 6 x 6 x 4 mm in `quick` (the paper: 1 mm); on "cetus"
+training and testing part are drawn from whatever patients have outlines (the challenge kept 30 for itself), the prior
+learns from the training patients' outlines alone, and predictions are brought back to the scan's voxels before they
+are measured. The paper calls its EF bias "ml"; an EF has none, ours is in % points.
 
 lambda. The pixel term is a mean over voxels, so one voxel's share of it is tiny beside its share of a code, and the
 paper's 0.01 is too much here. First trials (seed 0, 240 steps, a weaker prior on the full grid, 20 hearts kept for
@@ -101,7 +101,7 @@ class UltrasoundConfig(Config):
     batch: int = 2
     learning_rate: float = 3e-3
     weight: float = 0.001  # lambda; the paper's 0.01 breaks segmentations up here: see the module's docstring
-    scale: str = "none"  # codes as the autoencoder spells them, as in the paper
+    scale: str = "none"  # the autoencoder's own codes, as in the paper
     prior_step: tuple[int, int, int] = (2, 2, 1)  # voxels that the prior averages before it looks
     prior_hearts: int = 400
     prior_epochs: int = 16
@@ -334,7 +334,7 @@ def run(
         profile: "quick", "full" or "paper"; None: what fits this machine
         seeds: one training of each method each (weights, order, augmentation); None: the profile's
         output: folder for acnn_table2_<data>.csv, ..._cases.csv, ....json, networks and checkpoints, from which a
-            killed run goes on; None is ``results/acnn``
+            killed run resumes; None is ``results/acnn``
         config: instead of the profile's numbers
 
     Returns:

@@ -1,4 +1,4 @@
-"""Table II of the ACNN paper from the measures of single cases, and a layout for the eye."""
+"""Table II of the ACNN paper from the measures of single cases, and a layout for reading."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _function_rows(cases: pd.DataFrame) -> list[dict]:
 
 
 def layout(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for the eye: a row a measure and phase, a column a method, "ours (paper's)"; BEAS: the paper's."""
+    """The table to be read: a row a measure and phase, a column a method, "ours (paper's)"; BEAS: the paper's."""
 
     def text(mean: float, sd: float, measure: str) -> str:
         d = digits(measure)

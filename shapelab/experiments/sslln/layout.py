@@ -2,10 +2,11 @@
 
 All tables are long: one row a (method, what, measure), with mean, sd (over hearts, n - 1), n, n_missed (a structure
 that the method missed has an infinite distance: left out of mean and sd, worst in Wilcoxon's test), p (Wilcoxon
-signed-rank between the two methods that the paper's table compares, on both their rows), paper_mean, paper_sd.
+signed-rank between the two methods that the paper's table compares, on both their rows; of Table I's three pairs only
+one: 2D FCN and SSLLN-HR), paper_mean, paper_sd.
 
 The paper's SSLLN-HR has other Hausdorff distances in its Table III than in its Table I. The caption of its Fig. 3 gives
-colours; which of landmarks I and III is the anterior insertion point is not told.
+colours; which of landmarks I and III is the anterior insertion point is not said.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ def clinical_table(cases: Cases, table: str) -> pd.DataFrame:
 
 
 def layout(table: pd.DataFrame) -> pd.DataFrame:
-    """A long table for the eye, as `shapelab.experiments.tables.layout`; its rows and columns change places where it is
-    wider than high."""
+    """A long table laid out for reading, as `shapelab.experiments.tables.layout`; its rows and columns change places
+    where it is wider than high."""
     if table.empty:
         raise UsageError("layout: found an empty table; expected rows")
     wide = tables.layout(table)

@@ -67,14 +67,14 @@ def run(
     cohort: Cohort | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
-    """Refine real hearts, measure them, write the tables; a row a heart comes back (see `measure`).
+    """Refine real hearts, measure them, write the tables; returns a row a heart (see `measure`).
 
     Args:
         root: folder of ACDC; None looks under SHAPELAB_DATA
         profile: "quick" (20 patients, the five groups in turn), "full" or "paper" (all)
         output: folder for refinement_acdc.csv, refinement_acdc_summary.csv, refinement_acdc.json, and labels/ with the
             refined label maps (under the data set's licence; not to be passed on with the tables). A run that was
-            stopped goes on from those. None is ``results/refinement``
+            stopped resumes from those. None is ``results/refinement``
         hearts: how many patients, or ids of patients, instead of the profile's
         atlases: high-resolution hearts of the scheme; None: 20 phantoms
         cohort: hearts of the scheme `CARDIAC` at ED, in place of ACDC's

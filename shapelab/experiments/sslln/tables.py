@@ -1,4 +1,4 @@
-"""The SSLLN paper's tables and two of its figures, made anew: one door.
+"""The SSLLN paper's tables and two of its figures, made anew: one entry.
 
     Table I     2D FCN, 3D FCN, SSLLN-HR on high-resolution volumes; Fig. 8, slices that are missing
     Table II    landmarks; their cumulative errors, Fig. 10
@@ -61,7 +61,7 @@ def run(
         seeds: of weights, order and augmentation, a training each; None: the profile's
         output: folder, by default ``results/sslln``: sslln_table<N>.csv, ..._cases.csv and ....json, for table 1 also
             sslln_gaps.csv (Fig. 8), for table 5 sslln_initialisation.csv (Fig. 12); hearts, networks and cases are kept
-            in a folder beside them, from which a killed run goes on
+            in a folder beside them, from which a killed run resumes
         config: instead of the profile's numbers
 
     Returns the table in long form, see `shapelab.experiments.sslln.layout`. UsageError for an unknown table or data.

@@ -16,20 +16,28 @@ Deviations:
     Label swap: "tissue class labels are randomly swapped with the probability of 0.1" is read as: each voxel of the
         input, on its own, gets the label of one of the other classes (background included, all equally likely) with p =
         0.1. The target keeps the true labels.
-    Affine augmentation: the paper gives no ranges; ours are in `AEConfig.affine`. Epochs and schedule: not given
-        either.
+    Affine augmentation: the paper gives no ranges; ours are in `AEConfig.affine`. Epochs are not given either.
+    Optimiser: the supplement says "gradient descent" with a learning rate "fixed" at 0.001. Adam is our choice, in
+        every profile; `quick` and `full` besides raise and lower the rate once (one cycle), `paper` keeps it. No weight
+        decay: the supplement names it for the segmentation and super-resolution networks alone.
+    Classes: Table V ends in three maps (background, LV cavity, LV myocardium). Ours has a fourth, the RV cavity, in
+        every profile, the paper's too; a scheme without it makes the paper's three (`n_classes`).
+    Training maps: the paper's are high-resolution annotations without breath-hold shifts. Those that the shipped space
+        learned from (`shapelab.experiments.shipped.phantom_shapes`) are stacks of about 10 mm slices, each displaced by
+        its breath-hold, laid on the grid, because ACDC's label maps, which it is for, are such. `train_autoencoder`
+        itself takes whatever maps it is given.
     Grids of `quick` and `full` are coarser, so their scale S4 has fewer cells than the paper's 5 x 5 x 5: 8 and 48. One
         channel of those could not feed 64 codes, so S4 gets more channels there (`bottleneck`): 128 and 384 numbers
         against the paper's 125.
     After training: (1) the normalisation's statistics are measured anew on clean label maps. Those gathered while
         training belong to maps with swapped labels, which the encoder never sees in use: held-out Dice of phantoms
         after 800 steps .75, .74, .86 with those, .77, .78, .88 with clean ones. (2) `principal_axes`: cross-entropy
-        does not care along which axes a code is spelt, a decision tree or a slider that moves one number at a time
+        does not care in which basis a code is written; a decision tree, or a slider that moves one number at a time,
         does. So the training codes are made uncorrelated by a rotation folded into the two linear layers round the
-        code, and the space then spells them along the axes that carry most of the variance of the label maps
-        (`shape_axes`): code 0 changes the shape most. Decoder(encoder(y)) is the same function before and after. On 80
-        phantoms (seed 3), five groups, ED + ES, a random forest rose from .63 to .74 (the choice was made there). The
-        paper profile leaves (2) out.
+        code, and the space then gives them in a rotated basis, along the axes that carry most of the variance of the
+        label maps (`shape_axes`): code 0 changes the shape most. Decoder(encoder(y)) is the same function before and
+        after. On 80 phantoms (seed 3), five groups, ED + ES, a random forest rose from .63 to .74 (the choice was made
+        there). The paper profile leaves (2) out.
 """
 
 from __future__ import annotations
@@ -75,8 +83,8 @@ class AEConfig(Config):
     swap: float = 0.1                               # section III-B
     affine: AffineRanges = field(default_factory=AffineRanges)   # hearts vary more than a hundred patients show
     batch: int = 8                                  # supplement
-    learning_rate: float = 1e-3                     # supplement; Adam
-    schedule: str = "one-cycle"                     # warm-up and cosine
+    learning_rate: float = 1e-3                     # supplement; Adam is our choice, see above
+    schedule: str = "one-cycle"                     # warm-up and cosine; the supplement: fixed
     epochs: int = 60
     principal_axes: bool = True  # codes uncorrelated and sorted by variance: see above
     # fmt: on
@@ -198,7 +206,7 @@ def train_autoencoder(
     validation: np.ndarray | None = None,
     data: str = "",
 ) -> tuple[AESpace, History]:
-    """Train the autoencoder on label maps; the space of their shapes comes back with the history.
+    """Train the autoencoder on label maps; returns the space of their shapes and the history.
 
     Args:
         labels: (N, X, Y, Z) integers of `scheme` on the config's grid (`shapelab.data.grid.stack_labels` makes them)
@@ -263,7 +271,7 @@ def train_autoencoder(
 
 
 def _finish(space: AESpace, labels: np.ndarray, channels: Tensor) -> None:
-    """What use needs: statistics of clean maps, codes spelt along the axes that carry the shape, and their spread.
+    """What use needs: statistics of clean maps, codes in the basis of the axes that carry the shape, and their spread.
 
     Args:
         labels: the training maps, integers of the scheme

@@ -14,7 +14,7 @@ no network of its own.
 
 Capacity:
     "The number of trainable parameters used in each model is kept fixed to avoid any bias" (section III-C), up to what
-    Table I says. Widths are not told: `matched_widths` takes each architecture's own proportions and scales them until
+    Table I says. Widths are not given: `matched_widths` takes each architecture's own proportions and scales them until
     the parameters stand in Table I's ratio to those of 3D-Seg. In the paper profile that gives Table I's numbers; in
     the others, the same ratios.
 
@@ -23,9 +23,9 @@ Deviations:
         variance; the U-Net has batch normalisation itself), no dropout (3D-Seg has none; Tran has two layers of it).
     FCN2D: four scales of 3, 4, 4, 4 convolutions, overlapping max-pooling, scores of three scales averaged, as Tran's
         code has it; learned upsampling with kernel 4 instead of 3 and a crop. What its 2D labels were trained on is not
-        told; here the loss compares the repeated labels with the HR truth, as for all others.
+        said; here the loss compares the repeated labels with the HR truth, as for all others.
     UNet3D: 2 x 2 x 2 max-pooling three times needs a number of slices that 8 divides; 60 and 36 are divided by 4 only,
-        so the third pooling is in plane alone. How the paper brought 12 slices to a 3D U-Net's 60 is not told; here the
+        so the third pooling is in plane alone. How the paper brought 12 slices to a 3D U-Net's 60 is not said; here the
         LR stack is interpolated linearly, so that the network sees the HR grid from its first layer.
     AESeg: "cascaded 3D-UNet and convolutional AE" is what the text says, but 1.68 and 1.91 million parameters are those
         of 3D-Seg (1.60) and 8e4 (which the text names) or 3.1e5 more. So its first network is 3D-Seg's: what differs
@@ -85,7 +85,7 @@ def conv2d(n_in: int, n_out: int) -> nn.Sequential:
 class FCN2D(nn.Module):
     """2D-FCN: 15 convolutions at four scales, scores of three scales averaged on the way up (Tran 2016).
 
-    (N, n_in, X, Y, Z) -> (N, n_out, X, Y, K Z); no slice knows of another. Shapes in the comments are one slice's.
+    (N, n_in, X, Y, Z) -> (N, n_out, X, Y, K Z); no slice sees another. Shapes in the comments are one slice's.
     """
 
     METHOD = "2D-FCN"
@@ -181,9 +181,9 @@ def upsample(stack: Tensor, factor: int) -> Tensor:
 class AESeg(nn.Module):
     """AE-Seg: 3D-Seg, and a convolutional autoencoder without skips that redraws its probabilities.
 
-    (N, n_in, X, Y, Z) -> (N, n_out, X, Y, K Z). In training mode both outputs come back, (first network's, cascade's),
-    as `CascadeLoss` takes them; in evaluation mode the cascade's alone. `widths` are the autoencoder's at its three
-    scales.
+    (N, n_in, X, Y, Z) -> (N, n_out, X, Y, K Z). In training mode both outputs are returned, (first network's,
+    cascade's), as `CascadeLoss` takes them; in evaluation mode the cascade's alone. `widths` are the autoencoder's at
+    its three scales.
     """
 
     METHOD = "AE-Seg"

@@ -63,7 +63,7 @@ class PredictorConfig(Config):
     thick: float = 0.5                              # share of images seen through slices `factor` times as thick
     factor: int = 2                                 # quick: 5 -> 10 mm
     batch: int = 8                                  # supplement
-    learning_rate: float = 1e-3                     # supplement; Adam
+    learning_rate: float = 1e-3                     # supplement; Adam is our choice
     joint_learning_rate: float = 3e-4               # stage 3 starts from trained networks
     schedule: str = "one-cycle"
     epochs: int = 24  # stage 2

@@ -51,7 +51,8 @@ class ACNNLoss:
         Where output and prior have different grids over the same box, both sides are resampled to the prior's: averaged
         where it is coarser, linearly where it is finer.
 
-        Deviation: the pixel terms are means over voxels (the paper writes sums); the prior term is the mean over the
+        Deviation: the pixel terms are means over voxels, all classes alike (the paper writes sums over voxels and
+        classes, and speaks of "the average cross-entropy loss of each class"); the prior term is the mean over the
         batch of squared distances. So lambda here is the paper's up to the number of voxels its implementation divides
         by.
     """
@@ -91,7 +92,7 @@ class ACNNLoss:
     def codes(self, shapes: Tensor) -> Tensor:
         """Codes (N, d), in the units of `scale`, of label maps (N, X, Y, Z), probabilities (N, C, ...) or images.
 
-        Which of the two networks reads them is told by the number of channels: one is an image.
+        Which of the two networks reads them is decided by the number of channels: one is an image.
         """
         if not shapes.is_floating_point():
             must(self.encoder is not None, "prior", "one that does not read a label map", "an autoencoder")

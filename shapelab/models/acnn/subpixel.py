@@ -11,6 +11,11 @@ Deviations:
         would not survive three strides.
     Skips: concatenation, as in the 3D U-Net that the paper names as its model.
     Normalisation: batch normalisation and ReLU after each convolution but the last, as in the paper's other networks.
+    Classes: four in every profile (background, RV cavity, LV myocardium, LV cavity); the paper's labels are endocardium
+        and myocardium alone.
+    Optimiser: the supplement says "gradient descent" with a rate "fixed" at 0.001. Adam is our choice, with lambda_2 as
+        its L2 term; `quick` and `full` raise and lower the rate once (one cycle), `paper` keeps it. Epochs are not
+        given.
     Transposed convolution through plane: kernel 2K, stride K, as the paper's 10 and 5; K = 1 leaves it out (native
         resolution).
 """
@@ -42,7 +47,7 @@ class SubPixelConfig(Config):
     n_out: int = 4                                  # classes; 1 for super-resolution
     widths: tuple[int, int, int, int] = (12, 24, 48, 64)    # kernels at the four in-plane scales
     batch: int = 8                                  # supplement
-    learning_rate: float = 1e-3                     # supplement; Adam
+    learning_rate: float = 1e-3                     # supplement; Adam is our choice, see above
     weight_decay: float = 5e-6                      # supplement: lambda_2
     schedule: str = "one-cycle"
     epochs: int = 30

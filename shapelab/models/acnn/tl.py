@@ -6,10 +6,11 @@ an image x. With h = f(y) the code of the image's label map y, two losses
     L_x = - mean over voxels of log softmax(g(f(y~)))[y]                (the autoencoder's, see `autoencoder.py`)
     L_h = mean over samples of || p(x) - f(y) ||^2                      (Euclidean distance of the codes)
 
-train it in three stages: (1) the autoencoder alone, by L_x; (2) the predictor alone, by L_h, the encoder at rest;
-(3) both in ONE update by L_x + w L_h, so that the encoder gets two gradients: the one asks for codes that an image can
-tell, the other keeps them able to rebuild the label map. Drawn with the label maps above and the image below, the nets
-look like a T while training and like an L (image, predictor, decoder) in use: hence the name (Girdhar et al., 2016).
+train it in three stages: (1) the autoencoder alone, by L_x; (2) the predictor alone, by L_h, the encoder frozen;
+(3) both in ONE update by L_x + w L_h, so that the encoder gets two gradients: the one asks for codes that can be
+predicted from an image, the other keeps them able to rebuild the label map. Drawn with the label maps above and the
+image below, the nets look like a T while training and like an L (image, predictor, decoder) in use: hence the name
+(Girdhar et al., 2016).
 
 What it is for: g(p(x)) is a rough segmentation (the paper: Dice .734), p compares the images of super-resolution
 (equation 2), and p(x) says what is wrong with a heart from its image alone.
@@ -18,12 +19,18 @@ Deviations:
     Layers: as in `autoencoder.py`: convolution, batch normalisation, ReLU. "Each convolution layer, except the last
         one, is followed by batch-normalisation": the one to a single kernel at S4 has a bias instead, and a ReLU, as
         Table IV says.
+    Stages: the paper counts two, ours 1 and 2 being its first, and goes on to the next "once the loss functions [...]
+        converge"; here each has a fixed number of epochs.
+    Optimiser: Adam is our choice, the supplement says "gradient descent" at a fixed 0.001. `quick` and `full` raise and
+        lower the rate once a stage (one cycle) and start stage 3 at 0.0003; `paper` keeps 0.001 throughout.
+    Intensities: the paper's images are "linearly intensity normalised"; ours are divided by the 99th percentile of what
+        was scanned and clipped to [0, 1], with nothing clipped below (`shapelab.data.grid.unit_image`).
     Distance: that of the networks' own codes, as in the paper. The axes along which an autoencoder of the profiles
-        "quick" and "full" spells its codes (`AESpace.axes`) are scaled by what moves the label maps of aligned hearts;
-        hearts moved by augmentation differ in other directions, which those axes blow up. Four epochs of stage 2 gave a
-        Dice of new hearts of .80, .80, .88 with the networks' codes, .76, .76, .86 with the spelt ones. So codes of a
-        `TLSpace` are the networks', turned to the principal axes of the training codes in the end (which leaves
-        distances alone).
+        "quick" and "full" gives its codes (`AESpace.axes`) are scaled by what moves the label maps of aligned hearts;
+        hearts moved by augmentation differ in other directions, which those axes magnify. Four epochs of stage 2 gave a
+        Dice of new hearts of .80, .80, .88 with the networks' codes, .76, .76, .86 with those of the rotated basis. So
+        codes of a `TLSpace` are the networks', turned to the principal axes of the training codes in the end (which
+        leaves distances alone).
     L_h in stage 3: "scaled to match their range" is read as w = L_x / L_h, both measured once over training pairs
         before the stage begins. A constant: a ratio followed from step to step would turn the sum into a product of the
         two. Nothing keeps L_h from falling by smaller codes, which the decoder scales up again: in the shipped run the
@@ -122,8 +129,8 @@ class TLNetwork(nn.Module):
 
 
 @torch.no_grad()
-def respell(network: TLNetwork, axes: np.ndarray) -> None:
-    """Make the networks speak of codes @ axes (d, d) instead of codes, in place: f and p give them, g takes them."""
+def change_basis(network: TLNetwork, axes: np.ndarray) -> None:
+    """Turn the code space to codes @ axes (d, d), in place: f and p give such codes, g takes them."""
     turn = torch.from_numpy(np.ascontiguousarray(axes, np.float64)).to(network.predictor.to_code.weight.device)
     for layer in (network.autoencoder.to_code, network.predictor.to_code):
         layer.weight.copy_(turn.T @ layer.weight.double())
@@ -178,7 +185,7 @@ def train_tl_network(
 
         - space: `TLSpace`
         - history: a row an epoch of all stages: stage (1, 2, 3), loss, L_x and L_h where the stage has them, explained
-          (share of the codes' variance that the predictor tells), and val explained, val dice
+          (share of the codes' variance that the predictor explains), and val explained, val dice
     """
     config, run = config or PredictorConfig.profile(), run or Run()
     rows: list[dict[str, float]] = []
@@ -259,7 +266,7 @@ class _Stages:
         )
 
     def predictor(self, run: Run) -> History:
-        """Stage 2: p learns to read the codes of an encoder at rest."""
+        """Stage 2: p learns to predict the codes of a frozen encoder."""
         encoder = self.network.autoencoder.eval().requires_grad_(False)
 
         def step(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
@@ -326,7 +333,7 @@ class _Stages:
         labels = self.space.scheme.integers(self.labels)
         if self.network.autoencoder.config.principal_axes:
             codes = np.asarray(self.space.encode(labels), np.float64)
-            respell(self.network, principal_axes(np.cov(codes.T)))
+            change_basis(self.network, principal_axes(np.cov(codes.T)))
         self.space.set_training_codes(self.space.encode(labels))
 
 
@@ -350,13 +357,13 @@ class TLSpace(NetworkSpace):
     def __init__(self, shapes: AESpace, predictor: Predictor) -> None:
         super().__init__(predictor.config, shapes.scheme, TLNetwork(shapes.fitted("model"), predictor))
         self.predictor = predictor
-        self.spell_as(shapes)
+        self.share_basis(shapes)
 
     @property
     def shapes(self) -> AESpace:
         """The space of its autoencoder, with the same codes."""
         space = AESpace(self.model.autoencoder.config, self.scheme, model=self.model.autoencoder)
-        space.spell_as(self)
+        space.share_basis(self)
         return space
 
     def check_images(self, images: np.ndarray) -> np.ndarray:

@@ -3,6 +3,12 @@
 What is stored is high resolution. In each step, on the device the batch is on: image and labels are moved together by a
 random affine map; the acquisition model makes the LR stack (Gaussian through plane, decimation); each slice is
 displaced by its breath-hold; noise is added. The target is not displaced, so the network learns to undo it.
+
+Deviations:
+    Stacks: the paper's segmentation networks read clinical stacks, acquired for themselves; here every stack is
+        simulated from the HR image, for segmentation as for super-resolution (where the paper simulates, too).
+    Optimiser: Adam (the supplement says "gradient descent"); schedule and epochs are the network's configuration.
+    Noise and motion: the paper does not say how strong they are; ours are in `InputSettings`.
 """
 
 from __future__ import annotations
@@ -43,7 +49,7 @@ class InputSettings:
 
 @dataclass(frozen=True)
 class Training:
-    """Numbers of a training on pairs; from the paper's supplement where it tells them."""
+    """Numbers of a training on pairs; from the paper's supplement where it gives them."""
 
     epochs: int = 30
     batch: int = 8

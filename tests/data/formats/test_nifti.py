@@ -229,7 +229,7 @@ def test_header_out_of_order(label_file, fields, found):
         assert_bad(lambda read=read: read(label_file), label_file, found)
 
 
-def test_nibabel_would_have_mended_a_zero_voxel_size(label_file):
+def test_nibabel_would_have_corrected_a_zero_voxel_size(label_file):
     """Why the raw header is looked at: nibabel loads this without a word to the caller."""
     edit_header(label_file, pixdim={1: 0}, sform_code=0, qform_code=0)
     assert nibabel.load(label_file).header.get_zooms()[0] == 1

@@ -78,7 +78,7 @@ def test_the_whole_experiment_on_phantoms(weights, tmp_path):
     assert len(about["poses not found"]) <= 2  # of 40: the native network finds the phantom's hearts
     assert about["profile"] == "quick" and about["config"]["n_splits"] == 4
 
-    # an interrupted run goes on from the codes of the folds it had done: no space is fitted again
+    # an interrupted run resumes from the codes of the folds it had done: no space is fitted again
     def fail(*args, **kwargs):
         raise AssertionError("fitted again")
 

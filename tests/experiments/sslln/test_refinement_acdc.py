@@ -1,4 +1,4 @@
-"""Atlas refinement of real hearts: which hearts, what is measured, that it goes on, that a failure is told."""
+"""Atlas refinement of real hearts: which hearts, what is measured, that it resumes, that a failure is reported."""
 
 import json
 

@@ -25,9 +25,9 @@ from shapelab.models.acnn.predictor import (
 from shapelab.models.acnn.tl import (
     TLNetwork,
     TLSpace,
+    change_basis,
     distance,
     joint_losses,
-    respell,
     train_tl_network,
 )
 from shapelab.spaces.contract import ShapeSpace
@@ -347,7 +347,7 @@ def test_it_is_a_shape_space_with_codes_from_images(trained):
     assert np.allclose(space.sigma, trained_codes.std(0), atol=1e-4)
 
 
-def test_respelling_changes_the_codes_and_not_the_shapes():
+def test_another_basis_changes_the_codes_and_not_the_shapes():
     torch.manual_seed(0)
     network = TLNetwork(Autoencoder(AE), Predictor(TINY)).eval()
     images, labels = (torch.from_numpy(a) for a in hearts(2))
@@ -359,7 +359,7 @@ def test_respelling_changes_the_codes_and_not_the_shapes():
 
     with torch.no_grad():
         before = all_of()
-        respell(network, axes)
+        change_basis(network, axes)
         after = all_of()
     for one, other in zip(before[:2], after[:2]):
         assert np.allclose(one @ axes, other, atol=1e-4)
