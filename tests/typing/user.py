@@ -1,4 +1,4 @@
-"""What a user's type checker is told of the names that README and notebooks use: read by mypy (`make lint`), never run."""
+"""What a user's type checker is told of the names in README and notebooks: read by mypy (`make lint`), never run."""
 
 from __future__ import annotations
 
