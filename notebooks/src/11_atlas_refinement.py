@@ -411,7 +411,7 @@ fused = pd.DataFrame({name: dice(label, truth_here, scheme) for name, label in c
 rv_wall = fused["RV wall"]
 weights = np.exp(-typical / 10)
 print("h = 10: the 5 % nearest patches weigh less than 3 times the 5 % farthest:", bool(weights[0] < 3 * weights[2]))
-print("h = 10 eats the RV wall:", bool(rv_wall["eq. 5, h = 10 (paper)"] < 0.7 * rv_wall["majority"]))
+print("h = 10 erodes the RV wall:", bool(rv_wall["eq. 5, h = 10 (paper)"] < 0.7 * rv_wall["majority"]))
 print("the majority is best on average:", fused.mean(axis=1).idxmax() == "majority")
 
 # %%

@@ -502,7 +502,7 @@ def coloured(plane, columns, title):
         told = spearmanr(values, values[near].mean(1)).statistic
         dots = ax.scatter(plane["x"], plane["y"], c=values, cmap="viridis", s=22, lw=0.3, edgecolors="white")
         fig.colorbar(dots, ax=ax, label=text)
-        ax.set(title=f"told by neighbours: {told:.2f}", xticks=[], yticks=[])
+        ax.set(title=f"predicted from neighbours: {told:.2f}", xticks=[], yticks=[])
     fig.suptitle(title)
     return fig
 
@@ -746,7 +746,7 @@ course.check(
 # ## Exercise 3: predict from neighbours
 #
 # Write a function that predicts each heart's value as the mean of its k nearest neighbours' values (never its own),
-# from points of any dimension. It is the simplest regression there is, and the "told by neighbours" of step 7.
+# from points of any dimension. It is the simplest regression there is, and the "predicted from neighbours" of step 7.
 
 
 # %%

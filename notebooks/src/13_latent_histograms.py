@@ -515,7 +515,7 @@ def draw_and_judge(labels, spaces, n=40):
     drawn, maps = {}, {"the hearts themselves": labels[some]}
     for name, one in spaces.items():
         drawn[name] = draw(one, labels, n, np.random.default_rng(run.seed))
-        maps[f"{name}: given back"] = label_maps(one, one.encode(labels[some]))
+        maps[f"{name}: reconstructed"] = label_maps(one, one.encode(labels[some]))
         maps[f"{name}: drawn"] = label_maps(one, drawn[name])
     return drawn, pd.DataFrame({name: plausible(m, space, reference) for name, m in maps.items()}).T
 

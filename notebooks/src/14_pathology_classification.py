@@ -229,7 +229,7 @@ print("with patients kept together it is near chance:", bool(abs(together - 1 / 
 test_patients = np.unique(who)[::10]
 in_fold = np.isin(who, test_patients)
 saw_them, did_not = fit_pca(labels, space.grid), fit_pca(labels[~in_fold], space.grid)
-given_back = pd.DataFrame(
+reconstructed = pd.DataFrame(
     {
         "fitted on all hearts": reconstruction_dice(saw_them, labels[in_fold]).mean(),
         "fitted without them": reconstruction_dice(did_not, labels[in_fold]).mean(),
@@ -239,7 +239,7 @@ given_back = pd.DataFrame(
 
 
 @style.styled
-def given_back_picture(table, title):
+def reconstruction_picture(table, title):
     fig = style.figure(7.5, 2.8)
     ax = fig.subplots()
     for i, column in enumerate(table):
@@ -254,15 +254,15 @@ def given_back_picture(table, title):
             label=column,
         )
     ax.set_yticks(range(len(table)), table.index)
-    ax.set(xlabel="Dice of the held-out hearts (1: given back exactly)", xlim=(0.5, 1.0), ylim=(len(table) - 0.5, -0.5))
+    ax.set(xlabel="Dice of the held-out hearts (1: exact)", xlim=(0.5, 1.0), ylim=(len(table) - 0.5, -0.5))
     ax.grid(True, axis="x")
     fig.legend(loc="outside lower center", ncols=3)
     fig.suptitle(title)
     return fig
 
 
-display(given_back_picture(given_back, "The same hearts, given back by a space that saw them and by one that did not"))
-given_back
+display(reconstruction_picture(reconstructed, "The same hearts, reconstructed by a space that saw them or not"))
+reconstructed
 
 # %% [markdown]
 # The space that saw the hearts knows them nearly by heart; the other one does not. (Nor has the autoencoder seen
@@ -272,7 +272,7 @@ given_back
 # know beforehand, so the rule is: **what is fitted, is fitted inside the fold.**
 
 # %% tags=["nbval-check-output"]
-gap = given_back["fitted on all hearts"] - given_back["fitted without them"]
+gap = reconstructed["fitted on all hearts"] - reconstructed["fitted without them"]
 print("a space that saw the hearts gives every structure back better:", bool((gap > 0.02).all()))
 
 # %% [markdown]

@@ -122,7 +122,7 @@ def run_whole(
     config: PathologyConfig | None = None,
     poses: Mapping[str, np.ndarray] | None = None,
     refit: bool = True,
-    **door: Any,
+    **options: Any,
 ) -> PathologyResult:
     """As `run`, with everything that came out.
 
@@ -131,9 +131,9 @@ def run_whole(
         poses: subject id -> label map that says where the heart is (see `images_on_grid`), for the codes from images
             alone; None: as the native network learned from phantoms segments them
         refit: False leaves out the spaces that are fitted in each fold, which take most of the time
-        door: root, profile, output, progress, as `run`'s
+        options: root, profile, output, progress, as `run`'s
     """
-    study = Study.of("pathology", **door)
+    study = Study.of("pathology", **options)
     profile, progress = study.profile, study.progress
     config = config or PathologyConfig.profile(profile)
     cohort = cardiac_cohort(data, study.root, seed, config.phantoms, images=True)
