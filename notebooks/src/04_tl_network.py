@@ -748,15 +748,8 @@ if real is not None:
 
 # %%
 whole = kept_runs.measured("pathology_tl_acdc")
-for names, group_rows in whole[whole["model"] == "forest"].groupby("groups", sort=False):
-    display(
-        charts.bars_with_interval(
-            group_rows,
-            by="phases",
-            chance=group_rows["chance"].iloc[0],
-            title=f"{names}: {group_rows['n_patients'].iloc[0]} ACDC patients, forest",
-        )
-    )
+for picture in charts.accuracy_by_groups(whole):
+    display(picture)
 
 # %% [markdown]
 # Three groups are classified as well from images alone as from label maps, and as well as in the paper (.833 at ED,

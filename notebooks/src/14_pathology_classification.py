@@ -578,15 +578,8 @@ if real is not None:
 
 # %%
 whole = kept_runs.measured("pathology_acdc")
-for names, rows in whole[whole["model"] == "forest"].groupby("groups", sort=False):
-    display(
-        charts.bars_with_interval(
-            rows,
-            by="phases",
-            chance=rows["chance"].iloc[0],
-            title=f"{names}: {rows['n_patients'].iloc[0]} ACDC patients, forest",
-        )
-    )
+for picture in charts.accuracy_by_groups(whole):
+    display(picture)
 display(whole.drop(columns=["n_repeats", "chance"]))
 
 # %%

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # loading it loads torch
     from shapelab.training.history import History
 
 __all__ = [
+    "accuracy_by_groups",
     "bars_with_interval",
     "bland_altman",
     "confusion",
@@ -245,6 +246,17 @@ def bars_with_interval(
         )
     fig.suptitle(title or "Accuracy with 95 % intervals")
     return fig
+
+
+def accuracy_by_groups(table: pd.DataFrame, model: str = "forest") -> list[Picture]:
+    """`bars_with_interval` of one model, a picture for each set of groups of `shapelab experiment pathology`'s table."""
+    check_columns(table, ["groups", "model", "phases", "chance", "n_patients"], "accuracy_by_groups")
+    pictures = []
+    for names, rows in table[table["model"] == model].groupby("groups", sort=False):
+        first = rows.iloc[0]
+        title = f"{names}: {first['n_patients']} ACDC patients, {model}"
+        pictures.append(bars_with_interval(rows, by="phases", chance=first["chance"], title=title))
+    return pictures
 
 
 @styled

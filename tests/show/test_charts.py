@@ -146,6 +146,28 @@ def test_bars_have_the_length_and_interval_of_the_table(painted):
         charts.bars_with_interval(table.drop(columns="low"))
 
 
+def test_a_picture_for_each_set_of_groups_of_one_model(painted):
+    table = pd.DataFrame(
+        {
+            "groups": ["NOR, DCM", "NOR, DCM", "NOR, DCM", "all five"],
+            "model": ["forest", "extra", "forest", "forest"],
+            "features": ["AE codes", "AE codes", "PCA codes", "AE codes"],
+            "phases": "ED",
+            "accuracy": [0.8, 0.1, 0.75, 0.6],
+            "low": 0.05,
+            "high": 0.97,
+            "chance": [0.5, 0.5, 0.5, 0.2],
+            "n_patients": [32, 32, 32, 80],
+        }
+    )
+    two, five = charts.accuracy_by_groups(table)
+    assert [b.get_width() for b in two.axes[0].patches] == pytest.approx([80, 75])
+    assert "NOR, DCM: 32 ACDC patients, forest" in words(two) and "chance 50 %" in words(two)
+    assert "all five: 80 ACDC patients, forest" in words(five) and "chance 20 %" in words(five)
+    with pytest.raises(UsageError, match="n_patients"):
+        charts.accuracy_by_groups(table.drop(columns="n_patients"))
+
+
 def test_history_takes_a_table_and_a_history(painted):
     from shapelab.training import History
 
