@@ -249,7 +249,7 @@ def bars_with_interval(
 
 
 def accuracy_by_groups(table: pd.DataFrame, model: str = "forest") -> list[Picture]:
-    """`bars_with_interval` of one model, a picture for each set of groups of `shapelab experiment pathology`'s table."""
+    """`bars_with_interval` of one model: a picture for each set of groups of `shapelab experiment pathology`."""
     check_columns(table, ["groups", "model", "phases", "chance", "n_patients"], "accuracy_by_groups")
     pictures = []
     for names, rows in table[table["model"] == model].groupby("groups", sort=False):
