@@ -70,6 +70,15 @@ def test_rigid_alignment_turns_the_rv_to_the_left(angle):
 
 
 @pytest.mark.parametrize("align", ["none", "rigid"])
+def test_hearts_are_turned_in_mm_where_pixels_are_not_square(align):
+    square, oblong = ((150, 150, 8), (1.2, 1.2, 10)), ((180, 90, 8), (1.0, 2.0, 10))
+    samples = [to_grid(heart(*s, lv=(90, 90), rv_angle=130), GRID, align=align) for s in (square, oblong)]
+    assert dice(samples[0].label, samples[1].label, CARDIAC).min() > 0.93  # other voxels were cut
+    back = from_grid(samples[1].label, samples[1].transform)
+    assert dice(back, samples[1].subject.label, CARDIAC).min() > 0.9
+
+
+@pytest.mark.parametrize("align", ["none", "rigid"])
 @pytest.mark.parametrize("spacing", [(1.5, 1.5, 10), (1.25, 1.25, 5)])
 def test_there_and_back(align, spacing):
     s = heart(shape=(110, 100, 10), spacing=spacing, rv_angle=150)

@@ -94,6 +94,14 @@ def test_training_learns_and_resumes_to_the_same_weights(tmp_path):
     assert checksum(third.network.state_dict()) == checksum(again.network.state_dict())
 
 
+def test_other_data_is_another_run(tmp_path):
+    tissues, run = heart(), Run(tmp_path, progress=False)
+    train_native(SliceData.of_stacks([image_of(tissues)], [tissues], [10.0]), SMALL, run)
+    for image, label in ((1 - image_of(tissues), tissues), (image_of(tissues), np.flip(tissues, 1))):
+        with pytest.raises(DataError, match="found a checkpoint with data"):
+            train_native(SliceData.of_stacks([image], [label], [10.0]), SMALL, run)
+
+
 def test_stacks_stay_whole_and_the_prior_sees_each():
     tissues = heart()
     data = SliceData.of_stacks([image_of(tissues)] * 2, [tissues] * 2, [10.0, 5.0])

@@ -219,6 +219,24 @@ def test_training_is_a_function_of_its_seed():
         sslln.train_sslln(balls(2), replace(config, shape=(16, 16, 8)))
 
 
+def test_weight_decay_is_the_gradient_of_gamma_w_squared(monkeypatch):
+    given = []
+    monkeypatch.setattr(sslln, "fit", lambda *args, settings, **rest: given.append(settings))
+    sslln.train_sslln(balls(2), replace(BALLS, gamma=0.03))
+    w = torch.tensor([0.5, -2.0], requires_grad=True)
+    (0.03 * w.square().sum()).backward()
+    assert torch.allclose(given[0].weight_decay * w.detach(), w.grad)
+
+
+def test_other_data_is_another_run(tmp_path):
+    config, run = replace(BALLS, epochs=1), Run(tmp_path, progress=False)
+    one = balls(4)
+    sslln.train_sslln(one, config, run)
+    for other in (balls(4, seed=1), replace(one, labels=1 - one.labels), replace(one, landmarks=one.landmarks + 1)):
+        with pytest.raises(DataError, match="found a checkpoint with data"):
+            sslln.train_sslln(other, config, run)
+
+
 def test_missing_slices_are_consecutive_and_as_many_as_asked_for():
     torch.manual_seed(0)
     images = torch.rand(400, 2, 2, 9) + 1

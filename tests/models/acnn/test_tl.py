@@ -245,6 +245,30 @@ def test_each_stage_lowers_its_loss():
     assert last["loss"] == pytest.approx(last["L_x"] + space.metadata["weight of L_h"] * last["L_h"], rel=1e-5)
 
 
+def test_the_weight_makes_both_losses_alike(shapes):
+    from shapelab.models.acnn import tl
+
+    space = TLSpace(copy.deepcopy(shapes), Predictor(replace(TINY, **STILL, batch=12)))
+    space.model.autoencoder.config = replace(AE, swap=0.0)
+    stages = tl._Stages(space, *hearts(), None, Run(device="cpu"))
+    with torch.no_grad():
+        images, labels = (torch.from_numpy(a) for a in hearts())
+        lx, lh = joint_losses(copy.deepcopy(space.model).train(), images.float(), labels, labels)
+    assert stages._weight() == pytest.approx(float(lx / lh), rel=0.05) and not 0.5 < lx / lh < 2
+
+
+def test_what_training_leaves_are_statistics_of_clean_data(trained):
+    images, labels = (torch.from_numpy(a) for a in hearts())
+    read = {"autoencoder": onehot(labels, 4), "predictor": images.float()[:, None]}
+    for part, first in (
+        ("autoencoder", trained[0].model.autoencoder.encoder[0]),
+        ("predictor", trained[0].predictor.features[0]),
+    ):
+        with torch.no_grad():
+            out = first[0](read[part])
+        assert torch.allclose(first[1].running_mean, out.mean((0, 2, 3, 4)), atol=3e-3), part
+
+
 def test_the_space_given_for_stage_1_is_not_changed(shapes, trained):
     images, labels = hearts()
     again = train_autoencoder(labels, AE, run=Run(seed=0, **QUIET))[0]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -180,6 +181,15 @@ def test_another_prior_is_another_run(tmp_path, pairs):
             run=Run(checkpoint=tmp_path, progress=False),
             training=Training(epochs=1),
         )
+
+
+@pytest.mark.parametrize("part", ["images", "labels", "motion"])
+def test_other_data_is_another_run(tmp_path, pairs, part):
+    run, training = Run(checkpoint=tmp_path, progress=False), Training(epochs=1)
+    train_network(network(), pairs, run=run, training=training)
+    other = replace(pairs, **{part: np.flip(getattr(pairs, part), 0).copy()})
+    with pytest.raises(DataError, match="found a checkpoint with pairs"):
+        train_network(network(), other, run=run, training=training)
 
 
 def test_an_unknown_task_is_named(pairs):
