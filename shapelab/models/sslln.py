@@ -27,7 +27,9 @@ alpha: the landmark term is a sum over voxels, the Dice term a ratio, so that wi
     profile after 800 steps). The paper's 6,250 large steps get over it. In `quick` alpha is 32, which makes both alike:
     on 24 validation hearts, after 640 to 800 steps, Dice of the LV myocardium was .65 with the paper's weights and .81
     without the landmark term.
-Weight decay is the optimiser's: Adam with 2 gamma, the gradient of gamma ||W||^2.
+Weight decay is the optimiser's: Adam with 2 gamma, the gradient of gamma ||W||^2. W are "the parameters ... associated
+    with all the convolutional layers"; here all parameters decay until the networks are next trained
+    (`decay="convolutions"`: their weights, as the paper has it).
 Missing slices: the paper sets slices to zero in tests (Fig. 8) and tells of none in training. A network of ours that
     has met none is lost where some are missing: every slice is a channel of every feature. `gaps` sets some to zero in
     training.
@@ -83,6 +85,7 @@ class SSLLNConfig(Config):
     alpha: float = 32.0  # of the Dice loss; paper (section III-B): 0.8, see above
     beta: float = 0.2  # of the landmark loss
     gamma: float = 5e-5  # of ||W||^2
+    decay: str = field(default="all", repr=False)  # what W is; the paper's "convolutions": see above
     batch: int = 2  # paper: 8; for more steps
     learning_rate: float = 3e-3  # paper: 1e-3, for more steps
     epochs: int = 80
@@ -361,7 +364,10 @@ def train_sslln(
         Batches(*arrays.values(), batch_size=config.batch, seed=run.seed),
         config.epochs,
         settings=FitSettings(
-            learning_rate=config.learning_rate, weight_decay=2 * config.gamma, schedule=config.schedule
+            learning_rate=config.learning_rate,
+            weight_decay=2 * config.gamma,
+            decay=config.decay,
+            schedule=config.schedule,
         ),
         run=run.about({"method": method, "config": repr(config), "data": checksum(arrays)}),
     )

@@ -12,6 +12,8 @@ Widths: Fig. 2 gives kernels and strides, and Table I 1.60 million parameters in
     not survive three strides.
 Skips: concatenation, as in the 3D U-Net that the paper names as its model.
 Normalisation: batch normalisation and ReLU after each convolution but the last, as in the paper's other networks.
+Weight decay: "w corresponds to weights of the convolution filters"; here all parameters decay until the networks are
+    next trained (`decay="convolutions"` is the paper's).
 Transposed convolution through plane: kernel 2K, stride K, as the paper's 10 and 5; K = 1 leaves it out (native
     resolution).
 """
@@ -44,6 +46,7 @@ class SubPixelConfig(Config):
     batch: int = 8                                  # supplement
     learning_rate: float = 1e-3                     # supplement; Adam
     weight_decay: float = 5e-6                      # supplement: lambda_2
+    decay: str = "all"                              # of "convolutions" alone in the paper: see above
     schedule: str = "one-cycle"
     epochs: int = 30
     # fmt: on
