@@ -52,6 +52,27 @@ MUTATIONS: list[tuple[str, str, str]] = [
     # slices moved the other way, label map and image
     ("atlas/pipeline.py", "move_slices(label, -shift", "move_slices(label, shift"),
     ("atlas/pipeline.py", "move_slices(image, -shift", "move_slices(image, shift"),
+    # a step of training: what is moved with what, by how much, and by which numbers
+    ("models/sslln.py", "move_landmarks(landmarks, maps, config.shape, config.spacing)", "landmarks"),
+    ("models/sslln.py", "(images * factor.to(images.device)[:, None, None, None]).clamp(0, 1)", "images.clamp(0, 1)"),
+    ("models/sslln.py", "round(config.gap_mm / config.spacing[2])", "round(config.gap_mm)"),
+    ("models/sslln.py", "images[..., some], labels[..., some]", "images[..., some], labels[..., : len(some)]"),
+    ("models/sslln.py", "SSLLNLoss(config.alpha, config.beta)", "SSLLNLoss()"),
+    ("models/acnn/trainer.py",
+     'labels if task == "seg" else images.float()[:, None]',
+     'labels if task == "seg" else 0 * images.float()[:, None]'),
+    ("models/acnn/trainer.py", "pairs.factor, settings.sigma_mm)", "pairs.factor)"),
+    ("models/acnn/trainer.py", "weight_decay=training.weight_decay,", "weight_decay=training.weight_decay / 2,"),
+    ("models/acnn/trainer.py", "            schedule=training.schedule,\n", ""),
+    ("models/native.py", "weight_decay=config.weight_decay, ", ""),
+    ("models/native.py", "labels[labels >= config.n_classes] = 0", "labels[labels >= config.n_classes] = 1"),
+    ("training/losses.py", "axes = tuple(range(2, logits.ndim))", "axes = tuple(range(1, logits.ndim))"),
+    # prediction: statistics of the batch, a turn not undone, the wrong distance, the wrong place, a large crumb
+    ("models/sslln.py", "    network.eval()\n    device", "    device"),
+    ("models/native.py", "_turned(logits.float().softmax(1), -turn)", "_turned(logits.float().softmax(1), turn)"),
+    ("models/native.py", "to_unit_range(sample.image), dz, turns", "to_unit_range(sample.image), 10.0, turns"),
+    ("models/native.py", "[*place, middle[2]], self.config.second", "middle, self.config.second"),
+    ("models/native.py", "size < 0.2 * size.max()", "size < 0.5 * size.max()"),
 ]
 # fmt: on
 

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shapelab.data import grid
 from shapelab.data.cohort import Cohort
-from shapelab.data.grid import RV_SIDE_MM, Grid, from_grid, stack_labels, to_grid, to_unit_range
+from shapelab.data.grid import RV_SIDE_MM, Grid, from_grid, stack_labels, to_grid, to_unit_range, unit_image
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
@@ -90,6 +91,15 @@ def test_there_and_back(align, spacing):
     assert (soft == back).mean() > 0.999
 
 
+def test_on_the_way_back_a_voxel_is_the_mean_over_its_own_extent(monkeypatch):
+    s = heart((90, 24, 6), (1.0, 4.0, 5.0), lv=(45, 46), rv_angle=90, rv_distance=30)  # turned by 90 degrees
+    sample = to_grid(s, Grid((100, 100, 30), (1.0, 1.0, 1.0)), align="rigid")
+    asked, resample = [], grid._resample
+    monkeypatch.setattr(grid, "_resample", lambda *a: asked.append(a[3]) or resample(*a))
+    back = from_grid(sample.label, sample.transform)
+    assert asked == [(1, 4, 5)] and dice(back, s.label, CARDIAC)["LV cavity"] > 0.9
+
+
 def test_same_grid_changes_nothing():
     s = heart()
     sample = to_grid(s, Grid(s.shape, s.spacing), centre="volume")
@@ -161,4 +171,13 @@ def test_unit_range():
     image = np.arange(101, dtype=float).reshape(101, 1, 1)
     scaled = to_unit_range(image, (1, 99))
     assert scaled.min() == 0 and scaled.max() == 1 and scaled[50, 0, 0] == pytest.approx(0.5)
+    assert np.array_equal(to_unit_range(image), scaled)  # 1 and 99 unless others are asked for
+    assert to_unit_range(image)[[1, 2, 99], 0, 0] == pytest.approx([0, 1 / 98, 1])
     assert (to_unit_range(np.full((2, 2, 2), 7.0)) == 0).all()
+
+
+def test_unit_images_are_in_units_of_the_99th_percentile_of_what_was_scanned():
+    image = np.concatenate([np.zeros(900), np.arange(1, 102)]).reshape(-1, 1, 1)  # percentile 99 of 1 to 101: 100
+    made = unit_image(image)
+    assert made[[899, 900, 949, 999, 1000], 0, 0] == pytest.approx([0, 0.01, 0.5, 1, 1]) and made.dtype == np.float32
+    assert not unit_image(np.zeros((2, 2, 2))).any()

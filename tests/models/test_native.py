@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from shapelab.data.grid import to_grid
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.data.volumes import (
     SliceData,
     neighbours,
 )
 from shapelab.errors import DataError, UsageError
+from shapelab.models import native
 from shapelab.models.native import NativeConfig, NativeNet, NativeSegmenter, heart_centre, keep_largest, train_native
 from shapelab.phantoms.randomise import Randomisation
 from shapelab.tensor_files import checksum
@@ -102,6 +104,20 @@ def test_other_data_is_another_run(tmp_path):
             train_native(SliceData.of_stacks([image], [label], [10.0]), SMALL, run)
 
 
+def test_the_rvs_wall_is_background_and_weight_decay_is_the_configs(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(native, "fit", lambda step, *args, settings, **rest: seen.update(step=step, settings=settings))
+    monkeypatch.setattr(native, "cross_entropy", lambda logits, labels: seen.update(labels=labels) or logits.mean())
+    wall = np.where(heart() > 0, 4, 0).astype(np.uint8)
+    data = SliceData.of_stacks([image_of(heart())], [wall], [10.0])
+    config = replace(SMALL, weight_decay=0.3, decay="convolutions", learning_rate=0.1)
+    train_native(data, config, Run(progress=False))
+    seen["step"](torch.arange(5))
+    assert not seen["labels"].any()
+    told = seen["settings"]
+    assert (told.learning_rate, told.weight_decay, told.decay) == (0.1, 0.3, "convolutions")
+
+
 def test_stacks_stay_whole_and_the_prior_sees_each():
     tissues = heart()
     data = SliceData.of_stacks([image_of(tissues)] * 2, [tissues] * 2, [10.0, 5.0])
@@ -135,6 +151,43 @@ def test_a_prediction_comes_back_to_the_scans_own_voxels(spacing):
         assert 2 * both / ((made == value).sum() + (scan == value).sum()) > 0.8
 
 
+def test_the_second_pass_is_about_the_heart_and_both_know_the_distance_of_slices(monkeypatch):
+    centres, distances = [], []
+
+    class Notes(Knows):
+        def probabilities(self, image, distance_mm, turns=(0.0,)):
+            distances.append(distance_mm)
+            return super().probabilities(image, distance_mm, turns)
+
+    def noted(subject, grid, centre):
+        centres.append(np.array(centre))
+        return to_grid(subject, grid, centre)
+
+    monkeypatch.setattr(native, "to_grid", noted)
+    scan = heart((70, 60, 3), centre=(42, 22))
+    Notes(NativeNet(SMALL), SMALL).predict(image_of(scan), (2.0, 2.0, 8.0))
+    assert centres[0] == pytest.approx([69, 59, 8]) and distances == [8.0, 8.0]  # the middle of the scan
+    assert centres[1] == pytest.approx([*heart_centre(scan, (2.0, 2.0)), 8], abs=2)
+
+
+def test_turns_are_undone():
+    class Sees(torch.nn.Module):
+        """Logit of the LV cavity: the intensity."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return torch.cat([x[:, 1:2] * k for k in (0, 0, 0, 8)], 1) * self.weight
+
+    x, y = np.meshgrid(np.arange(48) - 23.5, np.arange(48) - 23.5, indexing="ij")
+    bar = np.exp(-((x - 6) ** 2) / 60 - (y + 4) ** 2 / 8).astype(np.float32)[:, :, None]
+    segmenter = NativeSegmenter(Sees(), SMALL)
+    plain, turned = (segmenter.probabilities(bar, 10.0, turns)[3, 8:40, 8:40] for turns in ((0.0,), (30.0,)))
+    assert np.abs(plain - turned).max() < 0.1 and np.ptp(plain) > 0.7
+
+
 def test_an_empty_result_stays_empty():
     made = Knows(NativeNet(SMALL), SMALL).predict(np.zeros((40, 40, 3)), (2.0, 2.0, 10.0))
     assert made.shape == (40, 40, 3) and not made.any()
@@ -165,10 +218,11 @@ def test_keep_largest_by_hand():
     label[8:10, 8:10] = 2  # 4 stray voxels of wall
     label[6:11, 1:5] = 1  # RV of 20
     label[1, 8:10] = 1  # 2: less than a fifth
+    label[10:, 10:] = 1  # 4: a fifth
     label[8:10, 6] = 0
     out = keep_largest(label)
     assert (out[1:5, 1:5] == label[1:5, 1:5]).all() and (out[6:11, 1:5] == 1).all()
-    assert (out > 0).sum() == 16 + 20
+    assert (out > 0).sum() == 16 + 20 + 4
     assert not keep_largest(np.zeros_like(label)).any()
 
 
