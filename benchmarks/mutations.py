@@ -73,6 +73,14 @@ MUTATIONS: list[tuple[str, str, str]] = [
     ("models/native.py", "to_unit_range(sample.image), dz, turns", "to_unit_range(sample.image), 10.0, turns"),
     ("models/native.py", "[*place, middle[2]], self.config.second", "middle, self.config.second"),
     ("models/native.py", "size < 0.2 * size.max()", "size < 0.5 * size.max()"),
+    # grids: axes of a turned matrix, percentiles, hearts unturned, poses not looked at, neighbours in slices for mm
+    ("data/grid.py", "np.linalg.norm(back[:3, :3], axis=0)", "np.linalg.norm(back[:3, :3], axis=1)"),
+    ("data/grid.py", "np.percentile(scanned, 99)", "np.percentile(image, 99)"),
+    ("data/grid.py", "np.clip(image / np.percentile(scanned, 99), 0, 1)", "image / np.percentile(scanned, 99)"),
+    ("data/grid.py", "percentiles: tuple[float, float] = (1, 99)", "percentiles: tuple[float, float] = (0, 100)"),
+    ("data/grid.py", "subject = subject.with_(label=poses[subject.id])", "pass"),
+    ("data/grid.py", "to_grid(subject, grid, align=ALIGN)", "to_grid(subject, grid)"),
+    ("data/volumes.py", "step = max(1, round(STEP_MM / distance_mm))", "step = 1"),
 ]
 # fmt: on
 

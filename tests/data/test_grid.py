@@ -5,7 +5,16 @@ from hypothesis import strategies as st
 
 from shapelab.data import grid
 from shapelab.data.cohort import Cohort
-from shapelab.data.grid import RV_SIDE_MM, Grid, from_grid, stack_labels, to_grid, to_unit_range, unit_image
+from shapelab.data.grid import (
+    RV_SIDE_MM,
+    Grid,
+    from_grid,
+    images_on_grid,
+    stack_labels,
+    to_grid,
+    to_unit_range,
+    unit_image,
+)
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
@@ -181,3 +190,19 @@ def test_unit_images_are_in_units_of_the_99th_percentile_of_what_was_scanned():
     made = unit_image(image)
     assert made[[899, 900, 949, 999, 1000], 0, 0] == pytest.approx([0, 0.01, 0.5, 1, 1]) and made.dtype == np.float32
     assert not unit_image(np.zeros((2, 2, 2))).any()
+
+
+def test_images_lie_as_every_space_has_hearts_by_their_own_labels_or_by_poses():
+    s = heart((120, 120, 8), lv=(90, 90), rv_angle=70)
+    s = s.with_(image=(10.0 * s.label).astype(np.float32), facts={"group": "NOR"})
+    cohort = Cohort([s], "toy", CARDIAC)
+    images, labels, table = images_on_grid(cohort, GRID)
+    assert np.array_equal(labels[0], to_grid(s, GRID, align="rigid").label) and table["group"].tolist() == ["NOR"]
+    assert ((images[0] > 0.9) == (labels[0] == 3)).mean() > 0.99 and images.max() <= 1
+    moved = np.roll(s.label, 8, axis=0)  # a network that sees the heart 12 mm off
+    images, labels, _ = images_on_grid(cohort, GRID, {s.id: moved})
+    assert np.array_equal(labels[0], to_grid(s.with_(label=moved), GRID, align="rigid").label)
+    seen, said = (np.argwhere(mask).mean(0)[:2] * 2.5 for mask in (images[0] > 0.9, labels[0] == 3))
+    assert np.linalg.norm(seen - said) == pytest.approx(12, abs=1)
+    with pytest.raises(DataError, match="no pose of this subject"):
+        images_on_grid(cohort, GRID, {})

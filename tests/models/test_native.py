@@ -11,7 +11,6 @@ from shapelab.data.grid import to_grid
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.data.volumes import (
     SliceData,
-    neighbours,
 )
 from shapelab.errors import DataError, UsageError
 from shapelab.models import native
@@ -63,22 +62,6 @@ def test_size_of_the_quick_network():
     up = [block(w[k] + w[k - 1], w[k - 1]) for k in (3, 2, 1)]
     expected = sum(block(i, o) for i, o in zip((12, *w), w)) + sum(up) + 9 * w[0] * 16 + 16
     assert sum(p.numel() for p in NativeNet(NativeConfig()).parameters()) == expected < 1.5e6
-
-
-def test_neighbours_are_about_10_mm_away():
-    assert neighbours(3, 10.0).tolist() == [[-1, 0, 1], [0, 1, 2], [1, 2, -1]]
-    assert neighbours(4, 5.0).tolist() == [[-1, 0, 2], [-1, 1, 3], [0, 2, -1], [1, 3, -1]]
-    assert neighbours(1, 8.0).tolist() == [[-1, 0, -1]]
-
-
-def test_slice_data_gives_the_neighbours_of_the_same_stack():
-    a, b = np.full((4, 4, 2), 0.2), np.stack([np.full((4, 4), v) for v in (0.4, 0.6, 1.0)], -1)
-    data = SliceData.of_stacks([a, b], [np.ones_like(a), 2 * np.ones_like(b)], [10.0, 10.0])
-    assert len(data) == 5 and data.stack.tolist() == [0, 0, 1, 1, 1]
-    images, tissues = data.take(np.array([1, 2, 3]))
-    means = images.mean((2, 3)).numpy()
-    assert np.allclose(means, [[0.2, 0.2, 0], [0, 0.4, 0.6], [0.4, 0.6, 1.0]], atol=0.002)
-    assert tissues[:, :, 0, 0].tolist() == [[1, 1, 0], [0, 2, 2], [2, 2, 2]]
 
 
 def test_training_learns_and_resumes_to_the_same_weights(tmp_path):
