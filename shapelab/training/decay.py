@@ -10,6 +10,8 @@ becomes the default when the networks that are shipped are next trained; until t
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from shapelab.errors import one_of
@@ -18,7 +20,7 @@ DECAYS = ("all", "convolutions")
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def decay_groups(model: nn.Module, decay: str, weight_decay: float) -> list[dict]:
+def decay_groups(model: nn.Module, decay: str, weight_decay: float) -> list[dict[str, Any]]:
     """The parameters that are trained, as groups of an optimiser: first those that decay.
 
     decay : "all", or "convolutions": the weights of convolutions, transposed ones among them, and nothing else
