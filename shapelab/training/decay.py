@@ -23,8 +23,9 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTran
 def decay_groups(model: nn.Module, decay: str, weight_decay: float) -> list[dict[str, Any]]:
     """The parameters that are trained, as groups of an optimiser: first those that decay.
 
-    decay : "all", or "convolutions": the weights of convolutions, transposed ones among them, and nothing else
-    weight_decay : of those that decay; of the others 0
+    Args:
+        decay: "all", or "convolutions": the weights of convolutions, transposed ones among them, and nothing else
+        weight_decay: of those that decay; of the others 0
 
     UsageError for another word.
     """
