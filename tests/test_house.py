@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import re
 import subprocess
@@ -322,10 +323,21 @@ def test_private_names_stay_in_their_file(path):
 
 
 def test_tests_mirror_the_tree():
-    """tests/x/test_y.py is about shapelab/x/y.py, or about the room shapelab/x/y."""
-    tests = [p.relative_to(ROOT / "tests") for p in (ROOT / "tests").rglob("test_*.py")]
+    """tests/x/test_y.py is about shapelab/x/y.py, or about the room shapelab/x/y; and each module has such a file."""
+    tests = {p.relative_to(ROOT / "tests") for p in (ROOT / "tests").rglob("test_*.py")}
     about = {t: PACKAGE / t.parent / t.stem.removeprefix("test_") for t in tests if t.parts[0] not in OF_NO_MODULE}
-    assert [str(t) for t, m in about.items() if not (m.is_dir() or m.with_suffix(".py").is_file())] == []
+    assert sorted(str(t) for t, m in about.items() if not (m.is_dir() or m.with_suffix(".py").is_file())) == []
+    modules = [p.relative_to(PACKAGE) for p in MODULES if p.name != "__init__.py"]
+    assert [str(m) for m in modules if m.with_name(f"test_{m.name}") not in tests] == []
+
+
+def test_mistakes_that_the_tests_must_notice_can_still_be_made():
+    """Each of benchmarks/mutations.py changes text that stands in its module once (which test notices, it says)."""
+    spec = importlib.util.spec_from_file_location("mutations", ROOT / "benchmarks" / "mutations.py")
+    mutations = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(mutations)
+    assert [m for m in mutations.MUTATIONS if (PACKAGE / m[0]).read_text(encoding="utf-8").count(m[1]) != 1] == []
+    assert all((ROOT / mutations.tests_of(module)).is_file() for module, _, _ in mutations.MUTATIONS)
 
 
 # ------------------------------------------------------------------------------------------------ all files

@@ -31,7 +31,7 @@ from shapelab.models.acnn.baselines import conv2d
 from shapelab.phantoms.randomise import Randomisation, randomise
 from shapelab.spaces.kept import NETWORK, Kept, scheme_of
 from shapelab.tensor_files import checksum
-from shapelab.training import Batches, Config, FitSettings, History, Run, fit, seeded
+from shapelab.training import Batches, Config, FitSettings, History, Run, fit, numbers_of, seeded
 from shapelab.training.losses import cross_entropy, soft_dice_loss
 from shapelab.types import Triple
 
@@ -52,6 +52,7 @@ class NativeConfig(Config):
     batch: int = 32
     learning_rate: float = 3e-3
     weight_decay: float = 1e-5
+    decay: str = "all"  # what it is of: see `shapelab.training.decay`
     slices: int = 36_000  # training images, each drawn anew
     hearts: int = 500  # phantom patients, ED and ES each
     strength: Randomisation = field(default_factory=Randomisation)
@@ -162,11 +163,11 @@ def train_native(
         batches,
         epochs,
         settings=FitSettings(
-            learning_rate=config.learning_rate, weight_decay=config.weight_decay, schedule="one-cycle", clip=5.0
+            config.learning_rate, "one-cycle", weight_decay=config.weight_decay, decay=config.decay, clip=5.0
         ),
         run=run.about(
             {
-                "config": asdict(config),
+                "config": numbers_of(config),
                 "data": checksum({"i": data.images, "t": data.tissues}),
                 "stacks": whole_stacks,
                 "prior": stack_loss is not None,
@@ -251,7 +252,7 @@ class NativeSegmenter(Kept):
         return keep_largest(from_grid(soft, sample.transform))
 
     def description(self) -> dict[str, Any]:
-        return {"config": asdict(self.config), "scheme": asdict(self.scheme), "metadata": self.metadata}
+        return {"config": numbers_of(self.config), "scheme": asdict(self.scheme), "metadata": self.metadata}
 
     def tensors(self) -> dict[str, Tensor]:
         return self.network.state_dict()

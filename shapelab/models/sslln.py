@@ -35,7 +35,9 @@ Deviations:
     2D and 3D FCN: the paper takes Bai et al.'s published 2D network and does not name the loss of either. Here both
         have the Dice term of equation 1, the trunk of Fig. 4 and the same augmentation, and learn for
         `baseline_epochs`.
-    Weight decay is the optimiser's: Adam with 2 gamma, the gradient of gamma ||W||^2.
+    Weight decay is the optimiser's: Adam with 2 gamma, the gradient of gamma ||W||^2. W are "the parameters ...
+        associated with all the convolutional layers"; here all parameters decay until the networks are next trained
+        (`decay="convolutions"`: their weights, as the paper has it).
     Missing slices: the paper sets slices to zero in tests (Fig. 8) and mentions none in training. A network of ours
         that has met none is lost where some are missing: every slice is a channel of every feature. `gaps` sets some to
         zero in training.
@@ -91,6 +93,7 @@ class SSLLNConfig(Config):
     alpha: float = 32.0  # of the Dice loss; paper (section III-B): 0.8, see above
     beta: float = 0.2  # of the landmark loss
     gamma: float = 5e-5  # of ||W||^2
+    decay: str = field(default="all", repr=False)  # what W is; the paper's "convolutions": see above
     batch: int = 2  # paper: 8; for more steps
     learning_rate: float = 3e-3  # paper: 1e-3, for more steps
     epochs: int = 80
@@ -371,7 +374,10 @@ def train_sslln(
         Batches(*arrays.values(), batch_size=config.batch, seed=run.seed),
         config.epochs,
         settings=FitSettings(
-            learning_rate=config.learning_rate, weight_decay=2 * config.gamma, schedule=config.schedule
+            learning_rate=config.learning_rate,
+            weight_decay=2 * config.gamma,
+            decay=config.decay,
+            schedule=config.schedule,
         ),
         run=run.about({"method": method, "config": repr(config), "data": checksum(arrays)}),
     )

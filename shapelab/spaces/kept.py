@@ -31,6 +31,7 @@ from shapelab.errors import DataError, UsageError, must, need, one_of
 from shapelab.files import atomic_write
 from shapelab.spaces.contract import ShapeSpace
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
+from shapelab.training.config import numbers_of
 
 C = TypeVar("C", bound=type)
 SPACE, TL, NETWORK = FILES = ("space.json", "tl.json", "model.json")  # a description's name, as folders have had it
@@ -271,7 +272,7 @@ class KeptNetwork(Kept):
             f"one of {list(KINDS)}, or a class of a module, built from one dataclass, Network(config), that it "
             "has as its `config`",
         )
-        about = {"task": self.task, "config": asdict(config), "scheme": asdict(self.scheme)}
+        about = {"task": self.task, "config": numbers_of(config), "scheme": asdict(self.scheme)}
         return {**about, "metadata": made_here(self.metadata)}
 
     def tensors(self) -> dict[str, Tensor]:

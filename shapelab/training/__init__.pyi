@@ -6,6 +6,6 @@ from .batches import (
     seeded as seeded,
     to_device as to_device,
 )
-from .config import Config as Config
+from .config import Config as Config, numbers_of as numbers_of
 from .history import History as History
 from .loop import FitSettings as FitSettings, Run as Run, TrainingError as TrainingError, fit as fit

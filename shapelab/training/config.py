@@ -7,7 +7,7 @@ travels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, Union, get_args, get_origin, get_type_hints
@@ -25,6 +25,16 @@ if TYPE_CHECKING:
         def shape(self) -> Shape3: ...
         @property
         def spacing(self) -> Vector3: ...
+
+
+#: Fields that are younger than kept results, each with the value that stands for how it was before. With that value a
+#: field is left out of keys, descriptions and identities: they stay those of old, and one without the field means it.
+LATER: Mapping[str, Any] = {"decay": "all"}
+
+
+def numbers_of(config: Any) -> dict[str, Any]:
+    """`dataclasses.asdict`, as keys, descriptions and identities have it: fields of `LATER` only where they differ."""
+    return asdict(config, dict_factory=lambda pairs: {k: v for k, v in pairs if (k, v) not in LATER.items()})
 
 
 class Config:

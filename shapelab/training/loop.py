@@ -14,14 +14,13 @@ where the processor has it, in bf16, whose wrong gradients `shapelab.training.ex
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,8 @@ from shapelab.device import autocast, best_device
 from shapelab.errors import DataError, ShapelabError, in_range, need, one_of, whole
 from shapelab.tensor_files import read_tensors, write_tensors
 from shapelab.training.batches import Batch, derive_seed, to_device
+from shapelab.training.config import numbers_of
+from shapelab.training.decay import DECAYS, decay_groups
 from shapelab.training.exact import exact_gradients
 from shapelab.training.history import History
 
@@ -57,6 +58,7 @@ class FitSettings:
     schedule: str = "constant"           # "constant", "cosine" (down to 0) or "one-cycle" (warm-up, then cosine)
     warmup: float = 0.1                  # one-cycle: share of the run spent going up
     weight_decay: float = 0.0            # L2 term of the optimiser (ACNN-Seg: 5e-6)
+    decay: str = "all"                   # what it is of: "all", or "convolutions", as both papers say (`decay`)
     clip: float | None = None            # largest norm of the gradient; None leaves it alone
     amp: bool = True                     # bf16 where the processor does it: 2x on a CPU with AVX-512 bf16
     patience: int | None = None          # epochs without a better `monitor` before an early stop; None never stops
@@ -67,6 +69,7 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         one_of("schedule", self.schedule, SCHEDULES)
+        one_of("decay", self.decay, DECAYS)
         in_range("learning_rate", self.learning_rate, 0, above=True)
         if self.patience is not None:
             whole("patience", self.patience)
@@ -145,8 +148,8 @@ def fit(
             every epoch
         epochs: how many
         settings: `FitSettings`
-        optimiser: parameters -> optimiser; Adam with the settings' learning rate and weight decay if not given. The
-            schedule scales each parameter group's own learning rate.
+        optimiser: parameters -> optimiser, which says itself what decays; Adam with the settings' learning rate and
+            weight decay if not given. The schedule scales each parameter group's own learning rate.
         validate: model (in evaluation mode) -> dict of numbers, added to the epoch's row
         run: where it is kept, seed, device: `Run`
 
@@ -160,7 +163,7 @@ def fit(
     model.to(device)
     state = _State(model, settings, optimiser, device)
     # how often a checkpoint is written does not change the result
-    numbers = {k: v for k, v in asdict(settings).items() if k != "checkpoint_seconds"}
+    numbers = {k: v for k, v in numbers_of(settings).items() if k != "checkpoint_seconds"}
     state.begin(run, {**run.identity, "seed": run.seed, "epochs": epochs, "settings": numbers})
     saved_at = time.monotonic()
     with (
@@ -213,9 +216,11 @@ class _State:
         self, model: nn.Module, settings: FitSettings, optimiser: MakeOptimiser | None, device: torch.device
     ) -> None:
         self.model, self.settings, self.device = model, settings, device
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        adam = functools.partial(torch.optim.Adam, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        self.optimiser = (optimiser or adam)(parameters)
+        if optimiser is None:
+            groups = decay_groups(model, settings.decay, settings.weight_decay)
+            self.optimiser: torch.optim.Optimizer = torch.optim.Adam(groups, lr=settings.learning_rate)
+        else:
+            self.optimiser = optimiser([p for p in model.parameters() if p.requires_grad])
         self.base_rates = [group["lr"] for group in self.optimiser.param_groups]
         # fmt: off
         self.rate = self.base_rates[0]                # learning rate of the last step, of the first group

@@ -12,9 +12,12 @@ from shapelab.atlas import (
     FreeFormDeformation,
     RefinementSettings,
     majority_vote,
+    move_slices,
+    pipeline,
     refine,
     simulate_low_resolution,
 )
+from shapelab.data.grid import to_unit_range
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
 from shapelab.metrics import dice
@@ -76,6 +79,23 @@ def test_voxels_lie_at_whole_multiples_of_the_spacing(refined):
     assert refined.frame.spacing == (2.5, 2.5, 4.0) and refined.label.dtype == np.uint8
     steps = np.array(refined.frame.origin) / refined.frame.spacing
     assert np.allclose(steps, np.rint(steps))
+
+
+def test_alignment_moves_slices_back(target, hearts, monkeypatch):
+    out = np.zeros((target.label.shape[2], 2))
+    out[4] = 7.5, -5.0  # mm: the breath-hold of one slice
+    label, image = (move_slices(a, out, target.spacing) for a in (target.label, target.image))
+    images = []
+    monkeypatch.setattr(pipeline, "to_unit_range", lambda image: images.append(image) or to_unit_range(image))
+    settings = RefinementSettings(
+        n_atlases=1, ffd=FFD, fusion="non-local", patch=(1, 1, 1), window=(1, 1, 1), align=True
+    )
+    made = refine(label, image, target.landmarks, hearts[1:2], target.spacing, settings=settings, threads=1)
+    assert made.shift[4] == pytest.approx(out[4], abs=4) and np.abs(made.shift[4]).min() > 2
+    wrong = [(a[:, :, 4] != target.label[:, :, 4]).sum() for a in (label, made.target)]
+    assert wrong[1] < 0.7 * wrong[0]
+    errors = [np.abs(a - target.image)[:, :, 4].mean() for a in (image, images[-1])]
+    assert errors[1] < 0.7 * errors[0]
 
 
 def test_an_image_votes(target, hearts):

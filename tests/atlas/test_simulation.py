@@ -6,7 +6,6 @@ import pytest
 from shapelab.atlas import Atlas, Frame, phantom_atlases, simulate_low_resolution
 from shapelab.data.landmarks import HEART_LANDMARKS
 from shapelab.data.scheme import CARDIAC
-from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
 
 
@@ -62,30 +61,3 @@ def test_phantom_atlases_have_known_landmarks():
     assert abs(first.landmarks["mitral valve centre"][2] - used[0]) < 10
     with pytest.raises(UsageError, match="n: found 0"):
         phantom_atlases(0)
-
-
-def test_a_subjects_landmarks_come_to_its_array():
-    label = np.zeros((8, 8, 4), np.uint8)
-    label[2:5, 2:5, 1:3] = 3
-    affine = np.array([[0, -2.0, 0, 50], [1.5, 0, 0, -10], [0, 0, 10, 7], [0, 0, 0, 1]])  # axes swapped, moved
-    index = np.array([3.0, 2, 1])
-    there = affine[:3, :3] @ index + affine[:3, 3]
-    subject = Subject("a", CARDIAC, label=label, affine=affine, landmarks={"apex": there})
-    atlas = Atlas.of(subject)
-    assert atlas.spacing == (1.5, 2.0, 10.0) and np.allclose(atlas.landmarks["apex"], index * (1.5, 2, 10))
-
-
-def test_bad_atlases():
-    label = np.ones((4, 4, 4), np.uint8)
-    with pytest.raises(DataError, match="a label map without labels"):
-        Atlas(0 * label, (1, 1, 1))
-    with pytest.raises(DataError, match="label values .9."):
-        Atlas(9 * label, (1, 1, 1))
-    with pytest.raises(DataError, match="an image of shape"):
-        Atlas(label, (1, 1, 1), image=np.zeros((4, 4, 3)))
-    with pytest.raises(DataError, match="NaN"):
-        Atlas(label, (1, 1, 1), image=np.full((4, 4, 4), np.nan))
-    with pytest.raises(UsageError, match="spacing"):
-        Atlas(label, (1, 1))
-    with pytest.raises(DataError, match="subject b: found no label map"):
-        Atlas.of(Subject("b", CARDIAC, image=np.zeros((4, 4, 4))))

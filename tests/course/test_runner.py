@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -203,20 +202,6 @@ def test_no_half_written_files_are_left(series):
     assert names == {f"{s}.{e}" for s in stems for e in ("html", "ipynb", "json")} | {"plotly.min.js"}
 
 
-def test_a_later_run_of_one_keeps_the_others_in_the_index(series, tmp_path):
-    _, out, _ = series
-    third = json.loads((out / "notebooks" / "02_third.json").read_text())
-    records = tmp_path / "notebooks"
-    records.mkdir()
-    for name in ("02_third", "05_other"):
-        (records / f"{name}.json").write_text(json.dumps(third | {"name": name}))
-        (records / f"{name}.html").touch()
-    (records / "noise.json").write_text("[]")
-    index = notebooks_pages.write_index(tmp_path).read_text()
-    assert "2 of 2 notebooks passed" in index and "05_other.html" in index
-    assert pd.read_csv(tmp_path / "seconds.csv")["notebook"].tolist() == ["02_third", "05_other"]
-
-
 # ------------------------------------------------------------------------------------------------ ways to fail
 
 
@@ -253,25 +238,6 @@ def test_a_mistake_of_ours_stops_no_other_notebook_and_is_not_hidden(folder, tmp
     with pytest.raises(ZeroDivisionError):
         notebooks_runner.run(paths, tmp_path / "out")
     assert (tmp_path / "out" / "notebooks" / "01_b.html").exists()
-
-
-def test_unknown_number_is_wrong_usage(folder, capsys):
-    make_notebook(folder, "00_a", "1")
-    assert main(["notebooks", "--folder", str(folder), "17"]) == 2
-    assert "no notebook 17; expected some of 00_a" in capsys.readouterr().err
-
-
-def test_unknown_profile_is_wrong_usage(folder, tmp_path, capsys, monkeypatch):
-    make_notebook(folder, "00_a", "1")
-    monkeypatch.setenv("SHAPELAB_PROFILE", "fast")
-    assert main(["notebooks", "--folder", str(folder), "-o", str(tmp_path)]) == 2
-    assert "expected one of quick, full, paper" in capsys.readouterr().err
-
-
-def test_list_executes_nothing(folder, capsys):
-    make_notebook(folder, "00_a", "raise SystemExit")
-    assert main(["notebooks", "--folder", str(folder), "--list"]) == 0
-    assert capsys.readouterr().out == f"{folder / '00_a.ipynb'}\n"
 
 
 @pytest.mark.slow

@@ -3,8 +3,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shapelab.data import grid
 from shapelab.data.cohort import Cohort
-from shapelab.data.grid import RV_SIDE_MM, Grid, from_grid, stack_labels, to_grid, to_unit_range
+from shapelab.data.grid import (
+    RV_SIDE_MM,
+    Grid,
+    from_grid,
+    images_on_grid,
+    stack_labels,
+    to_grid,
+    to_unit_range,
+    unit_image,
+)
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
@@ -70,6 +80,15 @@ def test_rigid_alignment_turns_the_rv_to_the_left(angle):
 
 
 @pytest.mark.parametrize("align", ["none", "rigid"])
+def test_hearts_are_turned_in_mm_where_pixels_are_not_square(align):
+    square, oblong = ((150, 150, 8), (1.2, 1.2, 10)), ((180, 90, 8), (1.0, 2.0, 10))
+    samples = [to_grid(heart(*s, lv=(90, 90), rv_angle=130), GRID, align=align) for s in (square, oblong)]
+    assert dice(samples[0].label, samples[1].label, CARDIAC).min() > 0.93  # other voxels were cut
+    back = from_grid(samples[1].label, samples[1].transform)
+    assert dice(back, samples[1].subject.label, CARDIAC).min() > 0.9
+
+
+@pytest.mark.parametrize("align", ["none", "rigid"])
 @pytest.mark.parametrize("spacing", [(1.5, 1.5, 10), (1.25, 1.25, 5)])
 def test_there_and_back(align, spacing):
     s = heart(shape=(110, 100, 10), spacing=spacing, rv_angle=150)
@@ -79,6 +98,15 @@ def test_there_and_back(align, spacing):
     assert dice(back, s.label, CARDIAC).min() > 0.96
     soft = from_grid(CARDIAC.onehot(sample.label), sample.transform)
     assert (soft == back).mean() > 0.999
+
+
+def test_on_the_way_back_a_voxel_is_the_mean_over_its_own_extent(monkeypatch):
+    s = heart((90, 24, 6), (1.0, 4.0, 5.0), lv=(45, 46), rv_angle=90, rv_distance=30)  # turned by 90 degrees
+    sample = to_grid(s, Grid((100, 100, 30), (1.0, 1.0, 1.0)), align="rigid")
+    asked, resample = [], grid._resample
+    monkeypatch.setattr(grid, "_resample", lambda *a: asked.append(a[3]) or resample(*a))
+    back = from_grid(sample.label, sample.transform)
+    assert asked == [(1, 4, 5)] and dice(back, s.label, CARDIAC)["LV cavity"] > 0.9
 
 
 def test_same_grid_changes_nothing():
@@ -152,4 +180,29 @@ def test_unit_range():
     image = np.arange(101, dtype=float).reshape(101, 1, 1)
     scaled = to_unit_range(image, (1, 99))
     assert scaled.min() == 0 and scaled.max() == 1 and scaled[50, 0, 0] == pytest.approx(0.5)
+    assert np.array_equal(to_unit_range(image), scaled)  # 1 and 99 unless others are asked for
+    assert to_unit_range(image)[[1, 2, 99], 0, 0] == pytest.approx([0, 1 / 98, 1])
     assert (to_unit_range(np.full((2, 2, 2), 7.0)) == 0).all()
+
+
+def test_unit_images_are_in_units_of_the_99th_percentile_of_what_was_scanned():
+    image = np.concatenate([np.zeros(900), np.arange(1, 102)]).reshape(-1, 1, 1)  # percentile 99 of 1 to 101: 100
+    made = unit_image(image)
+    assert made[[899, 900, 949, 999, 1000], 0, 0] == pytest.approx([0, 0.01, 0.5, 1, 1]) and made.dtype == np.float32
+    assert not unit_image(np.zeros((2, 2, 2))).any()
+
+
+def test_images_lie_as_every_space_has_hearts_by_their_own_labels_or_by_poses():
+    s = heart((120, 120, 8), lv=(90, 90), rv_angle=70)
+    s = s.with_(image=(10.0 * s.label).astype(np.float32), facts={"group": "NOR"})
+    cohort = Cohort([s], "toy", CARDIAC)
+    images, labels, table = images_on_grid(cohort, GRID)
+    assert np.array_equal(labels[0], to_grid(s, GRID, align="rigid").label) and table["group"].tolist() == ["NOR"]
+    assert ((images[0] > 0.9) == (labels[0] == 3)).mean() > 0.99 and images.max() <= 1
+    moved = np.roll(s.label, 8, axis=0)  # a network that sees the heart 12 mm off
+    images, labels, _ = images_on_grid(cohort, GRID, {s.id: moved})
+    assert np.array_equal(labels[0], to_grid(s.with_(label=moved), GRID, align="rigid").label)
+    seen, said = (np.argwhere(mask).mean(0)[:2] * 2.5 for mask in (images[0] > 0.9, labels[0] == 3))
+    assert np.linalg.norm(seen - said) == pytest.approx(12, abs=1)
+    with pytest.raises(DataError, match="no pose of this subject"):
+        images_on_grid(cohort, GRID, {})

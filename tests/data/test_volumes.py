@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shapelab.data.volumes import HeartPairs, LandmarkedVolumes
+from shapelab.data.volumes import HeartPairs, LandmarkedVolumes, SliceData, neighbours
 from shapelab.errors import DataError
 
 LABELS = np.arange(5)[:, None, None, None].repeat(2, 1).repeat(2, 2).repeat(4, 3).astype(np.uint8) % 4
@@ -44,3 +44,19 @@ def test_a_schemes_integers_are_not_taken_for_channel_numbers(hearts):
 
     with pytest.raises(DataError, match=r"labels: found channel number 205; expected 0 to \d, those of the scheme"):
         replace(hearts, labels=np.where(LABELS == 2, 205, LABELS))
+
+
+def test_neighbours_are_about_10_mm_away():
+    assert neighbours(3, 10.0).tolist() == [[-1, 0, 1], [0, 1, 2], [1, 2, -1]]
+    assert neighbours(4, 5.0).tolist() == [[-1, 0, 2], [-1, 1, 3], [0, 2, -1], [1, 3, -1]]
+    assert neighbours(1, 8.0).tolist() == [[-1, 0, -1]]
+
+
+def test_slice_data_gives_the_neighbours_of_the_same_stack():
+    a, b = np.full((4, 4, 2), 0.2), np.stack([np.full((4, 4), v) for v in (0.4, 0.6, 1.0)], -1)
+    data = SliceData.of_stacks([a, b], [np.ones_like(a), 2 * np.ones_like(b)], [10.0, 10.0])
+    assert len(data) == 5 and data.stack.tolist() == [0, 0, 1, 1, 1]
+    images, tissues = data.take(np.array([1, 2, 3]))
+    means = images.mean((2, 3)).numpy()
+    assert np.allclose(means, [[0.2, 0.2, 0], [0, 0.4, 0.6], [0.4, 0.6, 1.0]], atol=0.002)
+    assert tissues[:, :, 0, 0].tolist() == [[1, 1, 0], [0, 2, 2], [2, 2, 2]]

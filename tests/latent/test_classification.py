@@ -217,14 +217,6 @@ def test_bad_tables():
         classify({}, settings=QUICK)
 
 
-def test_unknown_row_is_named():
-    result = classification_report(codes_of(), model=SMALL, settings=QUICK)
-    with pytest.raises(UsageError, match="model: found 'boosting'; expected one of RandomForestClassifier"):
-        result.confusion(model="boosting")
-    with pytest.raises(UsageError, match="'fold'"):
-        result.select(fold=1)
-
-
 def test_folds_are_shared_by_all_choices_of_groups():
     codes = codes_of(groups="ABCDE", n=50)
     every = classification_report(codes, model=SMALL, settings=QUICK)

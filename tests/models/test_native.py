@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from shapelab.data.grid import to_grid
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.data.volumes import (
     SliceData,
-    neighbours,
 )
 from shapelab.errors import DataError, UsageError
+from shapelab.models import native
 from shapelab.models.native import NativeConfig, NativeNet, NativeSegmenter, heart_centre, keep_largest, train_native
 from shapelab.phantoms.randomise import Randomisation
 from shapelab.tensor_files import checksum
@@ -63,22 +64,6 @@ def test_size_of_the_quick_network():
     assert sum(p.numel() for p in NativeNet(NativeConfig()).parameters()) == expected < 1.5e6
 
 
-def test_neighbours_are_about_10_mm_away():
-    assert neighbours(3, 10.0).tolist() == [[-1, 0, 1], [0, 1, 2], [1, 2, -1]]
-    assert neighbours(4, 5.0).tolist() == [[-1, 0, 2], [-1, 1, 3], [0, 2, -1], [1, 3, -1]]
-    assert neighbours(1, 8.0).tolist() == [[-1, 0, -1]]
-
-
-def test_slice_data_gives_the_neighbours_of_the_same_stack():
-    a, b = np.full((4, 4, 2), 0.2), np.stack([np.full((4, 4), v) for v in (0.4, 0.6, 1.0)], -1)
-    data = SliceData.of_stacks([a, b], [np.ones_like(a), 2 * np.ones_like(b)], [10.0, 10.0])
-    assert len(data) == 5 and data.stack.tolist() == [0, 0, 1, 1, 1]
-    images, tissues = data.take(np.array([1, 2, 3]))
-    means = images.mean((2, 3)).numpy()
-    assert np.allclose(means, [[0.2, 0.2, 0], [0, 0.4, 0.6], [0.4, 0.6, 1.0]], atol=0.002)
-    assert tissues[:, :, 0, 0].tolist() == [[1, 1, 0], [0, 2, 2], [2, 2, 2]]
-
-
 def test_training_learns_and_resumes_to_the_same_weights(tmp_path):
     tissues = heart()
     data = SliceData.of_stacks([image_of(tissues)] * 3, [tissues] * 3, [10.0] * 3)
@@ -92,6 +77,28 @@ def test_training_learns_and_resumes_to_the_same_weights(tmp_path):
     )  # finds the end of the run
     assert checksum(made.network.state_dict()) == checksum(again.network.state_dict())
     assert checksum(third.network.state_dict()) == checksum(again.network.state_dict())
+
+
+def test_other_data_is_another_run(tmp_path):
+    tissues, run = heart(), Run(tmp_path, progress=False)
+    train_native(SliceData.of_stacks([image_of(tissues)], [tissues], [10.0]), SMALL, run)
+    for image, label in ((1 - image_of(tissues), tissues), (image_of(tissues), np.flip(tissues, 1))):
+        with pytest.raises(DataError, match="found a checkpoint with data"):
+            train_native(SliceData.of_stacks([image], [label], [10.0]), SMALL, run)
+
+
+def test_the_rvs_wall_is_background_and_weight_decay_is_the_configs(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(native, "fit", lambda step, *args, settings, **rest: seen.update(step=step, settings=settings))
+    monkeypatch.setattr(native, "cross_entropy", lambda logits, labels: seen.update(labels=labels) or logits.mean())
+    wall = np.where(heart() > 0, 4, 0).astype(np.uint8)
+    data = SliceData.of_stacks([image_of(heart())], [wall], [10.0])
+    config = replace(SMALL, weight_decay=0.3, decay="convolutions", learning_rate=0.1)
+    train_native(data, config, Run(progress=False))
+    seen["step"](torch.arange(5))
+    assert not seen["labels"].any()
+    told = seen["settings"]
+    assert (told.learning_rate, told.weight_decay, told.decay) == (0.1, 0.3, "convolutions")
 
 
 def test_stacks_stay_whole_and_the_prior_sees_each():
@@ -127,6 +134,43 @@ def test_a_prediction_comes_back_to_the_scans_own_voxels(spacing):
         assert 2 * both / ((made == value).sum() + (scan == value).sum()) > 0.8
 
 
+def test_the_second_pass_is_about_the_heart_and_both_know_the_distance_of_slices(monkeypatch):
+    centres, distances = [], []
+
+    class Notes(Knows):
+        def probabilities(self, image, distance_mm, turns=(0.0,)):
+            distances.append(distance_mm)
+            return super().probabilities(image, distance_mm, turns)
+
+    def noted(subject, grid, centre):
+        centres.append(np.array(centre))
+        return to_grid(subject, grid, centre)
+
+    monkeypatch.setattr(native, "to_grid", noted)
+    scan = heart((70, 60, 3), centre=(42, 22))
+    Notes(NativeNet(SMALL), SMALL).predict(image_of(scan), (2.0, 2.0, 8.0))
+    assert centres[0] == pytest.approx([69, 59, 8]) and distances == [8.0, 8.0]  # the middle of the scan
+    assert centres[1] == pytest.approx([*heart_centre(scan, (2.0, 2.0)), 8], abs=2)
+
+
+def test_turns_are_undone():
+    class Sees(torch.nn.Module):
+        """Logit of the LV cavity: the intensity."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return torch.cat([x[:, 1:2] * k for k in (0, 0, 0, 8)], 1) * self.weight
+
+    x, y = np.meshgrid(np.arange(48) - 23.5, np.arange(48) - 23.5, indexing="ij")
+    bar = np.exp(-((x - 6) ** 2) / 60 - (y + 4) ** 2 / 8).astype(np.float32)[:, :, None]
+    segmenter = NativeSegmenter(Sees(), SMALL)
+    plain, turned = (segmenter.probabilities(bar, 10.0, turns)[3, 8:40, 8:40] for turns in ((0.0,), (30.0,)))
+    assert np.abs(plain - turned).max() < 0.1 and np.ptp(plain) > 0.7
+
+
 def test_an_empty_result_stays_empty():
     made = Knows(NativeNet(SMALL), SMALL).predict(np.zeros((40, 40, 3)), (2.0, 2.0, 10.0))
     assert made.shape == (40, 40, 3) and not made.any()
@@ -157,10 +201,11 @@ def test_keep_largest_by_hand():
     label[8:10, 8:10] = 2  # 4 stray voxels of wall
     label[6:11, 1:5] = 1  # RV of 20
     label[1, 8:10] = 1  # 2: less than a fifth
+    label[10:, 10:] = 1  # 4: a fifth
     label[8:10, 6] = 0
     out = keep_largest(label)
     assert (out[1:5, 1:5] == label[1:5, 1:5]).all() and (out[6:11, 1:5] == 1).all()
-    assert (out > 0).sum() == 16 + 20
+    assert (out > 0).sum() == 16 + 20 + 4
     assert not keep_largest(np.zeros_like(label)).any()
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from shapelab.augment import AffineRanges, affine_pair
+from shapelab.augment import AffineRanges
 from shapelab.errors import DataError, UsageError
 from shapelab.models import sslln
 from shapelab.models.sslln import SSLLN, SSLLNConfig, SSLLNLoss
@@ -219,17 +219,89 @@ def test_training_is_a_function_of_its_seed():
         sslln.train_sslln(balls(2), replace(config, shape=(16, 16, 8)))
 
 
-def test_missing_slices_are_consecutive_and_as_many_as_asked_for():
+def test_weight_decay_is_the_gradient_of_gamma_w_squared(monkeypatch):
+    given = []
+    monkeypatch.setattr(sslln, "fit", lambda *args, settings, **rest: given.append(settings))
+    sslln.train_sslln(balls(2), replace(BALLS, gamma=0.03))
+    w = torch.tensor([0.5, -2.0], requires_grad=True)
+    (0.03 * w.square().sum()).backward()
+    assert torch.allclose(given[0].weight_decay * w.detach(), w.grad)
+
+
+def test_other_data_is_another_run(tmp_path):
+    config, run = replace(BALLS, epochs=1), Run(tmp_path, progress=False)
+    one = balls(4)
+    sslln.train_sslln(one, config, run)
+    for other in (balls(4, seed=1), replace(one, labels=1 - one.labels), replace(one, landmarks=one.landmarks + 1)):
+        with pytest.raises(DataError, match="found a checkpoint with data"):
+            sslln.train_sslln(other, config, run)
+
+
+STILL = AffineRanges((0, 0, 0), 0, 0, 0, (0, 0, 0))
+
+
+def one_step(monkeypatch, volumes, config, method="SSLLN") -> dict:
+    """What a step of training gives its network ("images") and its loss ("labels", "landmarks"), and the "weights"."""
+    seen = {}
+
+    class Loss:
+        def __init__(self, *weights):
+            seen["weights"] = weights
+
+        def __call__(self, output, labels, landmarks):
+            seen.update(labels=labels, landmarks=landmarks)
+
+    monkeypatch.setattr(sslln, "SSLLNLoss", Loss)
+    monkeypatch.setattr(sslln, "fit", lambda step, *args, **rest: seen.update(step=step))
+    network, _ = sslln.train_sslln(volumes, config, method=method)
+    network.register_forward_pre_hook(lambda _, inputs: seen.update(images=inputs[0]))
     torch.manual_seed(0)
-    images = torch.rand(400, 2, 2, 9) + 1
-    holed = sslln.random_gaps(images, 0.5, 4)
-    missing = (holed == 0).all((1, 2))
-    assert torch.equal(holed, images * ~missing[:, None, None])
-    count = missing.sum(1)
-    assert set(count.tolist()) == {0, 1, 2, 3, 4} and 0.4 < float((count > 0).float().mean()) < 0.6
-    changes = missing.int().diff(dim=1).abs().sum(1) + missing[:, 0].int() + missing[:, -1].int()
-    assert set(changes[count > 0].tolist()) == {2}  # one block: a start and an end
-    assert missing.any(0).all()  # anywhere
+    seen["step"](tuple(torch.as_tensor(a) for a in (volumes.images, volumes.labels, volumes.landmarks)))
+    return seen
+
+
+def test_a_step_moves_labels_and_landmarks_with_the_images(monkeypatch):
+    moving = replace(BALLS, affine=AffineRanges((10, 10, 10), 0.05, 0, 0, (6, 6, 0)), alpha=3.0, beta=5.0)
+    volumes = balls(8)
+    seen = one_step(monkeypatch, volumes, moving)
+    for image, label, places in zip(seen["images"], seen["labels"], seen["landmarks"], strict=True):
+        centres = [np.argwhere((mask > 0.5).numpy()).mean(0) for mask in (image, label)]
+        assert np.abs(centres[0] - centres[1]).max() < 0.5 and np.abs(centres[1] - places[0].numpy()).max() < 1
+    assert (seen["landmarks"][:, 0] - torch.from_numpy(volumes.landmarks[:, 0])).abs().amax(1).median() > 1
+    assert seen["weights"] == (3.0, 5.0)
+
+
+def test_a_step_multiplies_each_image_by_a_factor_of_its_own(monkeypatch):
+    volumes = balls(8)
+    dim = replace(volumes, images=0.5 * volumes.images)
+    seen = one_step(monkeypatch, dim, replace(BALLS, affine=STILL, intensity=0.5))
+    factors = [np.median(made / image) for made, image in zip(seen["images"].numpy(), dim.images)]
+    assert 0.5 <= min(factors) < 0.8 and 1.2 < max(factors) <= 1.5
+    for made, image, factor in zip(seen["images"].numpy(), dim.images, factors):
+        assert np.allclose(made, factor * image, atol=1e-4)
+
+
+def test_gaps_are_as_long_as_asked_for_in_mm(monkeypatch):
+    config = replace(BALLS, affine=STILL, gaps=1.0, gap_mm=2 * BALLS.spacing[2])
+    missing = (one_step(monkeypatch, balls(16), config)["images"] == 0).all(1).all(1).sum(1)
+    assert set(missing.tolist()) == {1, 2}
+
+
+def test_the_2d_network_is_shown_some_slices_with_their_labels(monkeypatch):
+    volumes = balls(4)
+    volumes = replace(volumes, images=0.8 * volumes.labels.astype(np.float32))
+    config = replace(BALLS, affine=STILL, intensity=0.0, slices=4)
+    seen = one_step(monkeypatch, volumes, config, "2D FCN")
+    assert seen["images"].shape == (4, 16, 16, 4) and torch.equal(seen["images"] > 0.4, seen["labels"] == 1)
+
+
+def test_prediction_uses_the_statistics_of_training():
+    network = SSLLN(TINY).train()
+    images = torch.rand(3, 16, 16, 6, generator=torch.Generator().manual_seed(0))
+    labels, landmarks = sslln.predict(network, images)
+    assert not network.training
+    again = sslln.predict(network, images, batch=1)  # by themselves: no statistics of a batch
+    assert (labels != again[0]).mean() < 0.01 and network.trunk.norm[0].num_batches_tracked == 0
 
 
 def test_training_sees_missing_slices_only_if_asked_for():
@@ -238,33 +310,6 @@ def test_training_sees_missing_slices_only_if_asked_for():
         return torch.cat([p.ravel() for p in network.parameters()])
 
     assert torch.equal(weights(), weights(gap_mm=9.0)) and not torch.allclose(weights(), weights(gaps=1.0))
-
-
-def test_landmarks_move_with_the_volume():
-    spacing = (2.0, 2.0, 3.0)
-    image = torch.zeros(3, 32, 32, 16)
-    place = torch.tensor([[[12.0, 18.0, 7.0]]] * 3)
-    image[:, 10:15, 16:21, 6:9] = 1
-    maps = sslln.random_maps(3, AffineRanges((20, 20, 20), 0.1, 0, 0, (6, 6, 0)), torch.Generator().manual_seed(0))
-    moved, _ = affine_pair(image, torch.zeros(3, 32, 32, 16, dtype=torch.uint8), maps, spacing)
-    expected = sslln.move_landmarks(place, maps, (32, 32, 16), spacing)
-    for one, where in zip(moved, expected[:, 0], strict=True):
-        weights = one / one.sum()
-        centre = [
-            float((weights.sum([a for a in range(3) if a != k]) * torch.arange(one.shape[k])).sum()) for k in range(3)
-        ]
-        assert where.tolist() == pytest.approx(centre, abs=0.15)
-
-
-def test_rotations_are_about_one_axis_and_nothing_is_sheared():
-    maps = sslln.random_maps(50, AffineRanges((20, 20, 20), 0.1, 0, 0, (6, 6, 0)), torch.Generator().manual_seed(0))
-    linear = maps[:, :3, :3].numpy()
-    scale = np.cbrt(np.linalg.det(linear))
-    turned = linear / scale[:, None, None]
-    assert np.allclose(turned @ turned.transpose(0, 2, 1), np.eye(3), atol=1e-9)
-    kept = turned[:, range(3), range(3)] > 1 - 1e-12  # the axis it turns about
-    assert (kept.sum(1) == 1).all() and kept.any(0).all()
-    assert (0.9 <= scale).all() and (scale <= 1.1).all() and np.allclose(maps[:, 2, 3], 0)
 
 
 def test_a_landmark_is_the_centre_of_gravity_of_its_voxels():

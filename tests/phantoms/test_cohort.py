@@ -22,12 +22,6 @@ def fine():
     return Cohort([s.load() for s in cohort], cohort.name, cohort.scheme)
 
 
-@pytest.fixture(scope="module")
-def stacks():
-    """Fifty patients as ACDC's scanners take them, in memory."""
-    return [s.load() for s in heart_cohort(50, seed=2, resolution="LR")]
-
-
 def test_ids_facts_and_shapes(fine):
     assert len(fine) == 20 and fine[0].id == "phantom000_ED" and fine[1].id == "phantom000_ES"
     table = fine.table
@@ -180,38 +174,6 @@ def test_low_and_high_resolution_agree_in_volume():
         assert np.abs(ratio[:, :2] - 1).max() < each and np.median(np.abs(ratio - 1)) < 0.05
 
 
-def test_stacks_look_like_acdcs(stacks):
-    """Ranges of ACDC: 6 to 18 slices, 1.37 to 1.88 mm in the plane, mostly 10 mm between slices."""
-    spacing = np.array([s.spacing for s in stacks])
-    assert np.all((spacing[:, 0] >= 1.36) & (spacing[:, 0] <= 1.88)) and np.all(spacing[:, 0] == spacing[:, 1])
-    assert set(spacing[:, 2]) <= {5.0, 7.0, 10.0} and (spacing[:, 2] == 10).mean() > 0.6
-    for s in stacks:
-        assert 5 <= s.label.shape[2] <= 28
-        edge = np.concatenate([s.label[0].ravel(), s.label[-1].ravel(), s.label[:, 0].ravel(), s.label[:, -1].ravel()])
-        assert not edge.any()  # the crop holds the heart
-    centre = [np.argwhere(s.label > 0).mean(0)[:2] / s.label.shape[:2] for s in stacks]
-    assert np.std(centre, 0).min() > 0.015  # not always in the middle
-
-
-def test_breath_holds_and_hand_can_be_switched_off():
-    quiet = heart_cohort(1, resolution="LR", flaws=StackFlaws(0, 0))[0].label
-    usual = heart_cohort(1, resolution="LR")[0].label
-    assert quiet.shape == usual.shape and (quiet != usual).any()
-    shifted = heart_cohort(1, resolution=(2, 2, 8), flaws=StackFlaws(slice_shift_mm=3))[0].label
-    still = heart_cohort(1, resolution=(2, 2, 8))[0].label
-
-    def jitter(label):
-        centres = np.array([np.argwhere(label[:, :, k] == 3).mean(0) for k in np.flatnonzero((label == 3).any((0, 1)))])
-        return np.abs(np.diff(centres, 2, axis=0)).mean()
-
-    assert jitter(shifted) > 2 * jitter(still)
-
-
-def test_missing_slices_are_those_at_the_apex():
-    whole, part = (heart_cohort(1, resolution="LR", flaws=StackFlaws(missing_slices=k))[0].label for k in (0, 2))
-    assert part.shape[2] == whole.shape[2] - 2
-
-
 def test_tidy_drops_isolated_voxels_and_keeps_pieces():
     label = np.zeros((12, 12, 3), np.uint8)
     label[2:6, 2:6], label[2, 10, 1], label[8:10, 8:10, 1] = 1, 1, 1
@@ -248,11 +210,3 @@ def test_bad_arguments_are_named(argument, value):
     with pytest.raises(UsageError, match=rf"^{argument}.*: found"):
         heart_cohort(**{"n": 1, argument: value})
     assert issubclass(UsageError, ShapelabError)
-
-
-@pytest.mark.parametrize(
-    ("argument", "value"), [("slice_shift_mm", -1), ("contour_noise", np.nan), ("missing_slices", -1)]
-)
-def test_bad_flaws_are_named(argument, value):
-    with pytest.raises(UsageError, match=f"^{argument}: found"):
-        StackFlaws(**{argument: value})

@@ -49,6 +49,13 @@ def test_soft_dice_by_hand():
     assert soft_dice_loss(60 * (onehot(nothing, 2) - 0.5), nothing).item() == pytest.approx(0, abs=1e-6)
 
 
+def test_soft_dice_leaves_the_background_out():
+    labels = torch.tensor([0, 0, 0, 1], dtype=torch.uint8).view(1, 4, 1, 1)
+    other = torch.tensor([0, 0, 0, 2], dtype=torch.uint8).view(1, 4, 1, 1)
+    # both structures (0 + 1) / (1 + 1); the background, which is right, would make it 1 - (1 + 1/2 + 1/2) / 3
+    assert soft_dice_loss(60 * (onehot(other, 3) - 0.5), labels).item() == pytest.approx(1 / 2)
+
+
 def test_code_distance_by_hand():
     assert code_distance(torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 3.0]])).item() == 7.0
 

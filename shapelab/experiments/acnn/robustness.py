@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ from shapelab.experiments.shipped import cardiac_cohort
 from shapelab.metrics import dice_table
 from shapelab.models.acnn import ACNNLoss, AESpace, InputSettings, SubPixelConfig, lr_stacks, predict_labels
 from shapelab.show import style
+from shapelab.training import numbers_of
 from shapelab.training.losses import cross_entropy, onehot
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def run(
         cases[["method", "seed"]] = cases["method"].str.rsplit(" @ ", n=1, expand=True)
         dice = cases.groupby(["method", "seed", "phase", "structure"], sort=False)["dice"]
         tables["acdc"] = dice.agg(mean="mean", sd="std", n="count").reset_index()
-    about = {"data": data, "hearts": len(hearts), "config": asdict(config)}
+    about = {"data": data, "hearts": len(hearts), "config": numbers_of(config)}
     study.write("acnn_table1", {f"_{name}": table for name, table in tables.items()}, about, facts="_claims")
     return tables
 

@@ -75,7 +75,7 @@ from shapelab.models.acnn.baselines import CascadeLoss, build, count_parameters,
 from shapelab.phantoms.pairs import heart_pairs
 from shapelab.phantoms.patients import Mix
 from shapelab.spaces import load_network
-from shapelab.training import Config, History, Run
+from shapelab.training import Config, History, Run, numbers_of
 
 __all__ = [
     "METHODS",
@@ -167,7 +167,7 @@ def run(
     config = config or SegmentationConfig.profile(study.profile)
     seeds, methods = seeds_of(seeds, config.seeds), _checked(methods)
     pairs = load_pairs(data, config, study.results, progress)
-    about = {"data": data, "profile": study.profile, "config": asdict(config), "phantom seeds": SEEDS}
+    about = {"data": data, "profile": study.profile, "config": numbers_of(config), "phantom seeds": SEEDS}
     made = []
     for seed, method in itertools.product(seeds, methods):
         folder = study.results / f"table1_{data}" / f"{slug(method)}-{seed}"
@@ -247,7 +247,7 @@ def run_method(
         "epochs": config.epochs,
         "test": len(pairs["test"]),
         "n_training": len(pairs["training"]),
-        "network": asdict(config.network),
+        "network": numbers_of(config.network),
         "motion": asdict(config.motion) if how.motion else None,
     }
 

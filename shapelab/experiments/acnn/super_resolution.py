@@ -28,7 +28,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -69,7 +69,7 @@ from shapelab.models.acnn.tl import TLSpace
 from shapelab.phantoms.pairs import SHIFT_MM, TURN_DEG, heart_pairs
 from shapelab.spaces import save_network
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
-from shapelab.training import Config, History, Run, seeded
+from shapelab.training import Config, History, Run, numbers_of, seeded
 
 __all__ = [
     "SHIPPED",
@@ -198,7 +198,7 @@ def run_whole(
         "data": data,
         "profile": study.profile,
         "seeds": list(seeds),
-        "config": asdict(config),
+        "config": numbers_of(config),
         "patients": patients,
         "prior": prior.metadata,
     }
@@ -299,7 +299,7 @@ class _Trainer:
 
     def _key(self, method: str, weight: float, seed: int) -> str:
         c = self.config
-        numbers = [asdict(c.network), c.epochs, c.learning_rate, c.noise, weight, seed]
+        numbers = [numbers_of(c.network), c.epochs, c.learning_rate, c.noise, weight, seed]
         numbers += [c.layers, c.patch, c.srcnn_rate] if method == "SR-CNN" else []
         prior = checksum(self.prior.model.state_dict()) if weight else ""
         return json.dumps([*numbers, checksum({"images": self.pairs.images}), prior])

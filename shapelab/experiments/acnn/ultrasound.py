@@ -49,7 +49,7 @@ from shapelab.phantoms.ultrasound_imaging import more_shadows
 from shapelab.places import weights_of
 from shapelab.spaces.kept import is_kept, load_network, save_network
 from shapelab.tensor_files import checksum
-from shapelab.training import Batches, Config, FitSettings, Run, fit, seeded
+from shapelab.training import Batches, Config, FitSettings, Run, fit, numbers_of, seeded
 
 __all__ = [
     "METHODS",
@@ -100,6 +100,7 @@ class UltrasoundConfig(Config):
     epochs: int = 40
     batch: int = 2
     learning_rate: float = 3e-3
+    decay: str = "all"  # what weight decay is of: see `shapelab.training.decay`
     weight: float = 0.001  # lambda; the paper's 0.01 breaks segmentations up here: see the module's docstring
     scale: str = "none"  # the autoencoder's own codes, as in the paper
     prior_step: tuple[int, int, int] = (2, 2, 1)  # voxels that the prior averages before it looks
@@ -253,7 +254,8 @@ def train_method(
     """
     weight = config.weight_of(method)
     scale = config.scale if weight else "none"
-    training = {k: getattr(config, k) for k in ("widths", "epochs", "batch", "learning_rate")} | asdict(config.affine)
+    told = ("widths", "epochs", "batch", "learning_rate", "decay")
+    training = {k: v for k, v in numbers_of(config).items() if k in told} | asdict(config.affine)
     about = plain(
         {
             "method": "prior" if weight else "plain",
@@ -283,7 +285,9 @@ def train_method(
         network,
         Batches(train.images, train.labels, batch_size=config.batch, seed=seed),
         config.epochs,
-        settings=FitSettings(learning_rate=config.learning_rate, schedule="one-cycle", weight_decay=5e-6),
+        settings=FitSettings(
+            learning_rate=config.learning_rate, schedule="one-cycle", weight_decay=5e-6, decay=config.decay
+        ),
         run=Run(folder / "training", seed=seed, progress=progress, identity=about),
     )
     save_network(folder, network, scheme=LV_CAVITY, metadata={"about": about, "final": history.last})
@@ -360,7 +364,7 @@ def run(
     kept = prior.reconstruction_dice(on_prior_grid(test.labels, config)).mean()
     about = {
         "data": data,
-        "config": asdict(config),
+        "config": numbers_of(config),
         "train": len(train.images),
         "test": len(test.images),
         "prior": prior.metadata,

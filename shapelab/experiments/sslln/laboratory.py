@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ from shapelab.metrics import evaluate_cohort
 from shapelab.models.acnn import SubPixelConfig
 from shapelab.models.sslln import SSLLNConfig, predict, train_sslln
 from shapelab.phantoms import LANDMARKS
-from shapelab.training import Config, Run
+from shapelab.training import Config, Run, numbers_of
 
 #: Method of the tables -> (network of `shapelab.models.sslln.NETWORKS`, trained on low resolution).
 TRAINED = {
@@ -213,7 +213,7 @@ class Laboratory:
         """
         known = method in METHODS and cohort in ("healthy", "PH")
         must(known, "cases", f"{method!r}, {cohort!r}", f"one of {METHODS}, 'healthy' or 'PH'")
-        config = {name: value for name, value in asdict(self.config).items() if name != "seeds"}
+        config = {name: value for name, value in numbers_of(self.config).items() if name != "seeds"}
         key = {"method": method, "cohort": cohort, "seed": self.seed, "config": config}
         tables, _ = Study(self._folder(method)).kept(key, lambda: (self._made(method, cohort), {}), part=f"_{cohort}")
         return tables["cases"], tables.get("landmarks")

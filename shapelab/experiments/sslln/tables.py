@@ -13,7 +13,6 @@ Which hearts, and where we chose otherwise than the paper: `shapelab.experiments
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +25,7 @@ from shapelab.experiments.sslln.laboratory import ACNN_METHODS, REFINED, STARTS,
 from shapelab.files import write_csv
 from shapelab.metrics import evaluate_cohort
 from shapelab.models.sslln import predict
+from shapelab.training import numbers_of
 
 #: Table -> (methods, cohort).
 METHODS_OF = {
@@ -95,7 +95,7 @@ def run(
     about = {
         "data": data,
         "profile": study.profile,
-        "config": asdict(config),
+        "config": numbers_of(config),
         "seeds": list(seeds),
         "phantom seeds": SEEDS,
     }

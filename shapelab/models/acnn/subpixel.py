@@ -16,6 +16,8 @@ Deviations:
     Optimiser: the supplement says "gradient descent" with a rate "fixed" at 0.001. Adam is our choice, with lambda_2 as
         its L2 term; `quick` and `full` raise and lower the rate once (one cycle), `paper` keeps it. Epochs are not
         given.
+    Weight decay: "w corresponds to weights of the convolution filters"; here all parameters decay until the networks
+        are next trained (`decay="convolutions"` is the paper's).
     Transposed convolution through plane: kernel 2K, stride K, as the paper's 10 and 5; K = 1 leaves it out (native
         resolution).
 """
@@ -49,6 +51,7 @@ class SubPixelConfig(Config):
     batch: int = 8                                  # supplement
     learning_rate: float = 1e-3                     # supplement; Adam is our choice, see above
     weight_decay: float = 5e-6                      # supplement: lambda_2
+    decay: str = "all"                              # of "convolutions" alone in the paper: see above
     schedule: str = "one-cycle"
     epochs: int = 30
     # fmt: on

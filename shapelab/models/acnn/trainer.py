@@ -29,7 +29,7 @@ from shapelab.models.acnn.baselines import CascadeLoss
 from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.spaces.contract import batches
 from shapelab.tensor_files import checksum
-from shapelab.training import Batches, FitSettings, History, Run, fit
+from shapelab.training import Batches, FitSettings, History, Run, fit, numbers_of
 from shapelab.training.batches import N
 from shapelab.training.losses import dice_scores
 
@@ -55,6 +55,7 @@ class Training:
     batch: int = 8
     learning_rate: float = 1e-3
     weight_decay: float = 5e-6  # lambda_2
+    decay: str = "all"  # what it is of: see `shapelab.training.decay`
     schedule: str = "one-cycle"
 
     @classmethod
@@ -162,13 +163,14 @@ def train_network(
         settings=FitSettings(
             learning_rate=training.learning_rate,
             weight_decay=training.weight_decay,
+            decay=training.decay,
             schedule=training.schedule,
             validate_every=max(1, training.epochs // 5),
         ),
         validate=validate if held_out is not None else None,
         run=run.about(
             {
-                "network": f"{type(network).__name__} {asdict(config) if known else None}",
+                "network": f"{type(network).__name__} {numbers_of(config) if known else None}",
                 "task": task,
                 "inputs": asdict(inputs),
                 "prior": [loss.weight, loss.scale],

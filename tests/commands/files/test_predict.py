@@ -203,6 +203,23 @@ def test_a_network_on_a_grid_gets_a_turned_heart_and_its_result_comes_back():
     assert border == pytest.approx(centre - RV_SIDE_MM, abs=1.6)
 
 
+def test_a_network_on_a_grid_sees_the_heart_turned_and_in_thick_slices():
+    seen = []
+
+    class Sees(Halves):
+        def forward(self, x):
+            seen.append(x[0, 0].numpy())
+            return super().forward(x)
+
+    upside = np.ascontiguousarray(heart().transpose(1, 0, 2))  # 4 slices of 10 mm, the RV above the LV
+    p.GridSegmenter(Sees(), Knows()).predict(10.0 * upside, SPACING)
+    rv, lv = (np.argwhere(mask).mean(0)[:2] * 3.0 for mask in (np.abs(seen[0] - 1 / 3) < 0.05, seen[0] > 0.95))
+    visible = np.argwhere(upside == 1).mean(0)[1] * 1.5, np.argwhere(upside == 3).mean(0)[1] * 1.5
+    assert lv - rv == pytest.approx([visible[1] - visible[0], 0], abs=2)  # mm: straight to the left
+    # its slices are of 2 x 5 mm, so that 40 mm of heart fill four of them, about the middle
+    assert np.flatnonzero((seen[0] > 0.95).any((0, 1))).tolist() == [4, 5, 6, 7]
+
+
 def test_sub_pixel_networks_are_read_by_kind(tmp_path, monkeypatch):
     monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path))
     NativeSegmenter(NativeNet(SMALL), SMALL).save(tmp_path / p.FINDER)

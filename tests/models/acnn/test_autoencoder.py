@@ -235,6 +235,14 @@ def test_statistics_are_those_of_clean_maps():
     assert first[1].momentum == 0.1 and not model.training
 
 
+def test_what_training_leaves_are_statistics_of_clean_maps(trained):
+    first = trained[0].model.encoder[0]
+    with torch.no_grad():
+        out = first[0](onehot(torch.from_numpy(hearts()), 4))
+    assert torch.allclose(first[1].running_mean, out.mean((0, 2, 3, 4)), atol=2e-3)
+    assert torch.allclose(first[1].running_var, out.var((0, 2, 3, 4)), rtol=0.05)
+
+
 def test_principal_axes_turn_the_codes_and_leave_the_function():
     model = Autoencoder(TINY)
     maps = torch.from_numpy(hearts(20))

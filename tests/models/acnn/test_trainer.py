@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from shapelab.models.acnn import (
     predict_images,
     predict_labels,
     train_network,
+    trainer,
 )
 from shapelab.phantoms.pairs import heart_pairs
 from shapelab.spaces import load_network, save_network
@@ -180,6 +182,42 @@ def test_another_prior_is_another_run(tmp_path, pairs):
             run=Run(checkpoint=tmp_path, progress=False),
             training=Training(epochs=1),
         )
+
+
+@pytest.mark.parametrize("part", ["images", "labels", "motion"])
+def test_other_data_is_another_run(tmp_path, pairs, part):
+    run, training = Run(checkpoint=tmp_path, progress=False), Training(epochs=1)
+    train_network(network(), pairs, run=run, training=training)
+    other = replace(pairs, **{part: np.flip(getattr(pairs, part), 0).copy()})
+    with pytest.raises(DataError, match="found a checkpoint with pairs"):
+        train_network(network(), other, run=run, training=training)
+
+
+@pytest.mark.parametrize("task", ["seg", "sr"])
+def test_a_step_compares_with_what_was_stored_and_trains_by_the_numbers_given(pairs, monkeypatch, task):
+    seen = {}
+
+    class Loss(ACNNLoss):
+        def __call__(self, output, target):
+            seen.update(output=output, target=target)
+
+    monkeypatch.setattr(trainer, "fit", lambda step, *args, settings, **rest: seen.update(step=step, settings=settings))
+    numbers = Training(learning_rate=0.1, weight_decay=0.2, decay="convolutions", schedule="cosine")
+    train_network(network(n_out=4 if task == "seg" else 1), pairs, Loss(), training=numbers, task=task, inputs=CLEAN)
+    rows = tuple(torch.from_numpy(a) for a in (pairs.images, pairs.labels, pairs.motion))
+    seen["step"](rows)
+    wanted = rows[1] if task == "seg" else rows[0].float()[:, None]
+    assert torch.equal(seen["target"], wanted) and seen["output"].shape[2:] == wanted.shape[-3:]
+    told = seen["settings"]
+    assert (told.learning_rate, told.weight_decay, told.decay, told.schedule) == (0.1, 0.2, "convolutions", "cosine")
+
+
+def test_the_blur_through_the_plane_is_the_one_asked_for(pairs):
+    images = torch.from_numpy(pairs.images).float()
+    wide = lr_stacks(pairs, replace(CLEAN, sigma_mm=12.0))
+    assert torch.allclose(wide, acquire(images, GRID.spacing, 2, 12.0)) and not torch.allclose(
+        wide, lr_stacks(pairs, CLEAN)
+    )
 
 
 def test_an_unknown_task_is_named(pairs):

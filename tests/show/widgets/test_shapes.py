@@ -14,10 +14,9 @@ from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject
 from shapelab.errors import UsageError
-from shapelab.show.meshes import heart_meshes
 from shapelab.show.widgets import EmbeddingWidget, InterpolationWidget, StagesWidget, TraversalWidget, views
 from shapelab.show.widgets import shapes as widgets
-from shapelab.show.widgets.views import UNIT, MeshView, mesh_parts
+from shapelab.show.widgets.views import UNIT, MeshView
 
 
 @pytest.fixture
@@ -49,23 +48,6 @@ def volume(widget: widgets.ShapeWidget) -> float:
 
 
 SMALL, LARGE = np.array([0.7, 0, 0, 0]), np.array([1.0, 0, 0, 0])
-
-
-def test_what_is_sent_is_the_mesh_base_up_and_wound_outwards(shapes):
-    meshes = heart_meshes(shapes.heart(), shapes.QUICK[1], CARDIAC)
-    parts = mesh_parts(meshes, CARDIAC)
-    assert [p["name"] for p in parts] == list(CARDIAC.names)
-    for part in parts:
-        mesh = meshes[part["name"]]
-        vertices = np.frombuffer(part["vertices"], "<i2").reshape(-1, 3) * UNIT
-        faces = np.frombuffer(part["faces"], "<u2").reshape(-1, 3)
-        assert vertices == pytest.approx(mesh.vertices * (1, 1, -1), abs=UNIT)
-        a, b, c = (vertices[faces[:, i]] for i in range(3))
-        assert np.einsum("ij,ij->", a, np.cross(b, c)) / 6 == pytest.approx(mesh.volume, rel=0.01)
-    far = {"LV cavity": meshes["LV cavity"].copy()}
-    far["LV cavity"].apply_translation((900, 0, 0))
-    with pytest.raises(UsageError, match="655 mm"):
-        mesh_parts(far, CARDIAC)
 
 
 def test_interpolation_shows_both_ends_and_the_way_between(space):
@@ -221,13 +203,6 @@ def test_state_is_small(space, tables):
         EmbeddingWidget(embedded, codes, space, cohort),
     ):
         assert 30_000 < state_size(widget) < 300_000
-
-
-def test_scripts_fetch_nothing():
-    for name in ("mesh_view.js", "scatter_view.js", "views.css"):
-        text = (views.HERE / name).read_text()
-        assert "import " not in text and "fetch(" not in text and "@import" not in text
-        assert [line for line in text.splitlines() if "http" in line and "www.w3.org/2000/svg" not in line] == []
 
 
 def test_an_empty_heart_is_said(space):

@@ -1,0 +1,178 @@
+"""Would the tests notice? One-line mistakes, each made in a copy of the tree, and the test of that module that fails.
+
+    python benchmarks/mutations.py                     # all of them: "caught N of N"
+    python benchmarks/mutations.py tl.py grid.py       # those of some modules
+    python benchmarks/mutations.py --output FILE.csv   # ... and a table of what was caught by which test
+
+Each stands for a mistake that an earlier set of tests let pass: wrong axis, wrong sign, mm for voxels, half a weight, a
+mask that is missing. Tests mirror the tree, so the fast tests of shapelab/x/y.py are those in tests/x/test_y.py. A
+mistake is caught if they fail, not if they cannot run; the same tests pass in the tree as it is, which is asked first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FAST = "not slow and not realdata and not browser and not notebooks"
+
+# (module under shapelab/, what stands there once, what is put in its place)
+# fmt: off
+MUTATIONS: list[tuple[str, str, str]] = [
+    # the segmenter gets the heart unturned; the fine slice distance
+    ("commands/files/predict.py", 'to_grid(subject, thick, align="rigid")', 'to_grid(subject, thick, align="none")'),
+    ("commands/files/predict.py", "fine.spacing[2] * factor)", "fine.spacing[2])"),
+    # T-L: the weight inverted
+    ("models/acnn/tl.py", "sums[0] / sums[1]", "sums[1] / sums[0]"),
+    # the background counted
+    ("training/losses.py",
+     "softmax(1)[:, 1:]\n    truth = onehot(labels, logits.shape[1])[:, 1:]",
+     "softmax(1)\n    truth = onehot(labels, logits.shape[1])"),
+    # half of the weight decay
+    ("models/sslln.py", "weight_decay=2 * config.gamma", "weight_decay=config.gamma"),
+    # statistics of clean maps and images not measured
+    ("models/acnn/autoencoder.py", "    measure_statistics(space.model, channels)\n", ""),
+    ("models/acnn/tl.py", "        self.measure()\n        labels", "        labels"),
+    # a run's identity without the data, or a part of it
+    ("models/acnn/trainer.py", '                "pairs": checksum({', '                "pairs": len({'),
+    ("models/acnn/trainer.py", '"motion": pairs.motion}', '}'),
+    ("models/sslln.py", '"data": checksum(arrays)', '"data": len(arrays)'),
+    ("models/native.py", '"data": checksum({"i": data.images, "t": data.tissues})', '"data": len(data)'),
+    # rotation and spacing swapped: shows where pixels are not square
+    ("data/grid.py", "np.diag(1 / spacing) @ rotation", "rotation @ np.diag(1 / spacing)"),
+    # slices moved the other way, label map and image
+    ("atlas/pipeline.py", "move_slices(label, -shift", "move_slices(label, shift"),
+    ("atlas/pipeline.py", "move_slices(image, -shift", "move_slices(image, shift"),
+    # a step of training: what is moved with what, by how much, and by which numbers
+    ("models/sslln.py", "move_landmarks(landmarks, maps, config.shape, config.spacing)", "landmarks"),
+    ("models/sslln.py", "(images * factor.to(images.device)[:, None, None, None]).clamp(0, 1)", "images.clamp(0, 1)"),
+    ("models/sslln.py", "round(config.gap_mm / config.spacing[2])", "round(config.gap_mm)"),
+    ("models/sslln.py", "images[..., some], labels[..., some]", "images[..., some], labels[..., : len(some)]"),
+    ("models/sslln.py", "SSLLNLoss(config.alpha, config.beta)", "SSLLNLoss()"),
+    ("models/acnn/trainer.py",
+     'labels if task == "seg" else images.float()[:, None]',
+     'labels if task == "seg" else 0 * images.float()[:, None]'),
+    ("models/acnn/trainer.py", "pairs.factor, settings.sigma_mm)", "pairs.factor)"),
+    ("models/acnn/trainer.py", "weight_decay=training.weight_decay,", "weight_decay=training.weight_decay / 2,"),
+    ("models/acnn/trainer.py", "            schedule=training.schedule,\n", ""),
+    ("models/native.py", "weight_decay=config.weight_decay, ", ""),
+    ("models/native.py", "labels[labels >= config.n_classes] = 0", "labels[labels >= config.n_classes] = 1"),
+    ("training/losses.py", "axes = tuple(range(2, logits.ndim))", "axes = tuple(range(1, logits.ndim))"),
+    # prediction: statistics of the batch, a turn not undone, the wrong distance, the wrong place, a large crumb
+    ("models/sslln.py", "    network.eval()\n    device", "    device"),
+    ("models/native.py", "_turned(logits.float().softmax(1), -turn)", "_turned(logits.float().softmax(1), turn)"),
+    ("models/native.py", "to_unit_range(sample.image), dz, turns", "to_unit_range(sample.image), 10.0, turns"),
+    ("models/native.py", "[*place, middle[2]], self.config.second", "middle, self.config.second"),
+    ("models/native.py", "size < 0.2 * size.max()", "size < 0.5 * size.max()"),
+    # grids: axes of a turned matrix, percentiles, hearts unturned, poses not looked at, neighbours in slices for mm
+    ("data/grid.py", "np.linalg.norm(back[:3, :3], axis=0)", "np.linalg.norm(back[:3, :3], axis=1)"),
+    ("data/grid.py", "np.percentile(scanned, 99)", "np.percentile(image, 99)"),
+    ("data/grid.py", "np.clip(image / np.percentile(scanned, 99), 0, 1)", "image / np.percentile(scanned, 99)"),
+    ("data/grid.py", "percentiles: tuple[float, float] = (1, 99)", "percentiles: tuple[float, float] = (0, 100)"),
+    ("data/grid.py", "subject = subject.with_(label=poses[subject.id])", "pass"),
+    ("data/grid.py", "to_grid(subject, grid, align=ALIGN)", "to_grid(subject, grid)"),
+    ("data/volumes.py", "step = max(1, round(STEP_MM / distance_mm))", "step = 1"),
+]
+# fmt: on
+
+
+def tests_of(module: str) -> Path:
+    """The tests of a module."""
+    path = Path("tests") / module
+    return path.with_name(f"test_{path.name}")
+
+
+def failure(tree: Path, tests: Path) -> tuple[int, str, str]:
+    """pytest's exit status, the first test that fails, and what it says."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        FAST,
+        str(tests),
+    ]
+    clean = {k: v for k, v in os.environ.items() if k != "SHAPELAB_DATA"} | {"PYTHONPATH": str(tree), "COLUMNS": "300"}
+    done = subprocess.run(command, cwd=tree, env=clean, capture_output=True, text=True)
+    found = re.search(r"^FAILED (\S+?)(?: - (.*))?$", done.stdout, re.MULTILINE)
+    return done.returncode, *((found[1], found[2] or "") if found else ("", done.stdout[-300:]))
+
+
+def copied(target: str) -> Path:
+    """The tree without its data sets, results and notebooks; shipped weights by a link."""
+    tree = Path(target)
+    for name in ("shapelab", "tests", "benchmarks"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tree)
+    (tree / "data").symlink_to(ROOT / "data", target_is_directory=True)
+    return tree
+
+
+def mutate(mutations: Sequence[tuple[str, str, str]]) -> list[dict[str, str]]:
+    """Make each mistake by itself and say what noticed it: a row each."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        tree = copied(folder)
+        for tests in dict.fromkeys(tests_of(module) for module, _, _ in mutations):
+            status, test, said = failure(tree, tests)
+            if status:
+                sys.exit(f"{tests}: fails without any mistake: {test} {said}")
+        for module, old, new in mutations:
+            file = tree / "shapelab" / module
+            text = file.read_text(encoding="utf-8")
+            if text.count(old) != 1:
+                sys.exit(
+                    f"{file.name}: found {old!r} {text.count(old)} times; expected it once: the list is out of date"
+                )
+            file.write_text(text.replace(old, new), encoding="utf-8")
+            status, test, said = failure(tree, tests_of(module))
+            file.write_text(text, encoding="utf-8")
+            line = text[: text.index(old)].count("\n") + 1
+            row = {
+                "line": f"{module}:{line}",
+                "old": old,
+                "new": new,
+                "status": "caught" if status == 1 else "SURVIVED",
+            }
+            if status > 1:
+                row["status"] = "NO TEST RAN"
+            rows.append({**row, "test": test.split("::")[-1], "message": said if status else ""})
+            print(
+                f"{row['status']:<12} {row['line']:<36} {' '.join(new.split())[:60]:<62} {rows[-1]['test']}", flush=True
+            )
+    return rows
+
+
+def main() -> None:
+    """Make those that were asked for; the exit status is 1 unless all were caught."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="*", help="ends of modules' names; none: all")
+    parser.add_argument("--output", type=Path, help="a table (CSV)")
+    asked = parser.parse_args()
+    rows = mutate([m for m in MUTATIONS if not asked.modules or m[0].endswith(tuple(asked.modules))])
+    caught = sum(row["status"] == "caught" for row in rows)
+    print(f"mutations caught: {caught} of {len(rows)}")
+    if asked.output:
+        with asked.output.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    sys.exit(caught < len(rows))
+
+
+if __name__ == "__main__":
+    main()
