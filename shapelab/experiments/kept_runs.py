@@ -21,7 +21,7 @@ from torch import nn
 from shapelab import __version__
 from shapelab.device import describe
 from shapelab.errors import must, need
-from shapelab.files import write_csv, write_json
+from shapelab.files import read_csv, write_csv, write_json
 from shapelab.profiles import current_profile
 from shapelab.spaces.kept import KeptNetwork, open_kept
 from shapelab.training.loop import CHECKPOINT
@@ -100,7 +100,7 @@ class Study:
             about = json.loads(about_file.read_text())
             same = all(about.get(k) == v for k, v in wanted.items())
             need(same, about_file, "results of another run", f"those of {wanted}", "Use another output folder.")
-            return {name: pd.read_csv(file) for name, file in files.items() if file.is_file()}, about
+            return {name: read_csv(file) for name, file in files.items() if file.is_file()}, about
         made, facts = make()
         tables = {name: table for name, table in made.items() if table is not None}
         for name, table in tables.items():
@@ -151,4 +151,4 @@ def measured(name: str) -> pd.DataFrame:
     """
     file = Path(__file__).parents[2] / "benchmarks" / "results" / f"{name}.csv"
     need(file.is_file(), file, "no such file", "a measured table", "Run the experiment: shapelab experiment acnn.")
-    return pd.read_csv(file)
+    return read_csv(file)
