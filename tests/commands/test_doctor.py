@@ -247,7 +247,7 @@ def test_without_a_driver_there_is_no_gpu(monkeypatch, tmp_path):
         (None, False, False, None, None),
         ("13.0", False, False, doctor.OK, "is built for CUDA 13.0 and finds no driver: it runs on the CPU"),
         ("13.0", False, True, doctor.NOTE, "update the GPU's driver"),
-        (None, False, True, doctor.NOTE, f"{sys.executable} -m pip install --force-reinstall torch"),
+        (None, False, True, doctor.NOTE, "-m pip install --force-reinstall torch"),
     ],
 )
 def test_torch_and_the_gpu(built, usable, listed, status, said, monkeypatch):
