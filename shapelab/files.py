@@ -83,8 +83,9 @@ def write_cache(file: str | Path, key: str, arrays: dict[str, np.ndarray], table
 def read_csv(source: str | Path | TextIO, **how: Any) -> pd.DataFrame:
     """A table as it was written, its numbers to the last digit.
 
-    source : a file, its name, or an open text
-    how : as `pandas.read_csv` takes it
+    Args:
+        source: a file, its name, or an open text
+        how: as `pandas.read_csv` takes it
     """
     import pandas as pd
     from packaging.version import Version

@@ -34,7 +34,8 @@ def mr_image(
 ) -> np.ndarray:
     """bSSFP-like image (X, Y, Z) float32 in [0, 1] of one heart (batch of one) placed in its stack.
 
-    outline : (P, 3) mm, the heart's outer surface at ED about the stack's origin; the neighbours are laid against it
+    Args:
+        outline: (P, 3) mm, the heart's outer surface at ED about the stack's origin; the neighbours are laid against it
 
     Scanner and neighbours are a function of (seed, index), the noise also of the phase.
     """
@@ -263,7 +264,8 @@ def _papillary(
 ) -> np.ndarray:
     """Level function of the papillary muscles, (X, Y, Z): on the wall, from 20 to 80 % of the height.
 
-    loose : their distance from the wall, against the usual one
+    Args:
+        loose: their distance from the wall, against the usual one
     """
     shape = (stack.shape[2], *stack.shape[:2])
     endo = curves.radii[0, 0]  # (Z, T)

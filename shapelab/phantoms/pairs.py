@@ -41,15 +41,14 @@ def heart_pairs(
 ) -> HeartPairs:
     """Pairs of n phantom patients on one grid.
 
-    Parameters
-    ----------
-    n : patients; patient i is that of `heart_cohort` with the same seed and groups, whatever n
-    grid : `Grid`, or (shape, spacing in mm): the HR grid
-    factor : K, HR slices per LR slice
-    seed : of hearts, scanner, breath-holds
-    mix : groups and phases; all of them where not given
-    motion : sd of a slice's displacement and rotation in a patient of mean restlessness; default 2 mm, 1.5 degrees
-    cache : `.npz` file that is read if it holds these very pairs, else written
+    Args:
+        n: patients; patient i is that of `heart_cohort` with the same seed and groups, whatever n
+        grid: `Grid`, or (shape, spacing in mm): the HR grid
+        factor: K, HR slices per LR slice
+        seed: of hearts, scanner, breath-holds
+        mix: groups and phases; all of them where not given
+        motion: sd of a slice's displacement and rotation in a patient of mean restlessness; default 2 mm, 1.5 degrees
+        cache: `.npz` file that is read if it holds these very pairs, else written
 
     Raises UsageError for a wrong argument.
     """
