@@ -8,6 +8,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CORES := $(shell nproc 2>/dev/null || echo 2)
+# The virtual environment of `make test-lowest`, and the torch in it (its floor brings gigabytes of CUDA on Linux).
+LOWEST := .venv-lowest
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 # Processes for the unit tests. Each holds a torch and a numba: more than eight only costs memory.
 WORKERS ?= $(shell n=$(CORES); [ $$n -gt 8 ] && n=8; echo $$n)
 # Notebooks at a time, in `make run` and in `make test`.
@@ -35,7 +38,7 @@ NBVAL := $(PYTEST) --nbval-lax --nbval-current-env --nbval-sanitize-with noteboo
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
 TEXTS := $(sort $(wildcard $(if $(NN),$(NN:%=notebooks/src/%_*.py),notebooks/src/[0-9][0-9]_*.py)))
 
-.PHONY: help setup run lab test test-fast unit notebooks-test lint format browser bench notebooks-sync execute \
+.PHONY: help setup run lab test test-fast test-lowest unit notebooks-test lint format browser bench notebooks-sync execute \
 	doctor clean distclean
 
 help:
@@ -44,6 +47,7 @@ help:
 	@echo "make lab             open JupyterLab on the first notebook, copies of all in work/"
 	@echo "make setup           only build .venv"
 	@echo "make test-fast       style and the unit tests that take under 5 s each"
+	@echo "make test-lowest     the same tests with the lowest versions that pyproject.toml names (TORCH=$(TORCH)), in $(LOWEST)"
 	@echo "make browser         JupyterLab in a headless Chromium"
 	@echo "make bench           the benchmarks"
 	@echo "make notebooks-sync  write notebooks/NN_name.ipynb from notebooks/src/NN_name.py"
@@ -78,6 +82,8 @@ run: $(STAMP)
 	@$(PY) -m shapelab notebooks --jobs $(JOBS) $(NN)
 
 # Students work on copies: what they changed in work/ stays, the rest is brought up to date.
+# The kernel of .venv first, also where JUPYTER_PATH names another Python's.
+lab: export JUPYTER_PATH := $(abspath $(VENV))/share/jupyter$(if $(JUPYTER_PATH),:$(JUPYTER_PATH))
 lab: $(STAMP)
 	@$(PY) -m shapelab course --copy work
 	@$(PY) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) work/00_start_here.ipynb
@@ -104,6 +110,23 @@ unit: $(STAMP)
 
 test-fast: $(STAMP) lint
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PYTEST) -q -n $(WORKERS) --dist loadfile -m "not browser and not slow" tests
+
+# Every package that pyproject.toml names at its floor, with today's newest of what those need, from wheels alone. Not so
+# torch, see TORCH; and no MONAI, whose floor allows no newer torch: the tests that hold us against it are skipped.
+$(LOWEST)/.installed-$(TORCH): pyproject.toml constraints.txt
+	@echo "make: installing into $(LOWEST) (two minutes)"
+	@$(PYTHON) -m venv --clear $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --constraint constraints.txt uv
+	@printf 'torch\nmonai\n' > $(LOWEST)/excluded.txt
+	@$(LOWEST)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --no-build --no-header \
+	  --extra test --excludes $(LOWEST)/excluded.txt --output-file $(LOWEST)/lowest.txt pyproject.toml
+	@$(LOWEST)/bin/python -m pip install --quiet --requirement $(LOWEST)/lowest.txt "torch==$(TORCH)" "setuptools>=77"
+	@$(LOWEST)/bin/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+test-lowest: $(LOWEST)/.installed-$(TORCH)
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile \
+	  -m "not browser and not slow" tests
 
 # The outputs that nbval compares are those of the quick profile, whatever the machine has.
 notebooks-test: export SHAPELAB_PROFILE = quick
@@ -137,7 +160,7 @@ execute: $(STAMP)
 
 clean:
 	rm -rf results .pytest_cache .ruff_cache .hypothesis build
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) shapelab.egg-info
+	rm -rf $(VENV) $(LOWEST) shapelab.egg-info

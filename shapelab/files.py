@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 from zipfile import BadZipFile
 
 from shapelab.errors import DataError
@@ -53,7 +53,6 @@ def read_cache(file: str | Path, key: str) -> tuple[dict[str, np.ndarray], pd.Da
     DataError naming the file if it is damaged.
     """
     import numpy as np
-    import pandas as pd
 
     file = Path(file)
     if not file.is_file():
@@ -62,7 +61,7 @@ def read_cache(file: str | Path, key: str) -> tuple[dict[str, np.ndarray], pd.Da
         with np.load(file, allow_pickle=False) as held:
             if str(held["key"]) != key:
                 return None
-            table = pd.read_csv(StringIO(str(held["table"])), index_col=0)
+            table = read_csv(StringIO(str(held["table"])), index_col=0)
             return {name: held[name] for name in held.files if name not in ("key", "table")}, table
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(
@@ -79,6 +78,22 @@ def write_cache(file: str | Path, key: str, arrays: dict[str, np.ndarray], table
 
     with atomic_write(file) as temporary, open(temporary, "wb") as out:
         np.savez(out, key=key, table=table.to_csv(), **arrays)  # type: ignore[arg-type]  # none is "allow_pickle"
+
+
+def read_csv(source: str | Path | TextIO, **how: Any) -> pd.DataFrame:
+    """A table as it was written, its numbers to the last digit.
+
+    Args:
+        source: a file, its name, or an open text
+        how: as `pandas.read_csv` takes it
+    """
+    import pandas as pd
+    from packaging.version import Version
+
+    # pandas reads so by itself from 3.1 on, and warns if it is told to
+    if Version(pd.__version__) < Version("3.1"):
+        how["float_precision"] = "round_trip"
+    return pd.read_csv(source, **how)
 
 
 def write_csv(table: pd.DataFrame, file: str | Path, digits: int = 5) -> None:

@@ -1,11 +1,13 @@
 import json
 import pickle
+from io import StringIO
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from shapelab.errors import DataError
-from shapelab.files import atomic_write, write_csv, write_json
+from shapelab.files import atomic_write, read_csv, write_csv, write_json
 
 
 def test_a_failing_block_leaves_the_old_file(tmp_path):
@@ -22,6 +24,13 @@ def test_a_failing_block_leaves_the_old_file(tmp_path):
 def test_a_table_has_no_index_and_five_digits(tmp_path):
     write_csv(pd.DataFrame({"a": [1 / 3, 1e-7], "b": [2, 3]}, index=[7, 8]), tmp_path / "new" / "t.csv")
     assert (tmp_path / "new" / "t.csv").read_text() == "a,b\n0.33333,2\n1e-07,3\n"
+
+
+def test_numbers_come_back_to_the_last_digit(tmp_path):
+    table = pd.DataFrame({"x": np.random.default_rng(0).normal(size=1000), "name": "a, b"})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    pd.testing.assert_frame_equal(read_csv(tmp_path / "t.csv"), table, check_exact=True)
+    assert read_csv(StringIO("x\n0.1234567890123456789\n"), index_col="x").index[0] == 0.1234567890123456789
 
 
 def test_data_error_says_all_and_crosses_processes():

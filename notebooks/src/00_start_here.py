@@ -89,7 +89,7 @@ from shapelab.commands import doctor
 checks = [doctor.check_python(), *doctor.check_packages()]
 bad = [c for c in checks if c.status == doctor.BAD]
 for c in bad:
-    print(f"BAD  {c.what}: {c.found}. {c.mend}")
+    print(f"BAD  {c.what}: {c.found}. {c.fix}")
 print("everything this course needs is installed:", not bad)
 
 # %% [markdown]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,11 @@ OK, NOTE, BAD = "ok", "note", "BAD"
 OLDEST_PYTHON = (3, 11)
 MIN_DISK_GB = 2.0
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+# What does not go together although each says that it does: too old a package, and beside which one.
+BAD_PAIRS = (
+    ("nbconvert", "<7.16.5", "mistune", ">=3.1", "no page of a notebook can be written"),
+    ("umap-learn", "<0.5.8", "scikit-learn", ">=1.8", "no UMAP can be fitted"),
+)
 OPENMP_VARIABLES = {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "passive"}
 
 
@@ -40,7 +46,7 @@ class Check:
     status: str
     what: str
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 @click.command("doctor")
@@ -63,6 +69,7 @@ def examine(root: Path | None = None) -> list[Check]:
     return [
         check_python(),
         *check_packages(),
+        *check_combinations(),
         check_openmp(),
         check_kernel(),
         check_chromium(),
@@ -86,7 +93,7 @@ def check_packages(distribution: str = "shapelab") -> list[Check]:
     try:
         declared, version = metadata.requires(distribution) or [], metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        return [Check(BAD, distribution, "not installed", "make setup (or: pip install -e .)")]
+        return [Check(BAD, distribution, "not installed", f"make setup (or: {pip_install('-e', '.')})")]
     return [Check(OK, distribution, version), *map(check_package, declared)]
 
 
@@ -95,16 +102,56 @@ def check_package(declared: str) -> Check:
     from packaging.requirements import Requirement
 
     wanted = Requirement(declared)
-    worst, mend = BAD, f'make setup (without a checkout: pip install "{wanted.name}{wanted.specifier}")'
+    worst, fix = BAD, pip_install(f"{wanted.name}{wanted.specifier}")
     if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
-        worst, mend = NOTE, f'pip install "shapelab[test]" (only for {wanted.marker})'
-    try:
-        version = metadata.version(wanted.name)
-    except metadata.PackageNotFoundError:
-        return Check(worst, wanted.name, "not installed", mend)
+        worst, fix = NOTE, f"{pip_install('shapelab[test]')} (only for {wanted.marker})"
+    version = version_of(wanted.name)
+    if not version:
+        return Check(worst, wanted.name, "not installed", fix)
     if not wanted.specifier.contains(version, prereleases=True):
-        return Check(worst, wanted.name, f"{version}; expected {wanted.specifier}", mend)
+        return Check(worst, wanted.name, f"{version}; expected {wanted.specifier}", fix)
     return Check(OK, wanted.name, version)
+
+
+def check_combinations(distribution: str = "shapelab") -> list[Check]:
+    """Installed packages that do not go together: pairs of `BAD_PAIRS`, and whatever `distribution` needs, directly or
+    not, that lacks a package it needs itself, or has one of a wrong version."""
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
+
+    checks = []
+    for old, bad, new, beside, outcome in BAD_PAIRS:
+        a, b = version_of(old), version_of(new)
+        if a and b and a in SpecifierSet(bad) and b in SpecifierSet(beside):
+            fix = pip_install(old + bad.replace("<", ">="))
+            checks.append(Check(BAD, old, f"{a}, with {new} {b} {outcome}", fix))
+    reached, todo = {distribution}, [distribution] if version_of(distribution) else []
+    for name in todo:  # which grows
+        for wanted in map(Requirement, metadata.requires(name) or []):
+            if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+                continue
+            version = version_of(wanted.name)
+            fits = bool(version) and wanted.specifier.contains(version, prereleases=True)
+            if not fits and name != distribution:  # its own are for `check_packages`
+                found = f"{version_of(name)} needs {wanted.name}{wanted.specifier}; found {version or 'none'}"
+                checks.append(Check(BAD, name, found, pip_install("--upgrade", name)))
+            if version and wanted.name not in reached:
+                reached.add(wanted.name)
+                todo.append(wanted.name)
+    return checks
+
+
+def version_of(package: str) -> str:
+    """Installed version of a package; "" if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def pip_install(*arguments: str) -> str:
+    """The command that installs something for this very Python."""
+    return shlex.join([sys.executable, "-m", "pip", "install", *arguments])
 
 
 def check_openmp() -> Check:
@@ -120,18 +167,25 @@ def check_kernel() -> Check:
     try:
         from jupyter_client.kernelspec import KernelSpecManager
 
-        python = Path(KernelSpecManager().get_kernel_spec("python3").argv[0])
+        spec = KernelSpecManager().get_kernel_spec("python3")
     except (ImportError, KeyError) as error:  # NoSuchKernel is a KeyError
-        return Check(BAD, "Jupyter kernel", f"none: {error}", "make setup (or: pip install ipykernel)")
-    # a bare "python" in a kernel spec means the Python that starts it
-    if str(python) in ("python", "python3") or python.absolute() == Path(sys.executable).absolute():
+        return Check(BAD, "Jupyter kernel", f"none: {error}", pip_install("--force-reinstall", "ipykernel"))
+    if _is_this_python(spec.argv[0]):
         return Check(OK, "Jupyter kernel", "python3, this Python")
-    return Check(
-        NOTE,
-        "Jupyter kernel",
-        f"python3 is another Python: {python}",
-        f"{sys.executable} -m ipykernel install --sys-prefix",
-    )
+    # JUPYTER_PATH comes first, before the folders of the user, of this Python and of the system
+    home = Path(sys.prefix, "share", "jupyter")
+    fix = f"export JUPYTER_PATH={shlex.quote(str(home))}${{JUPYTER_PATH:+:$JUPYTER_PATH}}"
+    own = KernelSpecManager(kernel_dirs=[str(home / "kernels")], ensure_native_kernel=False)
+    if "python3" not in own.find_kernel_specs() or not _is_this_python(own.get_kernel_spec("python3").argv[0]):
+        fix = f"{shlex.join([sys.executable, '-m', 'ipykernel', 'install', '--sys-prefix'])} && {fix}"
+    found = f"JupyterLab starts another Python: {spec.argv[0]}, as {spec.resource_dir} says"
+    return Check(NOTE, "Jupyter kernel", found, fix)
+
+
+def _is_this_python(command: str) -> bool:
+    """Whether the first word of a kernel is this Python; a bare "python" is the Python that starts it."""
+    bare = (f"python{'.'.join(map(str, sys.version_info[:n]))}" for n in range(3))
+    return command in bare or Path(command).absolute() == Path(sys.executable).absolute()
 
 
 def check_chromium() -> Check:
@@ -168,7 +222,7 @@ def check_data(root: Path | None) -> list[Check]:
 
         cards = [card for card in catalogue().values() if card.folder]
     except ImportError as error:  # a package is missing: reported above, the rest is still worth seeing
-        return [Check(BAD, "data", f"cannot read the catalogue: {error}", "make setup")]
+        return [Check(BAD, "data", f"cannot read the catalogue: {error}", "see the packages above")]
     return [_check_card(card, root / card.folder) for card in cards]
 
 
@@ -191,17 +245,8 @@ def check_devices(describe: Callable[[], dict[str, str]] | None = None) -> list[
 
         facts = describe()
     except (ImportError, OSError) as error:  # OSError: a torch that lacks one of its libraries
-        return [Check(BAD, "device", f"torch cannot be imported: {error}", "make setup")]
-    checks = [Check(OK, "device", f"{facts['machine']}, {facts['cores']} cores")]
-    if has_unused_gpu():
-        checks.append(
-            Check(
-                NOTE,
-                "GPU",
-                "an NVIDIA GPU that this torch does not use",
-                "install a torch built for CUDA; the notebooks run on the CPU meanwhile",
-            )
-        )
+        return [Check(BAD, "device", f"torch cannot be imported: {error}", pip_install("--force-reinstall", "torch"))]
+    checks = [Check(OK, "device", f"{facts['machine']}, {facts['cores']} cores"), *check_gpu()]
     try:
         checks.append(Check(OK, "profile", current_profile()))
     except UsageError as error:
@@ -209,12 +254,25 @@ def check_devices(describe: Callable[[], dict[str, str]] | None = None) -> list[
     return checks
 
 
-def has_unused_gpu() -> bool:
-    """Whether the driver lists a GPU that torch does not see."""
+def check_gpu() -> list[Check]:
+    """A GPU that torch does not use, or a torch for GPUs where there is none; nothing where all is as it should be."""
     import torch
 
-    if torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
-        return False
+    if torch.cuda.is_available():
+        return []
+    built = torch.version.cuda and f"torch {torch.__version__} is built for CUDA {torch.version.cuda}"
+    if not driver_lists_gpu():
+        return [Check(OK, "GPU", f"{built} and finds no driver: it runs on the CPU")] if built else []
+    if built:
+        found, fix = f"{built}, and cannot use this NVIDIA GPU", "update the GPU's driver: nvidia-smi says what it has"
+    else:
+        found = "an NVIDIA GPU, and a torch that is built without CUDA"
+        fix = pip_install("--force-reinstall", "torch")
+    return [Check(NOTE, "GPU", found, f"{fix} (the notebooks run on the CPU meanwhile)")]
+
+
+def driver_lists_gpu() -> bool:
+    """Whether NVIDIA's driver is here and knows a GPU."""
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):

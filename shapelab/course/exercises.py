@@ -92,7 +92,7 @@ def same(answer: Any, expected: Any, tolerance: float = 0.0) -> bool:
             return False
         if ours.dtype.kind in "biufc" and theirs.dtype.kind in "biufc":
             return bool(np.allclose(ours, theirs, rtol=1e-9, atol=tolerance, equal_nan=True))
-        return bool((ours == theirs).all())
+        return bool(np.all(ours == theirs))  # numpy 2.0 compares a number with a text as a whole: False
     except (TypeError, ValueError):
         return False
 

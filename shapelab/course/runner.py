@@ -106,6 +106,7 @@ class Series:
 
     async def execute(self, notebook: NotebookNode, path: Path) -> Failure | None:
         """Run all cells of `notebook`, in place, up to the first that fails."""
+        from jupyter_client.kernelspec import KernelSpecManager
         from nbclient import NotebookClient
         from tqdm import tqdm
 
@@ -124,6 +125,8 @@ class Series:
                 resources={"metadata": {"path": str(working_folder(path))}},
                 on_cell_executed=lambda **_: bar.update(),
             )
+            # with no folder to look in, "python3" is this Python, whatever JUPYTER_PATH or the user's kernels name so
+            client.create_kernel_manager().kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
             work = asyncio.ensure_future(client.async_execute(env=dict(self.environment)))
             try:
                 await asyncio.shield(work)

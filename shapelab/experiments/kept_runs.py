@@ -22,7 +22,7 @@ from shapelab import __version__
 from shapelab.data.scheme import LabelScheme
 from shapelab.device import describe
 from shapelab.errors import UsageError, must, need
-from shapelab.files import write_csv, write_json
+from shapelab.files import read_csv, write_csv, write_json
 from shapelab.places import shipped_folder
 from shapelab.profiles import current_profile
 from shapelab.spaces.kept import KeptNetwork, open_kept
@@ -112,7 +112,7 @@ class Study:
             about = json.loads(about_file.read_text())
             same = all(about.get(k) == v for k, v in wanted.items())
             need(same, about_file, "results of another run", f"those of {wanted}", "Use another output folder.")
-            return {name: pd.read_csv(file) for name, file in files.items() if file.is_file()}, about
+            return {name: read_csv(file) for name, file in files.items() if file.is_file()}, about
         made, facts = make()
         tables = _there(made)
         for name, table in tables.items():
@@ -175,4 +175,4 @@ def measured(name: str) -> pd.DataFrame:
     """
     file = shipped_folder("benchmarks/results") / f"{name}.csv"
     need(file.is_file(), file, "no such file", "a measured table", "Run the experiment: shapelab experiment acnn.")
-    return pd.read_csv(file)
+    return read_csv(file)

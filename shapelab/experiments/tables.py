@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shapelab.files import read_csv
 from shapelab.metrics import bootstrap_mean, compare
 
 HIGH = ("dice", "ssim", "plausible")  # measures that are better the higher they are; all others, the lower
@@ -123,7 +124,7 @@ def printed(paper: str, table: str) -> pd.DataFrame:
         table: its numeral
     """
     file = Path(__file__).parent / paper / "paper.csv"
-    rows = pd.read_csv(file, keep_default_na=False, na_values={"mean": "", "sd": ""})
+    rows = read_csv(file, keep_default_na=False, na_values={"mean": "", "sd": ""})
     return rows[rows["table"] == table].drop(columns="table").reset_index(drop=True)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from shapelab.files import atomic_write
+from shapelab.files import atomic_write, read_csv
 
 
 class History:
@@ -54,5 +53,5 @@ class History:
     @classmethod
     def read(cls, path: str | Path) -> History:
         """Read what `write` wrote."""
-        table = pd.read_csv(io.StringIO(Path(path).read_text()))
+        table = read_csv(path)
         return cls([{str(k): v for k, v in row.items() if pd.notna(v)} for row in table.to_dict("records")])

@@ -25,6 +25,8 @@ from shapelab import course
         ({"a": 1.0}, {"a": 1.0}, 0, True),
         ({"a": 1.0}, {"a": 1.0, "b": 2}, 0, False),
         (float("nan"), 1.0, 0, False),
+        ("3", 3, 0, False),
+        (["3"], [3], 0, False),
         ([[1], [2, 3]], [1, 2], 0, False),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -102,6 +103,19 @@ def test_select_names_what_there_is():
 
 
 # ------------------------------------------------------------------------------------------------ a run
+
+
+def test_notebooks_run_in_this_python_whatever_kernel_is_found_first(folder, tmp_path, monkeypatch):
+    spec = tmp_path / "hub" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    text = json.dumps({"argv": ["/hub/bin/python", "{connection_file}"], "display_name": "a", "language": "python"})
+    (spec / "kernel.json").write_text(text)
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "hub"))
+    made = make_notebook(folder, "00_a", "import sys", "sys.executable")
+    report = notebooks_runner.run([made], output=tmp_path / "out")
+    assert [result.failure for result in report.results] == [None]
+    executed = nbformat.read(tmp_path / "out" / "notebooks" / "00_a.ipynb", 4)
+    assert executed.cells[-1].outputs[0].data["text/plain"] == repr(sys.executable)
 
 
 @pytest.fixture(scope="module")

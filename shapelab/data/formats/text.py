@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from shapelab.errors import DataError, need
+from shapelab.files import read_csv
 
 #: What a cell that is not known holds.
 UNKNOWN = ("", "NA", "NaN", "nan", "n/a")
@@ -95,6 +96,6 @@ def read_table(file: str | Path, index: Sequence[str] = ("id", "subject"), todo:
     clean = StringIO()
     csv.writer(clean).writerows([header, *(row for _, row in rows)])
     clean.seek(0)
-    return pd.read_csv(
+    return read_csv(
         clean, dtype=dict.fromkeys((*index, "patient"), str), keep_default_na=False, na_values=list(UNKNOWN)
     ).set_index(key)

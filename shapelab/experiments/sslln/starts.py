@@ -57,8 +57,8 @@ def class_affines(
         _mismatch(maps, target, (x - middle) @ matrix.transpose(1, 2) + centres + shift, size).backward()
         optimiser.step()
     out = np.tile(np.eye(4), (len(atlases), 1, 1))
-    out[:, :3, :3] = matrix.detach()
-    out[:, :3, 3] = ((centres + shift)[:, 0] - middle @ matrix.transpose(1, 2)).detach()
+    out[:, :3, :3] = matrix.detach().numpy()
+    out[:, :3, 3] = ((centres + shift)[:, 0] - middle @ matrix.transpose(1, 2)).detach().numpy()
     return out
 
 
