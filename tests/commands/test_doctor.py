@@ -119,9 +119,9 @@ def test_versions_are_compared_as_numbers(installed):
     assert doctor.check_package("torch>=2.6").status == doctor.OK
     check = doctor.check_package('nbval>=0.11; extra == "test"')
     assert (check.status, check.found) == (doctor.NOTE, "0.9.13; expected >=0.11")
-    assert check.fix == 'pip install "shapelab[test]" (only for extra == "test")'
+    assert check.fix == f"{sys.executable} -m pip install 'shapelab[test]' (only for extra == \"test\")"
     check = doctor.check_package("scipy>=1.14")
-    assert check.fix == 'make setup (without a checkout: pip install "scipy>=1.14")'
+    assert check.fix == f"{sys.executable} -m pip install 'scipy>=1.14'"
 
 
 def test_not_installed_at_all(installed):

@@ -134,7 +134,6 @@ def train_network(
     loss, inputs, run = loss or ACNNLoss(), inputs or InputSettings(), run or Run()
     config: Any = getattr(network, "config", None)
     training = training or Training.of(config)
-    known = is_dataclass(config) and not isinstance(config, type)
     network.to(run.target)
     held_out = None if validation is None else lr_stacks(validation, inputs, seed=run.seed)
 
@@ -170,7 +169,7 @@ def train_network(
         validate=validate if held_out is not None else None,
         run=run.about(
             {
-                "network": f"{type(network).__name__} {numbers_of(config) if known else None}",
+                "network": f"{type(network).__name__} {numbers_of(config) if is_dataclass(config) else None}",
                 "task": task,
                 "inputs": asdict(inputs),
                 "prior": [loss.weight, loss.scale],
