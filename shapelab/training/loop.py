@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from shapelab.tensor_files import read_tensors, write_tensors
 from shapelab.training.batches import Batch, derive_seed, to_device
 from shapelab.training.exact import exact_gradients
 from shapelab.training.history import History
+from shapelab.training.watching import TimeUp, Training, probed, time_is_up
 
 CHECKPOINT = "checkpoint.safetensors"
 SCHEDULES = ("constant", "cosine", "one-cycle")
@@ -152,11 +153,15 @@ def fit(
     ------
     TrainingError : the loss is not finite
     DataError : the checkpoint is damaged, or belongs to another run
+    TimeUp : the limit of `shapelab.training.watching.time_limit`, where there is one, has passed
     """
     whole("epochs", epochs)
     settings, run = settings or FitSettings(), run or Run()
     device = run.target
     model.to(device)
+    seen = probed(Training(step, model, batches, epochs, settings, optimiser, validate, run))
+    if seen is not None:
+        return seen
     state = _State(model, settings, optimiser, device)
     # how often a checkpoint is written does not change the result
     numbers = {k: v for k, v in asdict(settings).items() if k != "checkpoint_seconds"}
@@ -175,6 +180,8 @@ def fit(
             for index, batch in _from(items, state.index):
                 torch.manual_seed(derive_seed(run.seed, state.epoch, index))
                 state.learn(step, to_device(batch, device), (state.epoch + (index / count if count else 0)) / epochs)
+                if time_is_up():
+                    state.stop_here()
                 if time.monotonic() - saved_at > settings.checkpoint_seconds:
                     state.save()
                     saved_at = time.monotonic()
@@ -330,6 +337,12 @@ class _State:
         }
         write_tensors(self.file, tensors, {"state": json.dumps(state)})
         self.history.write(self.file.with_name("history.csv"))
+
+    def stop_here(self) -> NoReturn:
+        """Keep what there is, as the time is over."""
+        self.save()
+        kept = "nothing is kept: its run names no checkpoint" if self.file is None else f"kept in {self.file}"
+        raise TimeUp(f"the time of this training is over at epoch {self.epoch}, step {self.index}; {kept}")
 
     def restore(self) -> None:
         """Take the state of the checkpoint; DataError if it is damaged or another run's."""
