@@ -46,7 +46,9 @@ def code_distance(codes: Tensor, others: Tensor) -> Tensor:
 def dice_scores(predicted: Tensor, labels: Tensor, n_classes: int) -> Tensor:
     """Dice of each structure, (N, C - 1) float32; a structure absent from both counts as 1.
 
-    predicted, labels : channel numbers (N, X, Y, Z)
+    Args:
+        predicted: channel numbers (N, X, Y, Z)
+        labels: channel numbers (N, X, Y, Z)
     """
     # counted class by class: `bincount` would make a GPU be waited for
     classes = torch.arange(1, n_classes, dtype=torch.uint8, device=labels.device)[:, None]
