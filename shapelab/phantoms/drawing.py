@@ -5,7 +5,6 @@ What both spell alike (`abs`, `clip`, arithmetic, indexing) is written once; the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from shapelab.device import sent
+from shapelab.types import Triple
 
 Array = Any  # an ndarray on the CPU, a tensor on a GPU
 
@@ -39,7 +39,7 @@ def here(array: Array) -> np.ndarray:
     return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 
 
-def blurred(array: Array, sigma: Sequence[float], mode: str = "reflect") -> Array:
+def blurred(array: Array, sigma: Triple, mode: str = "reflect") -> Array:
     """scipy.ndimage.gaussian_filter; on a GPU one product with a matrix an axis, which holds scipy's own weights."""
     if isinstance(array, np.ndarray):
         return ndimage.gaussian_filter(array, sigma, mode=mode)

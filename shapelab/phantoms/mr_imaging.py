@@ -24,7 +24,7 @@ from shapelab.data.facts import PHASES
 from shapelab.phantoms.acquisition import Stack
 from shapelab.phantoms.drawing import Array, blurred, drawn, here, of, percentile, there
 from shapelab.phantoms.heart import HeartSurfaces, SliceCurves, heart_frame, level_functions, slice_curves
-from shapelab.types import Shape3, Vector3
+from shapelab.types import Shape3, Triple
 
 LAYER_MM = 2.0  # thickness of one layer of the sum through a slice
 SLICE_SHARE = 0.8  # ACDC: 5 to 8 mm slices at 10 mm distance
@@ -78,7 +78,7 @@ def _ramp(level: Array, width: float) -> Array:
     return (0.5 - level / width).clip(0, 1)
 
 
-def _texture(rng: np.random.Generator, shape: Shape3, sigma: Vector3, device: torch.device) -> Array:
+def _texture(rng: np.random.Generator, shape: Shape3, sigma: Triple, device: torch.device) -> Array:
     """Smooth random field of sd 1."""
     field = blurred(there(rng.standard_normal(shape).astype(np.float32), device), sigma, mode="wrap")
     return field / (field.std() if isinstance(field, np.ndarray) else field.std(correction=0))
@@ -99,12 +99,11 @@ def _neighbours(
     """
     x, y = (np.arange(n) * s - o for n, s, o in zip(stack.shape[:2], stack.spacing[:2], stack.origin[:2]))
     heights, xp = np.arange(stack.shape[2]) * stack.spacing[2] - stack.origin[2], of(device)
-    dx, dy = there(x[:, None, None], device), there(y[None, :, None], device)
-    deep = there((heights / f["LV_length"])[None, None], device)  # apex 1
+    deep = (heights / f["LV_length"])[None, None]  # apex 1
+    dx, dy, deep = (there(a, device) for a in (x[:, None, None], y[None, :, None], deep))
 
     def texture(plane_mm: float, through_mm: float) -> Array:
-        x, y, z = stack.spacing
-        return _texture(rng, stack.shape, (plane_mm / x, plane_mm / y, through_mm / z), device)
+        return _texture(rng, stack.shape, np.divide((plane_mm, plane_mm, through_mm), stack.spacing), device)
 
     nearby = np.abs(outline[None, :, 2] - np.clip(heights, 0, outline[:, 2].max())[:, None]) < 15  # (Z, P)
 
@@ -115,8 +114,7 @@ def _neighbours(
         level = ndimage.gaussian_filter1d(farthest, 10 / stack.spacing[2], mode="nearest")
         return there(((1 - follow) * along.max() + follow * level)[None, None], device)
 
-    broad, fine = texture(14, 25), texture(1.5, 5)
-    vessels = texture(1.6, 5)
+    broad, fine, vessels = texture(14, 25), texture(1.5, 5), texture(1.6, 5)
     image = tissue["lung"] * (1 + 0.25 * fine) + 0.5 * (vessels - lung_vessels).clip(0, 1)  # vessels, cut across
 
     down = np.deg2rad(rng.uniform(85, 118))
@@ -126,8 +124,8 @@ def _neighbours(
     image = image + below * (tissue["liver"] * (1 + 0.1 * fine) + 0.25 * (vessels - 1.8).clip(0, 1) - image)
     side = below * _ramp(across + rng.uniform(5, 30) + 4 * broad, 4)  # the patient's left: fat, stomach, spleen
     image = image + side * (0.7 * tissue["fat"] * (1 + 0.15 * broad) - image)
-    low = reach(np.pi / 2, 0.5)
-    from_gut = xp.hypot(dx - rng.uniform(5, 40), (dy - low - rng.uniform(20, 36)) * rng.uniform(0.8, 1.3))
+    under = dy - reach(np.pi / 2, 0.5)
+    from_gut = xp.hypot(dx - rng.uniform(5, 40), (under - rng.uniform(20, 36)) * rng.uniform(0.8, 1.3))
     gut = from_gut - rng.uniform(15, 28) + 3 * broad
     image = image + _ramp(gut, 2) * (tissue["gut"] * (1 + 0.25 * texture(4, 8)) - image)
     behind = np.deg2rad(rng.uniform(35, 70))
