@@ -24,6 +24,7 @@ MAX_FUNCTION = 60  # lines of a function, docstring aside
 MAX_PARAMETERS = 8
 OF_NO_MODULE = {
     "browser",
+    "gpu",
     "test_installed.py",
     "test_docstrings.py",
     "test_house.py",

@@ -73,7 +73,7 @@ class Study:
         root: str | Path | None = None,
         progress: bool = True,
     ) -> Study:
-        """`output` None: results/<name>; `profile` None: what fits this machine."""
+        """`output` None: results/<name>; `profile` None: the current one."""
         return cls(Path(f"results/{name}" if output is None else output), current_profile(profile), root, progress)
 
     @property

@@ -45,7 +45,7 @@ class Order:
         output: folder of the trained network; None: nothing is kept, checkpoints neither
         data: data set and its folder
         root: data set and its folder
-        profile: numbers; left out: what fits this machine
+        profile: numbers; left out: the current one's
         hearts: patients to learn from (None; phantoms: the profile's, real: all)
         epochs: instead of the profile's
         seed: of everything random

@@ -9,3 +9,4 @@ from .batches import (
 from .config import Config as Config, numbers_of as numbers_of
 from .history import History as History
 from .loop import FitSettings as FitSettings, Run as Run, TrainingError as TrainingError, fit as fit
+from .watching import TimeUp as TimeUp, Training as Training, probing as probing, time_limit as time_limit

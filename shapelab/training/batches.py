@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shapelab.device import gathered, resident, sent
 from shapelab.errors import must, whole
 
 Batch = Any  # whatever `step` understands: a tensor, a tuple, a list or a dict of tensors
@@ -44,7 +47,8 @@ class Batches:
             "equal lengths of at least 1",
         )
         whole("batch_size", batch_size)
-        self.arrays, self.batch_size, self.seed, self.shuffle = arrays, batch_size, seed, shuffle
+        self.arrays: Sequence[Any] = arrays
+        self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
 
     def __len__(self) -> int:
         return -(-len(self.arrays[0]) // self.batch_size)
@@ -58,6 +62,12 @@ class Batches:
     def __call__(self, epoch: int) -> Sequence[Batch]:
         return _Epoch(self.arrays, self.rows(epoch))
 
+    def on(self, device: torch.device | str) -> Batches:
+        """The same batches, made on the device, where the arrays find room there (`resident`)."""
+        there = copy.copy(self)
+        there.arrays = resident(self.arrays, device)
+        return there
+
 
 class _Epoch(Sequence[Batch]):
     """The batches of one epoch, each made when it is asked for."""
@@ -69,18 +79,37 @@ class _Epoch(Sequence[Batch]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Batch:  # type: ignore[override]  # nobody takes slices of an epoch
-        parts = tuple(torch.as_tensor(np.asarray(a[self.rows[index]])) for a in self.arrays)
+        parts = tuple(gathered(a, self.rows[index]) for a in self.arrays)
         return parts if len(parts) > 1 else parts[0]
+
+
+def made_ahead(items: Sequence[Batch], start: int) -> Iterator[tuple[int, Batch]]:
+    """(index, batch) from `start` on, the next one made by a thread, in pinned memory, while this one is used."""
+
+    def make(index: int) -> Batch:
+        return _each(items[index], lambda t: t.pin_memory() if t.device.type == "cpu" else t)
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = [pool.submit(make, index) for index in range(start, min(start + 1, len(items)))]
+        for index in range(start, len(items)):
+            batch = coming.pop().result()
+            coming += [pool.submit(make, index + 1)] if index + 1 < len(items) else []
+            yield index, batch
 
 
 def to_device(batch: Batch, device: torch.device | str) -> Batch:
     """The batch with every tensor in it on `device`."""
+    return _each(batch, lambda tensor: sent(tensor, device))
+
+
+def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """The batch with every tensor in it changed."""
     if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
+        return change(batch)
     if isinstance(batch, Mapping):
-        return {key: to_device(value, device) for key, value in batch.items()}
+        return {key: _each(value, change) for key, value in batch.items()}
     if isinstance(batch, (tuple, list)):
-        return type(batch)(to_device(value, device) for value in batch)
+        return type(batch)(_each(value, change) for value in batch)
     return batch
 
 

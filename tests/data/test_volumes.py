@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from shapelab.data.volumes import HeartPairs, LandmarkedVolumes, SliceData, neighbours
 from shapelab.errors import DataError
@@ -60,3 +61,15 @@ def test_slice_data_gives_the_neighbours_of_the_same_stack():
     means = images.mean((2, 3)).numpy()
     assert np.allclose(means, [[0.2, 0.2, 0], [0, 0.4, 0.6], [0.4, 0.6, 1.0]], atol=0.002)
     assert tissues[:, :, 0, 0].tolist() == [[1, 1, 0], [0, 2, 2], [2, 2, 2]]
+
+
+@pytest.mark.parametrize("room", [0, 10**6])
+def test_slices_on_a_device_are_taken_as_here(room, monkeypatch):
+    monkeypatch.setattr("shapelab.device.room_for_data", lambda device: room)
+    image = np.random.default_rng(0).random((6, 5, 4))
+    here = SliceData.of_stacks([image, image[:, :, :2]], [np.round(3 * image), np.round(3 * image[:, :, :2])], [10, 10])
+    there = here.on("cpu")
+    assert isinstance(there.images, torch.Tensor) == isinstance(there.tissues, torch.Tensor) == bool(room)
+    for a, b in zip(here.take(np.array([5, 0, 2])), there.take(np.array([5, 0, 2])), strict=True):
+        assert torch.equal(a, b) and a.shape == (3, 3, 6, 5)
+    assert here.take(np.array([0]))[0][0, 0].max() == 0  # nothing lies above the first slice
