@@ -6,13 +6,13 @@ A profile is resolved once, at the door (`AEConfig.profile("quick", epochs=3)`);
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import UnionType
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 from shapelab.data.grid import Grid
-from shapelab.profiles import current_profile
+from shapelab.profiles import current_profile, limited, limits
 
 
 class Config:
@@ -41,12 +41,27 @@ class Config:
             kind = _kinds(cls)[field]
             if isinstance(value, Mapping) and isinstance(kind, type) and issubclass(kind, Config):
                 numbers[field] = kind.profile(name, **value)
-        return cls(**{**numbers, **changes})
+        return cls(**{**numbers, **_limited(cls, name, numbers), **changes})
 
     @property
     def grid(self) -> Grid:
         """The grid of `shape` (voxels) and `spacing` (mm), where the configuration has both."""
         return Grid(self.shape, self.spacing)
+
+
+def _limited(cls: type[Config], profile: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a profile that a limit holds down, and the grid where it shall be coarser (`profiles.limits`)."""
+    found = {f.name: numbers.get(f.name, f.default) for f in fields(cls)}
+    held = {
+        name: limited(value, name, profile)
+        for name, value in found.items()
+        if value is not MISSING and name in limits()
+    }
+    coarser = limits().get("coarser", 1) if profile == "full" else 1
+    if coarser > 1 and {"shape", "spacing"} <= set(found):
+        (x, y, z), (dx, dy, dz) = found["shape"], found["spacing"]
+        held |= {"shape": (x // coarser, y // coarser, z), "spacing": (dx * coarser, dy * coarser, dz)}
+    return held
 
 
 @cache
