@@ -35,6 +35,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+from checkout import ROOT  # before reporting, which imports shapelab
 from reporting import facts_of
 
 import shapelab  # noqa: F401  (first: it sets OpenMP's variables before torch is loaded)
@@ -44,7 +45,6 @@ import torch  # isort: skip
 from shapelab.files import write_csv
 from shapelab.profiles import LIMITS
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS, KEEP = ROOT / "benchmarks" / "results", ROOT / "results" / "gpu"
 PHASES = ("check", "speed", "train", "notebooks")  # in this order, the most valuable first
 #: Tests marked `gpu` run on the CPU where this is set.
@@ -156,7 +156,7 @@ def check(args: argparse.Namespace, out: Results) -> None:
 def speed(args: argparse.Namespace, out: Results) -> None:
     from gpu_speed import Measure
 
-    few = FEW if not args.dry_run else f"{SMALL},{FEW}"
+    few = FEW if not args.dry_run else f"{SMALL},{FEW},batch=2,slices=16"
     with tempfile.TemporaryDirectory() as untrained, variables(**{LIMITS: few, "SHAPELAB_WEIGHTS": untrained}):
         Measure(out, small=args.dry_run).all(args.only)
 
@@ -164,7 +164,8 @@ def speed(args: argparse.Namespace, out: Results) -> None:
 def train(args: argparse.Namespace, out: Results) -> None:
     from gpu_train import Trainings
 
-    with variables(SHAPELAB_WEIGHTS=args.keep / "weights"):
+    fewer = {LIMITS: f"{SMALL},hearts=4,training=4,train=4,epochs=2"} if args.dry_run else {}
+    with variables(SHAPELAB_WEIGHTS=args.keep / "weights", **fewer):
         Trainings(out, args.keep, small=args.dry_run).all(args.only, 60 * args.minutes)
 
 
