@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 def best_device() -> torch.device:
@@ -59,6 +60,20 @@ def without_autocast(device: torch.device | str) -> AbstractContextManager:
     """Context in which numbers keep the format they have, also inside an autocast context."""
     kind = torch.device(device).type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()  # not "meta"
+
+
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on a device; a GPU is not waited for, since what goes there lies in pinned memory first."""
+    device = torch.device(device)
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def room_for_data(device: torch.device | str) -> int:
+    """Bytes that data may take of a device for good: half of what is free on a GPU, nothing elsewhere."""
+    device = torch.device(device)
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 0
 
 
 def describe() -> dict[str, str]:

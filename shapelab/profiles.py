@@ -12,15 +12,14 @@ LIMITS = "SHAPELAB_LIMITS"
 
 
 def current_profile(name: str | None = None) -> str:
-    """`name`, else the variable SHAPELAB_PROFILE, else "full" where there is a GPU, else "quick".
+    """`name`, else the variable SHAPELAB_PROFILE, else "quick".
+
+    A machine with a GPU is no exception: the weights that ship are those of "quick", and "full" would train for hours
+    what others open.
 
     Raises UsageError for a name that is none of the three.
     """
-    name = name or os.environ.get("SHAPELAB_PROFILE") or None
-    if name is None:
-        import torch
-
-        name = "full" if torch.cuda.is_available() else "quick"
+    name = name or os.environ.get("SHAPELAB_PROFILE") or "quick"
     if name not in PROFILES:
         raise UsageError(f"profile: found {name!r}; expected one of {', '.join(PROFILES)}")
     return name

@@ -5,15 +5,14 @@ from shapelab.errors import UsageError
 from shapelab.profiles import current_profile
 
 
-def test_argument_beats_variable_beats_machine(monkeypatch):
+def test_argument_beats_variable_beats_quick_with_a_gpu_or_without(monkeypatch):
     monkeypatch.setenv("SHAPELAB_PROFILE", "paper")
-    assert current_profile("quick") == "quick"
+    assert current_profile("full") == "full"
     assert current_profile() == "paper"
     monkeypatch.delenv("SHAPELAB_PROFILE")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert current_profile() == "quick"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert current_profile() == "full"
+    for gpu in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        assert current_profile() == "quick"
 
 
 def test_unknown_profile_is_named(monkeypatch):

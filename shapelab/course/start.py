@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from shapelab.data.cohort import Cohort
 
 DATA_SETS = ("phantom", "acdc")
+HOW_TO_TRAIN = (
+    "This machine has a GPU. To train larger networks on it, put %env SHAPELAB_PROFILE=full above this line and run "
+    "the notebook anew."
+)
 T = TypeVar("T")
 
 
@@ -55,6 +59,8 @@ class Context:
 def start(chapter: str, data: str = "phantom", seed: int = 0) -> Context:
     """First call of a notebook: seeds everything and prints the one line that says how it runs.
 
+    On a machine with a GPU, in the profile "quick", a second line says how to train the larger networks there.
+
     Parameters
     ----------
     chapter : number of the notebook, "00" to "99"
@@ -76,6 +82,8 @@ def start(chapter: str, data: str = "phantom", seed: int = 0) -> Context:
     _set_look()
     context = Context(str(chapter), current_profile(), best_device().type, data, int(seed))
     print(context)
+    if context.device == "cuda" and context.profile == "quick":
+        print(HOW_TO_TRAIN)
     return context
 
 

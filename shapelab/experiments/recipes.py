@@ -39,7 +39,7 @@ class Order:
     model : its name
     output : folder of the trained network; None: nothing is kept, checkpoints neither
     data, root : data set and its folder
-    profile : numbers; None: what fits this machine
+    profile : numbers; None: the current one
     hearts : patients to learn from (None; phantoms: the profile's, real: all)
     epochs : instead of the profile's
     seed : of everything random

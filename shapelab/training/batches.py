@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shapelab.device import room_for_data, sent
 from shapelab.errors import must, whole
 
+M = TypeVar("M", bound=nn.Module)
 Batch = Any  # whatever `step` understands: a tensor, a tuple, a list or a dict of tensors
 
 
@@ -43,7 +47,8 @@ class Batches:
             "equal lengths of at least 1",
         )
         whole("batch_size", batch_size)
-        self.arrays, self.batch_size, self.seed, self.shuffle = arrays, batch_size, seed, shuffle
+        self.arrays: Sequence[Any] = arrays
+        self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
 
     def __len__(self) -> int:
         return -(-len(self.arrays[0]) // self.batch_size)
@@ -57,8 +62,14 @@ class Batches:
     def __call__(self, epoch: int) -> Sequence[Batch]:
         return _Epoch(self.arrays, self.rows(epoch))
 
+    def on(self, device: torch.device | str) -> Batches:
+        """The same batches, made on the device, where the arrays find room there (`resident`)."""
+        there = copy.copy(self)
+        there.arrays = resident(self.arrays, device)
+        return there
 
-class _Epoch(Sequence):
+
+class _Epoch(Sequence[Batch]):
     """The batches of one epoch, each made when it is asked for."""
 
     def __init__(self, arrays: Sequence[Any], rows: list[np.ndarray]):
@@ -67,23 +78,61 @@ class _Epoch(Sequence):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Batch:
-        parts = tuple(torch.as_tensor(np.asarray(a[self.rows[index]])) for a in self.arrays)
+    def __getitem__(self, index: int) -> Batch:  # type: ignore[override]  # no slices
+        parts = tuple(gathered(a, self.rows[index]) for a in self.arrays)
         return parts if len(parts) > 1 else parts[0]
+
+
+def resident(arrays: Sequence[Any], device: torch.device | str) -> Sequence[Any]:
+    """The arrays whole on a GPU that has room for them, so that batches are gathered there; else as they are."""
+    room = room_for_data(device)
+    if not room:  # nothing is read, so that a memory map stays one
+        return arrays
+    whole_arrays = [a if isinstance(a, Tensor) else torch.as_tensor(np.asarray(a)) for a in arrays]
+    if sum(a.nbytes for a in whole_arrays) > room:
+        return arrays
+    return [a.to(device) for a in whole_arrays]
+
+
+def gathered(array: Any, rows: np.ndarray) -> Tensor:
+    """Rows of an array as a tensor, on the device where a tensor is."""
+    if isinstance(array, Tensor):
+        return array[sent(torch.from_numpy(rows), array.device)]
+    return torch.as_tensor(np.asarray(array[rows]))
+
+
+def made_ahead(items: Sequence[Batch], start: int) -> Iterator[tuple[int, Batch]]:
+    """(index, batch) from `start` on, the next one made by a thread, in pinned memory, while this one is used."""
+
+    def make(index: int) -> Batch:
+        return _each(items[index], lambda t: t.pin_memory() if t.device.type == "cpu" else t)
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(make, start) if start < len(items) else None
+        for index in range(start, len(items)):
+            batch = coming.result()
+            if index + 1 < len(items):
+                coming = pool.submit(make, index + 1)
+            yield index, batch
 
 
 def to_device(batch: Batch, device: torch.device | str) -> Batch:
     """The batch with every tensor in it on `device`."""
+    return _each(batch, lambda tensor: sent(tensor, device))
+
+
+def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """The batch with every tensor in it changed."""
     if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
+        return change(batch)
     if isinstance(batch, Mapping):
-        return {key: to_device(value, device) for key, value in batch.items()}
+        return {key: _each(value, change) for key, value in batch.items()}
     if isinstance(batch, (tuple, list)):
-        return type(batch)(to_device(value, device) for value in batch)
+        return type(batch)(_each(value, change) for value in batch)
     return batch
 
 
-def seeded(build, seed: int) -> nn.Module:
+def seeded(build: Callable[[], M], seed: int) -> M:
     """`build()` with its initial weights a function of `seed`, without touching torch's global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

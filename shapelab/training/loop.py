@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,13 +33,14 @@ from tqdm.auto import tqdm
 from shapelab.device import autocast, best_device
 from shapelab.errors import DataError, ShapelabError, in_range, need, one_of, whole
 from shapelab.tensor_files import read_tensors, write_tensors
-from shapelab.training.batches import Batch, derive_seed, to_device
+from shapelab.training.batches import Batch, Batches, derive_seed, made_ahead, to_device
 from shapelab.training.exact import exact_gradients
 from shapelab.training.history import History
 from shapelab.training.watching import TimeUp, Training, probed, time_is_up
 
 CHECKPOINT = "checkpoint.safetensors"
 SCHEDULES = ("constant", "cosine", "one-cycle")
+READ_EVERY = {"cpu": 1, "cuda": 20}  # steps whose losses are read at once: to read one, a GPU has to be waited for
 FORMAT = 1  # raised when a checkpoint of an older shapelab can no longer be read
 
 
@@ -162,11 +163,12 @@ def fit(
     seen = probed(Training(step, model, batches, epochs, settings, optimiser, validate, run))
     if seen is not None:
         return seen
+    if isinstance(batches, Batches):
+        batches = batches.on(device)
     state = _State(model, settings, optimiser, device)
     # how often a checkpoint is written does not change the result
     numbers = {k: v for k, v in asdict(settings).items() if k != "checkpoint_seconds"}
     state.begin(run, {**run.identity, "seed": run.seed, "epochs": epochs, "settings": numbers})
-    saved_at = time.monotonic()
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         exact_gradients(model),
@@ -177,14 +179,11 @@ def fit(
             items = batches(state.epoch) if callable(batches) else batches
             count = len(items) if hasattr(items, "__len__") else None
             model.train()
-            for index, batch in _from(items, state.index):
+            for index, batch in _from(items, state.index, device):
                 torch.manual_seed(derive_seed(run.seed, state.epoch, index))
                 state.learn(step, to_device(batch, device), (state.epoch + (index / count if count else 0)) / epochs)
-                if time_is_up():
-                    state.stop_here()
-                if time.monotonic() - saved_at > settings.checkpoint_seconds:
-                    state.save()
-                    saved_at = time.monotonic()
+                state.keep_if_due()
+            state.settle()
             last = state.epoch + 1 == epochs
             validated, extra = last or (state.epoch + 1) % settings.validate_every == 0, {}
             if validate is not None and validated:
@@ -205,11 +204,13 @@ def fit(
     return state.history
 
 
-def _from(items: Iterable[Batch], start: int) -> Iterator[tuple[int, Batch]]:
+def _from(items: Iterable[Batch], start: int, device: torch.device) -> Iterator[tuple[int, Batch]]:
     """(index, batch) from `start` on; earlier batches of a sequence are not even made."""
-    if isinstance(items, Sequence):
-        return ((index, items[index]) for index in range(start, len(items)))
-    return itertools.islice(enumerate(items), start, None)
+    if not isinstance(items, Sequence):
+        return itertools.islice(enumerate(items), start, None)
+    if device.type == "cuda":
+        return made_ahead(items, start)
+    return ((index, items[index]) for index in range(start, len(items)))
 
 
 class _State:
@@ -226,12 +227,14 @@ class _State:
         self.epoch = self.index = 0                   # index: steps done in this epoch
         self.stale = 0                                # epochs without a better one
         self.sums: dict[str, float] = {}              # of the losses of this epoch's steps
+        self.pending: list[tuple[int, list[str], Tensor]] = []   # (step, names, losses) that are still on the device
         # fmt: on
         self.best_value = float("inf")
         self.best: dict[str, Tensor] | None = None  # weights at the best epoch, kept when early stop is on
         self.history = History()
         self.stopped = ""
         self.file: Path | None = None
+        self.saved_at = time.monotonic()
 
     def learn(self, step, batch: Batch, progress: float) -> None:
         """One update."""
@@ -247,20 +250,33 @@ class _State:
         losses.setdefault("loss", loss)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        # one wait for the device, not one a value, and only once the backward pass is queued
-        numbers = torch.stack([torch.as_tensor(v, device=self.device).detach().float() for v in losses.values()])
-        values = dict(zip(losses, numbers.tolist(), strict=True))
-        if not np.isfinite(values["loss"]):
-            raise TrainingError(
-                f"epoch {self.epoch}, step {self.index}: found losses {values}; expected finite "
-                "numbers. Lower the learning rate, set settings.clip, or look for NaN in the data."
-            )
+        numbers = [torch.as_tensor(v, device=self.device).detach().float() for v in losses.values()]
+        self.pending.append((self.index, list(losses), torch.stack(numbers)))
+        if len(self.pending) >= READ_EVERY.get(self.device.type, 1):
+            self.settle()
         if self.settings.clip is not None:
             nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g["params"]], self.settings.clip)
         self.optimiser.step()
         self.index += 1
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def settle(self) -> None:
+        """Read the losses that are still on the device, in one wait; TrainingError at the first that is not finite.
+
+        It comes before whatever is kept or measured, so that nothing is made of a step that went wrong.
+        """
+        if not self.pending:
+            return
+        numbers = iter(torch.cat([values for _, _, values in self.pending]).tolist())
+        for index, names, _ in self.pending:
+            values = {name: next(numbers) for name in names}
+            if not np.isfinite(values["loss"]):
+                raise TrainingError(
+                    f"epoch {self.epoch}, step {index}: found losses {values}; expected finite "
+                    "numbers. Lower the learning rate, set settings.clip, or look for NaN in the data."
+                )
+            for name, value in values.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
+        self.pending = []
 
     def end_epoch(self, extra: Mapping[str, float], validated: bool, seconds: float) -> None:
         """Write the epoch's row and see whether it is time to stop early."""
@@ -312,6 +328,7 @@ class _State:
         """Put everything into one file, in place by one rename; nothing where there shall be no checkpoint."""
         if self.file is None:
             return
+        self.settle()
         tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"best/{k}": v for k, v in (self.best or {}).items()}
         numbers: dict[str, dict[str, float]] = {}
@@ -338,11 +355,15 @@ class _State:
         write_tensors(self.file, tensors, {"state": json.dumps(state)})
         self.history.write(self.file.with_name("history.csv"))
 
-    def stop_here(self) -> NoReturn:
-        """Keep what there is, as the time is over."""
-        self.save()
-        kept = "nothing is kept: its run names no checkpoint" if self.file is None else f"kept in {self.file}"
-        raise TimeUp(f"the time of this training is over at epoch {self.epoch}, step {self.index}; {kept}")
+    def keep_if_due(self) -> None:
+        """Save where the last checkpoint is old enough, and end in TimeUp where the time of the training is over."""
+        over = time_is_up()
+        if over or time.monotonic() - self.saved_at > self.settings.checkpoint_seconds:
+            self.save()
+            self.saved_at = time.monotonic()
+        if over:
+            kept = "nothing is kept: its run names no checkpoint" if self.file is None else f"kept in {self.file}"
+            raise TimeUp(f"the time of this training is over at epoch {self.epoch}, step {self.index}; {kept}")
 
     def restore(self) -> None:
         """Take the state of the checkpoint; DataError if it is damaged or another run's."""

@@ -54,6 +54,16 @@ def test_start_prints_one_line_with_all_four(quick, capsys):
     assert (run.chapter, run.profile, run.data, run.seed) == ("02", "quick", "phantom", 3)
 
 
+@pytest.mark.parametrize("device, profile, told", [("cuda", "quick", 1), ("cuda", "full", 0), ("cpu", "quick", 0)])
+def test_on_a_gpu_it_says_how_to_train_there(quick, capsys, monkeypatch, device, profile, told):
+    monkeypatch.setenv("SHAPELAB_PROFILE", profile)
+    monkeypatch.setattr("shapelab.device.best_device", lambda: torch.device(device))
+    course.start("02")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"profile {profile} | device {device} | data phantom | seed 0"
+    assert len(lines) == 1 + told and all("%env SHAPELAB_PROFILE=full" in line for line in lines[1:])
+
+
 def test_start_seeds_everything(quick):
     def draws():
         course.start("02", seed=7)

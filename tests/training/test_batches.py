@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from shapelab.errors import UsageError
 from shapelab.training import Batches, derive_seed, to_device
+from shapelab.training.batches import made_ahead
 
 
 @given(n=st.integers(1, 60), size=st.integers(1, 20), seed=st.integers(0, 99), epoch=st.integers(0, 99))
@@ -50,3 +51,61 @@ def test_to_device_goes_into_containers():
     batch = {"a": [torch.zeros(1), (torch.ones(2), "name")]}
     moved = to_device(batch, "meta")
     assert moved["a"][0].device.type == moved["a"][1][0].device.type == "meta" and moved["a"][1][1] == "name"
+
+
+# ------------------------------------------------------------------------------------------------------- on a device
+
+
+@pytest.mark.parametrize("room", [0, 40 * 8 + 40 * 3 * 2 - 1, 10**6])
+def test_on_a_device_the_rows_and_their_order_are_the_same(room, monkeypatch):
+    monkeypatch.setattr("shapelab.training.batches.room_for_data", lambda device: room)
+    x, y = np.arange(40), np.random.default_rng(0).random((40, 3)).astype(np.float16)
+    here = Batches(x, torch.from_numpy(y), batch_size=7, seed=3)
+    there = here.on("cpu")
+    assert all(isinstance(a, torch.Tensor) for a in there.arrays) == (room == 10**6)  # whole, or not at all
+    assert isinstance(here.arrays[0], np.ndarray)
+    for (a, b), (c, d) in zip(here(2), there(2), strict=True):
+        assert torch.equal(a, c) and torch.equal(b, d) and (a.dtype, b.dtype) == (c.dtype, d.dtype)
+        assert np.array_equal(b.numpy(), y[a.numpy()])
+
+
+def test_a_memory_map_is_not_read_where_there_is_no_room():
+    class Rows:
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, rows):
+            return np.asarray(rows) * 10
+
+        def __array__(self, *_, **__):
+            raise AssertionError("read whole")
+
+    batches = Batches(Rows(), batch_size=4, shuffle=False).on("cpu")
+    assert [b.tolist() for b in batches(0)] == [[0, 10, 20], [30, 40, 50]]
+
+
+def test_batches_made_ahead_are_the_same_and_only_one_is_ahead(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda t: t)
+    made = []
+
+    class Items(list):
+        def __getitem__(self, index):
+            made.append(index)
+            return {"x": torch.tensor([float(index)]), "name": str(index)}
+
+        def __len__(self):
+            return 5
+
+    seen = []
+    for index, batch in made_ahead(Items(), 2):
+        seen.append((index, batch["x"].item(), batch["name"]))
+        assert max(made) <= index + 1
+    assert seen == [(2, 2.0, "2"), (3, 3.0, "3"), (4, 4.0, "4")] and made == [2, 3, 4]
+    assert list(made_ahead(Items(), 5)) == []
+
+    class Broken(Items):
+        def __getitem__(self, index):
+            raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(made_ahead(Broken(), 0))

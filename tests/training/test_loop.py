@@ -14,7 +14,7 @@ from torch import nn
 from shapelab import tensor_files
 from shapelab.errors import DataError, UsageError
 from shapelab.tensor_files import checksum, read_tensors, write_tensors
-from shapelab.training import Batches, FitSettings, History, Run, TrainingError, fit
+from shapelab.training import Batches, FitSettings, History, Run, TrainingError, fit, loop
 from shapelab.training.loop import CHECKPOINT
 
 
@@ -212,6 +212,58 @@ def test_wrong_calls_are_named():
         fit(squares(model), model, [], 1, run=Run(progress=False, device="cpu"))
     with pytest.raises(UsageError, match="monitor: found 'vla'"):
         run(model, x, y, settings=FitSettings(patience=1, monitor="vla"))
+
+
+# ------------------------------------------------------------------------------------------------ losses read in bulk
+
+
+@pytest.mark.parametrize("every", [2, 3, 20])
+def test_losses_read_later_are_the_same_numbers(every, monkeypatch, tmp_path):
+    """As on a GPU: 4 steps an epoch, read every 2, every 3 (with a rest at the epoch's end), at its end alone."""
+    model, x, y = line()
+    noise = lambda b: {**squares(model)(b), "draw": torch.rand(())}  # noqa: E731
+    fast = FitSettings(amp=False, checkpoint_seconds=0, patience=2, monitor="draw")  # a checkpoint after each step
+    how = {"settings": fast, "run": Run(tmp_path / "each", progress=False, device="cpu")}
+    expected = fit(noise, model, Batches(x, y, batch_size=8), 6, **how)
+    weights, kept = model.weight.item(), read_tensors(tmp_path / "each" / CHECKPOINT)
+    monkeypatch.setitem(loop.READ_EVERY, "cpu", every)
+    model, x, y = line()
+    how["run"] = Run(tmp_path / "later", progress=False, device="cpu")
+    history = fit(noise, model, Batches(x, y, batch_size=8), 6, **how)
+    same = [{k: v for k, v in row.items() if k != "seconds"} for h in (history, expected) for row in h.rows]
+    assert same[: len(history)] == same[len(history) :] and history.stopped == expected.stopped
+    assert model.weight.item() == weights
+    again = read_tensors(tmp_path / "later" / CHECKPOINT)
+    assert all(torch.equal(again[0][k], v) for k, v in kept[0].items())
+
+
+@pytest.mark.parametrize("every", [1, 3, 20])
+def test_nan_that_is_read_later_names_its_own_step_and_is_never_kept(every, monkeypatch, tmp_path):
+    monkeypatch.setitem(loop.READ_EVERY, "cpu", every)
+    model, x, y = line()
+    seen, validated = [], []
+
+    def step(batch):
+        seen.append(len(seen))
+        loss = squares(model)(batch)["loss"]
+        return {"loss": loss * (float("nan") if len(seen) == 7 else 1), "number": torch.tensor(float(len(seen)))}
+
+    with pytest.raises(TrainingError, match=r"epoch 1, step 2: found losses \{'loss': nan, 'number': 7.0\}"):
+        fit(
+            step,
+            model,
+            Batches(x, y, batch_size=8),
+            3,
+            settings=FitSettings(amp=False, checkpoint_seconds=1e-9 if every == 3 else 1e9),
+            validate=lambda _: validated.append(len(seen)) or {},
+            run=Run(tmp_path, progress=False, device="cpu"),
+        )
+    assert validated == [4] and len(seen) == (7 if every != 20 else 8)  # epoch 1 is not measured
+    if every == 3:
+        kept, _ = read_tensors(tmp_path / CHECKPOINT)
+        assert all(bool(torch.isfinite(t).all()) for t in kept.values())
+    else:
+        assert not (tmp_path / CHECKPOINT).exists()
 
 
 # ------------------------------------------------------------------------------------------------------- checkpoints

@@ -99,7 +99,7 @@ def run(
     data : "acdc" or "phantom"
     root : folder of the data set; None looks under SHAPELAB_DATA
     groups : those to tell apart; None does NOR, DCM, HCM and then all five
-    profile : "quick", "full" or "paper"; None: what fits this machine
+    profile : "quick", "full" or "paper"; None: the current one
     seed : of folds, trees, training, and of the phantom patients
     output : folder for pathology_<data>.csv, ..._reconstruction.csv, ..._agreement.csv (of codes from images and from
         labels), ..._predictions.csv, ....json and the codes of each fold, from which an interrupted run goes on; None

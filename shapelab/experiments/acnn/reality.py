@@ -233,7 +233,7 @@ def run(
     Parameters
     ----------
     root : folder of ACDC; None looks under SHAPELAB_DATA
-    profile : "quick", "full" or "paper"; None: what fits this machine
+    profile : "quick", "full" or "paper"; None: the current one
     output : folder for reality_acdc.csv, reality_acdc_summary.csv, reality_acdc.json (with `data="acdc"`
         reality_acdc_trained...) and the checkpoints an interrupted training goes on from; None is ``results/reality``
     data : what the network learns from. "phantom": phantoms alone, tested on all stacks. "acdc": three quarters of the

@@ -150,7 +150,7 @@ def run(
     ----------
     data : "phantom"
     root : not asked for by phantoms
-    profile : "quick", "full" or "paper"; None: what fits this machine
+    profile : "quick", "full" or "paper"; None: the current one
     seeds : of weights, order and augmentation, a training each; None: the profile's
     output : folder, by default ``results/acnn``; acnn_table1_<data>.csv, ..._contrasts.csv, ..._cases.csv and ....json
         go there, and a folder for each (method, seed), from which a killed run goes on

@@ -141,7 +141,7 @@ def run(
     ----------
     data : "phantom"
     root : not asked for by phantoms
-    profile : "quick", "full" or "paper"; None: what fits this machine
+    profile : "quick", "full" or "paper"; None: the current one
     seeds : of weights and training; every method is trained once a seed; None: 0 and 1
     output : folder for acnn_table3_<data>.csv, ..._hearts.csv, ..._sweep.csv, ..._motion.csv, ..._speed.csv,
         ..._claims.csv, ....json and the networks, from which an interrupted run goes on; None: results/acnn

@@ -37,7 +37,7 @@ def run(
     data : "phantom", or a data set that the table's experiment names. Table 1 with "acdc": segmentation at native
         resolution (`shapelab.experiments.acnn.reality`), with and without the prior
     root : folder of the data set; None looks under SHAPELAB_DATA
-    profile : "quick", "full" or "paper"; None: what fits this machine
+    profile : "quick", "full" or "paper"; None: the current one
     seeds : a training each; None: the profile's
     output : folder, by default ``results/acnn``; a killed run goes on from what is there
     progress : show bars

@@ -330,7 +330,7 @@ def run(
     ----------
     data : "phantom" or "cetus"
     root : folder of the data set; None looks under SHAPELAB_DATA
-    profile : "quick", "full" or "paper"; None: what fits this machine
+    profile : "quick", "full" or "paper"; None: the current one
     seeds : one training of each method each (weights, order, augmentation); None: the profile's
     output : folder for acnn_table2_<data>.csv, ..._cases.csv, ....json, networks and checkpoints, from which a killed
         run goes on; None is ``results/acnn``

@@ -58,7 +58,7 @@ def run(
     data : "phantom"; or "acdc", for which there is no finer truth than its slices: then, whatever the table, real
         label maps are refined and compared with what was given (`shapelab.experiments.sslln.refinement_acdc`)
     root : folder of the data set; None looks under SHAPELAB_DATA
-    profile : "quick", "full" or "paper"; None: what fits this machine
+    profile : "quick", "full" or "paper"; None: the current one
     seeds : of weights, order and augmentation, a training each; None: the profile's
     output : folder, by default ``results/sslln``: sslln_table<N>.csv, ..._cases.csv and ....json, for table 1 also
         sslln_gaps.csv (Fig. 8), for table 5 sslln_initialisation.csv (Fig. 12); hearts, networks and cases are kept in
