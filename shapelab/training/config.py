@@ -40,7 +40,7 @@ class Config:
         for field, value in numbers.items():
             kind = _kinds(cls)[field]
             if isinstance(value, Mapping) and isinstance(kind, type) and issubclass(kind, Config):
-                numbers[field] = kind.profile(name, **value)
+                numbers[field] = kind.profile(name, **{k: limited(v, k, name) for k, v in value.items()})
         return cls(**{**numbers, **_limited(cls, name, numbers), **changes})
 
     @property
