@@ -126,8 +126,16 @@ def variables(**values: str | Path) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------------------- phases
 
 
+def need_packages(*names: str) -> None:
+    """RuntimeError that names those that are not installed here."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RuntimeError(f"this needs {', '.join(missing)}, which is not installed here")
+
+
 def check(args: argparse.Namespace, out: Results) -> None:
     """Run the tests marked `gpu`; a row a test that did not pass, and one of all."""
+    need_packages("pytest", "hypothesis")
     files = [str(p) for p in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in p.read_text()]
     with tempfile.TemporaryDirectory() as folder, out.attempt(test="all"):
         if not files:
@@ -171,10 +179,8 @@ def train(args: argparse.Namespace, out: Results) -> None:
 
 def notebooks(args: argparse.Namespace, out: Results) -> None:
     """Run the series; a row a notebook with its minutes."""
-    missing = [name for name in ("nbclient", "nbformat", "ipykernel") if importlib.util.find_spec(name) is None]
     with out.attempt(notebook="all"):
-        if missing:
-            raise RuntimeError(f"notebooks need {', '.join(missing)}, which is not installed here")
+        need_packages("nbclient", "nbformat", "nbconvert", "ipykernel")
         from shapelab.course import runner
 
         paths = runner.select(runner.find_notebooks(ROOT / "notebooks"), args.notebooks)

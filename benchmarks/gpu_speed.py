@@ -17,13 +17,13 @@ does, over those of a copy. The two peaks are measured in the same process. The 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial, singledispatch
+from functools import cache, partial, singledispatch
 from typing import Any
 from unittest import mock
 
@@ -138,7 +138,8 @@ class Measure:
             peak = torch.cuda.max_memory_allocated() / 2**30 if self.device.type == "cuda" else math.nan
             for _ in range(self.rounds):
                 for name, way in ways.items():
-                    found[name].append(way(many))
+                    with fitting_or_nan(found[name]) as values:
+                        values.append(way(many))
         seconds = {name: float(np.median(values)) for name, values in found.items()}
         batch = many.batches.batch_size if isinstance(many.batches, Batches) else math.nan
         row = {
@@ -287,6 +288,16 @@ def plain_torch(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def fitting_or_nan(values: list[float]) -> Iterator[list[float]]:
+    """Context in which a way that finds no room on the device has NaN for its seconds, and stops no other."""
+    try:
+        yield values
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        values.append(math.nan)
+
+
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Context without the warnings of trainings that are too short to be right."""
     with warnings.catch_warnings():
@@ -294,8 +305,13 @@ def quiet() -> Iterator[None]:
         yield
 
 
+@cache
 def no_monai() -> bool:
-    return importlib.util.find_spec("monai") is None
+    try:
+        importlib.import_module("monai.networks.nets")
+    except ImportError:
+        return True
+    return False
 
 
 class Traffic(TorchDispatchMode):

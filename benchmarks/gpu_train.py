@@ -5,11 +5,12 @@ Under --keep:
 weights/NAME_full   what is done, in 16 bits where Dice on held-out phantoms stays within .001; recipes that need
                     another network find it here. Not for data/weights: learned before whole walls were the default
 training/NAME       checkpoints of what is under way
-curves/NAME-K.csv   the history of each stage
+curves/NAME/*.csv   the history of each stage
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -78,40 +79,41 @@ class Trainings:
     def train(self, name: str, recipe: Recipe, seconds: float) -> None:
         """Train one recipe until it is done or the time is over, and write its row."""
         order = Order(name, output=self.keep / "training" / name, profile="full", progress=False)
-        stages: list[Training] = []
-        started = time.monotonic()
+        curves, started, data_seconds = self.keep / "curves" / name, time.monotonic(), []
 
         def probe(training: Training) -> History:
-            stages.append(training)
+            data_seconds.append(time.monotonic() - started)
             # a network that another one needs names no folder; it shall not be lost
-            folder = Path(training.run.checkpoint or order.output / f"needed-{len(stages)}")
+            folder = Path(training.run.checkpoint or order.output / f"needed-{type(training.model).__name__}")
             try:
                 return fit(**{**vars(training), "run": replace(training.run, checkpoint=folder)})
             finally:  # also of one that was stopped
                 if (folder / "history.csv").is_file():
-                    (self.keep / "curves").mkdir(parents=True, exist_ok=True)
-                    shutil.copy(folder / "history.csv", self.keep / "curves" / f"{name}-{len(stages)}.csv")
+                    curves.mkdir(parents=True, exist_ok=True)
+                    stage = "-".join(folder.relative_to(order.output).parts)
+                    shutil.copy(folder / "history.csv", curves / f"{stage}.csv")
+
+        def facts() -> dict[str, Any]:
+            """Of its stages so far, all calls together; of this call its seconds, and those before the first step."""
+            histories = [History.read(file) for file in sorted(curves.glob("training*.csv"))]
+            rows = [row for history in histories for row in history.rows]
+            seconds = {"call_seconds": time.monotonic() - started, "data_seconds": min(data_seconds, default=math.nan)}
+            loss = rows[-1]["loss"] if rows else math.nan
+            return {
+                "epochs": len(rows),
+                "training_seconds": sum(row["seconds"] for row in rows),
+                **seconds,
+                "loss": loss,
+            }
 
         try:
             with probing(probe), time_limit(seconds):
                 made = recipe.train(order)
         except TimeUp as stopped:
-            self.out.add(recipe=name, state=f"under way, stage {len(stages)}: {stopped}", **self.facts(name, started))
+            self.out.add(recipe=name, state=f"under way: {stopped}", **facts())
             return
-        facts = self.facts(name, started)
-        self.out.add(recipe=name, state="done", **facts, **self.kept(name, recipe, made))
+        self.out.add(recipe=name, state="done", **facts(), **self.kept(name, recipe, made))
         shutil.rmtree(order.output, ignore_errors=True)
-
-    def facts(self, name: str, started: float) -> dict[str, Any]:
-        """Of the training so far, all calls together: epochs, their seconds, the last loss."""
-        curves = [History.read(file) for file in sorted((self.keep / "curves").glob(f"{name}-*.csv"))]
-        last = next((curve.last for curve in reversed(curves) if len(curve)), {})
-        return {
-            "epochs": sum(len(curve) for curve in curves),
-            "training_seconds": float(sum(curve["seconds"].sum() for curve in curves if len(curve))),
-            "call_seconds": time.monotonic() - started,
-            "loss": last.get("loss", float("nan")),
-        }
 
     def kept(self, name: str, recipe: Recipe, made: Any) -> dict[str, Any]:
         """Keep what was trained, in 16 bits where it is as good so, and measure it on held-out phantoms."""
@@ -122,7 +124,7 @@ class Trainings:
             save_trained(made, folder, half=True)
             in_16 = score(opened(folder))
         else:
-            in_32 = in_16 = float("nan")
+            in_32 = in_16 = math.nan
         half = bool(abs(in_32 - in_16) <= WITHIN)
         if not half:
             shutil.rmtree(folder, ignore_errors=True)

@@ -61,6 +61,8 @@ def _limited(cls: type[Config], profile: str, numbers: Mapping[str, Any]) -> dic
     if coarser > 1 and {"shape", "spacing"} <= set(found):
         (x, y, z), (dx, dy, dz) = found["shape"], found["spacing"]
         held |= {"shape": (x // coarser, y // coarser, z), "spacing": (dx * coarser, dy * coarser, dz)}
+        # kernels at the coarsest scale: a code is told from as many numbers as in the whole grid
+        held |= {name: found[name] * coarser**2 for name in ("bottleneck", "last") if name in found}
     return held
 
 

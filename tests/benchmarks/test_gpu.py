@@ -81,7 +81,7 @@ def test_a_dry_run_goes_through_every_phase(tmp_path):
     assert (trained["state"] == "done").all() and trained["loss"].notna().all()
     for name in trained.index:
         assert (tmp_path / "kept" / "weights" / trained.loc[name, "weights"]).is_dir()
-        assert (tmp_path / "kept" / "curves" / f"{name}-1.csv").is_file()
+        assert list((tmp_path / "kept" / "curves" / name).glob("training*.csv"))
     assert tables["notebooks"]["notebook"].tolist() == ["03_shape_autoencoder"]
 
 
@@ -90,7 +90,7 @@ def test_a_training_that_is_cut_short_goes_on_and_one_that_is_done_is_left_alone
     asked = ("--dry-run", "--train", "--only", "autoencoder", "-o", tmp_path)
     assert gpu(*asked, "--minutes", "0.0001").returncode == 0
     (first,) = pd.read_csv(tmp_path / "gpu_train.csv").to_dict("records")
-    assert first["state"].startswith("under way, stage 1") and first["epochs"] == 0
+    assert first["state"].startswith("under way") and first["epochs"] == 0
     assert not (tmp_path / "kept" / "weights").exists()
     assert gpu(*asked, "--minutes", "60").returncode == 0
     (second,) = pd.read_csv(tmp_path / "gpu_train.csv").to_dict("records")  # in place of the first
@@ -120,7 +120,7 @@ def speed(monkeypatch):
 def test_bytes_are_those_that_operators_read_and_write(speed):
     a, b = torch.zeros(10, 10), torch.zeros(10, 10)
     with speed.Traffic() as traffic:
-        (a + b).view(100)[:50].T  # views move nothing
+        (a + b).view(100).narrow(0, 0, 50)  # views move nothing
     assert traffic.bytes == 3 * 100 * 4
     with speed.Traffic() as traffic:
         a @ b

@@ -60,6 +60,7 @@ def test_limits_make_full_small_and_nothing_else(monkeypatch):
     # the box is as large as it was; slices stay, whose number the networks' factors divide
     assert small.grid == Grid((1, 2, 6), (2, 2, 2)) and small.limit == 1.0
     assert Outer.profile("full", shape=(8, 8, 8)).shape == (8, 8, 8)  # asked for by name
+    assert AEConfig.profile("full").cells == (2, 2, 3) and AEConfig.profile("full").bottleneck == 8 * 2**2
     assert Outer.profile("quick") == before["quick"] and Outer.profile("paper") == before["paper"]
 
 
