@@ -70,7 +70,7 @@ class Results:
 
     def add(self, **row) -> None:
         """Write a row, and show it; one with an `error` counts as failed."""
-        shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items() if v is not None and v == v}
+        shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items() if v != "" and v == v}
         print(" | ".join(f"{k} {v}" for k, v in shown.items()), flush=True)
         self.failed += bool(row.get("error"))
         new, old = pd.DataFrame([{**row, **self.facts}]), self.table
@@ -166,7 +166,7 @@ def speed(args: argparse.Namespace, out: Results) -> None:
 
     few = FEW if not args.dry_run else f"{SMALL},{FEW},batch=2,slices=16"
     with tempfile.TemporaryDirectory() as untrained, variables(**{LIMITS: few, "SHAPELAB_WEIGHTS": untrained}):
-        Measure(out, small=args.dry_run).all(args.only)
+        Measure(out, args.dry_run, args.compile).all(args.only)
 
 
 def train(args: argparse.Namespace, out: Results) -> None:
@@ -207,6 +207,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--notebooks", nargs="*", metavar="NN", help="which; none named: all")
     parser.add_argument("--minutes", type=float, default=5.0, help="of --train")
     parser.add_argument("--only", nargs="+", metavar="RECIPE", default=[], help="of --speed and --train: these recipes")
+    parser.add_argument("--compile", action="store_true", help="in --speed: torch.compile as well, a minute a network")
     parser.add_argument("--dry-run", action="store_true", help="small, on any machine; alone it runs every phase")
     parser.add_argument("-o", "--output", type=Path, help="folder of the tables; a dry run's: a temporary one")
     parser.add_argument("--keep", type=Path, help="folder of weights, curves and checkpoints; default: results/gpu")

@@ -7,6 +7,7 @@ ours                as `fit` trains: autocast, layout and loading of data as in 
 plain               the same network, step and data in eager fp32: contiguous weights and features, no autocast, no TF32
 MONAI, MONAI fast   MONAI's U-Net of as many parameters within 2 %, in place of a network of that form and in the same
                     step; as plain, and with autocast and channels last
+compiled            with --compile, ours with the network's `forward` through torch.compile: a minute a network
 
 Numbers of a step: kernels (seconds in which the GPU works, by torch.profiler) over the clock's seconds without a
 profiler; floating-point operations of convolutions and matrix products (torch.utils.flop_counter) over those of a
@@ -71,10 +72,11 @@ PAPER_SECONDS = {"SR-CNN": 0.29, "ACNN-SR": 0.06, "SSLLN": 1.0}
 
 
 class Measure:
-    """All that `--speed` measures, a row each into `out`; small: few rounds of little (a dry run)."""
+    """All that `--speed` measures, a row each into `out`; small: few rounds of little (a dry run); compiled: with
+    torch.compile as a further way."""
 
-    def __init__(self, out: Any, small: bool):
-        self.out, self.small, self.device = out, small, best_device()
+    def __init__(self, out: Any, small: bool, compiled: bool = False):
+        self.out, self.small, self.compiled, self.device = out, small, compiled, best_device()
         self.rounds, self.most_steps = (1, 2) if small else (ROUNDS, MOST_STEPS)
         self.peaks = Peaks()
 
@@ -130,6 +132,9 @@ class Measure:
         steps = max(2, min(self.most_steps, math.ceil(EPOCH_SECONDS / first)))
         many = repeated(training, steps)
         ways = {"ours": self.seconds_a_step, "plain": self.plain} | self.monai_ways(training.model)
+        if self.compiled:
+            forward = torch.compile(training.model.forward)
+            ways["compiled"] = lambda t: self.seconds_in_place(t, t.model, forward)
         with quiet():
             found = {name: [] for name in ways}
             if self.device.type == "cuda":
@@ -153,11 +158,13 @@ class Measure:
             "GB": peak,
             **self.work_of(one, many, seconds["ours"]),
         }
-        if "MONAI" not in ways:
-            row["note"] = "MONAI is not installed" if no_monai() else "MONAI has no network of this form"
-        return row, history
+        notes = (
+            [] if "MONAI" in ways else [f"MONAI {'is not installed' if no_monai() else 'has no network of this form'}"]
+        )
+        notes += ["the profiler saw no kernel"] if self.device.type == "cuda" and math.isnan(row["busy"]) else []
+        return {**row, "note": "; ".join(notes)}, history
 
-    def seconds_a_step(self, training: Training, model: nn.Module | None = None, amp: bool = True) -> float:
+    def seconds_a_step(self, training: Training, amp: bool = True) -> float:
         """Of the second of two epochs, which the device has ended."""
         ends: list[float] = []
 
@@ -167,12 +174,12 @@ class Measure:
             return {}
 
         settings = replace(training.settings, amp=amp and training.settings.amp, validate_every=1)
-        run_epochs(replace(training, model=model or training.model, validate=stamp, settings=settings), 2)
-        return (ends[1] - ends[0]) / len(training.batches(0))
+        run_epochs(replace(training, validate=stamp, settings=settings), 2)
+        return (ends[1] - ends[0]) / len(first_epoch(training))
 
-    def plain(self, training: Training, model: nn.Module | None = None) -> float:
-        with plain_torch(model or training.model):
-            return self.seconds_a_step(training, model, amp=False)
+    def plain(self, training: Training) -> float:
+        with plain_torch(training.model):
+            return self.seconds_a_step(training, amp=False)
 
     def monai_ways(self, network: nn.Module) -> dict[str, Callable[[Training], float]]:
         """MONAI's network in place of one of its form: the step calls `network`, which then hands over to it."""
@@ -180,20 +187,25 @@ class Measure:
             return {}
         other = Upsampled.of_size(network.config, count(network)).to(self.device)
 
-        def instead(measure: Callable[..., float], layout: torch.memory_format, training: Training) -> float:
-            other.to(memory_format=layout)
-            with mock.patch.object(training.model, "forward", other.__call__):
-                return measure(training, other)
+        def plain(training: Training) -> float:
+            with plain_torch(other):
+                return self.seconds_in_place(training, other, other.__call__, amp=False)
 
-        return {
-            "MONAI": partial(instead, self.plain, torch.contiguous_format),
-            "MONAI fast": partial(instead, self.seconds_a_step, torch.channels_last_3d),
-        }
+        def fast(training: Training) -> float:
+            return self.seconds_in_place(training, other, other.__call__)
+
+        other.to(memory_format=torch.channels_last_3d)
+        return {"MONAI": plain, "MONAI fast": fast}
+
+    def seconds_in_place(self, training: Training, model: nn.Module, forward: Callable, amp: bool = True) -> float:
+        """Of a step that calls the training's network, and gets `forward`; `model` is what is trained."""
+        with mock.patch.object(training.model, "forward", forward):
+            return self.seconds_a_step(replace(training, model=model), amp)
 
     def work_of(self, one: Training, many: Training, seconds: float) -> dict[str, Any]:
         """What the device does in a step: kernels, arithmetic, memory, and which of both binds."""
         flops, traffic = FlopCounterMode(display=False), Traffic()
-        batch = to_device(one.batches(0)[0], self.device)
+        batch = to_device(first_epoch(one)[0], self.device)
         with quiet(), flops, traffic:
             run_epochs(replace(one, batches=[batch]), 1)
         busy = kernel_seconds(many) / seconds if self.device.type == "cuda" else math.nan
@@ -258,6 +270,11 @@ def repeated(training: Training, steps: int) -> Training:
     rows = np.arange(steps * batches.batch_size) % len(batches.arrays[0])
     arrays = [a[rows] for a in batches.arrays]
     return replace(training, batches=Batches(*arrays, batch_size=batches.batch_size, seed=batches.seed))
+
+
+def first_epoch(training: Training) -> Sequence[Any]:
+    """Its batches."""
+    return training.batches(0) if callable(training.batches) else training.batches
 
 
 def run_epochs(training: Training, epochs: int) -> History:
@@ -342,7 +359,7 @@ def kernel_seconds(training: Training) -> float:
     for start, stop in sorted(spans):
         total += max(0.0, stop - max(start, end))
         end = max(end, stop)
-    return total / 1e6 / len(training.batches(0)) if spans else math.nan
+    return total / 1e6 / len(first_epoch(training)) if spans else math.nan
 
 
 @dataclass(frozen=True)
