@@ -47,8 +47,8 @@ from shapelab.profiles import LIMITS
 
 RESULTS, KEEP = ROOT / "benchmarks" / "results", ROOT / "results" / "gpu"
 PHASES = ("check", "speed", "train", "notebooks")  # in this order, the most valuable first
-#: Tests marked `gpu` run on the CPU where this is set.
-ON_CPU = "SHAPELAB_GPU_TESTS_ON_CPU"
+#: With this the tests marked `gpu` run on the CPU (tests/gpu/conftest.py).
+ON_CPU = {"SHAPELAB_GPU_TESTS": "cpu"}
 #: Few phantoms, whose rows `--speed` repeats; all else is as large as `full` is.
 FEW = "hearts=2,training=2,validation=1,test=2,train=2,healthy=20,atlases=2"
 #: A dry run: enough for a notebook's cells to have something to show, and no more.
@@ -136,7 +136,8 @@ def need_packages(*names: str) -> None:
 def check(args: argparse.Namespace, out: Results) -> None:
     """Run the tests marked `gpu`; a row a test that did not pass, and one of all."""
     need_packages("pytest", "hypothesis")
-    files = [str(p) for p in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in p.read_text()]
+    tests = sorted((ROOT / "tests").rglob("test_*.py"))
+    files = [str(p) for p in tests if p.parent.name == "gpu" or "mark.gpu" in p.read_text(encoding="utf-8")]
     with tempfile.TemporaryDirectory() as folder, out.attempt(test="all"):
         if not files:
             raise RuntimeError("found no test marked gpu")
@@ -144,7 +145,7 @@ def check(args: argparse.Namespace, out: Results) -> None:
         # only files with such a test are read: others may need packages that are not here
         command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", f"--junitxml={report}"]
         started = time.perf_counter()
-        with variables(**({ON_CPU: "1"} if args.dry_run else {})):
+        with variables(**({} if torch.cuda.is_available() else ON_CPU)):
             done = subprocess.run([*command, *files], cwd=ROOT)
         if not report.is_file():
             raise RuntimeError(f"pytest ended with code {done.returncode} and wrote no report")
