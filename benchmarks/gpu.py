@@ -73,12 +73,16 @@ class Results:
         shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items() if v != "" and v == v}
         print(" | ".join(f"{k} {v}" for k, v in shown.items()), flush=True)
         self.failed += bool(row.get("error"))
-        new, old = pd.DataFrame([{**row, **self.facts}]), self.table
-        if len(old):
-            same = (old[self.key].astype(str) == new[self.key].astype(str).iloc[0]).all(axis=1)
-            old = old[~same]
-        self.table = pd.concat([part for part in (old, new) if len(part)], ignore_index=True)
+        self.forget(**{name: row[name] for name in self.key})
+        new = pd.DataFrame([{**row, **self.facts}])
+        self.table = pd.concat([self.table, new], ignore_index=True) if len(self.table) else new
         write_csv(self.table, self.file)
+
+    def forget(self, **of) -> None:
+        """Leave out the older rows that agree in these columns, from the next row on."""
+        if len(self.table):
+            columns = [self.table[name].astype(str) == str(value) for name, value in of.items()]
+            self.table = self.table[~pd.concat(columns, axis=1).all(axis=1)]
 
     @contextmanager
     def attempt(self, **row) -> Iterator[None]:
@@ -135,6 +139,7 @@ def need_packages(*names: str) -> None:
 
 def check(args: argparse.Namespace, out: Results) -> None:
     """Run the tests marked `gpu`; a row a test that did not pass, and one of all."""
+    out.table = out.table[:0]  # tests that failed before
     need_packages("pytest", "hypothesis")
     tests = sorted((ROOT / "tests").rglob("test_*.py"))
     files = [str(p) for p in tests if p.parent.name == "gpu" or "mark.gpu" in p.read_text(encoding="utf-8")]
@@ -180,6 +185,7 @@ def train(args: argparse.Namespace, out: Results) -> None:
 
 def notebooks(args: argparse.Namespace, out: Results) -> None:
     """Run the series; a row a notebook with its minutes."""
+    out.forget(notebook="all")
     with out.attempt(notebook="all"):
         need_packages("nbclient", "nbformat", "nbconvert", "ipykernel")
         from shapelab.course import runner

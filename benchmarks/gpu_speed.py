@@ -109,6 +109,7 @@ class Measure:
             self.out.add(kind="step", name=name, stage=len(stages), **row)
             return history
 
+        self.out.forget(kind="step", name=name)
         try:
             with probing(probe):
                 hearts = None if data == "phantom" else 2

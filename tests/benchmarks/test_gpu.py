@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -110,11 +111,34 @@ def test_a_failure_is_a_row_and_the_exit_code_and_stops_nothing(tmp_path):
 
 
 @pytest.fixture
-def speed(monkeypatch):
+def script(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    import gpu_speed
+    monkeypatch.setattr(sys, "path", list(sys.path))  # which the script changes, as it does PYTHONPATH
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+    return importlib.import_module
 
-    return gpu_speed
+
+@pytest.fixture
+def speed(script):
+    return script("gpu_speed")
+
+
+def test_a_newer_row_replaces_that_of_the_same_thing_and_the_file_is_whole_after_each(script, tmp_path):
+    file = tmp_path / "results.csv"
+    for seconds in (1.0, 2.0):  # two runs of the script
+        out = script("gpu").Results(file, ("name", "stage"))
+        out.add(name="a", stage=1, seconds=seconds)
+        out.add(name="a", stage=2, seconds=10 * seconds)
+        with out.attempt(name="b", stage=0):
+            raise ValueError("no room\nmore words")
+        assert out.failed == 1
+        table = pd.read_csv(file)
+        assert table[["name", "stage"]].to_numpy().tolist() == [["a", 1], ["a", 2], ["b", 0]]
+        assert table["seconds"].tolist()[:2] == [seconds, 10 * seconds]
+        assert table["error"].tolist()[2] == "ValueError: no room"
+    out.forget(name="a")
+    out.add(name="c", stage=0)
+    assert pd.read_csv(file)["name"].tolist() == ["b", "c"]
 
 
 def test_bytes_are_those_that_operators_read_and_write(speed):
