@@ -172,7 +172,7 @@ def speed(args: argparse.Namespace, out: Results) -> None:
 
     few = FEW if not args.dry_run else f"{SMALL},{FEW},batch=2,slices=16"
     with tempfile.TemporaryDirectory() as untrained, variables(**{LIMITS: few, "SHAPELAB_WEIGHTS": untrained}):
-        Measure(out, args.dry_run, args.compile).all(args.only)
+        Measure(out, Path(untrained), args.dry_run, args.compile).all(args.only)
 
 
 def train(args: argparse.Namespace, out: Results) -> None:

@@ -25,6 +25,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial, singledispatch
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -50,7 +51,6 @@ from shapelab.errors import DataError
 from shapelab.experiments.acnn import super_resolution
 from shapelab.experiments.kept_runs import save_trained
 from shapelab.experiments.recipes import Order, Recipe, recipes
-from shapelab.experiments.shipped import weights_folder
 from shapelab.metrics import evaluate
 from shapelab.models.acnn import AESpace, predict_images, predict_labels
 from shapelab.models.acnn.baselines import UNet3D
@@ -72,11 +72,14 @@ PAPER_SECONDS = {"SR-CNN": 0.29, "ACNN-SR": 0.06, "SSLLN": 1.0}
 
 
 class Measure:
-    """All that `--speed` measures, a row each into `out`; small: few rounds of little (a dry run); compiled: with
-    torch.compile as a further way."""
+    """All that `--speed` measures, a row each into `out`; networks are left for other recipes in `weights`.
 
-    def __init__(self, out: Any, small: bool, compiled: bool = False):
-        self.out, self.small, self.compiled, self.device = out, small, compiled, best_device()
+    small : few rounds of little (a dry run); compiled : with torch.compile as a further way
+    """
+
+    def __init__(self, out: Any, weights: Path, small: bool, compiled: bool = False):
+        self.out, self.weights, self.small, self.compiled = out, weights, small, compiled
+        self.device = best_device()
         self.rounds, self.most_steps = (1, 2) if small else (ROUNDS, MOST_STEPS)
         self.peaks = Peaks()
 
@@ -120,7 +123,7 @@ class Measure:
             self.out.add(kind="step", name=name, stage=0, note=f"needs real scans: {error}".split("\n")[0])
             return
         if found.ships:
-            save_trained(made, weights_folder() / f"{found.ships}_full", found.half)
+            save_trained(made, self.weights / f"{found.ships}_full", found.half)
         if (work := one_volume(made)) is not None:
             seconds = float(np.median(self.turns({"": work})[""]))
             paper = PAPER_SECONDS["SSLLN"] if isinstance(made, tuple(NETWORKS.values())) else math.nan

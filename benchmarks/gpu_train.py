@@ -31,7 +31,7 @@ from shapelab.data.scheme import CARDIAC
 from shapelab.experiments.acnn import reality, segmentation, super_resolution
 from shapelab.experiments.kept_runs import opened, save_trained
 from shapelab.experiments.recipes import Order, Recipe, recipes
-from shapelab.experiments.shipped import phantom_images, phantom_shapes, weights_folder
+from shapelab.experiments.shipped import phantom_images, phantom_shapes
 from shapelab.experiments.sslln.hearts import degrade, phantom_volumes
 from shapelab.experiments.sslln.laboratory import TRAINED, SSLLNExperiment
 from shapelab.models.acnn import AESpace, lr_stacks, predict_labels
@@ -74,7 +74,7 @@ class Trainings:
                     print(f"{name}: not begun, the time is over", flush=True)
 
     def weights(self, name: str, recipe: Recipe) -> Path:
-        return weights_folder() / f"{recipe.ships or name}_full"
+        return self.keep / "weights" / f"{recipe.ships or name}_full"
 
     def train(self, name: str, recipe: Recipe, seconds: float) -> None:
         """Train one recipe until it is done or the time is over, and write its row."""
