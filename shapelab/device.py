@@ -5,18 +5,37 @@ from __future__ import annotations
 import os
 import platform
 import random
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+_chosen: ContextVar[torch.device | None] = ContextVar("device", default=None)
+
 
 def best_device() -> torch.device:
-    """The first CUDA device, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The device of `computing_on` where there is one, else the first CUDA device, else the CPU."""
+    return _chosen.get() or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def computing_on(device: torch.device | str) -> Iterator[torch.device]:
+    """Context in which all that names no device of its own (trainings, opened networks, phantoms) is done on this one.
+
+    >>> with computing_on("cpu"):                                     # doctest: +SKIP
+    ...     space, history = train_autoencoder(labels, config)
+    """
+    token = _chosen.set(torch.device(device))
+    try:
+        yield torch.device(device)
+    finally:
+        _chosen.reset(token)
 
 
 def seed_everything(seed: int) -> None:
@@ -24,6 +43,11 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries that still draw from the global state
     torch.manual_seed(seed)
+
+
+def generator_of(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator on `device`, seeded."""
+    return torch.Generator(device).manual_seed(int(seed))
 
 
 @cache
@@ -74,6 +98,24 @@ def room_for_data(device: torch.device | str) -> int:
     """Bytes that data may take of a device for good: half of what is free on a GPU, nothing elsewhere."""
     device = torch.device(device)
     return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 0
+
+
+def resident(arrays: Sequence[Any], device: torch.device | str) -> Sequence[Any]:
+    """The arrays whole on a GPU that has room for them, so that batches are gathered there; else as they are."""
+    room = room_for_data(device)
+    if not room:  # nothing is read, so that a memory map stays one
+        return arrays
+    whole_arrays = [a if isinstance(a, Tensor) else torch.as_tensor(np.asarray(a)) for a in arrays]
+    if sum(a.nbytes for a in whole_arrays) > room:
+        return arrays
+    return [a.to(device) for a in whole_arrays]
+
+
+def gathered(array: Any, rows: np.ndarray) -> Tensor:
+    """Rows of an array as a tensor, on the device where a tensor is."""
+    if isinstance(array, Tensor):
+        return array[sent(torch.from_numpy(rows), array.device)]
+    return torch.as_tensor(np.asarray(array[rows]))
 
 
 def describe() -> dict[str, str]:

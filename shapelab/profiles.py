@@ -41,11 +41,13 @@ def limits() -> dict[str, int]:
 
 
 def limited(value: Any, name: str, profile: str) -> Any:
-    """A number of a profile, or the limit that is set on numbers of this name (`limits`). Of a tuple the first so many;
-    None, which stands for all there are, becomes the limit."""
+    """A number of a profile, or the limit that is set on numbers of this name (`limits`). Of seeds the first so many
+    are left, of a tuple each number is held down; None, which stands for all there are, becomes the limit."""
     most = limits().get(name) if profile == "full" else None
     if most is None:
         return value
     if value is None:
         return most
-    return value[:most] if isinstance(value, tuple) else min(value, most)
+    if isinstance(value, tuple):
+        return value[:most] if name == "seeds" else tuple(min(number, most) for number in value)
+    return min(value, most)

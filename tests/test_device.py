@@ -30,3 +30,19 @@ def test_describe_has_what_stands_beside_a_measurement():
     about = device.describe()
     assert set(about) == {"machine", "cores", "python", "torch", "numpy"}
     assert about["torch"] == torch.__version__ and all(about.values())
+
+
+def test_a_chosen_device_counts_within_its_context(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device.best_device().type == "cuda"
+    with device.computing_on("cpu") as chosen:
+        assert device.best_device() == chosen == torch.device("cpu")
+        with device.computing_on("meta"):
+            assert device.best_device().type == "meta"
+        assert device.best_device().type == "cpu"
+    assert device.best_device().type == "cuda"
+
+
+def test_what_is_sent_arrives_as_it_was():
+    x = torch.arange(6.0).view(2, 3)
+    assert torch.equal(device.sent(x, "cpu"), x) and device.room_for_data("cpu") == 0

@@ -24,8 +24,9 @@ def test_unknown_profile_is_named(monkeypatch):
 def test_limits_hold_down_the_numbers_of_full_by_name(monkeypatch):
     monkeypatch.delenv("SHAPELAB_LIMITS", raising=False)
     assert limits() == {} and limited(2000, "hearts", "full") == 2000 and limited(None, "hearts", "full") is None
-    monkeypatch.setenv("SHAPELAB_LIMITS", "hearts=8,seeds=2,hearts=6")
-    assert limits() == {"hearts": 6, "seeds": 2}  # the last one said
+    monkeypatch.setenv("SHAPELAB_LIMITS", "hearts=8,seeds=2,widths=20,hearts=6")
+    assert limits() == {"hearts": 6, "seeds": 2, "widths": 20}  # the last one said
+    assert limited((16, 32, 64), "widths", "full") == (16, 20, 20)
     assert limited(2000, "hearts", "full") == 6 and limited(4, "hearts", "full") == 4
     assert limited(None, "hearts", "full") == 6  # all there are
     assert limited((0, 1, 2), "seeds", "full") == (0, 1)

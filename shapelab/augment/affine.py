@@ -17,6 +17,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from shapelab.device import sent
 from shapelab.errors import in_range, must, spacing3, whole
 
 
@@ -314,15 +315,15 @@ def _affine_images_torch(images: Tensor, maps: Tensor) -> Tensor:
     """The image's part of the same on any device, by `grid_sample`: index i lies at (2 i + 1) / size - 1."""
     n, *shape = images.shape
     maps = torch.cat([2 * maps[:, :, :3], 2 * maps[:, :, 3:] + 1], dim=2) / torch.tensor(shape).double()[:, None]
-    maps = (maps - torch.tensor([0.0, 0.0, 0.0, 1.0])).to(images.device, images.dtype)
+    maps = sent((maps - torch.tensor([0.0, 0.0, 0.0, 1.0])).to(images.dtype), images.device)
     rows = _at_voxels(maps, shape)[::-1]  # grid_sample: last axis first
     return F.grid_sample(images[:, None], torch.stack(rows, dim=-1), padding_mode="zeros", align_corners=False)[:, 0]
 
 
 def _affine_torch(labels: Tensor, maps: Tensor) -> Tensor:
-    """The same on any device: gather the eight neighbours, then let each class that occurs collect its weights."""
+    """The same on any device: gather the eight neighbours, then let the label of each collect its weights."""
     n, *shape = labels.shape
-    places = _at_voxels(maps.to(labels.device, torch.float32), shape)
+    places = _at_voxels(sent(maps.to(torch.float32), labels.device), shape)
     low, fraction = [place.floor().long() for place in places], [place - place.floor() for place in places]
     neighbours, weights = [], []
     for k in range(8):
@@ -333,10 +334,10 @@ def _affine_torch(labels: Tensor, maps: Tensor) -> Tensor:
         taken = labels.flatten(1).gather(1, torch.where(inside, flat, 0).flatten(1)).view_as(flat)
         neighbours.append(torch.where(inside, taken, 0))
         weights.append(math.prod(f if step else 1 - f for f, step in zip(fraction, corner)))
-    best = torch.full_like(fraction[0], -1.0)
-    winner = torch.zeros_like(labels)
-    for value in sorted({0, *torch.unique(labels).tolist()}):  # one wait for the device
-        votes = sum(torch.where(near == value, weight, 0.0) for near, weight in zip(neighbours, weights))
-        winner = torch.where(votes > best, value, winner)
-        best = torch.maximum(best, votes)
-    return winner.to(torch.uint8)
+    best = sum(torch.where(near == 0, weight, 0.0) for near, weight in zip(neighbours, weights))
+    winner = torch.zeros_like(labels)  # background has votes to begin with; then each neighbour's label is a candidate,
+    for label in neighbours:  # so that the device need not tell which labels there are
+        votes = sum(torch.where(near == label, weight, 0.0) for near, weight in zip(neighbours, weights))
+        better = (votes > best) | ((votes == best) & (label < winner))
+        winner, best = torch.where(better, label, winner), torch.where(better, votes, best)
+    return winner

@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from shapelab.augment.affine import check_generator, check_images
+from shapelab.device import generator_of, sent, without_autocast
 from shapelab.errors import in_range, must, spacing3, whole
 
 # ------------------------------------------------------------------------------------------------------ thick slices
@@ -57,7 +58,7 @@ def acquire(images: Tensor, spacing: Sequence[float], factor: int, sigma_mm: flo
     numbers = _checked_acquisition(images.shape[3], spacing3("spacing", spacing)[2], factor, sigma_mm)
     weights = _acquisition_matrix(*numbers, str(images.device))
     fine = _fine(images)
-    with torch.autocast(images.device.type, enabled=False):  # bf16 products would cost 3 digits of the intensities
+    with without_autocast(images.device):  # bf16 products would cost 3 digits of the intensities
         return (fine @ weights.to(fine.dtype).T).to(images.dtype)
 
 
@@ -110,7 +111,7 @@ def shift_slices(stack: Tensor, motion: Tensor, spacing: Sequence[float]) -> Ten
     must(motion.shape == (n, sz, 3), "motion", f"shape {tuple(motion.shape)}", f"({n}, {sz}, 3)")
     dx, dy, _ = spacing3("spacing", spacing)
     fine = _fine(stack)
-    shift_x, shift_y, degrees = motion.to(stack.device, fine.dtype).reshape(-1, 3, 1, 1).unbind(1)
+    shift_x, shift_y, degrees = sent(motion.to(fine.dtype), stack.device).reshape(-1, 3, 1, 1).unbind(1)
     cos, sin = torch.cos(torch.deg2rad(degrees)), torch.sin(torch.deg2rad(degrees))
     # where each output voxel comes from: mm from the middle, shift undone, turned back, then from -1 to 1 as asked for
     x = (torch.arange(sx, device=stack.device, dtype=fine.dtype)[:, None] - (sx - 1) / 2) * dx - shift_x
@@ -162,7 +163,7 @@ def drop_slices(stack: Tensor, mask: Tensor) -> Tensor:
         f"shape {tuple(mask.shape)} of {mask.dtype}",
         f"{tuple(stack.shape[::3])} of bool",
     )
-    return stack.masked_fill(mask.to(stack.device)[:, None, None, :], 0)
+    return stack.masked_fill(sent(mask, stack.device)[:, None, None, :], 0)
 
 
 # --------------------------------------------------------------------------------------------------------- all of it
@@ -254,7 +255,7 @@ def _mixed(*numbers: int) -> int:
 
 def _each(seeds: Sequence[int], stream: int, draw: Callable[[Generator], Tensor]) -> Tensor:
     """What `draw` gives for each sample from its own generator on the CPU, one after the other along axis 0."""
-    return torch.cat([draw(Generator().manual_seed(_mixed(s, stream))) for s in seeds])
+    return torch.cat([draw(generator_of(_mixed(s, stream))) for s in seeds])
 
 
 def _check_numbers(parameters: object, names: Sequence[str]) -> None:
@@ -297,7 +298,7 @@ def _per_image(images: Tensor, sigma: float | Tensor) -> Tensor | None:
     )
     if not isinstance(sigma, Tensor) and sigma == 0:
         return None
-    return values.to(images.device).view(-1, 1, 1, 1)
+    return sent(values, images.device).view(-1, 1, 1, 1)
 
 
 def _noisy(images: Tensor, sigma: float | Tensor, generator: Generator | int | None, put: Callable) -> Tensor:
@@ -308,7 +309,7 @@ def _noisy(images: Tensor, sigma: float | Tensor, generator: Generator | int | N
         return images
     fine = _fine(images)
     if isinstance(generator, int):
-        generator = Generator(images.device).manual_seed(generator)
+        generator = generator_of(generator, images.device)
     check_generator(generator, images.device.type)
 
     def noise() -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from shapelab.augment.affine import AffineRanges, random_matrices
+from shapelab.device import sent
 
 
 def random_maps(n: int, ranges: AffineRanges, generator: torch.Generator | None = None) -> Tensor:
@@ -27,11 +28,12 @@ def random_maps(n: int, ranges: AffineRanges, generator: torch.Generator | None 
 def move_landmarks(landmarks: Tensor, matrices: Tensor, shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
     """Landmarks (N, L, 3) in voxels after affine maps (N, 4, 4) in mm about the centre of the grid, as `affine_pair`
     moves the volume."""
-    unit = torch.tensor(spacing, dtype=torch.float64)
-    centre = (torch.tensor(list(shape), dtype=torch.float64) - 1) / 2
-    mm = (landmarks.to("cpu", torch.float64) - centre) * unit
+    numbers = torch.tensor([*spacing, *((n - 1) / 2 for n in shape)], dtype=torch.float64)
+    unit, centre = sent(numbers, landmarks.device).view(2, 3)
+    matrices = sent(matrices, landmarks.device)
+    mm = (landmarks.double() - centre) * unit
     moved = mm @ matrices[:, :3, :3].transpose(1, 2) + matrices[:, None, :3, 3]
-    return (moved / unit + centre).to(landmarks.device, torch.float32)
+    return (moved / unit + centre).float()
 
 
 def random_gaps(images: Tensor, share: float, most: int) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
+from shapelab.device import gathered, resident, sent
 from shapelab.errors import need
 
 
@@ -128,15 +129,15 @@ STEP_MM = 10.0  # a neighbour is the slice about this far away: the next one in 
 class SliceData:
     """Slices of many stacks on one in-plane grid, what the network learns from.
 
-    images : (S, X, Y) uint8, 255 for 1
-    tissues : (S, X, Y) uint8, integers of BIVENTRICULAR; an RV wall that nobody outlined is 0
+    images : (S, X, Y) uint8, 255 for 1; an array, or a tensor on a device (`on`)
+    tissues : (S, X, Y) uint8, integers of BIVENTRICULAR; an RV wall that nobody outlined is 0; likewise
     around : (S, 3) row of the slice above, the slice itself, the slice below; -1 where the stack ends
     stack : (S,) number of the stack a slice is from; slices of a stack follow each other
     distances : (stacks,) mm between slices
     """
 
-    images: np.ndarray
-    tissues: np.ndarray
+    images: np.ndarray | Tensor
+    tissues: np.ndarray | Tensor
     around: np.ndarray
     stack: np.ndarray
     distances: np.ndarray
@@ -160,9 +161,14 @@ class SliceData:
     def take(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Images (N, 3, X, Y) float32 in [0, 1] and tissues (N, 3, X, Y) uint8; zeros beyond a stack's ends."""
         around = self.around[np.asarray(rows)]
-        there = torch.from_numpy(around >= 0)[:, :, None, None]
-        images = torch.from_numpy(self.images[around]) * there
-        return images.float() / 255, torch.from_numpy(self.tissues[around]) * there
+        images, tissues = gathered(self.images, around), gathered(self.tissues, around)
+        there = sent(torch.from_numpy(around >= 0), images.device)[:, :, None, None]
+        return (images * there).float() / 255, tissues * there
+
+    def on(self, device: torch.device | str) -> SliceData:
+        """The same slices, on a device that has room for them."""
+        images, tissues = resident([self.images, self.tissues], device)
+        return replace(self, images=images, tissues=tissues)
 
 
 def neighbours(n: int, distance_mm: float) -> np.ndarray:

@@ -22,6 +22,7 @@ from shapelab.data.cohort import Cohort
 from shapelab.data.facts import PHASES
 from shapelab.data.grid import ALIGN, Grid, images_on_grid, stack_labels, unit_image
 from shapelab.data.scheme import CARDIAC
+from shapelab.device import generator_of
 from shapelab.errors import must, one_of
 from shapelab.experiments.kept_runs import opened, save_trained
 from shapelab.experiments.recipes import RECIPES, Order, recipe
@@ -29,7 +30,7 @@ from shapelab.models.acnn import AEConfig, AESpace, train_autoencoder
 from shapelab.models.acnn.tl import PredictorConfig, TLSpace, train_tl_network
 from shapelab.phantoms import heart_cohort
 from shapelab.phantoms.pairs import heart_pairs
-from shapelab.phantoms.randomise import generator_of, new_contrast, new_surroundings
+from shapelab.phantoms.randomise import new_contrast, new_surroundings
 from shapelab.profiles import limited
 from shapelab.spaces.kept import is_kept
 from shapelab.spaces.pca import PCASpace

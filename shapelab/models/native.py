@@ -25,7 +25,7 @@ from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.data.volumes import SliceData, neighbours
-from shapelab.device import autocast
+from shapelab.device import autocast, sent, without_autocast
 from shapelab.errors import must
 from shapelab.models.acnn.baselines import conv2d
 from shapelab.phantoms.randomise import Randomisation, randomise
@@ -133,15 +133,15 @@ def train_native(
         batch_size=max(1, round(config.batch * len(data.distances) / len(data))) if whole_stacks else config.batch,
     )
     target = run.target
+    held = data.on(target)
 
-    def step(chosen: Tensor) -> dict[str, Tensor]:
-        rows = chosen.cpu().numpy()
+    def step(rows: np.ndarray) -> dict[str, Tensor]:
         if whole_stacks:
             rows = np.concatenate([np.flatnonzero(data.stack == s) for s in rows])
         numbers = torch.from_numpy(data.stack[rows])
-        images, tissues = (t.to(target) for t in data.take(rows))
+        images, tissues = (sent(t, target) for t in held.take(rows))
         drawn = int(torch.randint(2**31, (1,)))
-        with torch.no_grad(), torch.autocast(target.type, enabled=False):
+        with torch.no_grad(), without_autocast(target):
             images, labels = randomise(
                 images, tissues, config.spacing, config.size, config.strength, drawn, numbers if whole_stacks else None
             )
@@ -150,7 +150,9 @@ def train_native(
         whole = logits.transpose(0, 1).flatten(1)[None, :, :, None]  # the batch as one image
         losses = {"ce": cross_entropy(logits, labels), "dice": soft_dice_loss(whole, labels.view(1, -1, 1))}
         if stack_loss is not None:
-            of = {int(s): (numbers == s).to(target) for s in numbers.unique()}  # stack -> its slices in the batch
+            of = {
+                int(s): sent((numbers == s).nonzero()[:, 0], target) for s in numbers.unique()
+            }  # stack -> its slices in the batch
             terms = [stack_loss(logits[o], labels[o], float(data.distances[s])) for s, o in of.items()]
             losses["prior"] = torch.stack(terms).mean()
         return losses
@@ -158,7 +160,7 @@ def train_native(
     history = fit(
         step,
         network,
-        batches,
+        batches.rows,  # numbers of slices, or of stacks
         epochs,
         settings=FitSettings(
             learning_rate=config.learning_rate, weight_decay=config.weight_decay, schedule="one-cycle", clip=5.0
@@ -211,7 +213,7 @@ class NativeSegmenter(Kept):
         slices = torch.cat([slices, torch.zeros_like(slices[:1])])  # row -1: no neighbour
         stack = slices[torch.from_numpy(rows)]
         self.network.eval()
-        total = torch.zeros(())
+        total = torch.zeros((), device=device)
         for turn in turns:
             with autocast(device):
                 logits = self.network(_turned(stack, turn))

@@ -12,12 +12,14 @@ integers of BIVENTRICULAR: 1 RV cavity, 2 LV myocardium, 3 LV cavity, 4 RV wall.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from shapelab.device import generator_of
 from shapelab.errors import in_range, must
 
 RV, WALL, LV, RV_WALL = 1, 2, 3, 4
@@ -47,11 +49,6 @@ class Randomisation:
     def __post_init__(self):
         for name, value in vars(self).items():
             in_range(f"Randomisation.{name}", value, 0, 999)
-
-
-def generator_of(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator on `device`, seeded."""
-    return torch.Generator(device).manual_seed(int(seed))
 
 
 def randomise(
@@ -110,6 +107,12 @@ def _uniform(g: torch.Generator, shape, low: float = 0.0, high: float = 1.0) -> 
 def _chosen(g: torch.Generator, n: int, share: float) -> Tensor:
     """(N, 1, 1, 1) bool: which images something is done to."""
     return torch.rand((n, 1, 1, 1), generator=g, device=g.device) < share
+
+
+def _decided(g: torch.Generator, place: int, draw: Callable[[torch.Generator], Tensor]) -> int:
+    """One number for the whole batch, as `draw` gives it. On a GPU it is drawn by the CPU, of the generator's seed and
+    the `place` that asks, for the GPU would have to be waited for."""
+    return int(draw(g if g.device.type == "cpu" else generator_of((g.initial_seed() + place) % 2**63)))
 
 
 def smooth_field(n: int, channels: int, shape, cells: int, g: torch.Generator) -> Tensor:
@@ -216,7 +219,7 @@ def new_surroundings(images: Tensor, tissues: Tensor, share: float, g: torch.Gen
     """
     n = len(images)
     heart = (tissues > 0).float()
-    width = int(torch.randint(1, 4, (1,), generator=g, device=g.device)) * 2 + 1
+    width = _decided(g, 1, lambda g: torch.randint(1, 4, (1,), generator=g)) * 2 + 1
     own = torch.where(_chosen(g, n, 0.35), (_near(heart, 15) > 0.02).float(), heart)
     keep = torch.maximum(_near(F.max_pool2d(own, 3, 1, 1), width), heart)
     made = organs(n, images.shape[1], images.shape[2:], g)
@@ -246,10 +249,10 @@ def organs(n: int, channels: int, shape, g: torch.Generator) -> Tensor:
 def _others(images: Tensor, heart: Tensor, fill: Tensor, g: torch.Generator) -> Tensor:
     """Surroundings of another image of the batch, mirrored or turned, its heart painted over with `fill`."""
     n = len(images)
-    step = int(torch.randint(1, max(n, 2), (1,), generator=g, device=g.device))
+    step = _decided(g, 2, lambda g: torch.randint(1, max(n, 2), (1,), generator=g))
     alone = torch.lerp(images, fill, F.max_pool2d(heart, 5, 1, 2)).roll(step, 0)
-    alone = torch.rot90(alone, int(torch.randint(0, 4, (1,), generator=g, device=g.device)), (2, 3))
-    return alone.flip(2) if bool(torch.rand((1,), generator=g, device=g.device) < 0.5) else alone
+    alone = torch.rot90(alone, _decided(g, 3, lambda g: torch.randint(0, 4, (1,), generator=g)), (2, 3))
+    return alone.flip(2) if _decided(g, 4, lambda g: torch.rand((1,), generator=g) < 0.5) else alone
 
 
 def _discs(n: int, shape, g: torch.Generator, number: int = 3) -> tuple[Tensor, Tensor]:
@@ -276,8 +279,9 @@ def bias_field(images: Tensor, sd: float, g: torch.Generator) -> Tensor:
 
 def ghost(images: Tensor, share: float, g: torch.Generator) -> Tensor:
     """A faint copy of the image, displaced along one axis, as from breathing during the read-out."""
-    n, axis = len(images), 2 + int(torch.rand((1,), generator=g, device=g.device) < 0.5)
-    step = int(torch.randint(images.shape[axis] // 8, images.shape[axis] // 2, (1,), generator=g, device=g.device))
+    n, axis = len(images), 2 + _decided(g, 5, lambda g: torch.rand((1,), generator=g) < 0.5)
+    size = images.shape[axis]
+    step = _decided(g, 6, lambda g: torch.randint(size // 8, size // 2, (1,), generator=g))
     weight = _uniform(g, (n, 1, 1, 1), 0.03, 0.15) * _chosen(g, n, share)
     return images + weight * images.roll(step, axis)
 

@@ -16,7 +16,7 @@ Levels and spreads were set by eye against published transthoracic pictures, not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -57,9 +57,14 @@ class Rays:
     scale: torch.Tensor
 
 
-@lru_cache(maxsize=3)
-def rays(box: Box) -> Rays:
-    """The `Rays` of a box; those of the last few boxes are kept."""
+@lru_cache(maxsize=6)
+def rays(box: Box, device: str = "cpu") -> Rays:
+    """The `Rays` of a box, on a device; those of the last few boxes are kept."""
+    if device != "cpu":
+        here = rays(box)
+        with torch.inference_mode(False):
+            tensors = {k: v.to(device) for k, v in vars(here).items() if isinstance(v, torch.Tensor)}
+        return replace(here, **tensors)
     points = box.points.flatten(1)
     azimuth, elevation = torch.atan2(points[0], points[2]), torch.atan2(points[1], points[2])
     widest = np.deg2rad(WIDEST_DEG)
@@ -261,12 +266,12 @@ def more_shadows(
     A pure function of (images, box, seed, strength). The shadows' loss is taken off the log-compressed intensity
     (`span_db` is its range) down to the dark noise that a shadow shows; outside the sector it stays 0.
     """
-    r, out = rays(box), images.float().clone().flatten(1)
+    r, out = rays(box, str(images.device)), images.float().clone().flatten(1)
     for i, rng in enumerate(np.random.default_rng([int(seed), 23]).spawn(len(out))):
-        here = out[i, r.index.to(out.device)]
+        here = out[i, r.index]
         loss = strength * rng.random() * shadow_db(rng, r.azimuth, r.elevation) * (1 - torch.exp(-r.depth / 12))
         gain, gamma = rng.uniform(-0.06, 0.06), np.exp(rng.uniform(-0.15, 0.15))
         changed = (here + gain).clamp(0.01, 1) ** gamma
-        changed = torch.maximum(changed - loss.to(out.device) / span_db, 0.25 * changed)
-        out[i, r.index.to(out.device)] = torch.where(here > 0, changed, here)
+        changed = torch.maximum(changed - loss / span_db, 0.25 * changed)
+        out[i, r.index] = torch.where(here > 0, changed, here)
     return out.reshape(images.shape)

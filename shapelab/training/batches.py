@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shapelab.device import room_for_data, sent
+from shapelab.device import gathered, resident, sent
 from shapelab.errors import must, whole
 
 M = TypeVar("M", bound=nn.Module)
@@ -81,24 +81,6 @@ class _Epoch(Sequence[Batch]):
     def __getitem__(self, index: int) -> Batch:  # type: ignore[override]  # no slices
         parts = tuple(gathered(a, self.rows[index]) for a in self.arrays)
         return parts if len(parts) > 1 else parts[0]
-
-
-def resident(arrays: Sequence[Any], device: torch.device | str) -> Sequence[Any]:
-    """The arrays whole on a GPU that has room for them, so that batches are gathered there; else as they are."""
-    room = room_for_data(device)
-    if not room:  # nothing is read, so that a memory map stays one
-        return arrays
-    whole_arrays = [a if isinstance(a, Tensor) else torch.as_tensor(np.asarray(a)) for a in arrays]
-    if sum(a.nbytes for a in whole_arrays) > room:
-        return arrays
-    return [a.to(device) for a in whole_arrays]
-
-
-def gathered(array: Any, rows: np.ndarray) -> Tensor:
-    """Rows of an array as a tensor, on the device where a tensor is."""
-    if isinstance(array, Tensor):
-        return array[sent(torch.from_numpy(rows), array.device)]
-    return torch.as_tensor(np.asarray(array[rows]))
 
 
 def made_ahead(items: Sequence[Batch], start: int) -> Iterator[tuple[int, Batch]]:

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from shapelab.device import autocast, best_device
+from shapelab.device import autocast, best_device, without_autocast
 from shapelab.errors import DataError, ShapelabError, in_range, need, one_of, whole
 from shapelab.tensor_files import read_tensors, write_tensors
 from shapelab.training.batches import Batch, Batches, derive_seed, made_ahead, to_device
@@ -242,7 +242,7 @@ class _State:
         for group, rate in zip(self.optimiser.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
         self.rate = self.optimiser.param_groups[0]["lr"]
-        with autocast(self.device) if self.settings.amp else torch.autocast(self.device.type, enabled=False):
+        with autocast(self.device) if self.settings.amp else without_autocast(self.device):
             losses = dict(step(batch))
         if not losses:
             raise TrainingError("step: found an empty dict; expected losses by name")

@@ -58,7 +58,7 @@ def test_to_device_goes_into_containers():
 
 @pytest.mark.parametrize("room", [0, 40 * 8 + 40 * 3 * 2 - 1, 10**6])
 def test_on_a_device_the_rows_and_their_order_are_the_same(room, monkeypatch):
-    monkeypatch.setattr("shapelab.training.batches.room_for_data", lambda device: room)
+    monkeypatch.setattr("shapelab.device.room_for_data", lambda device: room)
     x, y = np.arange(40), np.random.default_rng(0).random((40, 3)).astype(np.float16)
     here = Batches(x, torch.from_numpy(y), batch_size=7, seed=3)
     there = here.on("cpu")

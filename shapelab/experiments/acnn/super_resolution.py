@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from shapelab.augment import MotionRanges, random_motion, shift_slices
 from shapelab.data.volumes import HeartPairs
-from shapelab.device import best_device
+from shapelab.device import best_device, generator_of
 from shapelab.errors import one_of
 from shapelab.experiments.acnn.super_resolution_tables import METHODS, claims, layout, sweep_table, table_three
 from shapelab.experiments.kept_runs import Study, seeds_of
@@ -425,7 +425,7 @@ def motion_curve(networks: dict[str, nn.Module], pairs: HeartPairs, config: Supe
     The same slices move the same way at each strength, only farther.
     """
     clean = test_stacks(pairs, config)["clean"]
-    unit = random_motion(len(pairs), clean.shape[3], MotionRanges(1.0, 0.75), torch.Generator().manual_seed(TEST_SEED))
+    unit = random_motion(len(pairs), clean.shape[3], MotionRanges(1.0, 0.75), generator_of(TEST_SEED))
     truth, rows = pairs.images.astype(np.float32), []
     for shift in config.shifts:
         stacks = shift_slices(clean, shift * unit, pairs.spacing)

@@ -33,6 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shapelab.device import without_autocast
 from shapelab.errors import must, one_of, whole
 from shapelab.models.acnn.baselines import nearest_width
 from shapelab.models.acnn.prior import ACNNLoss
@@ -86,7 +87,7 @@ def _cubic_bspline(t: np.ndarray) -> np.ndarray:
 def through_plane_product(images: Tensor, matrix: np.ndarray | Tensor) -> Tensor:
     """Apply a (Z_out, Z) matrix along the last axis of (..., Z) images; in float32."""
     matrix = torch.as_tensor(matrix, dtype=torch.float32, device=images.device)
-    with torch.autocast(images.device.type, enabled=False):  # bf16 would round to 3 digits what is exact otherwise
+    with without_autocast(images.device):  # bf16 would round to 3 digits what is exact otherwise
         return images.float() @ matrix.T
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from shapelab.augment import AffineRanges, MotionRanges, acquire, random_affine_pair, random_motion, shift_slices
 from shapelab.data.volumes import HeartPairs
-from shapelab.device import autocast
+from shapelab.device import autocast, generator_of
 from shapelab.errors import one_of
 from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.spaces.contract import batches
@@ -66,7 +66,7 @@ def lr_stacks(
     A function of (pairs, settings, seed): every method gets the same stacks.
     """
     settings = settings or InputSettings()
-    generator = torch.Generator().manual_seed(seed)
+    generator = generator_of(seed)
     parts = []
     for rows in batches(len(pairs), batch):
         images, motion = torch.as_tensor(pairs.images[rows]).to(device), torch.as_tensor(pairs.motion[rows])
