@@ -150,11 +150,11 @@ class Measure:
                     with fitting_or_nan(found[name]) as values:
                         values.append(way(many))
         seconds = {name: float(np.median(values)) for name, values in found.items()}
-        batch = many.batches.batch_size if isinstance(many.batches, Batches) else math.nan
+        few = batches_of(training)
         row = {
             "network": type(training.model).__name__,
             "parameters": count(training.model),
-            "batch": batch,
+            "batch": few.batch_size if few is not None else math.nan,
             "seconds": seconds["ours"],
             **{f"{name} seconds": value for name, value in seconds.items() if name != "ours"},
             "plain / ours": seconds["plain"] / seconds["ours"],
@@ -266,14 +266,21 @@ class Measure:
 # ----------------------------------------------------------------------------------------------------------- trainings
 
 
+def batches_of(training: Training) -> Batches | None:
+    """The `Batches` that a training's come from; some trainers take only the numbers of their rows."""
+    batches = training.batches
+    found = batches if isinstance(batches, Batches) else getattr(batches, "__self__", None)
+    return found if isinstance(found, Batches) else None
+
+
 def repeated(training: Training, steps: int) -> Training:
     """The training with its few rows repeated until an epoch has so many steps of its batch size."""
-    batches = training.batches
-    if not isinstance(batches, Batches):
+    if (few := batches_of(training)) is None:
         return training
-    rows = np.arange(steps * batches.batch_size) % len(batches.arrays[0])
-    arrays = [a[rows] for a in batches.arrays]
-    return replace(training, batches=Batches(*arrays, batch_size=batches.batch_size, seed=batches.seed))
+    rows = np.arange(steps * few.batch_size) % len(few.arrays[0])
+    many = Batches(*[a[rows] for a in few.arrays], batch_size=few.batch_size, seed=few.seed)
+    numbers = training.batches is not few
+    return replace(training, batches=(lambda epoch: [rows[of] for of in many.rows(epoch)]) if numbers else many)
 
 
 def first_epoch(training: Training) -> Sequence[Any]:

@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from shapelab.experiments.recipes import recipes
+from shapelab.training import Batches, FitSettings, Run
+from shapelab.training.watching import Training
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -139,6 +141,15 @@ def test_a_newer_row_replaces_that_of_the_same_thing_and_the_file_is_whole_after
     out.forget(name="a")
     out.add(name="c", stage=0)
     assert pd.read_csv(file)["name"].tolist() == ["b", "c"]
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_few_rows_are_repeated_to_steps_of_the_real_batch(speed, numbers):
+    few = Batches(np.arange(3) + (0 if numbers else 10), batch_size=4)
+    training = Training(None, None, few.rows if numbers else few, 9, FitSettings(), None, None, Run())
+    epoch = list(speed.first_epoch(speed.repeated(training, 5)))
+    assert speed.batches_of(training) is few and [len(batch) for batch in epoch] == [4] * 5
+    assert {int(v) for batch in epoch for v in batch} == ({0, 1, 2} if numbers else {10, 11, 12})
 
 
 def test_bytes_are_those_that_operators_read_and_write(speed):
