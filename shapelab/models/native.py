@@ -132,8 +132,7 @@ def train_native(
         seed=run.seed,
         batch_size=max(1, round(config.batch * len(data.distances) / len(data))) if whole_stacks else config.batch,
     )
-    target = run.target
-    held = data.on(target)
+    target, held = run.target, data.on(run.target)
 
     def step(rows: np.ndarray) -> dict[str, Tensor]:
         if whole_stacks:
@@ -150,9 +149,8 @@ def train_native(
         whole = logits.transpose(0, 1).flatten(1)[None, :, :, None]  # the batch as one image
         losses = {"ce": cross_entropy(logits, labels), "dice": soft_dice_loss(whole, labels.view(1, -1, 1))}
         if stack_loss is not None:
-            of = {
-                int(s): sent((numbers == s).nonzero()[:, 0], target) for s in numbers.unique()
-            }  # stack -> its slices in the batch
+            # stack -> its slices in the batch
+            of = {int(s): sent((numbers == s).nonzero()[:, 0], target) for s in numbers.unique()}
             terms = [stack_loss(logits[o], labels[o], float(data.distances[s])) for s, o in of.items()]
             losses["prior"] = torch.stack(terms).mean()
         return losses
@@ -160,7 +158,7 @@ def train_native(
     history = fit(
         step,
         network,
-        batches.rows,  # numbers of slices, or of stacks
+        batches.rows,
         epochs,
         settings=FitSettings(
             learning_rate=config.learning_rate, weight_decay=config.weight_decay, schedule="one-cycle", clip=5.0

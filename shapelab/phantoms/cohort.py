@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from shapelab.data.cohort import Cohort
@@ -118,11 +119,13 @@ def surfaces_in_stack(who: Patient, phase: str, stack: Stack) -> HeartSurfaces:
     return hearts[phase].surfaces.moved(origin=np.array([stack.origin]), angle=np.array([np.deg2rad(f["angle"])]))
 
 
-def make_label(who: Patient, phase: str, stack: Stack, scheme: LabelScheme) -> np.ndarray:
-    """Label map (X, Y, Z) uint8 of one subject, tidied (see `tidy`)."""
+def make_label(
+    who: Patient, phase: str, stack: Stack, scheme: LabelScheme, device: torch.device | str = "cpu"
+) -> np.ndarray:
+    """Label map (X, Y, Z) uint8 of one subject, drawn on a device and tidied on the CPU (see `tidy`)."""
     hearts, noise = surfaces_in_stack(who, phase, stack), contour_noise(*who[:2], phase, stack)
-    label = label_batch(hearts, stack, scheme=scheme, shift=stack.shift[None], noise=noise)[0].numpy()
-    return tidy(label, by_slice=noise is not None)
+    label = label_batch(hearts, stack, device, scheme=scheme, shift=stack.shift[None], noise=noise)
+    return tidy(label[0].cpu().numpy(), by_slice=noise is not None)
 
 
 def tidy(label: np.ndarray, by_slice: bool) -> np.ndarray:
@@ -153,10 +156,10 @@ def tidy(label: np.ndarray, by_slice: bool) -> np.ndarray:
     return label
 
 
-def make_image(who: Patient, phase: str, stack: Stack) -> np.ndarray:
-    """Image (X, Y, Z) float32 of one subject."""
+def make_image(who: Patient, phase: str, stack: Stack, device: torch.device | str = "cpu") -> np.ndarray:
+    """Image (X, Y, Z) float32 of one subject, drawn on a device."""
     from shapelab.phantoms.mr_imaging import mr_image
 
     f, hearts = anatomy(who)
     outline = outline_points(hearts["ED"].surfaces, np.deg2rad(f["angle"]))
-    return mr_image(surfaces_in_stack(who, phase, stack), stack, f, outline, *who[:2], phase)
+    return mr_image(surfaces_in_stack(who, phase, stack).to(device), stack, f, outline, *who[:2], phase)

@@ -19,6 +19,7 @@ from shapelab.data.facts import RV_SIDE_MM
 from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.volumes import HeartPairs
+from shapelab.device import best_device
 from shapelab.errors import must, whole
 from shapelab.phantoms.acquisition import Stack, outline_points
 from shapelab.phantoms.cohort import tidy
@@ -51,6 +52,9 @@ def heart_pairs(
     motion : sd of a slice's displacement and rotation in a patient of mean restlessness; default 2 mm, 1.5 degrees
     cache : `.npz` file that is read if it holds these very pairs, else written
 
+    They are drawn on the best device (`shapelab.device.computing_on` chooses another); a GPU's hearts are the CPU's to
+    rounding. What stays on the CPU: random numbers, and the label map's crumbs (`tidy`).
+
     Raises UsageError for a wrong argument.
     """
     n, grid, mix, motion = whole("n", n), as_grid(grid), mix or Mix(), motion or MotionRanges(SHIFT_MM, TURN_DEG)
@@ -65,11 +69,11 @@ def heart_pairs(
     key = repr((n, grid.shape, grid.spacing, factor, seed, groups, phases, *sds))
 
     def draw(who: Patient, phase: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-        image, label, facts = _draw(who, phase, grid)
+        image, label, facts = _draw(who, phase, grid, device)
         steps = breath_holds(seed, who[1], grid.shape[2] // factor, *sds)
         return {"images": image.astype(np.float16), "labels": label, "motion": steps}, facts
 
-    who = [mix.patient(seed, i) for i in range(n)]
+    who, device = [mix.patient(seed, i) for i in range(n)], best_device()
     arrays, table = cached_hearts(who, phases, draw, cache, key, progress)
     return HeartPairs(**arrays, table=table, spacing=grid.spacing, factor=factor)
 
@@ -82,11 +86,13 @@ def breath_holds(seed: int, index: int, slices: int, shift_mm: float, turn_deg: 
     return (steps * (shift_mm, shift_mm, turn_deg)).astype(np.float32)
 
 
-def _draw(who: Patient, phase: str, grid: Grid) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+def _draw(
+    who: Patient, phase: str, grid: Grid, device: torch.device
+) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
     """Image (X, Y, Z), channel numbers (X, Y, Z) and facts of one heart on the grid."""
     facts, both = anatomy(who)
-    placed = _aligned(both[phase].surfaces, grid)
-    label = tidy(label_batch(placed, grid, scheme=CARDIAC)[0].numpy(), by_slice=False)
+    placed = _aligned(both[phase].surfaces.to(device), grid)
+    label = tidy(label_batch(placed, grid, scheme=CARDIAC)[0].cpu().numpy(), by_slice=False)
     stack = Stack(grid.shape, grid.spacing, tuple(placed.origin[0].tolist()), np.zeros((grid.shape[2], 2)), 0.0)
     outline = outline_points(both["ED"].surfaces, float(placed.angle[0]))
     return mr_image(placed, stack, facts, outline, *who[:2], phase), CARDIAC.channels(label), facts
@@ -97,12 +103,14 @@ def _aligned(surfaces: HeartSurfaces, grid: Grid) -> HeartSurfaces:
     target = (np.array(grid.shape) - 1) / 2 * grid.spacing + (RV_SIDE_MM, 0.0, 0.0)
     placed = surfaces.moved(origin=target[None], angle=np.array([np.pi]))
     for _ in range(2):  # a second time: the first box may have cut some of the heart
-        label = label_batch(placed, grid, scheme=CARDIAC)[0].numpy()
-        lv, rv = (np.argwhere(np.isin(label, values)).mean(0) * grid.spacing for values in ((2, 3), (1,)))
+        label = label_batch(placed, grid, scheme=CARDIAC)[0]
+        voxels = ((label >= 2).nonzero(), (label == 1).nonzero())
+        lv, rv = (where.double().mean(0).cpu().numpy() * grid.spacing for where in voxels)
         turn = np.pi - np.arctan2(rv[1] - lv[1], rv[0] - lv[0])
         c, s = np.cos(turn), np.sin(turn)
-        origin = placed.origin[0].numpy().astype(np.float64)
+        origin = placed.origin[0].cpu().numpy().astype(np.float64)
         arm = origin - lv
         moved = np.array([c * arm[0] - s * arm[1], s * arm[0] + c * arm[1], arm[2]])
-        placed = placed.moved(origin=(target + moved)[None], angle=placed.angle + torch.tensor([turn]).float())
+        angle = placed.angle + torch.tensor([turn], device=label.device).float()
+        placed = placed.moved(origin=(target + moved)[None], angle=angle)
     return placed

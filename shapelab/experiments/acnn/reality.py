@@ -26,6 +26,7 @@ from shapelab.data.cohort import Cohort
 from shapelab.data.grid import RV_SIDE_MM, Grid, to_grid, to_unit_range
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.data.volumes import SliceData
+from shapelab.device import best_device
 from shapelab.errors import must, one_of
 from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.recipes import Order, recipe
@@ -76,8 +77,8 @@ def phantom_slices(n: int, config: NativeConfig, seed: int = TRAINING_SEED, prog
         above = int(np.random.default_rng([seed, i, 8]).choice(3, p=(0.5, 0.35, 0.15)))
         stack = square_field(stack, hearts, f["angle"], config.spacing, FIELD_PX, above)
         for phase in PHASES:
-            label = make_label(who, phase, stack, BIVENTRICULAR)
-            stacks.append((make_image(who, phase, stack), label, stack.spacing[2]))
+            label = make_label(who, phase, stack, BIVENTRICULAR, best_device())
+            stacks.append((make_image(who, phase, stack, best_device()), label, stack.spacing[2]))
     return SliceData.of_stacks(*zip(*stacks, strict=True))
 
 

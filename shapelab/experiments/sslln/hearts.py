@@ -22,6 +22,7 @@ from shapelab.atlas import Atlas, LowResolution, simulate_low_resolution
 from shapelab.data.grid import Grid
 from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.data.volumes import LandmarkedVolumes
+from shapelab.device import best_device
 from shapelab.errors import whole
 from shapelab.phantoms import GROUPS, LANDMARKS
 from shapelab.phantoms.cohort import landmarks_in_stack, make_image, make_label, patient_on_grid
@@ -69,9 +70,10 @@ def phantom_volumes(
     def draw(who: Patient, phase: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         _, facts, stack = patient_on_grid(seed, who[1], groups, grid, mix.phases)
         placed = landmarks_in_stack(who, phase, stack)
+        label = make_label(who, phase, stack, BIVENTRICULAR, best_device())
         return {
-            "images": make_image(who, phase, stack).astype(np.float16),
-            "labels": BIVENTRICULAR.channels(make_label(who, phase, stack, BIVENTRICULAR)).astype(np.uint8),
+            "images": make_image(who, phase, stack, best_device()).astype(np.float16),
+            "labels": BIVENTRICULAR.channels(label).astype(np.uint8),
             "landmarks": np.array([placed[name] / grid.spacing for name in LANDMARKS]),
         }, facts
 
