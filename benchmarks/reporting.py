@@ -51,9 +51,10 @@ def report(
 ) -> None:
     """Print a table with machine, versions and date, and write it with them as columns.
 
-    packages : whose versions matter, beside those of `shapelab.device.describe`
-    merge : what is written, made of the rows and facts (to keep rows of an older file)
-    facts : of this measurement (threads, profile)
+    Args:
+        packages: whose versions matter, beside those of `shapelab.device.describe`
+        merge: what is written, made of the rows and facts (to keep rows of an older file)
+        facts: of this measurement (threads, profile)
     """
     facts = facts_of(packages, **facts)
     print(", ".join(f"{k} {v}" for k, v in facts.items()))

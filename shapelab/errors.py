@@ -23,12 +23,11 @@ class ShapelabError(Exception):
 class DataError(ShapelabError):
     """A file or an array is not what it should be.
 
-    Parameters
-    ----------
-    file : the file (or the subject's id) that is at fault
-    found : what was found there
-    expected : what would have been right
-    todo : what the user can do about it
+    Args:
+        file: the file (or the subject's id) that is at fault
+        found: what was found there
+        expected: what would have been right
+        todo: what the user can do about it
     """
 
     def __init__(self, file: str | Path | None, found: str, expected: str, todo: str = ""):

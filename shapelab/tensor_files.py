@@ -27,7 +27,8 @@ def write_tensors(file: str | Path, tensors: Mapping[str, Tensor], texts: Mappin
 def read_tensors(file: str | Path, checked: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read what `write_tensors` wrote: tensors (on the CPU) and texts. DataError if the file is missing or damaged.
 
-    checked : the contents must have the checksum that the file tells; False for files that tell none
+    Args:
+        checked: the contents must have the checksum that the file tells; False for files that tell none
     """
     todo = "Delete it and train again, or fetch it anew."
     if not Path(file).is_file():

@@ -22,20 +22,18 @@ Landmarks = Mapping[str, np.ndarray] | np.ndarray
 def landmark_affine(source: Landmarks, target: Landmarks) -> np.ndarray:
     """The affine map that takes landmarks nearest to others, in the least squares sense (12 degrees of freedom).
 
-    Parameters
-    ----------
-    source, target : name -> (3,) mm, of which the names in both are used, or (n, 3) mm in the same order; n >= 4
+    Args:
+        source: name -> (3,) mm, of which the names in both are used, or (n, 3) mm in the same order; n >= 4
+        target: see `source`
 
-    Returns
-    -------
-    (4, 4) float64 in mm: ``target = matrix @ (*source, 1)``, exact for four landmarks. Its inverse is not the map the
-    other way (which is least in the other's mm), so ask for that one.
+    Returns:
+        (4, 4) float64 in mm; ``target = matrix @ (*source, 1)``, exact for four landmarks. Its inverse is not the map
+        the other way (which is least in the other's mm), so ask for that one.
 
-    Raises
-    ------
-    UsageError : two arrays of different shape, or not (n, 3)
-    DataError : fewer than four landmarks (in common), numbers that are not finite, or landmarks that lie in one plane,
-        on one line or in one place, source or target, so that no affine map can be told
+    Raises:
+        UsageError: two arrays of different shape, or not (n, 3)
+        DataError: fewer than four landmarks (in common), numbers that are not finite, or landmarks that lie in one
+            plane, on one line or in one place, source or target, so that no affine map can be told
     """
     names, (source, target) = paired(source, target)
     for which, points in (("source", source), ("target", target)):

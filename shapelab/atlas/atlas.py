@@ -20,11 +20,12 @@ class Atlas:
     """SSLLN, section II-C: "each of which consists of an HR CMR volume (1.25 x 1.25 x 2.0 mm), and its corresponding
     landmarks and segmentation labels".
 
-    label : (D0, D1, D2) integers of the scheme
-    spacing : (3,) mm; voxel (0, 0, 0) lies at 0 mm
-    landmarks : name -> (3,) mm, or (n, 3) mm, or None: taken from the label map when they are needed
-    image : (D0, D1, D2) float or None
-    id : what errors and tables call it
+    Attributes:
+        label: (D0, D1, D2) integers of the scheme
+        spacing: (3,) mm; voxel (0, 0, 0) lies at 0 mm
+        landmarks: name -> (3,) mm, or (n, 3) mm, or None: taken from the label map when they are needed
+        image: (D0, D1, D2) float or None
+        id: what errors and tables call it
 
     Raises DataError: an empty label map, values outside the scheme, shapes that differ, an image that is not finite.
     """

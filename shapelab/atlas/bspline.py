@@ -149,7 +149,8 @@ def apply_terms(coefficients, terms):
 def jacobian(lattice: Lattice, coefficients: np.ndarray, points, slab: int = 16) -> tuple[float, float]:
     """Least determinant of d(x + u)/dx at a grid of points, and the share of points where it is not above 0 (folded).
 
-    points : a position array (P_d,) in mm per axis. Slabs of the first axis keep memory small.
+    Args:
+        points: a position array (P_d,) in mm per axis. Slabs of the first axis keep memory small.
     """
     coefficients = np.asarray(coefficients, np.float32)
     tables = [[a.basis(x, o).astype(np.float32) for o in (0, 1)] for a, x in zip(lattice.axes, points)]

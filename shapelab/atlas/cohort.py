@@ -37,27 +37,24 @@ def refine_cohort(
     written last: a subject that has both is done, and is left alone when the same call is made again. Only one
     subject a job is in memory, and nothing but a row of the table comes back.
 
-    Parameters
-    ----------
-    subjects : a Cohort or any subjects; landmarks where they have them (see `shapelab.data.landmarks`)
-    atlases : high-resolution hearts of the same scheme
-    folder : where results go; on a cluster one that all hosts see
-    n_jobs : of joblib; None takes what ``joblib.parallel_config`` says, as in ``parallel_config(backend="dask")``
-    on_error : "raise": the first subject that fails stops all, named. "skip": the others go on, the row says why
-    overwrite : do again what is done already
-    images : use the subjects' images, where they have one
-    settings : of `refine`
+    Args:
+        subjects: a Cohort or any subjects; landmarks where they have them (see `shapelab.data.landmarks`)
+        atlases: high-resolution hearts of the same scheme
+        folder: where results go; on a cluster one that all hosts see
+        n_jobs: of joblib; None takes what ``joblib.parallel_config`` says, as in ``parallel_config(backend="dask")``
+        on_error: "raise": the first subject that fails stops all, named. "skip": the others go on, the row says why
+        overwrite: do again what is done already
+        images: use the subjects' images, where they have one
+        settings: of `refine`
 
-    Returns
-    -------
-    DataFrame, a row a subject (index `subject`, in their order): state ("refined", "kept" from an earlier call,
-    "failed"), error, file, atlases, landmarks, fusion, nmi (of the best atlas), min_jacobian, folded, seconds, and
-    "dice X" of each structure: the agreement with the given label on its own slices
+    Returns:
+        DataFrame, a row a subject (index `subject`, in their order); state ("refined", "kept" from an earlier call,
+        "failed"), error, file, atlases, landmarks, fusion, nmi (of the best atlas), min_jacobian, folded, seconds, and
+        "dice X" of each structure: the agreement with the given label on its own slices
 
-    Raises
-    ------
-    DataError : naming the subject that failed, with on_error "raise"; two subjects of one id
-    UsageError : a folder that holds results of other settings; ids that are no file names
+    Raises:
+        DataError: naming the subject that failed, with on_error "raise"; two subjects of one id
+        UsageError: a folder that holds results of other settings; ids that are no file names
     """
     one_of("on_error", on_error, ("raise", "skip"))
     folder, subjects, settings = Path(folder), list(subjects), settings or RefinementSettings()
@@ -82,7 +79,8 @@ def refine_cohort(
 def write_refinement(file: str | Path, result: Refinement, affine: np.ndarray) -> None:
     """Write a refined label map as NIfTI (``.nii`` or ``.nii.gz``), whole or not at all.
 
-    affine : (4, 4) of the target, voxel index -> mm: the refined voxels lie in the same mm
+    Args:
+        affine: (4, 4) of the target, voxel index -> mm: the refined voxels lie in the same mm
     """
     import nibabel
 
@@ -93,9 +91,10 @@ def write_refinement(file: str | Path, result: Refinement, affine: np.ndarray) -
 def refinement_image(result: Refinement, affine: np.ndarray, axes: np.ndarray | None = None):
     """A refined label map as a nibabel image in the mm of the target.
 
-    affine : (4, 4) of the target, voxel index -> mm
-    axes : (3, 2) as nibabel's orientations have it: where each of the target's axes goes, 1 or -1 its direction, for a
-        target whose axes were put in another order; default: they stay
+    Args:
+        affine: (4, 4) of the target, voxel index -> mm
+        axes: (3, 2) as nibabel's orientations have it: where each of the target's axes goes, 1 or -1 its direction, for
+            a target whose axes were put in another order; default: they stay
     """
     import nibabel
 
@@ -110,7 +109,8 @@ def refinement_image(result: Refinement, affine: np.ndarray, axes: np.ndarray | 
 def read_refinement(file: str | Path, affine: np.ndarray) -> tuple[np.ndarray, Frame]:
     """What `write_refinement` wrote: the label map and its frame, in mm of the target.
 
-    affine : (4, 4) of the target, as it was written with
+    Args:
+        affine: (4, 4) of the target, as it was written with
 
     Raises DataError: a file that cannot be read, or whose voxels do not lie along those of the target.
     """

@@ -21,14 +21,14 @@ from shapelab.atlas.warp import places
 def consistency(target, maps, matrix, origin, step, displacement, gradient):
     """Sum over the target's voxels of the probability of their label at their place in the atlas.
 
-    Parameters
-    ----------
-    target : (p0, p1, p2) uint8, channel numbers
-    maps : (C, q0, q1, q2) float32, probabilities of the atlas' channels, borders background
-    matrix : (3, 4) mm of the target -> voxel index of `maps`
-    origin, step : (3,) mm, where voxel (0, 0, 0) lies and how far apart voxels are
-    displacement : (3, p0, p1, p2) float32 mm
-    gradient : the same, overwritten with the derivative of the sum with respect to `displacement`, 1/mm
+    Args:
+        target: (p0, p1, p2) uint8, channel numbers
+        maps: (C, q0, q1, q2) float32, probabilities of the atlas' channels, borders background
+        matrix: (3, 4) mm of the target -> voxel index of `maps`
+        origin: (3,) mm, where voxel (0, 0, 0) lies and how far apart voxels are
+        step: see `origin`
+        displacement: (3, p0, p1, p2) float32 mm
+        gradient: the same, overwritten with the derivative of the sum with respect to `displacement`, 1/mm
 
     Returns the sum, a float. Tensors on any device, or numpy arrays: each has its own path.
     """

@@ -26,10 +26,11 @@ BETAS = 0.9, 0.98  # of Adam: means over about 10 gradients and 50 squares
 class Problem:
     """Two label maps as channel numbers, cropped to where they matter, and the map between them.
 
-    target : (p0, p1, p2) uint8 in `frame`, the target's voxels within the domain
-    atlas : (q0, q1, q2) uint8 round the atlas' labels; its voxel (0, 0, 0) is `corner` of the whole
-    matrix : (3, 4) mm of the target -> voxel index of the whole atlas
-    device : None for numpy
+    Attributes:
+        target: (p0, p1, p2) uint8 in `frame`, the target's voxels within the domain
+        atlas: (q0, q1, q2) uint8 round the atlas' labels; its voxel (0, 0, 0) is `corner` of the whole
+        matrix: (3, 4) mm of the target -> voxel index of the whole atlas
+        device: None for numpy
     """
 
     target: np.ndarray
@@ -130,7 +131,8 @@ class Cost:
 def folding_penalty(c, slopes, least: float):
     """Mean over sparse places of max(0, least - det(I + du/dx))^2, and its gradient.
 
-    slopes : for each axis d the basis matrices that give du/dx_d at those places
+    Args:
+        slopes: for each axis d the basis matrices that give du/dx_d at those places
     """
     a, b, d = columns = [spread(c, *bases) for bases in slopes]
     for axis, column in enumerate(columns):
@@ -168,8 +170,10 @@ def descend(cost: Cost, coefficients: np.ndarray, iterations: int, step_mm: floa
 def without_folds(lattice: Lattice, before: np.ndarray, after: np.ndarray, positions, guard: bool = True):
     """The displacement `after`, drawn back towards `before` as far as it takes for no determinant to be <= 0.
 
-    before, after : coefficients on one lattice; `before` has no folds
-    positions : per axis, of the places that are checked
+    Args:
+        before: coefficients on one lattice; `before` has no folds
+        after: coefficients on one lattice; `before` has no folds
+        positions: per axis, of the places that are checked
 
     Returns coefficients, least determinant, share of folded places, share of the difference that was kept.
     """

@@ -52,10 +52,13 @@ ENGINES = ("auto", "numba", "torch")
 class Level:
     """What one level of the registration left.
 
-    lattice, coefficients : the displacement, (3, n0, n1, n2) float32 mm at the control points
-    consistency : mean probability of the target's labels at their places (1: all agree), at this level's blur
-    min_jacobian, folded : least determinant of d(x + u)/dx over the domain, and share of places where it is <= 0
-    kept : share of what the level added that the folding guard left (1: all of it)
+    Attributes:
+        lattice: the displacement, (3, n0, n1, n2) float32 mm at the control points
+        coefficients: see `lattice`
+        consistency: mean probability of the target's labels at their places (1: all agree), at this level's blur
+        min_jacobian: least determinant of d(x + u)/dx over the domain, and share of places where it is <= 0
+        folded: see `min_jacobian`
+        kept: share of what the level added that the folding guard left (1: all of it)
     """
 
     lattice: Lattice
@@ -74,10 +77,12 @@ class Level:
 class Deformation:
     """An atlas' way to a target, with every level of it.
 
-    affine : (4, 4), mm of the target -> mm of the atlas
-    levels : coarse to fine
-    target, atlas : frames of the two
-    domain : (2, 3) mm of the target, the box the spline is defined on; outside, its border values go on
+    Attributes:
+        affine: (4, 4), mm of the target -> mm of the atlas
+        levels: coarse to fine
+        target: frames of the two
+        atlas: frames of the two
+        domain: (2, 3) mm of the target, the box the spline is defined on; outside, its border values go on
     """
 
     affine: np.ndarray
@@ -110,7 +115,8 @@ class Deformation:
     def displacement(self, frame: Frame | None = None, stage: int | str = -1) -> np.ndarray:
         """u (3, D0, D1, D2) float32 mm at the voxels of a frame of the target (default: its own).
 
-        stage : index into `names` or one of them; 0 or "affine" has no displacement
+        Args:
+            stage: index into `names` or one of them; 0 or "affine" has no displacement
         """
         frame = frame or self.target
         stage = self._stage(stage)
@@ -154,21 +160,20 @@ class Deformation:
 class FreeFormDeformation:
     """Registration of an atlas' label map to a target's.
 
-    Parameters
-    ----------
-    control_mm : distance of control points at the last level
-    levels : how many; each doubles the distance of the next
-    iterations : of gradient descent at each level
-    bending : weight of the bending energy (Rueckert's eq. 8) at each level, coarse to fine, mm^2
-    stretch : weight of the mean squared first derivative at all levels: where nothing was measured (an apex that was
-        cut off) the displacement stays as it is at the nearest slice, instead of going on with its slope
-    blur_mm : sd of the Gaussian that the atlas' maps are blurred by at each level
-    sampling_mm : about how far apart the voxels are that a level looks at (0: all)
-    step_mm : first step of a control point at each level
-    least_jacobian : determinants under it are penalised
-    guard : damp a level's part until nothing is folded; without it folding is only reported
-    margin_mm : how far the domain reaches beyond target and atlas
-    engine : "numba" (CPU), "torch" (where the label maps are: CPU or GPU), "auto": torch for tensors on a GPU
+    Args:
+        control_mm: distance of control points at the last level
+        levels: how many; each doubles the distance of the next
+        iterations: of gradient descent at each level
+        bending: weight of the bending energy (Rueckert's eq. 8) at each level, coarse to fine, mm^2
+        stretch: weight of the mean squared first derivative at all levels: where nothing was measured (an apex that was
+            cut off) the displacement stays as it is at the nearest slice, instead of going on with its slope
+        blur_mm: sd of the Gaussian that the atlas' maps are blurred by at each level
+        sampling_mm: about how far apart the voxels are that a level looks at (0: all)
+        step_mm: first step of a control point at each level
+        least_jacobian: determinants under it are penalised
+        guard: damp a level's part until nothing is folded; without it folding is only reported
+        margin_mm: how far the domain reaches beyond target and atlas
+        engine: "numba" (CPU), "torch" (where the label maps are: CPU or GPU), "auto": torch for tensors on a GPU
 
     Per-level settings are tuples as long as `levels`. UsageError for what cannot be.
     """
@@ -213,12 +218,13 @@ class FreeFormDeformation:
     def fit(self, target, atlas, target_frame: Frame, atlas_frame: Frame, affine=None) -> Deformation:
         """Register an atlas to a target.
 
-        Parameters
-        ----------
-        target, atlas : label maps (D0, D1, D2), integers (0 background), numpy or torch, each in its frame
-        target_frame, atlas_frame : `Frame`, or spacing (3,) mm (voxel (0, 0, 0) at 0)
-        affine : (4, 4) mm of the target -> mm of the atlas; default: none, both lie alike in mm. From landmarks:
-            ``landmark_affine(target_landmarks, atlas_landmarks)``
+        Args:
+            target: label maps (D0, D1, D2), integers (0 background), numpy or torch, each in its frame
+            atlas: see `target`
+            target_frame: `Frame`, or spacing (3,) mm (voxel (0, 0, 0) at 0)
+            atlas_frame: `Frame`, or spacing (3,) mm (voxel (0, 0, 0) at 0)
+            affine: (4, 4) mm of the target -> mm of the atlas; default: none, both lie alike in mm. From landmarks:
+                ``landmark_affine(target_landmarks, atlas_landmarks)``
 
         Returns `Deformation`. Raises DataError on an empty label map or one that does not fit its frame, UsageError on
         an affine that cannot be inverted.

@@ -54,7 +54,8 @@ TILE = 16  # rows of axis 0 at a time: their votes stay in the processor's cache
 def majority_vote(labels):
     """The label most atlases give each voxel, of two alike the smaller.
 
-    labels : N label maps (D0, D1, D2) of one shape, numpy or torch (a sequence, or stacked) -> (D0, D1, D2)
+    Args:
+        labels: N label maps (D0, D1, D2) of one shape, numpy or torch (a sequence, or stacked) -> (D0, D1, D2)
     """
     maps = _stacked(labels, "majority_vote")
     xp = torch if isinstance(maps, Tensor) else np
@@ -77,25 +78,23 @@ def fuse_labels(
 ):
     """Fuse the label maps of warped atlases by non-local weighted voting (SSLLN, eq. 5).
 
-    Parameters
-    ----------
-    labels : N label maps (D0, D1, D2), integers, in the target's voxels; numpy, or torch on any device. A wall thinner
-        than half the window is eaten unless h is small (see the top of this module)
-    images : the N atlases' images, warped likewise, float
-    image : the target's image (D0, D1, D2). Intensities of all are taken as they are: scale them first
-        (`shapelab.data.grid.to_unit_range`), h = 10 is meant for [0, 1]. Without images, the majority decides
-    patch, window : size in voxels, odd numbers
-    h : bandwidth of the weights exp(-distance^2 / h)
-    threads : of the compiled path
+    Args:
+        labels: N label maps (D0, D1, D2), integers, in the target's voxels; numpy, or torch on any device. A wall
+            thinner than half the window is eaten unless h is small (see the top of this module)
+        images: the N atlases' images, warped likewise, float
+        image: the target's image (D0, D1, D2). Intensities of all are taken as they are: scale them first
+            (`shapelab.data.grid.to_unit_range`), h = 10 is meant for [0, 1]. Without images, the majority decides
+        patch: size in voxels, odd numbers
+        window: size in voxels, odd numbers
+        h: bandwidth of the weights exp(-distance^2 / h)
+        threads: of the compiled path
 
-    Returns
-    -------
-    (D0, D1, D2) of the labels' type and kind; of two labels of equal weight the smaller
+    Returns:
+        (D0, D1, D2) of the labels' type and kind; of two labels of equal weight the smaller
 
-    Raises
-    ------
-    DataError : shapes that differ, intensities that are not finite
-    UsageError : images of the atlases without the target's, or an even patch or window, or h not above 0
+    Raises:
+        DataError: shapes that differ, intensities that are not finite
+        UsageError: images of the atlases without the target's, or an even patch or window, or h not above 0
     """
     maps = _stacked(labels, "fuse_labels")
     if images is None and image is None:

@@ -17,17 +17,15 @@ LIMIT_MM = 20.0  # beyond it a distance says nothing about the border; also that
 def interpolate_slices(label: np.ndarray, frame, out: Frame) -> np.ndarray:
     """A stack's label map in a finer frame: signed distances within each slice, linear between slices.
 
-    Parameters
-    ----------
-    label : (D0, D1, D2) integers, slices along the third axis
-    frame : `Frame` of it, or spacing (3,) mm (voxel (0, 0, 0) at 0)
-    out : where the result is wanted, in the same mm
+    Args:
+        label: (D0, D1, D2) integers, slices along the third axis
+        frame: `Frame` of it, or spacing (3,) mm (voxel (0, 0, 0) at 0)
+        out: where the result is wanted, in the same mm
 
-    Returns
-    -------
-    of the label's type, in `out`: the structure that a place is deepest in, the background included (its depth is
-    that out of all structures; of two alike a structure). At the slices themselves nothing changes; past the first
-    and the last one they go on for half a slice, as the nearest slice does, and end there: no apex is guessed.
+    Returns:
+        of the label's type, in `out`; the structure that a place is deepest in, the background included (its depth is
+        that out of all structures; of two alike a structure). At the slices themselves nothing changes; past the first
+        and the last one they go on for half a slice, as the nearest slice does, and end there: no apex is guessed.
     """
     frame = as_frame(frame, label, "label")
     thin = Frame(

@@ -46,15 +46,19 @@ FUSIONS = ("majority", "non-local")
 class Refinement:
     """A refined label map and how it came about.
 
-    label : (D0, D1, D2) integers of the scheme, in `frame` (mm of the target: its voxel (0, 0, 0) at 0)
-    target, target_frame : what was given, its slices brought into line if that was asked for
-    shift : (Z, 2) mm, what was taken out of each slice; 0 unless that was asked for
-    atlases : the chosen ones, best first; deformations : theirs, in that order
-    affines : (4, 4) of every atlas offered, mm of the target -> mm of the atlas
-    scores : normalised mutual information of every atlas offered; chosen : indices into it
-    landmarks : "given" or "label", where the target's came from
-    fusion : "non-local", or "majority" where there is no image
-    seconds : wall time of each step
+    Attributes:
+        label: (D0, D1, D2) integers of the scheme, in `frame` (mm of the target: its voxel (0, 0, 0) at 0)
+        target: what was given, its slices brought into line if that was asked for
+        target_frame: see `target`
+        shift: (Z, 2) mm, what was taken out of each slice; 0 unless that was asked for
+        atlases: the chosen ones, best first
+        deformations: theirs, in that order
+        affines: (4, 4) of every atlas offered, mm of the target -> mm of the atlas
+        scores: normalised mutual information of every atlas offered
+        chosen: indices into it
+        landmarks: "given" or "label", where the target's came from
+        fusion: "non-local", or "majority" where there is no image
+        seconds: wall time of each step
     """
 
     label: np.ndarray
@@ -110,16 +114,17 @@ class Refinement:
 class RefinementSettings:
     """How hearts are refined.
 
-    Parameters
-    ----------
-    n_atlases : L, how many are deformed and fused
-    ffd : of the registration
-    fusion : "majority" of the warped atlases, or "non-local", the paper's eq. 5 (a deviation, measured: see the top of
-        `shapelab.atlas.fusion`)
-    patch, window, h : of the non-local fusion, in voxels of the result; the defaults are the paper's
-    out_spacing : (3,) mm of the result; None: that of the first atlas
-    align : bring slices into line first (`shapelab.atlas.slice_shifts`); the result then lies where the heart is most
-        likely to be, and not on each slice's own breath-hold
+    Args:
+        n_atlases: L, how many are deformed and fused
+        ffd: of the registration
+        fusion: "majority" of the warped atlases, or "non-local", the paper's eq. 5 (a deviation, measured: see the top
+            of `shapelab.atlas.fusion`)
+        patch: of the non-local fusion, in voxels of the result; the defaults are the paper's
+        window: see `patch`
+        h: see `patch`
+        out_spacing: (3,) mm of the result; None: that of the first atlas
+        align: bring slices into line first (`shapelab.atlas.slice_shifts`); the result then lies where the heart is
+            most likely to be, and not on each slice's own breath-hold
     """
 
     n_atlases: int = 5
@@ -150,31 +155,29 @@ def refine(
 ) -> Refinement:
     """Refine one label map.
 
-    Parameters
-    ----------
-    label : (D0, D1, D2) integers, numpy or torch: the segmentation of a stack, thick slices along the third axis. A
-        tensor on a GPU is deformed onto and fused there; so is one on the CPU with ``FreeFormDeformation(engine=
-        "torch")``. What is returned is numpy
-    image : (D0, D1, D2) the scan, any intensities, for the non-local fusion; None: the majority decides
-    landmarks : name -> (3,) mm, or (n, 3) in the order of the atlases'; mm is voxel index * spacing. None: the six that
-        the label map gives (`shapelab.data.landmarks.landmarks_from_label`), for atlases and target alike, so that
-        what is systematic in them cancels. The paper warns of that ("the non-rigid refinement failed completely if
-        the affine transform is initialised from the tissue classes"); that was an affine registration of labels
-    atlases : high-resolution hearts of the same scheme
-    spacing : (3,) mm of `label`
-    scheme : of `label`; default: that of the atlases
-    settings : how; default: `RefinementSettings()`
-    threads : atlases registered at a time; default: as many as there are cores
+    Args:
+        label: (D0, D1, D2) integers, numpy or torch: the segmentation of a stack, thick slices along the third axis. A
+            tensor on a GPU is deformed onto and fused there; so is one on the CPU with ``FreeFormDeformation(engine=
+            "torch")``. What is returned is numpy
+        image: (D0, D1, D2) the scan, any intensities, for the non-local fusion; None: the majority decides
+        landmarks: name -> (3,) mm, or (n, 3) in the order of the atlases'; mm is voxel index * spacing. None: the six
+            that the label map gives (`shapelab.data.landmarks.landmarks_from_label`), for atlases and target alike, so
+            that what is systematic in them cancels. The paper warns of that ("the non-rigid refinement failed
+            completely if the affine transform is initialised from the tissue classes"); that was an affine registration
+            of labels
+        atlases: high-resolution hearts of the same scheme
+        spacing: (3,) mm of `label`
+        scheme: of `label`; default: that of the atlases
+        settings: how; default: `RefinementSettings()`
+        threads: atlases registered at a time; default: as many as there are cores
 
-    Returns
-    -------
-    Refinement. Its frame holds the target's whole field and the atlases where they reach beyond it (an apex that was
-    not scanned); its voxels lie at whole multiples of `out_spacing` from the target's voxel (0, 0, 0).
+    Returns:
+        Refinement. Its frame holds the target's whole field and the atlases where they reach beyond it (an apex that
+        was not scanned); its voxels lie at whole multiples of `out_spacing` from the target's voxel (0, 0, 0).
 
-    Raises
-    ------
-    DataError : an empty label map, values outside the scheme, shapes that differ, degenerate landmarks
-    UsageError : no atlas, atlases of another scheme, wrong settings
+    Raises:
+        DataError: an empty label map, values outside the scheme, shapes that differ, degenerate landmarks
+        UsageError: no atlas, atlases of another scheme, wrong settings
     """
     settings, seconds = settings or RefinementSettings(), _Laps()
     there = _there(settings.ffd.torch_device(label))

@@ -19,8 +19,10 @@ def normalised_mutual_information(a, b, bins: int = 64) -> float:
 
     1 where the one says nothing about the other, 2 where each can be told from the other. Two constant arrays: 2.
 
-    a, b : label maps (integers: one bin a value) or images (floats: `bins` bins of equal width from least to
-        greatest), any number of axes, numpy or torch. DataError where shapes differ, an array is empty or not finite.
+    Args:
+        a: label maps (integers: one bin a value) or images (floats: `bins` bins of equal width from least to greatest),
+            any number of axes, numpy or torch. DataError where shapes differ, an array is empty or not finite.
+        b: see `a`
     """
     a, b = (v.cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for v in (a, b))
     need(
@@ -38,15 +40,13 @@ def normalised_mutual_information(a, b, bins: int = 64) -> float:
 def select_atlases(target, warped: Sequence, n: int = 5, bins: int = 64) -> tuple[list[int], np.ndarray]:
     """The n atlases most like the target by normalised mutual information.
 
-    Parameters
-    ----------
-    target : label map or image (D0, D1, D2)
-    warped : the atlases' label maps or images, brought into the target's voxels (by their affine maps)
-    n : how many; all of them if there are fewer
+    Args:
+        target: label map or image (D0, D1, D2)
+        warped: the atlases' label maps or images, brought into the target's voxels (by their affine maps)
+        n: how many; all of them if there are fewer
 
-    Returns
-    -------
-    indices of the chosen, best first (of two alike the earlier), and the score of every atlas (len(warped),)
+    Returns:
+        indices of the chosen, best first (of two alike the earlier), and the score of every atlas (len(warped),)
     """
     must(n >= 1 and len(warped), "select_atlases", f"n={n} of {len(warped)} atlases", "at least one of each")
     scores = np.array([normalised_mutual_information(target, atlas, bins) for atlas in warped])

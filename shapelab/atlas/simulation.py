@@ -24,10 +24,12 @@ from shapelab.phantoms import GROUPS, heart_cohort
 class LowResolution:
     """A simulated stack of thick slices.
 
-    label, image : (D0, D1, Z), what the stack shows; voxel (0, 0, 0) at 0 mm; spacing (3,) mm
-    landmarks : the truth's, in mm of the stack
-    shift : (Z, 2) mm, how far each slice was moved along the first two axes
-    truth : the high-resolution heart; `truth_frame` says where its voxels lie in mm of the stack
+    Attributes:
+        label: (D0, D1, Z), what the stack shows; voxel (0, 0, 0) at 0 mm; spacing (3,) mm
+        image: see `label`
+        landmarks: the truth's, in mm of the stack
+        shift: (Z, 2) mm, how far each slice was moved along the first two axes
+        truth: the high-resolution heart; `truth_frame` says where its voxels lie in mm of the stack
     """
 
     label: np.ndarray
@@ -54,9 +56,15 @@ def phantom_atlases(
 ) -> list[Atlas]:
     """n phantom hearts as atlases, with known landmarks.
 
-    n, seed, groups, scheme, phase, resolution : as in `shapelab.phantoms.heart_cohort`; group "RV" is right ventricular
-        overload, the paper's pulmonary hypertension
-    images : make images too (three seconds each at 1.25 x 1.25 x 2 mm)
+    Args:
+        n: as in `shapelab.phantoms.heart_cohort`; group "RV" is right ventricular overload, the paper's pulmonary
+            hypertension
+        seed: see `n`
+        groups: see `n`
+        scheme: see `n`
+        phase: see `n`
+        resolution: see `n`
+        images: make images too (three seconds each at 1.25 x 1.25 x 2 mm)
 
     Raises UsageError for a wrong argument. Atlases of one seed and targets of another are different hearts.
     """
@@ -68,15 +76,14 @@ def simulate_low_resolution(
 ) -> LowResolution:
     """The stack of thick slices that a scan in several breath-holds would give of a high-resolution heart.
 
-    Parameters
-    ----------
-    atlas : the heart; the third axis is through plane
-    factor : every factor-th slice is kept (5: from 2 mm to 10 mm)
-    shift_mm : sd of a slice's displacement along each of the first two axes, at most 2.5 sd, in whole voxels so that
-        labels stay what they are; the paper gives no number, ACDC's slices are 1 to 2 mm out of line
-    apex_slices : so many labelled slices are cut off at the apical end, and all that lies beyond
-    first : the first slice kept
-    seed : of the displacements
+    Args:
+        atlas: the heart; the third axis is through plane
+        factor: every factor-th slice is kept (5: from 2 mm to 10 mm)
+        shift_mm: sd of a slice's displacement along each of the first two axes, at most 2.5 sd, in whole voxels so that
+            labels stay what they are; the paper gives no number, ACDC's slices are 1 to 2 mm out of line
+        apex_slices: so many labelled slices are cut off at the apical end, and all that lies beyond
+        first: the first slice kept
+        seed: of the displacements
 
     What a slice moves in from beyond the edge repeats the edge (image) or is background (label). UsageError for wrong
     numbers, DataError if no labelled slice is left.

@@ -11,17 +11,16 @@ from torch import Tensor
 def warp_label(label, matrix, origin, step, displacement):
     """A label map at displaced places.
 
-    Parameters
-    ----------
-    label : (q0, q1, q2) integers, numpy, or a tensor on any device
-    matrix : (3, 4) mm of the target -> voxel index of `label`
-    origin, step : (3,) mm, of the target's voxels
-    displacement : (3, p0, p1, p2) float32 mm, added to a voxel's position before `matrix`
+    Args:
+        label: (q0, q1, q2) integers, numpy, or a tensor on any device
+        matrix: (3, 4) mm of the target -> voxel index of `label`
+        origin: (3,) mm, of the target's voxels
+        step: (3,) mm, of the target's voxels
+        displacement: (3, p0, p1, p2) float32 mm, added to a voxel's position before `matrix`
 
-    Returns
-    -------
-    (p0, p1, p2) of the label's type: the label of most weight among the eight neighbours (linear weights), of two
-    alike the smaller; outside the array is 0.
+    Returns:
+        (p0, p1, p2) of the label's type; the label of most weight among the eight neighbours (linear weights), of two
+        alike the smaller; outside the array is 0.
     """
     if isinstance(label, Tensor):
         return _label_torch(label, matrix, origin, step, displacement)

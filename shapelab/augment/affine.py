@@ -92,16 +92,14 @@ def random_affine(
 ) -> Tensor:
     """Move every label map of a batch by a random affine map of its own.
 
-    Parameters
-    ----------
-    labels : (N, X, Y, Z) uint8
-    spacing : mm per voxel along x, y, z
-    ranges : how far to go
-    generator : on the CPU; None is torch's default one
+    Args:
+        labels: (N, X, Y, Z) uint8
+        spacing: mm per voxel along x, y, z
+        ranges: how far to go
+        generator: on the CPU; None is torch's default one
 
-    Returns
-    -------
-    (N, X, Y, Z) uint8 on the same device; what comes from outside the grid is background 0
+    Returns:
+        (N, X, Y, Z) uint8 on the same device; what comes from outside the grid is background 0
     """
     return apply_affine(labels, random_matrices(len(labels), ranges or AffineRanges(), generator), spacing)
 
@@ -136,23 +134,23 @@ def random_affine_pair(
 def affine_pair(images: Tensor, labels: Tensor, matrices: Tensor, spacing: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Move images and their label maps by the same affine maps.
 
-    Parameters
-    ----------
-    images : (N, X, Y, Z) of any floating type; interpolated linearly, in fp32 at least
-    labels : (N, X, Y, Z) uint8; moved as by `apply_affine`
-    matrices : (N, 4, 4) in mm about the centre of the grid, input -> output
-    spacing : mm per voxel along x, y, z
+    Args:
+        images: (N, X, Y, Z) of any floating type; interpolated linearly, in fp32 at least
+        labels: (N, X, Y, Z) uint8; moved as by `apply_affine`
+        matrices: (N, 4, 4) in mm about the centre of the grid, input -> output
+        spacing: mm per voxel along x, y, z
 
-    Returns
-    -------
-    images, labels : of the same types, on the same device. No gradient flows through.
+    Returns:
+        A tuple of
 
-    Outside the grid the image is 0, as the label is background, and within one voxel of the border both fade alike. To
-    repeat the image's edge would draw a heart that reaches the border on beyond it, where the label says background;
-    0 is also what `shapelab.data.grid.to_grid` puts where nothing was scanned, so the network meets it in real data as
-    well.
+        - images, labels: of the same types, on the same device. No gradient flows through.
 
-    Raises UsageError for a wrong shape or type.
+        Outside the grid the image is 0, as the label is background, and within one voxel of the border both fade alike.
+        To repeat the image's edge would draw a heart that reaches the border on beyond it, where the label says
+        background; 0 is also what `shapelab.data.grid.to_grid` puts where nothing was scanned, so the network meets it
+        in real data as well.
+
+        Raises UsageError for a wrong shape or type.
     """
     check_images("images", images)
     found, wanted = (f"{tuple(x.shape)} on {x.device}" for x in (labels, images))

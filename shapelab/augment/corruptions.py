@@ -43,16 +43,14 @@ def acquisition_matrix(n_hr: int, spacing_z: float, factor: int, sigma_mm: float
 def acquire(images: Tensor, spacing: Sequence[float], factor: int, sigma_mm: float = 4.0) -> Tensor:
     """The LR stack that a scanner takes of HR images.
 
-    Parameters
-    ----------
-    images : (N, X, Y, Z) float, HR
-    spacing : mm per voxel of `images` along x, y, z
-    factor : K, HR planes a slice
-    sigma_mm : sd of the slice profile, 4 mm in the ACNN paper
+    Args:
+        images: (N, X, Y, Z) float, HR
+        spacing: mm per voxel of `images` along x, y, z
+        factor: K, HR planes a slice
+        sigma_mm: sd of the slice profile, 4 mm in the ACNN paper
 
-    Returns
-    -------
-    (N, X, Y, Z // K) of the same type on the same device; see `acquisition_matrix`. Differentiable.
+    Returns:
+        (N, X, Y, Z // K) of the same type on the same device; see `acquisition_matrix`. Differentiable.
     """
     check_images("images", images)
     numbers = _checked_acquisition(images.shape[3], spacing3("spacing", spacing)[2], factor, sigma_mm)
@@ -93,18 +91,16 @@ def random_motion(
 def shift_slices(stack: Tensor, motion: Tensor, spacing: Sequence[float]) -> Tensor:
     """Move every slice of a stack in its own plane.
 
-    Parameters
-    ----------
-    stack : (N, X, Y, Z) float
-    motion : (N, Z, 3): what slice k shows moves by dx mm along x and dy mm along y after a turn by `degrees` about the
-        middle of the slice, from x towards y
-    spacing : mm per voxel along x, y, z
+    Args:
+        stack: (N, X, Y, Z) float
+        motion: (N, Z, 3): what slice k shows moves by dx mm along x and dy mm along y after a turn by `degrees` about
+            the middle of the slice, from x towards y
+        spacing: mm per voxel along x, y, z
 
-    Returns
-    -------
-    (N, X, Y, Z) of the same type. Linear interpolation. Edge values are repeated: the field of view of a scanner is
-    larger than the crop, so what moves in is tissue, and over a few mm the edge is the best guess at it.
-    Differentiable in both.
+    Returns:
+        (N, X, Y, Z) of the same type. Linear interpolation. Edge values are repeated; the field of view of a scanner is
+        larger than the crop, so what moves in is tissue, and over a few mm the edge is the best guess at it.
+        Differentiable in both.
     """
     check_images("stack", stack)
     n, sx, sy, sz = stack.shape
@@ -128,7 +124,8 @@ def shift_slices(stack: Tensor, motion: Tensor, spacing: Sequence[float]) -> Ten
 def add_noise(images: Tensor, sigma: float | Tensor, generator: Generator | int | None = None) -> Tensor:
     """Images (N, X, Y, Z) with Gaussian noise of sd `sigma` (one number or (N,), in units of intensity); not clipped.
 
-    generator : on the device of the images, or a seed, or None for torch's default one
+    Args:
+        generator: on the device of the images, or a seed, or None for torch's default one
     """
     return _noisy(images, sigma, generator, lambda fine, noise: fine + noise())
 
@@ -207,22 +204,21 @@ def sample_seeds(seed: int, n: int) -> list[int]:
 def corrupt(volume: Tensor, spacing: Sequence[float], parameters: Corruption, seed: int | Sequence[int]) -> Tensor:
     """Corrupt a batch: a pure function of its arguments, whatever was drawn before and whatever else is in the batch.
 
-    Parameters
-    ----------
-    volume : (N, X, Y, Z) float on any device; HR where `parameters.factor` is given
-    spacing : mm per voxel of `volume`
-    parameters : what befalls it
-    seed : one number, from which sample i takes the i-th of `sample_seeds(seed, N)`; or N numbers, a seed a sample, for
-        a part of a larger set: `corrupt(v, s, p, seed)[3:5]` is `corrupt(v[3:5], s, p, sample_seeds(seed, 5)[3:])`
+    Args:
+        volume: (N, X, Y, Z) float on any device; HR where `parameters.factor` is given
+        spacing: mm per voxel of `volume`
+        parameters: what befalls it
+        seed: one number, from which sample i takes the i-th of `sample_seeds(seed, N)`; or N numbers, a seed a sample,
+            for a part of a larger set: `corrupt(v, s, p, seed)[3:5]` is `corrupt(v[3:5], s, p, sample_seeds(seed,
+            5)[3:])`
 
-    Returns
-    -------
-    (N, X, Y, Z // factor) of the same type on the same device
+    Returns:
+        (N, X, Y, Z // factor) of the same type on the same device
 
-    Motion, missing slices and noise each draw from a stream of their own, a function of the sample's seed. So two
-    strengths of one corruption (`Corruption.scaled`) differ by size alone: slices move the same way, only farther, and
-    what is missing at a low strength is missing at a high one. Noise is drawn on the volume's device: a CPU and a GPU
-    give different noise, of the same distribution; all else is the same on both.
+        Motion, missing slices and noise each draw from a stream of their own, a function of the sample's seed. So two
+        strengths of one corruption (`Corruption.scaled`) differ by size alone: slices move the same way, only farther,
+        and what is missing at a low strength is missing at a high one. Noise is drawn on the volume's device: a CPU and
+        a GPU give different noise, of the same distribution; all else is the same on both.
     """
     check_images("volume", volume)
     n = len(volume)

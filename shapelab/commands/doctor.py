@@ -53,9 +53,8 @@ def command() -> int:
 def examine(root: Path | None = None) -> list[Check]:
     """Every check, in the order of reading.
 
-    Parameters
-    ----------
-    root : folder of data sets (default: SHAPELAB_DATA)
+    Args:
+        root: folder of data sets (default: SHAPELAB_DATA)
     """
     return [
         check_python(),

@@ -21,14 +21,13 @@ def check(
 ) -> None:
     """Say whether an answer is right, without giving the right one away.
 
-    Parameters
-    ----------
-    exercise : its number, as in its heading
-    answer : what the reader worked out; None or ... is no answer yet
-    expected : the right answer (number, text, bool, array, list, dict), or a function answer -> bool
-    tolerance : how far a number may be off
-    wrong : explanation -> the value that shows this very mistake ("that is mm3, not ml" -> 147600)
-    hint : said with any other wrong answer
+    Args:
+        exercise: its number, as in its heading
+        answer: what the reader worked out; None or ... is no answer yet
+        expected: the right answer (number, text, bool, array, list, dict), or a function answer -> bool
+        tolerance: how far a number may be off
+        wrong: explanation -> the value that shows this very mistake ("that is mm3, not ml" -> 147600)
+        hint: said with any other wrong answer
 
     It prints "right.", "not yet. ..." or "no answer yet." and returns nothing, so that a cell may end with it.
     """

@@ -74,7 +74,8 @@ def select(paths: Sequence[Path], numbers: Sequence[str]) -> list[Path]:
 class Series:
     """How the notebooks of one run are executed; `output`, `timeout` and `profile` as `run` takes them.
 
-    environment : of the kernels
+    Attributes:
+        environment: of the kernels
     """
 
     output: Path | None
@@ -160,19 +161,17 @@ def run(
 ) -> Report:
     """Execute notebooks and say what became of them, with a progress bar where there is a terminal.
 
-    Parameters
-    ----------
-    paths : the notebooks
-    output : folder for ``index.html``, ``seconds.csv`` (notebook, seconds, status) and, under ``notebooks/``, executed
-        copies and pages. None executes in place: a notebook that passes is rewritten, normalised for a commit; one
-        that fails is left as it was
-    jobs : notebooks at a time
-    timeout : seconds that one cell may take
-    profile : see `shapelab.profiles`
+    Args:
+        paths: the notebooks
+        output: folder for ``index.html``, ``seconds.csv`` (notebook, seconds, status) and, under ``notebooks/``,
+            executed copies and pages. None executes in place: a notebook that passes is rewritten, normalised for a
+            commit; one that fails is left as it was
+        jobs: notebooks at a time
+        timeout: seconds that one cell may take
+        profile: see `shapelab.profiles`
 
-    Raises
-    ------
-    KeyboardInterrupt : on Ctrl-C, after every kernel has ended
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, after every kernel has ended
     """
     from tqdm import tqdm
 

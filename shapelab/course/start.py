@@ -46,8 +46,9 @@ class Context:
     def hearts(self, n: int, **options: Any) -> Cohort:
         """The chapter's hearts, ED and ES of n patients (all there are, if fewer), groups in turn.
 
-        options : for the phantoms only, as `shapelab.phantoms.heart_cohort` takes them (resolution, images, ...); real
-            hearts are what they are.
+        Args:
+            options: for the phantoms only, as `shapelab.phantoms.heart_cohort` takes them (resolution, images, ...);
+                real hearts are what they are.
         """
         from shapelab.data import open_cohort
 
@@ -61,16 +62,14 @@ def start(chapter: str, data: str = "phantom", seed: int = 0) -> Context:
 
     On a machine with a GPU, in the profile "quick", a second line says how to train the larger networks there.
 
-    Parameters
-    ----------
-    chapter : number of the notebook, "00" to "99"
-    data : "phantom" or "acdc"
-    seed : of Python, NumPy and torch
+    Args:
+        chapter: number of the notebook, "00" to "99"
+        data: "phantom" or "acdc"
+        seed: of Python, NumPy and torch
 
-    Raises
-    ------
-    UsageError : unknown data
-    DataError : `data` is "acdc" and it is not there: where to get it
+    Raises:
+        UsageError: unknown data
+        DataError: `data` is "acdc" and it is not there: where to get it
     """
     if one_of("DATA", data, DATA_SETS) != "phantom":
         from shapelab.data.cards import locate
@@ -101,9 +100,8 @@ def _set_look() -> None:
 def real_hearts(n: int | None = None) -> Cohort | None:
     """ACDC, for a section "On real hearts": its training part, or None and one message where it is absent.
 
-    Parameters
-    ----------
-    n : at most so many patients, groups in turn; None: all
+    Args:
+        n: at most so many patients, groups in turn; None: all
 
     A data set that is there but broken is an error, as ever.
     """

@@ -45,17 +45,21 @@ class Source:
 class Card:
     """One data set.
 
-    name : what `open_cohort` calls it
-    title, home, licence, citation : as its publisher gives them
-    layout : how the files must lie
-    folder : its folder under SHAPELAB_DATA; "" if it has no fixed one
-    scheme : what its label maps hold; None: differs from one to the next
-    source : the archive that `shapelab data fetch` downloads, if its publisher allows that
-    phantom : what to open instead where it is not at hand
-    recognise : whether a folder holds it; looks at names and small text files only
-    scan : (root, options by name) -> `Scan`, what the folder holds
-    make : for a data set that is made, not read: gives the function (options by name) -> `Cohort`
-    general : the layout is so general that all others are asked first what a folder is
+    Attributes:
+        name: what `open_cohort` calls it
+        title: as its publisher gives them
+        home: as its publisher gives them
+        licence: as its publisher gives them
+        citation: as its publisher gives them
+        layout: how the files must lie
+        folder: its folder under SHAPELAB_DATA; "" if it has no fixed one
+        scheme: what its label maps hold; None: differs from one to the next
+        source: the archive that `shapelab data fetch` downloads, if its publisher allows that
+        phantom: what to open instead where it is not at hand
+        recognise: whether a folder holds it; looks at names and small text files only
+        scan: (root, options by name) -> `Scan`, what the folder holds
+        make: for a data set that is made, not read: gives the function (options by name) -> `Cohort`
+        general: the layout is so general that all others are asked first what a folder is
     """
 
     name: str
@@ -154,23 +158,22 @@ def recognise(path: Path) -> str | None:
 def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "raise", **options) -> Cohort:
     """Open a data set.
 
-    Parameters
-    ----------
-    name : "acdc", "cetus", "hippocampus", "decathlon", "folder", "phantom", "phantom-us" or one that was registered;
-        see `catalogue`
-    root : its folder, or the folder of data sets that it lies in. None: looked for under the environment variable
-        SHAPELAB_DATA
-    on_error : "raise": the first bad file met is raised; headers are checked now, voxels when an array is asked for.
-        "skip": every file is read now; each bad subject is warned about and left out, its errors kept in
-        ``Cohort.skipped``
-    options : acdc, cetus: subset="training"|"testing"; folder: scheme=LabelScheme, mapping={file's integer: scheme's};
-        phantom: all that `shapelab.phantoms.heart_cohort` takes (defaults here: n=100, resolution="LR", scheme=CARDIAC,
-        so that it looks as ACDC does); phantom-us: all that `shapelab.phantoms.ultrasound.us_cohort` takes
+    Args:
+        name: "acdc", "cetus", "hippocampus", "decathlon", "folder", "phantom", "phantom-us" or one that was registered;
+            see `catalogue`
+        root: its folder, or the folder of data sets that it lies in. None: looked for under the environment variable
+            SHAPELAB_DATA
+        on_error: "raise": the first bad file met is raised; headers are checked now, voxels when an array is asked for.
+            "skip": every file is read now; each bad subject is warned about and left out, its errors kept in
+            ``Cohort.skipped``
+        options: acdc, cetus: subset="training"|"testing"; folder: scheme=LabelScheme, mapping={file's integer:
+            scheme's}; phantom: all that `shapelab.phantoms.heart_cohort` takes (defaults here: n=100, resolution="LR",
+            scheme=CARDIAC, so that it looks as ACDC does); phantom-us: all that
+            `shapelab.phantoms.ultrasound.us_cohort` takes
 
-    Raises
-    ------
-    UsageError : unknown name or option
-    DataError : the data set is not there, or a file in it is not what it should be
+    Raises:
+        UsageError: unknown name or option
+        DataError: the data set is not there, or a file in it is not what it should be
 
     >>> open_cohort("acdc").filter(phase="ED", group=["NOR", "DCM"])       # doctest: +SKIP
     """

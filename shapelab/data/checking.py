@@ -44,21 +44,19 @@ def detect(path: str | Path) -> list[tuple[str, Path]]:
 def check_folder(path: str | Path, name: str | None = None, progress: bool = False) -> pd.DataFrame:
     """Read every file of a data set and return all that is wrong, one row a problem; no row if nothing is.
 
-    Parameters
-    ----------
-    path : folder of a data set, or a folder of several
-    name : which data set it is ("acdc", "hippocampus", "cetus", ...; see `catalogue`); None: seen from its files
-    progress : show a bar on standard error
+    Args:
+        path: folder of a data set, or a folder of several
+        name: which data set it is ("acdc", "hippocampus", "cetus", ...; see `catalogue`); None: seen from its files
+        progress: show a bar on standard error
 
-    Returns
-    -------
-    DataFrame with the columns file, problem (the step that failed: layout, facts, header, label, image, pair), found,
-    expected, todo. ``attrs["checked"]`` is a list of (name, folder, number of subjects whose files are in place).
+    Returns:
+        DataFrame with the columns file, problem (the step that failed; layout, facts, header, label, image, pair),
+        found, expected, todo. ``attrs["checked"]`` is a list of (name, folder, number of subjects whose files are in
+        place).
 
-    Raises
-    ------
-    UsageError : unknown name
-    DataError : there is no data set at `path`
+    Raises:
+        UsageError: unknown name
+        DataError: there is no data set at `path`
     """
     rows, checked = [], []
     for target, root in detect(path) if name is None else [(get_card(name).name, locate(name, path))]:

@@ -15,12 +15,11 @@ from shapelab.errors import DataError, UsageError, must, need, one_of
 class Cohort(Sequence):
     """Subjects, in order; arrays stay on disk until a subject is asked for them.
 
-    Parameters
-    ----------
-    subjects : of distinct ids, all of one scheme
-    name : of the data set
-    scheme : meaning of the label integers, the same for all
-    skipped : the errors of subjects that were left out on request (``on_error="skip"``)
+    Args:
+        subjects: of distinct ids, all of one scheme
+        name: of the data set
+        scheme: meaning of the label integers, the same for all
+        skipped: the errors of subjects that were left out on request (``on_error="skip"``)
     """
 
     def __init__(self, subjects: Iterable[Subject], name: str, scheme: LabelScheme, skipped: Iterable[DataError] = ()):
@@ -115,12 +114,11 @@ class Cohort(Sequence):
     ) -> tuple[Cohort, Cohort]:
         """Split into (train, test) so that no `by` is in both, and each `stratify` keeps its share.
 
-        Parameters
-        ----------
-        by : fact that must not be torn apart
-        stratify : fact whose proportions are kept, or None
-        test : share of the units (patients) in the second part, between 0 and 1
-        seed : the split is a function of (cohort, arguments, seed)
+        Args:
+            by: fact that must not be torn apart
+            stratify: fact whose proportions are kept, or None
+            test: share of the units (patients) in the second part, between 0 and 1
+            seed: the split is a function of (cohort, arguments, seed)
         """
         must(0 < test < 1, "Cohort.split", f"test={test}", "a share between 0 and 1")
         table = self.table

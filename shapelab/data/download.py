@@ -24,19 +24,17 @@ RECORD = ".shapelab-source.json"
 def fetch(name: str, root: str | Path | None = None, progress: bool = True) -> Path:
     """Download a data set and unpack it to `root`/<its folder>; returns that folder.
 
-    Parameters
-    ----------
-    name : a data set that is fetchable, see `shapelab.data.catalogue`
-    root : folder of data sets; None: the environment variable SHAPELAB_DATA
-    progress : show a bar on standard error
+    Args:
+        name: a data set that is fetchable, see `shapelab.data.catalogue`
+        root: folder of data sets; None: the environment variable SHAPELAB_DATA
+        progress: show a bar on standard error
 
     A data set that is already there is left as it is.
 
-    Raises
-    ------
-    UsageError : unknown name, one that is not to be had by direct download (with its home page), no root
-    DataError : no connection, refused by the server, wrong hash, an archive that would write outside its folder, or
-        something else in the way
+    Raises:
+        UsageError: unknown name, one that is not to be had by direct download (with its home page), no root
+        DataError: no connection, refused by the server, wrong hash, an archive that would write outside its folder, or
+            something else in the way
     """
     card = get_card(name)
     known = f"one of {', '.join(other.name for other in catalogue().values() if other.fetchable)}"

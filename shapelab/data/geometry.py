@@ -18,8 +18,10 @@ FACES = ndimage.generate_binary_structure(3, 1)
 def bounding_box(mask: np.ndarray, margin: int | Sequence[int] | np.ndarray = 0) -> tuple[slice, ...] | None:
     """The smallest box that holds all that is not 0, as slices: `mask[bounding_box(mask)]`. None for an empty mask.
 
-    mask : bool or numbers, of any number of axes
-    margin : voxels by which the box is widened on each side, one number or one an axis; it ends at the array's borders
+    Args:
+        mask: bool or numbers, of any number of axes
+        margin: voxels by which the box is widened on each side, one number or one an axis; it ends at the array's
+            borders
 
     >>> bounding_box(np.array([[0, 0, 0, 0], [0, 3, 0, 0]]), margin=(0, 1))
     (slice(1, 2, None), slice(0, 3, None))
@@ -38,7 +40,8 @@ def bounding_box(mask: np.ndarray, margin: int | Sequence[int] | np.ndarray = 0)
 def cut_out(array: np.ndarray, box: Sequence[slice], reach: Sequence[int], **beyond) -> np.ndarray:
     """A box of an array and what lies within `reach` voxels of it along each axis, contiguous.
 
-    beyond : what stands for places beyond the array's borders, as `numpy.pad` takes it; 0 by default
+    Args:
+        beyond: what stands for places beyond the array's borders, as `numpy.pad` takes it; 0 by default
     """
     ends = [(b.start - int(r), b.stop + int(r), n) for b, r, n in zip(box, reach, array.shape, strict=True)]
     inside = tuple(slice(max(low, 0), min(high, n)) for low, high, n in ends)
@@ -49,7 +52,8 @@ def cut_out(array: np.ndarray, box: Sequence[slice], reach: Sequence[int], **bey
 def components(mask: np.ndarray, links: np.ndarray = TOUCHING) -> tuple[np.ndarray, np.ndarray]:
     """The pieces of a mask: their numbers from 1 as a map (0 outside it), and the voxels of each; `sizes[0]` is 0.
 
-    links : which neighbours are one piece, as `scipy.ndimage.label` takes it
+    Args:
+        links: which neighbours are one piece, as `scipy.ndimage.label` takes it
     """
     numbers, n = ndimage.label(mask, links)
     sizes = np.bincount(numbers.ravel(), minlength=n + 1)

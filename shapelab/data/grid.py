@@ -70,27 +70,24 @@ class GridSample:
 def to_grid(subject: Subject, grid: Grid, centre: str | Iterable[float] = "auto", align: str = "none") -> GridSample:
     """Lay a subject on a grid; sizes in mm are kept.
 
-    Parameters
-    ----------
-    subject : with a label map, unless `centre` is "volume" or a position and `align` is "none"
-    grid : shape and spacing of the result
-    centre : what comes to the middle of the grid: "lv" the centroid of LV cavity and myocardium, "heart" that of all
-        structures, "volume" the middle of the scan, (3,) a position in voxel index * spacing (mm); "auto" is "lv"
-        where the scheme has one, else "heart", else (no label) "volume"
-    align : "rigid" also turns the heart about the through-plane axis until the RV cavity's centroid lies straight to
-        the left (-x) of the LV's, which takes out how the patient lay and how the slices were planned (spread on
-        ACDC: 130 degrees), and moves the middle of the grid 18 mm from there towards the RV, so that a box of 144 mm
-        holds both ventricles; size and shape are not touched
+    Args:
+        subject: with a label map, unless `centre` is "volume" or a position and `align` is "none"
+        grid: shape and spacing of the result
+        centre: what comes to the middle of the grid: "lv" the centroid of LV cavity and myocardium, "heart" that of all
+            structures, "volume" the middle of the scan, (3,) a position in voxel index * spacing (mm); "auto" is "lv"
+            where the scheme has one, else "heart", else (no label) "volume"
+        align: "rigid" also turns the heart about the through-plane axis until the RV cavity's centroid lies straight to
+            the left (-x) of the LV's, which takes out how the patient lay and how the slices were planned (spread on
+            ACDC: 130 degrees), and moves the middle of the grid 18 mm from there towards the RV, so that a box of 144
+            mm holds both ventricles; size and shape are not touched
 
-    Returns
-    -------
-    GridSample: label (X, Y, Z) by linear interpolation of the one-hot map (averaged over each grid voxel where the
-    grid is coarser than the scan) and argmax, image linear likewise, and the transform for `from_grid`
+    Returns:
+        GridSample: label (X, Y, Z) by linear interpolation of the one-hot map (averaged over each grid voxel where the
+        grid is coarser than the scan) and argmax, image linear likewise, and the transform for `from_grid`
 
-    Raises
-    ------
-    DataError : an empty label, or no RV to align by
-    UsageError : unknown `centre` or `align`
+    Raises:
+        DataError: an empty label, or no RV to align by
+        UsageError: unknown `centre` or `align`
     """
     label, image, spacing = subject.label, subject.image, subject.spacing
     middle = _centre(subject, label, spacing, centre)
@@ -122,14 +119,12 @@ def to_grid(subject: Subject, grid: Grid, centre: str | Iterable[float] = "auto"
 def from_grid(array: np.ndarray, transform: GridTransform) -> np.ndarray:
     """Bring a result on the grid back to the subject's own voxels; the inverse of `to_grid`.
 
-    Parameters
-    ----------
-    array : probabilities (C, X, Y, Z), channel 0 the background, or a label map (X, Y, Z), on the transform's grid
-    transform : as `to_grid` returned it
+    Args:
+        array: probabilities (C, X, Y, Z), channel 0 the background, or a label map (X, Y, Z), on the transform's grid
+        transform: as `to_grid` returned it
 
-    Returns
-    -------
-    label map (X, Y, Z) of the subject's shape, integers of its scheme; background outside the grid
+    Returns:
+        label map (X, Y, Z) of the subject's shape, integers of its scheme; background outside the grid
     """
     array, scheme = np.asarray(array), transform.scheme
     need(
@@ -160,9 +155,8 @@ def stack_labels(
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """Lay the label maps of a cohort on a grid.
 
-    Returns
-    -------
-    labels (N, X, Y, Z) uint8, and the cohort's table with a column `outside` (share of labelled volume cut off)
+    Returns:
+        labels (N, X, Y, Z) uint8, and the cohort's table with a column `outside` (share of labelled volume cut off)
     """
     need(len(cohort), cohort.name, "no subject", "at least one")
     from tqdm.auto import tqdm
@@ -295,20 +289,18 @@ def images_on_grid(
 ) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     """Lay the images of a cohort on a grid, turned and centred as every space here expects hearts.
 
-    Parameters
-    ----------
-    cohort : subjects with images; with label maps where there is no `poses`
-    poses : subject id -> label map (in the scan's own voxels) that says where the heart is and how it is turned, as a
-        segmentation network gives it. None takes the subject's own label map: then an observer has placed the box, and
-        nothing but position and direction in the plane comes from him.
+    Args:
+        cohort: subjects with images; with label maps where there is no `poses`
+        poses: subject id -> label map (in the scan's own voxels) that says where the heart is and how it is turned, as
+            a segmentation network gives it. None takes the subject's own label map: then an observer has placed the
+            box, and nothing but position and direction in the plane comes from him.
 
-    Returns
-    -------
-    images (N, X, Y, Z) float32 in [0, 1]; label maps (N, X, Y, Z) uint8: the subject's own, or those of `poses`; facts
+    Returns:
+        images (N, X, Y, Z) float32 in [0, 1]; label maps (N, X, Y, Z) uint8; the subject's own, or those of `poses`;
+        facts
 
-    Raises
-    ------
-    DataError : a subject without image or without pose, or with an empty one
+    Raises:
+        DataError: a subject without image or without pose, or with an empty one
     """
     from tqdm.auto import tqdm
 

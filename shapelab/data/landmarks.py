@@ -26,8 +26,9 @@ APEX_REACH_MM = 20.0  # no further than this past the lowest slice: two slices o
 def read_landmarks(file: str | Path) -> dict[str, np.ndarray]:
     """Landmarks of one subject: name -> (3,) float64 in mm, in the order of the file.
 
-    file : CSV (UTF-8) with the columns name, x, y, z in any order and one landmark a row; other columns are ignored,
-        empty lines too
+    Args:
+        file: CSV (UTF-8) with the columns name, x, y, z in any order and one landmark a row; other columns are ignored,
+            empty lines too
 
     Raises DataError naming file and line, what was found there and what was expected.
     """
@@ -94,14 +95,14 @@ def landmarks_from_label(label: np.ndarray, spacing, scheme: LabelScheme, file=N
       RV lateral wall turning point: the RV cavity's point farthest from the chord of the insertion points
       LV lateral wall mid-point: the middle of the wall opposite the RV's centroid
 
-    Parameters
-    ----------
-    label : (X, Y, Z) integers of the scheme; spacing : (3,) mm; file : what errors name
+    Args:
+        label: (X, Y, Z) integers of the scheme
+        spacing: (3,) mm
+        file: what errors name
 
-    Raises
-    ------
-    UsageError : a scheme without LV cavity, LV myocardium and RV cavity
-    DataError : an LV of fewer than three slices, or no slice with a septum
+    Raises:
+        UsageError: a scheme without LV cavity, LV myocardium and RV cavity
+        DataError: an LV of fewer than three slices, or no slice with a septum
     """
     label, spacing = np.asarray(label), np.array(spacing3("landmarks_from_label: spacing", spacing))
     missing = [n for n in VENTRICLES if n not in scheme.names]

@@ -56,11 +56,12 @@ class Case:
 class Scan:
     """What a reader finds; it fills this in.
 
-    mapping : the files' integers -> the scheme's, where they differ
-    in_mm : header -> header with lengths in mm, where a publisher counts otherwise
-    cases : subjects whose files are in place
-    problems : what stands in the way of others
-    notes : what is odd but hinders no reading; only `data check` shows it
+    Attributes:
+        mapping: the files' integers -> the scheme's, where they differ
+        in_mm: header -> header with lengths in mm, where a publisher counts otherwise
+        cases: subjects whose files are in place
+        problems: what stands in the way of others
+        notes: what is odd but hinders no reading; only `data check` shows it
     """
 
     name: str
@@ -99,8 +100,10 @@ class Scan:
     ) -> None:
         """Add the case of one subject, or one phase, from the names of its files in a folder, or what `add` misses.
 
-        image, label : names without ending, the best first, in any case; none: the subject has no such file
-        wrong : `expected` and `todo` of `add`
+        Args:
+            image: names without ending, the best first, in any case; none: the subject has no such file
+            label: see `image`
+            wrong: `expected` and `todo` of `add`
         """
         here = volumes(folder)
         paths = [
@@ -131,8 +134,9 @@ def volumes(folder: Path) -> dict[str, Path]:
 def patient_folders(root: Path, inside: Sequence[str], pattern: str) -> list[tuple[str | None, Path]]:
     """(subset, folder) of every patient, by number; the subset is None where the folders' parent does not say it.
 
-    inside : folders of `root` that are looked into where it holds no patient itself, such as "database"
-    pattern : of the patients' folders, in any case
+    Args:
+        inside: folders of `root` that are looked into where it holds no patient itself, such as "database"
+        pattern: of the patients' folders, in any case
     """
     for base in (root, *(root / name for name in inside)):
         found = [
@@ -218,11 +222,10 @@ def all_problems(scan: Scan, cases: Iterable[Case] | None = None) -> list[Proble
 def to_cohort(scan: Scan, on_error: OnError = "raise") -> Cohort:
     """The cohort of a scan.
 
-    Parameters
-    ----------
-    on_error : "raise": the first problem met is raised; headers are checked now, voxels when an array is asked for.
-        "skip": every file is read now; a subject with a problem is left out, warned about (`SkippedSubject`) and its
-        errors kept in ``Cohort.skipped``.
+    Args:
+        on_error: "raise": the first problem met is raised; headers are checked now, voxels when an array is asked for.
+            "skip": every file is read now; a subject with a problem is left out, warned about (`SkippedSubject`) and
+            its errors kept in ``Cohort.skipped``.
 
     Raises DataError: see above; also if nothing is left.
     """

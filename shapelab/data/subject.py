@@ -20,16 +20,15 @@ Lazy = np.ndarray | Callable[[], np.ndarray] | None
 class Subject:
     """Image and label of one time point of one patient. Immutable; arrays are read when asked for, and not kept.
 
-    Parameters
-    ----------
-    id : unique in its cohort, e.g. ``patient001_ED``
-    scheme : meaning of the label integers
-    label : (X, Y, Z) integers, or a function that returns them, or None
-    image : (X, Y, Z) intensities, or a function that returns them, or None
-    affine : 4x4, voxel index -> mm, or a function that returns it
-    landmarks : name -> position (3,) in mm, in the frame of `affine`
-    facts : what is known: patient, phase (ED/ES), group, height (cm), weight (kg), ...
-    file : where the label (else the image) came from; errors name it
+    Args:
+        id: unique in its cohort, e.g. ``patient001_ED``
+        scheme: meaning of the label integers
+        label: (X, Y, Z) integers, or a function that returns them, or None
+        image: (X, Y, Z) intensities, or a function that returns them, or None
+        affine: 4x4, voxel index -> mm, or a function that returns it
+        landmarks: name -> position (3,) in mm, in the frame of `affine`
+        facts: what is known: patient, phase (ED/ES), group, height (cm), weight (kg), ...
+        file: where the label (else the image) came from; errors name it
 
     Axes: x, y, through-plane z, as nibabel gives them. Short-axis slices are shown as ``a[:, :, k].T`` with the
     origin at the top; slice 0 is the base, as in ACDC.

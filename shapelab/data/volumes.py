@@ -59,11 +59,13 @@ class Volumes:
 class HeartPairs(Volumes):
     """HR images and labels of N hearts, and how their LR slices are displaced.
 
-    images : (N, X, Y, Z) float16 in [0, 1]
-    labels : (N, X, Y, Z) uint8, channel numbers (0 background)
-    motion : (N, Z/K, 3) float32, each LR slice's breath-hold: dx mm, dy mm, rotation in degrees
-    table : one row a heart: patient, phase, group, drawn factors
-    spacing : mm of the HR grid; factor : K, HR slices per LR slice
+    Attributes:
+        images: (N, X, Y, Z) float16 in [0, 1]
+        labels: (N, X, Y, Z) uint8, channel numbers (0 background)
+        motion: (N, Z/K, 3) float32, each LR slice's breath-hold: dx mm, dy mm, rotation in degrees
+        table: one row a heart: patient, phase, group, drawn factors
+        spacing: mm of the HR grid
+        factor: K, HR slices per LR slice
     """
 
     images: np.ndarray
@@ -96,10 +98,12 @@ class HeartPairs(Volumes):
 class LandmarkedVolumes(Volumes):
     """Volumes of N hearts with labels and landmarks, on one grid.
 
-    images : (N, X, Y, S) floating, in [0, 1]
-    labels : (N, X, Y, S) uint8, channel numbers of `scheme`
-    landmarks : (N, L, 3) in voxels of the grid, in the order of `data.facts.HEART_LANDMARKS`; NaN: not known
-    table : one row a heart; spacing : mm
+    Attributes:
+        images: (N, X, Y, S) floating, in [0, 1]
+        labels: (N, X, Y, S) uint8, channel numbers of `scheme`
+        landmarks: (N, L, 3) in voxels of the grid, in the order of `data.facts.HEART_LANDMARKS`; NaN: not known
+        table: one row a heart
+        spacing: mm
     """
 
     images: np.ndarray
@@ -129,11 +133,12 @@ STEP_MM = 10.0  # a neighbour is the slice about this far away: the next one in 
 class SliceData:
     """Slices of many stacks on one in-plane grid, what the network learns from.
 
-    images : (S, X, Y) uint8, 255 for 1; an array, or a tensor on a device (`on`)
-    tissues : (S, X, Y) uint8, integers of BIVENTRICULAR; an RV wall that nobody outlined is 0; likewise
-    around : (S, 3) row of the slice above, the slice itself, the slice below; -1 where the stack ends
-    stack : (S,) number of the stack a slice is from; slices of a stack follow each other
-    distances : (stacks,) mm between slices
+    Attributes:
+        images: (S, X, Y) uint8, 255 for 1; an array, or a tensor on a device (`on`)
+        tissues: (S, X, Y) uint8, integers of BIVENTRICULAR; an RV wall that nobody outlined is 0; likewise
+        around: (S, 3) row of the slice above, the slice itself, the slice below; -1 where the stack ends
+        stack: (S,) number of the stack a slice is from; slices of a stack follow each other
+        distances: (stacks,) mm between slices
     """
 
     images: np.ndarray | Tensor

@@ -85,9 +85,10 @@ class Study:
     ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
         """Tables and facts that were kept under this very key; or what `make` gives back, kept now.
 
-        key : what the results depend on, as JSON can hold it
-        make : () -> ({"cases": table, perhaps "landmarks": table}, more facts); None: there is no such table
-        part : end of the files' names: about<part>.json, cases<part>.csv, landmarks<part>.csv
+        Args:
+            key: what the results depend on, as JSON can hold it
+            make: () -> ({"cases": table, perhaps "landmarks": table}, more facts); None: there is no such table
+            part: end of the files' names: about<part>.json, cases<part>.csv, landmarks<part>.csv
 
         Returns the tables, and the facts with the key in them. DataError where results of another key lie here.
         """
@@ -115,8 +116,9 @@ def kept_network(
 ) -> nn.Module:
     """The network that lies in <folder>/network; or the one that `train` gives back, kept there.
 
-    train : (folder of its checkpoint) -> network with `task`, `scheme` and `metadata` set on it. A killed training goes
-        on from <folder>/<checkpoint>, which is cleared afterwards. Without a folder nothing is kept.
+    Args:
+        train: (folder of its checkpoint) -> network with `task`, `scheme` and `metadata` set on it. A killed training
+            goes on from <folder>/<checkpoint>, which is cleared afterwards. Without a folder nothing is kept.
     """
     if folder is None:
         return train(None)
@@ -132,7 +134,7 @@ def kept_network(
 
 
 def save_trained(made: Any, folder: str | Path, half: bool = False) -> Path:
-    """Write a space, or a network with the `task`, `scheme` and `metadata` that are set on it; half : in 16 bits."""
+    """Write a space, or a network with the `task`, `scheme` and `metadata` that are set on it; `half`: in 16 bits."""
     if isinstance(made, nn.Module):
         made = KeptNetwork(made, made.task, made.scheme, made.metadata)
     return made.save(folder, half)

@@ -36,13 +36,15 @@ RECIPES: dict[str, Recipe] = {}
 class Order:
     """What a recipe is asked for.
 
-    model : its name
-    output : folder of the trained network; None: nothing is kept, checkpoints neither
-    data, root : data set and its folder
-    profile : numbers; None: the current one
-    hearts : patients to learn from (None; phantoms: the profile's, real: all)
-    epochs : instead of the profile's
-    seed : of everything random
+    Attributes:
+        model: its name
+        output: folder of the trained network; None: nothing is kept, checkpoints neither
+        data: data set and its folder
+        root: data set and its folder
+        profile: numbers; None: the current one
+        hearts: patients to learn from (None; phantoms: the profile's, real: all)
+        epochs: instead of the profile's
+        seed: of everything random
     """
 
     model: str
@@ -87,13 +89,14 @@ class Order:
 class Recipe:
     """How a model is trained.
 
-    what : in words
-    data : names of the data sets that it can learn from, or a scheme: all data sets whose label maps are of it
-    train : order -> the trained network or space, with `metadata`
-    ships : name of its folder under data/weights, before the profile's; "": it does not ship
-    half : it ships in 16 bits
-    method : its name in the tables of its experiment
-    real : phantoms will not do
+    Attributes:
+        what: in words
+        data: names of the data sets that it can learn from, or a scheme: all data sets whose label maps are of it
+        train: order -> the trained network or space, with `metadata`
+        ships: name of its folder under data/weights, before the profile's; "": it does not ship
+        half: it ships in 16 bits
+        method: its name in the tables of its experiment
+        real: phantoms will not do
     """
 
     what: str
@@ -114,7 +117,11 @@ class Recipe:
 def recipe(name: str, what: str, data: tuple[str, ...] | LabelScheme = ("phantom",), method: str = "", **more: Any):
     """Register a function order -> trained model under a name; one with a `method` is called with it, too.
 
-    what, data, method, more : of `Recipe`
+    Args:
+        what: of `Recipe`
+        data: of `Recipe`
+        method: of `Recipe`
+        more: of `Recipe`
     """
 
     def enter(train: Callable[..., Any]) -> Callable[..., Any]:
@@ -139,17 +146,15 @@ def listing() -> list[tuple[str, str, str]]:
 def train(model: str, output: str | Path, resume: bool = False, **order: Any) -> Path:
     """Train a model and write it to a folder.
 
-    Parameters
-    ----------
-    model : a name from `listing`
-    output : folder; while training it holds the checkpoints, from which a killed run goes on
-    resume : go on with an interrupted run; without it a folder that holds one is refused, so that nothing is lost
-    order : data, root, profile, hearts, epochs, seed, progress: see `Order`
+    Args:
+        model: a name from `listing`
+        output: folder; while training it holds the checkpoints, from which a killed run goes on
+        resume: go on with an interrupted run; without it a folder that holds one is refused, so that nothing is lost
+        order: data, root, profile, hearts, epochs, seed, progress: see `Order`
 
-    Raises
-    ------
-    UsageError : unknown model, data it cannot learn from, a folder that holds something already
-    DataError : the data
+    Raises:
+        UsageError: unknown model, data it cannot learn from, a folder that holds something already
+        DataError: the data
     """
     known = recipes()
     asked, found = Order(one_of("model", model, known), Path(output), **order), known[model]

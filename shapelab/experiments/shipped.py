@@ -104,14 +104,12 @@ def phantom_images(
     First as HR volumes drawn on the grid (`shapelab.phantoms.pairs`); then as the grid shows a clinical stack of mostly
     10 mm slices (ACDC's form): displaced slices, an observer's contours, nothing above and below the stack.
 
-    Parameters
-    ----------
-    factor : HR slices of the grid per thick slice; of `heart_pairs`
-    randomised : share of the images that get other surroundings and another contrast (`shapelab.phantoms.randomise`)
+    Args:
+        factor: HR slices of the grid per thick slice; of `heart_pairs`
+        randomised: share of the images that get other surroundings and another contrast (`shapelab.phantoms.randomise`)
 
-    Returns
-    -------
-    images (4 n, X, Y, Z) float16 in [0, 1], labels (4 n, X, Y, Z) uint8, and their facts with a column `form`
+    Returns:
+        images (4 n, X, Y, Z) float16 in [0, 1], labels (4 n, X, Y, Z) uint8, and their facts with a column `form`
     """
     pairs = heart_pairs(n, grid, factor, seed, progress=progress)
     stacks = heart_cohort(n, seed=seed, resolution="LR", scheme=CARDIAC, images=True)
@@ -179,7 +177,8 @@ def cardiac_cohort(
     """The hearts an experiment runs on: ED and ES of "acdc" or another cardiac data set, or "phantom" (n patients of
     `seed`, as ACDC's stacks).
 
-    images : make the phantoms' images too; real ones are there
+    Args:
+        images: make the phantoms' images too; real ones are there
 
     UsageError for another name, or for the seed that the shipped spaces were learned from.
     """

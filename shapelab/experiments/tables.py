@@ -36,13 +36,14 @@ def spread(values: pd.Series, interval: bool = False) -> dict[str, float]:
 class Rule:
     """How a table is made of cases.
 
-    heart : the column that names what the means are over
-    pair : the two methods that p compares; None: the two best; (): none
-    average : of the seeds of a heart, as `groupby(...).agg` takes it; "mean" and numpy's mean differ in the last bit
-    partly : a heart that some seeds missed counts by the other seeds, and n_missed counts seeds (column "missed");
-        else such a heart is missed, and left out of mean and sd
-    shared : p is of the hearts that both methods have; else they must have the same ones
-    interval : with low and high, see `spread`
+    Attributes:
+        heart: the column that names what the means are over
+        pair: the two methods that p compares; None: the two best; (): none
+        average: of the seeds of a heart, as `groupby(...).agg` takes it; "mean" and numpy's mean differ in the last bit
+        partly: a heart that some seeds missed counts by the other seeds, and n_missed counts seeds (column "missed");
+            else such a heart is missed, and left out of mean and sd
+        shared: p is of the hearts that both methods have; else they must have the same ones
+        interval: with low and high, see `spread`
     """
 
     heart: str = "case"
@@ -65,16 +66,15 @@ def by_method(cases: pd.DataFrame, order: Iterable[str]) -> dict[str, pd.DataFra
 def long(cases: Cases, what: str, values: Iterable[str], measures: Sequence[str], rule: Rule) -> pd.DataFrame:
     """One row a (value, measure, method): the mean over seeds, then over hearts.
 
-    Parameters
-    ----------
-    what : a column of the cases (structure, phase, landmark, ...); values : of it, each with rows of its own
-    measures : columns of numbers, inf where a structure was missed
+    Args:
+        what: a column of the cases (structure, phase, landmark, ...)
+        values: of it, each with rows of its own
+        measures: columns of numbers, inf where a structure was missed
 
-    Returns
-    -------
-    DataFrame: method, what, measure; mean, sd (over hearts), n, n_missed, see `Rule`; sd_seeds (of the means over
-    hearts), n_seeds; rank (1 is best: of low measures those come first that missed nothing); p (Wilcoxon signed-rank
-    over hearts, missed ones worst, on the rows of the two methods that are compared)
+    Returns:
+        DataFrame: method, what, measure; mean, sd (over hearts), n, n_missed, see `Rule`; sd_seeds (of the means over
+        hearts), n_seeds; rank (1 is best: of low measures those come first that missed nothing); p (Wilcoxon
+        signed-rank over hearts, missed ones worst, on the rows of the two methods that are compared)
     """
     rows = []
     for value, measure in itertools.product(values, measures):
@@ -117,7 +117,9 @@ def _difference(hearts: Mapping[str, pd.Series], pair: Collection[str], shared: 
 def printed(paper: str, table: str) -> pd.DataFrame:
     """Numbers as a paper prints them: method, what, measure, mean, sd (NaN: none given).
 
-    paper : a folder here ("acnn", "sslln"); table : its numeral
+    Args:
+        paper: a folder here ("acnn", "sslln")
+        table: its numeral
     """
     file = Path(__file__).parent / paper / "paper.csv"
     rows = pd.read_csv(file, keep_default_na=False, na_values={"mean": "", "sd": ""})

@@ -3,16 +3,16 @@
 After ACNN's experiment on ACDC (codes of ED, or of ED and ES, an ensemble of decision trees, 10-fold cross-validation),
 with what a small data set needs: repeats, an interval, a permutation test, and controls.
 
-How each number is made
------------------------
-accuracy : share of patients that are right when held out, mean over the repeats of the cross-validation
-low, high : 95 % interval; bootstrap over patients of their out-of-fold correctness (each patient's mean over repeats).
-    It holds the trained models fixed and says what other patients would do to the number. All right gives [1, 1].
-balanced_accuracy : mean over classes of the share that is right, mean over repeats
-p : permutation test on the first repeat's folds, labels shuffled among the patients of a fold, so that each fold keeps
-    its classes as stratification made them (the folds are as likely under every such shuffle) and no space
-    has to be fitted again; (b + 1) / (m + 1) with b of m shuffles at least as accurate. The same model with fewer
-    trees (`PERMUTATION_TREES`), for the observed labels as well as the shuffled ones.
+How each number is made:
+    - accuracy: share of patients that are right when held out, mean over the repeats of the cross-validation
+    - low, high: 95 % interval; bootstrap over patients of their out-of-fold correctness (each patient's mean over
+      repeats). It holds the trained models fixed and says what other patients would do to the number. All right gives
+      [1, 1].
+    - balanced_accuracy: mean over classes of the share that is right, mean over repeats
+    - p: permutation test on the first repeat's folds, labels shuffled among the patients of a fold, so that each fold
+      keeps its classes as stratification made them (the folds are as likely under every such shuffle) and no space has
+      to be fitted again; (b + 1) / (m + 1) with b of m shuffles at least as accurate. The same model with fewer trees
+      (`PERMUTATION_TREES`), for the observed labels as well as the shuffled ones.
 """
 
 from __future__ import annotations
@@ -54,12 +54,14 @@ MODELS: dict[str, ClassifierMixin] = {
 class CrossValidation:
     """How patients are held out, and what is computed besides their predictions.
 
-    n_splits, n_repeats : of the stratified folds
-    permutations : of the permutation test; 0 leaves it out (p is NaN)
-    seed : of folds, models, shuffles and draws
-    n_jobs : processes (small trees are built in Python more than out of it: threads would wait for one another)
-    importances : compute them (for all but the shuffled control)
-    progress : show a bar
+    Attributes:
+        n_splits: of the stratified folds
+        n_repeats: of the stratified folds
+        permutations: of the permutation test; 0 leaves it out (p is NaN)
+        seed: of folds, models, shuffles and draws
+        n_jobs: processes (small trees are built in Python more than out of it: threads would wait for one another)
+        importances: compute them (for all but the shuffled control)
+        progress: show a bar
     """
 
     n_splits: int = 10
@@ -99,30 +101,28 @@ def classification_report(
     The folds are drawn on a table of one row a patient, so a patient's ED and ES are never in different folds, and are
     the same for all features, phases and models: rows can be compared. A function of its arguments and the seed.
 
-    Parameters
-    ----------
-    codes : a Codes table (taken as `FixedFeatures` whose space saw the test shapes), or `FoldFeatures` (those, or a
-        space fitted in each fold), or a dict {name: either} for several
-    target : fact to predict
-    model : "forest", "extra", "boosting", a scikit-learn classifier, or a list of these
-    phases : ("ED",) or ("ED", "ES"), or a list of such
-    groups : classes to keep, e.g. ("NOR", "DCM", "HCM"); None: all. The folds are drawn before the others are left
-        out, so that a space fitted in a fold (`SpaceFeatures`, with_others) serves for any choice of groups
-    controls : among "volumes" (clinical indices instead of codes; needs `indices`), "shuffled" (the first features with
-        labels shuffled within the folds, anew in each repeat) and "random" (normal numbers instead of codes, as many)
-    indices : as `shapelab.metrics.clinical.cardiac_indices` returns them
-    settings : of the cross-validation; default: `CrossValidation()`
+    Args:
+        codes: a Codes table (taken as `FixedFeatures` whose space saw the test shapes), or `FoldFeatures` (those, or a
+            space fitted in each fold), or a dict {name: either} for several
+        target: fact to predict
+        model: "forest", "extra", "boosting", a scikit-learn classifier, or a list of these
+        phases: ("ED",) or ("ED", "ES"), or a list of such
+        groups: classes to keep, e.g. ("NOR", "DCM", "HCM"); None: all. The folds are drawn before the others are left
+            out, so that a space fitted in a fold (`SpaceFeatures`, with_others) serves for any choice of groups
+        controls: among "volumes" (clinical indices instead of codes; needs `indices`), "shuffled" (the first features
+            with labels shuffled within the folds, anew in each repeat) and "random" (normal numbers instead of codes,
+            as many)
+        indices: as `shapelab.metrics.clinical.cardiac_indices` returns them
+        settings: of the cross-validation; default: `CrossValidation()`
 
-    Returns
-    -------
-    `ClassificationResult`; its table has one row per (features, phases, model): accuracy, low, high, balanced_accuracy,
-    p, chance (share of the largest class), n_patients, n_features, n_repeats, saw_test_shapes
+    Returns:
+        `ClassificationResult`; its table has one row per (features, phases, model), with accuracy, low, high,
+        balanced_accuracy, p, chance (share of the largest class), n_patients, n_features, n_repeats, saw_test_shapes
 
-    Raises
-    ------
-    UsageError : unknown target, model, group, control or phase; "volumes" without `indices`
-    DataError : a class of fewer than `n_splits` patients (class and counts named), a patient without a phase or
-        without a target, NaN among the codes, features for different patients
+    Raises:
+        UsageError: unknown target, model, group, control or phase; "volumes" without `indices`
+        DataError: a class of fewer than `n_splits` patients (class and counts named), a patient without a phase or
+            without a target, NaN among the codes, features for different patients
     """
     how, named = settings or CrossValidation(), codes if isinstance(codes, Mapping) else {"codes": codes}
     must(named, "classify", "no codes", "a Codes table, or FoldFeatures, or a dict of these")

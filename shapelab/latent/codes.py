@@ -31,21 +31,19 @@ def encode_cohort(
 ) -> pd.DataFrame:
     """Codes of a cohort: each label map laid on the space's grid, then encoded.
 
-    Parameters
-    ----------
-    space : fitted
-    cohort : of the space's label scheme
-    align, centre : as in `shapelab.data.grid.to_grid`; use what the space was fitted with
-    progress : show a bar
+    Args:
+        space: fitted
+        cohort: of the space's label scheme
+        align: as in `shapelab.data.grid.to_grid`; use what the space was fitted with
+        centre: see `align`
+        progress: show a bar
 
-    Returns
-    -------
-    DataFrame, index = subject id, columns z00, z01, ... (float32) and the facts, `outside` among them (share of
-    the labelled volume that the grid cuts off)
+    Returns:
+        DataFrame, index = subject id, columns z00, z01, ... (float32) and the facts, `outside` among them (share of
+        the labelled volume that the grid cuts off)
 
-    Raises
-    ------
-    UsageError : a cohort of another scheme than the space's
+    Raises:
+        UsageError: a cohort of another scheme than the space's
     """
     from shapelab.data.grid import stack_labels
 
@@ -121,15 +119,13 @@ def check_table(codes: pd.DataFrame, where: str | Path) -> None:
 def read_codes(path: str | Path, required: Sequence[str] = ()) -> pd.DataFrame:
     """Read a Codes table from a CSV: a column `subject` (or `id`), code columns z00, z01, ..., and any facts.
 
-    Parameters
-    ----------
-    path : of the CSV
-    required : facts that must be there and filled in every row, e.g. ("group", "phase", "patient")
+    Args:
+        path: of the CSV
+        required: facts that must be there and filled in every row, e.g. ("group", "phase", "patient")
 
-    Raises
-    ------
-    DataError naming the file : not readable as CSV, no id column, no code column, a required column missing or with
-        gaps, NaN or words among the codes, an id twice
+    Raises:
+        DataError: naming the file: not readable as CSV, no id column, no code column, a required column missing or with
+            gaps, NaN or words among the codes, an id twice
     """
     path = Path(path)
     todo = "See shapelab.latent.write_codes for the layout."
@@ -165,18 +161,15 @@ def write_codes(codes: pd.DataFrame, path: str | Path) -> Path:
 def pair_phases(codes: pd.DataFrame, difference: bool = True) -> pd.DataFrame:
     """One row a patient: ED codes, ES codes and (``difference``) ES - ED, how the heart moved.
 
-    Parameters
-    ----------
-    codes : with columns `patient` and `phase`
+    Args:
+        codes: with columns `patient` and `phase`
 
-    Returns
-    -------
-    DataFrame, index = patient, columns ED_z00.., ES_z00.., d_z00.., and the facts that do not differ between phases
+    Returns:
+        DataFrame, index = patient, columns ED_z00.., ES_z00.., d_z00.., and the facts that do not differ between phases
 
-    Raises
-    ------
-    UsageError : no column `patient` or `phase`
-    DataError : a patient without ED or ES, or with two of one, named
+    Raises:
+        UsageError: no column `patient` or `phase`
+        DataError: a patient without ED or ES, or with two of one, named
     """
     return patient_rows(codes, PHASES, difference)
 

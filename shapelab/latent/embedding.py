@@ -22,22 +22,19 @@ METHODS = ("tsne", "umap", "pca")
 def embed(codes: pd.DataFrame, method: str = "tsne", seed: int = 0, scale: bool = False, **options) -> pd.DataFrame:
     """Embed a Codes table in the plane.
 
-    Parameters
-    ----------
-    codes : Codes table
-    method : "tsne" (scikit-learn), "umap" (umap-learn, takes seconds to import), "pca" (the first two components)
-    seed : t-SNE starts from the principal components, so its seed matters little; UMAP's matters
-    scale : give each code unit standard deviation first (for spaces whose dimensions have no common unit)
-    options : of the method: perplexity (t-SNE, default 30 or a third of N - 1 where N is small), n_neighbors
-        (UMAP, default 15 or N - 1), and whatever else scikit-learn's TSNE, umap.UMAP or PCA take
+    Args:
+        codes: Codes table
+        method: "tsne" (scikit-learn), "umap" (umap-learn, takes seconds to import), "pca" (the first two components)
+        seed: t-SNE starts from the principal components, so its seed matters little; UMAP's matters
+        scale: give each code unit standard deviation first (for spaces whose dimensions have no common unit)
+        options: of the method: perplexity (t-SNE, default 30 or a third of N - 1 where N is small), n_neighbors
+            (UMAP, default 15 or N - 1), and whatever else scikit-learn's TSNE, umap.UMAP or PCA take
 
-    Returns
-    -------
-    DataFrame with the index of `codes`, columns x, y and the facts
+    Returns:
+        DataFrame with the index of `codes`, columns x, y and the facts
 
-    Raises
-    ------
-    UsageError : unknown method, fewer than four subjects, perplexity or n_neighbors too large for N
+    Raises:
+        UsageError: unknown method, fewer than four subjects, perplexity or n_neighbors too large for N
     """
     x = code_array(codes)
     points = _embed(StandardScaler().fit_transform(x) if scale else x, method, seed, options)
@@ -82,27 +79,29 @@ def embedding_quality(
 ) -> pd.DataFrame:
     """How far embeddings can be trusted: neighbours kept, and the same picture again with another seed.
 
-    Parameters
-    ----------
-    codes : Codes table
-    method : one or several of "tsne", "umap", "pca"
-    seeds : at least one; stability needs two
-    target : fact for the purity; None, or one that is not in the table, leaves purity out
-    k : neighbours that count (at most half of N, as trustworthiness is defined to there)
-    scale : as for `embed`
-    options : of each method, e.g. {"tsne": {"init": "random"}}. From scikit-learn's default start, the principal
-        components, t-SNE gives the same picture for every seed; a random start shows how much of it is t-SNE's choice.
+    Args:
+        codes: Codes table
+        method: one or several of "tsne", "umap", "pca"
+        seeds: at least one; stability needs two
+        target: fact for the purity; None, or one that is not in the table, leaves purity out
+        k: neighbours that count (at most half of N, as trustworthiness is defined to there)
+        scale: as for `embed`
+        options: of each method, e.g. {"tsne": {"init": "random"}}. From scikit-learn's default start, the principal
+            components, t-SNE gives the same picture for every seed; a random start shows how much of it is t-SNE's
+            choice.
 
-    Returns
-    -------
-    DataFrame, one row a method (index), mean over seeds unless said:
-    trustworthiness : 1 if every neighbour in the plane is one among the codes (Venna and Kaski; scikit-learn's)
-    continuity : the same the other way round: neighbours among the codes are neighbours in the plane
-    disparity : Procrustes, over pairs of seeds: 0 if one embedding is the other turned, moved, scaled or mirrored
-    overlap : Jaccard index of the k nearest neighbours in the plane, mean over subjects and pairs of seeds; 1: the same
-    purity : share of the k nearest neighbours in the plane that are of the subject's own class
-    purity_codes : the same among the codes; what the plane adds or loses is the difference
-    Neighbours of a subject may be the same patient's other phase; embed one phase to look at groups.
+    Returns:
+        DataFrame, one row a method (index), mean over seeds unless said.
+
+        - trustworthiness: 1 if every neighbour in the plane is one among the codes (Venna and Kaski; scikit-learn's)
+        - continuity: the same the other way round: neighbours among the codes are neighbours in the plane
+        - disparity: Procrustes, over pairs of seeds: 0 if one embedding is the other turned, moved, scaled or mirrored
+        - overlap: Jaccard index of the k nearest neighbours in the plane, mean over subjects and pairs of seeds; 1: the
+          same
+        - purity: share of the k nearest neighbours in the plane that are of the subject's own class
+        - purity_codes: the same among the codes; what the plane adds or loses is the difference
+
+        Neighbours of a subject may be the same patient's other phase; embed one phase to look at groups.
     """
     x = code_array(codes)
     x = StandardScaler().fit_transform(x) if scale else x

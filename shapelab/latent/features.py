@@ -29,11 +29,10 @@ ES_INDICES = ("LVV_ES", "RVV_ES", "LVEF", "RVEF")
 class FoldFeatures(Protocol):
     """Features of patients, made anew for each fold.
 
-    Attributes
-    ----------
-    saw_test_shapes : whether a test patient's shape had a part in how features are made
-    fixed : whether a column means the same in every fold (False where a space is fitted in each)
-    facts : DataFrame, index = patient, one row a patient
+    Attributes:
+        saw_test_shapes: whether a test patient's shape had a part in how features are made
+        fixed: whether a column means the same in every fold (False where a space is fitted in each)
+        facts: DataFrame, index = patient, one row a patient
     """
 
     saw_test_shapes: bool
@@ -50,11 +49,10 @@ class FoldFeatures(Protocol):
 class FixedFeatures:
     """Codes as they are, of a space that was fitted before.
 
-    Parameters
-    ----------
-    codes : Codes table. With a column `phase`: one row a subject, a column `patient` is needed. Without: one row a
-        patient (index, or column `patient`), taken as it stands whatever phases are asked for.
-    saw_test_shapes : whether the space was fitted on shapes of these patients. True unless you know better.
+    Args:
+        codes: Codes table. With a column `phase`: one row a subject, a column `patient` is needed. Without: one row a
+            patient (index, or column `patient`), taken as it stands whatever phases are asked for.
+        saw_test_shapes: whether the space was fitted on shapes of these patients. True unless you know better.
     """
 
     fixed = True
@@ -81,9 +79,8 @@ class FixedFeatures:
 class IndexFeatures:
     """Clinical indices, a control: volumes and mass at ED, with ES volumes and ejection fractions where ES is used.
 
-    Parameters
-    ----------
-    indices : as `shapelab.metrics.clinical.cardiac_indices` returns them, index = patient
+    Args:
+        indices: as `shapelab.metrics.clinical.cardiac_indices` returns them, index = patient
     """
 
     saw_test_shapes, fixed = False, True
@@ -119,18 +116,18 @@ class SpaceFeatures:
     All phases in `table` serve to fit, whatever phases are classified, so several models and choices of phases share
     one fit. Only the codes are kept (N x d numbers), not the spaces.
 
-    Parameters
-    ----------
-    labels : (N, X, Y, Z) integers, on one grid, as `shapelab.data.grid.stack_labels` gives them
-    table : facts of the N label maps, columns `patient` and `phase`, index = subject id
-    make_space : function (labels (n, X, Y, Z), seed) -> fitted `ShapeSpace`. The seed is a function of the training
-        patients and of `seed`, so it may also name a folder for checkpoints.
-    seed : integer from 0
-    with_others : fit also on patients of `table` that are not classified (other groups); never on test patients
-    cache : folder to keep the codes of each fold in (CSV), so that a killed run goes on where it was
-    cache_key : says what `make_space` does; a cache is only used again for the same key, labels and training patients
-    measure : function (space, labels) -> DataFrame with one row a label map, done after each fit and kept beside the
-        codes (see `measured`), such as the Dice of what a code gives back
+    Args:
+        labels: (N, X, Y, Z) integers, on one grid, as `shapelab.data.grid.stack_labels` gives them
+        table: facts of the N label maps, columns `patient` and `phase`, index = subject id
+        make_space: function (labels (n, X, Y, Z), seed) -> fitted `ShapeSpace`. The seed is a function of the training
+            patients and of `seed`, so it may also name a folder for checkpoints.
+        seed: integer from 0
+        with_others: fit also on patients of `table` that are not classified (other groups); never on test patients
+        cache: folder to keep the codes of each fold in (CSV), so that a killed run goes on where it was
+        cache_key: says what `make_space` does; a cache is only used again for the same key, labels and training
+            patients
+        measure: function (space, labels) -> DataFrame with one row a label map, done after each fit and kept beside the
+            codes (see `measured`), such as the Dice of what a code gives back
     """
 
     saw_test_shapes, fixed = False, False

@@ -1,4 +1,4 @@
-"""What the single codes are like: normal? one hump? used at all? (ACNN, Fig. 5: roughly normal and unimodal.)"""
+"""What the single codes are like: normal? one hump? used at all? ACNN, Fig. 5: roughly normal and unimodal."""
 
 from __future__ import annotations
 
@@ -42,27 +42,25 @@ def code_statistics(
 ) -> pd.DataFrame:
     """One row a code column: moments, normality, number of modes, use.
 
-    Parameters
-    ----------
-    codes : Codes table, at least 8 rows (D'Agostino's test needs them). Rows should be independent: one phase.
-    space : whose decoder's sensitivity tells used from unused dimensions; None: by spread alone. Only where the code
-        columns are the space's dimensions (not paired phases).
-    alpha : level at which the corrected tests speak
-    draws : of the bootstrap in the test for one mode; 0 leaves it out
-    seed : of that bootstrap
+    Args:
+        codes: Codes table, at least 8 rows (D'Agostino's test needs them). Rows should be independent: one phase.
+        space: whose decoder's sensitivity tells used from unused dimensions; None: by spread alone. Only where the code
+            columns are the space's dimensions (not paired phases).
+        alpha: level at which the corrected tests speak
+        draws: of the bootstrap in the test for one mode; 0 leaves it out
+        seed: of that bootstrap
 
-    Returns
-    -------
-    DataFrame, index = code column:
-    mean, sd, skew, kurtosis (excess; 0 for a normal)
-    k2, p_normal, q_normal : D'Agostino and Pearson's K^2 (scipy.stats.normaltest), its p, and p after Benjamini and
-        Hochberg's correction over the columns; normal : q >= alpha (not rejected, which is not proof)
-    modes : humps of the density smoothed with Silverman's bandwidth
-    p_unimodal, q_unimodal : Silverman's bootstrap test of one hump, p and corrected; unimodal : q >= alpha
-    spread : sd / median sd of the columns; change (with `space`) : see `decoder_sensitivity`
-    used : enough spread, and enough change where a space is given
-    and a column for each of `STATISTICS`
-    A column without any spread is neither tested nor used; its tests are NaN.
+    Returns:
+        DataFrame, index = code column, with mean, sd, skew, kurtosis (excess; 0 for a normal)
+
+        - k2, p_normal, q_normal: D'Agostino and Pearson's K^2 (scipy.stats.normaltest), its p, and p after Benjamini
+          and Hochberg's correction over the columns; normal: q >= alpha (not rejected, which is not proof)
+        - modes: humps of the density smoothed with Silverman's bandwidth
+        - p_unimodal, q_unimodal: Silverman's bootstrap test of one hump, p and corrected; unimodal: q >= alpha
+        - spread: sd / median sd of the columns; change (with `space`): see `decoder_sensitivity`
+        - used: enough spread, and enough change where a space is given
+
+        and a column for each of `STATISTICS` A column without any spread is neither tested nor used; its tests are NaN.
     """
     x, columns = code_array(codes), code_columns(codes)
     must(len(x) >= 8, "code_statistics", f"{len(x)} rows", "at least 8")
@@ -113,15 +111,13 @@ def decoder_sensitivity(space: ShapeSpace, sigma: np.ndarray | None = None, batc
     change_k = 1/2 (|p(mean + sigma_k) - p(mean)| + |p(mean - sigma_k) - p(mean)|), summed over voxels and halved over
     channels (what one class gains another loses), in voxels of the grid.
 
-    Parameters
-    ----------
-    space : fitted
-    sigma : (d,); None: the space's own
-    batch : dimensions decoded at once
+    Args:
+        space: fitted
+        sigma: (d,); None: the space's own
+        batch: dimensions decoded at once
 
-    Returns
-    -------
-    Series, index = dimension
+    Returns:
+        Series, index = dimension
     """
     d = code_size(space)
     sigma = np.asarray(space.sigma if sigma is None else sigma, dtype=np.float32)

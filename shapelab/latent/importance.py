@@ -26,14 +26,14 @@ def held_out_importance(
     training patient. (A fold holds some five patients: shuffling among them would change little, and counting right
     answers would be coarse.) All columns are predicted in one call, which makes it cheap.
 
-    Parameters
-    ----------
-    model : fitted classifier with `predict_proba`
-    x_train, x_test : (n, F), (m, F); y_test : (m,)
+    Args:
+        model: fitted classifier with `predict_proba`
+        x_train: (n, F)
+        x_test: (m, F)
+        y_test: (m,)
 
-    Returns
-    -------
-    (F,) float64
+    Returns:
+        (F,) float64
     """
     m, f = x_test.shape
     place = {c: i for i, c in enumerate(model.classes_)}
@@ -54,20 +54,17 @@ def held_out_importance(
 def dimension_importance(result: ClassificationResult, by: str = "impurity", **keys) -> pd.Series:
     """Importance of each dimension of the space, largest first: the sum over its columns (ED, ES, difference).
 
-    Parameters
-    ----------
-    result : of `classification_report`
-    by : "impurity" or "held_out"
-    keys : features, phases, model; those left out take the result's first row
+    Args:
+        result: of `classification_report`
+        by: "impurity" or "held_out"
+        keys: features, phases, model; those left out take the result's first row
 
-    Returns
-    -------
-    Series, index = dimension (int)
+    Returns:
+        Series, index = dimension (int)
 
-    Raises
-    ------
-    UsageError : features that are no codes, or codes of a space fitted in each fold, whose dimension 7 is another
-        direction in every fold; classify the codes of one space for this
+    Raises:
+        UsageError: features that are no codes, or codes of a space fitted in each fold, whose dimension 7 is another
+            direction in every fold; classify the codes of one space for this
     """
     one_of("dimension_importance: by", by, MEASURES)
     rows = result.select("importances", **keys)

@@ -20,11 +20,10 @@ from shapelab.spaces.contract import ShapeSpace, batches, check_codes, code_size
 class Path:
     """Points on a way through shapes.
 
-    Attributes
-    ----------
-    position : (S,), multiples of sigma for a traversal, 0 (A) to 1 (B) for an interpolation or a blend
-    codes : (S, d) float32, or None for a blend, which has none
-    probabilities : (S, C, X, Y, Z) float32, summing to 1 over C
+    Attributes:
+        position: (S,), multiples of sigma for a traversal, 0 (A) to 1 (B) for an interpolation or a blend
+        codes: (S, d) float32, or None for a blend, which has none
+        probabilities: (S, C, X, Y, Z) float32, summing to 1 over C
     """
 
     position: np.ndarray
@@ -51,17 +50,15 @@ def traverse(
 
     z(s) = base + s sigma_k in every dimension k asked for (ACNN, Fig. 9).
 
-    Parameters
-    ----------
-    space : fitted
-    dimensions : of the space, counted from 0; `important_dimensions` gives those a classifier uses
-    n_sigma : standard deviations of the training codes
-    steps : points on the way, at least 2; an odd number has `base` in the middle
-    base : (d,) code to start from; None: the mean
+    Args:
+        space: fitted
+        dimensions: of the space, counted from 0; `important_dimensions` gives those a classifier uses
+        n_sigma: standard deviations of the training codes
+        steps: points on the way, at least 2; an odd number has `base` in the middle
+        base: (d,) code to start from; None: the mean
 
-    Raises
-    ------
-    UsageError : a dimension the space does not have, steps < 2, n_sigma not above 0, a base of another length
+    Raises:
+        UsageError: a dimension the space does not have, steps < 2, n_sigma not above 0, a base of another length
     """
     d = code_size(space)
     chosen = np.unique(np.atleast_1d(dimensions))
@@ -82,11 +79,11 @@ def traverse(
 def interpolate(space: ShapeSpace, a: np.ndarray, b: np.ndarray, steps: int = 9) -> Path:
     """The straight way between two codes, z(t) = (1 - t) a + t b, decoded.
 
-    Parameters
-    ----------
-    space : fitted
-    a, b : (d,) codes, as `space.encode` gives them; the ends of the path are exactly these
-    steps : points on the way with both ends, at least 2
+    Args:
+        space: fitted
+        a: (d,) codes, as `space.encode` gives them; the ends of the path are exactly these
+        b: see `a`
+        steps: points on the way with both ends, at least 2
     """
     d = code_size(space)
     a, b = check_codes(a, d)[0], check_codes(b, d)[0]
@@ -102,10 +99,10 @@ def blend(labels_a: np.ndarray, labels_b: np.ndarray, steps: int = 9, scheme: La
     Each voxel's label is A's until t = 1/2 and B's after it, so the label map jumps in the middle; at t = 1/2, where A
     and B tie, `Path.channels` takes the lower channel, so background wins over any structure.
 
-    Parameters
-    ----------
-    labels_a, labels_b : (X, Y, Z) integers of the scheme, on one grid
-    scheme : gives the channels
+    Args:
+        labels_a: (X, Y, Z) integers of the scheme, on one grid
+        labels_b: (X, Y, Z) integers of the scheme, on one grid
+        scheme: gives the channels
     """
     must(scheme is not None, "blend", "no scheme", "scheme=..., which says what the integers mean")
     labels_a, labels_b = np.asarray(labels_a), np.asarray(labels_b)
@@ -128,18 +125,16 @@ def path_table(
 ) -> pd.DataFrame:
     """Volume, Dice with both ends, and plausibility of each structure along a path.
 
-    Parameters
-    ----------
-    path : a `Path`, or label maps (S, X, Y, Z), integers of the scheme
-    spacing : (3,) mm
-    scheme : of the label maps
-    ends : the label maps A and B (X, Y, Z) to compare with; None: the path's own first and last point
+    Args:
+        path: a `Path`, or label maps (S, X, Y, Z), integers of the scheme
+        spacing: (3,) mm
+        scheme: of the label maps
+        ends: the label maps A and B (X, Y, Z) to compare with; None: the path's own first and last point
 
-    Returns
-    -------
-    DataFrame, one row per (step, structure): step, position, structure, volume_ml, dice_a, dice_b, components (pieces,
-    26-connected; a heart's structure is one), holes (background or other structures wholly inside it: 6-connected
-    pieces of what is not the structure that do not reach the grid's border)
+    Returns:
+        DataFrame, one row per (step, structure), with step, position, structure, volume_ml, dice_a, dice_b, components
+        (pieces, 26-connected; a heart's structure is one), holes (background or other structures wholly inside it:
+        6-connected pieces of what is not the structure that do not reach the grid's border)
     """
     if isinstance(path, Path):
         maps, position = scheme.integers(path.channels), path.position

@@ -16,16 +16,15 @@ KEYS = ["features", "phases", "model"]
 class ClassificationResult:
     """What a classification gave.
 
-    Attributes
-    ----------
-    table : one row per (features, phases, model), see `classify`
-    predictions : one row per held-out prediction: features, phases, model, repeat, fold, patient, truth, predicted, and
-        the probability of each class, columns p_<class>
-    importances : one row per (features, phases, model, column): `impurity` (mean decrease, mean over all folds'
-        models; a row sums to 1), `held_out` (mean drop of the true class's probability for held-out patients when the
-        column is replaced by other patients' values), `fixed` (whether the column means the same in every fold)
-    classes : sorted
-    folds : (patients seen, patients held out) of every fold of every repeat, those of groups left out among them
+    Attributes:
+        table: one row per (features, phases, model), see `classify`
+        predictions: one row per held-out prediction: features, phases, model, repeat, fold, patient, truth, predicted,
+            and the probability of each class, columns p_<class>
+        importances: one row per (features, phases, model, column): `impurity` (mean decrease, mean over all folds'
+            models; a row sums to 1), `held_out` (mean drop of the true class's probability for held-out patients when
+            the column is replaced by other patients' values), `fixed` (whether the column means the same in every fold)
+        classes: sorted
+        folds: (patients seen, patients held out) of every fold of every repeat, those of groups left out among them
     """
 
     table: pd.DataFrame

@@ -17,27 +17,26 @@ LIMITS = 1.96  # Bland and Altman 1986: 95 % of the differences, were they norma
 def compare(a, b) -> dict[str, float]:
     """Are the paired numbers a and b different? Wilcoxon's signed-rank test, two-sided.
 
-    Parameters
-    ----------
-    a, b : n numbers each, of the same cases in the same order (two Series are matched by their index). inf is what a
-        missed structure's distance is: it ranks as worse than every finite one, and as equal to another inf. -inf
-        and NaN are errors.
+    Args:
+        a: n numbers each, of the same cases in the same order (two Series are matched by their index). inf is what a
+            missed structure's distance is: it ranks as worse than every finite one, and as equal to another inf. -inf
+            and NaN are errors.
+        b: see `a`
 
-    Returns
-    -------
-    dict with
-        n, n_differ : pairs, and those that are not equal (Wilcoxon: equal pairs are left out of the ranks)
-        n_missed_a, n_missed_b : cases that are inf
-        p : 1 if all pairs are equal; exact for few pairs, by the normal approximation for many (scipy's choice)
-        effect : matched-pairs rank-biserial correlation, (W+ - W-) / (W+ + W-): 1 if a is greater in every pair that
-            differs, -1 if b is, 0 if neither prevails
-        difference : median of a - b (inf - inf taken as 0)
-        mean_a, mean_b : over the finite ones
+    Returns:
+        dict with
 
-    Raises
-    ------
-    UsageError : not as many of both, or no pair
-    DataError : NaN or -inf; two Series with different indices
+        - n, n_differ: pairs, and those that are not equal (Wilcoxon: equal pairs are left out of the ranks)
+        - n_missed_a, n_missed_b: cases that are inf
+        - p: 1 if all pairs are equal; exact for few pairs, by the normal approximation for many (scipy's choice)
+        - effect: matched-pairs rank-biserial correlation, (W+ - W-) / (W+ + W-): 1 if a is greater in every pair that
+          differs, -1 if b is, 0 if neither prevails
+        - difference: median of a - b (inf - inf taken as 0)
+        - mean_a, mean_b: over the finite ones
+
+    Raises:
+        UsageError: not as many of both, or no pair
+        DataError: NaN or -inf; two Series with different indices
     """
     from scipy import stats
 
@@ -76,7 +75,7 @@ def compare(a, b) -> dict[str, float]:
 def bland_altman(a, b) -> dict[str, float]:
     """Agreement of two ways to measure the same (Bland and Altman 1986).
 
-    a, b : n numbers each, finite, same unit. Returns bias (mean of a - b), sd (of a - b, n - 1), low and high (limits
+    Of n numbers each, finite, same unit. Returns bias (mean of a - b), sd (of a - b, n - 1), low and high (limits
     of agreement, bias -+ 1.96 sd) and n. UsageError: not as many of both, or fewer than two; DataError: NaN or inf.
     """
     a, b = _pairs(a, b, "bland_altman", 2)
@@ -111,15 +110,14 @@ def ssim(a, b, data_range: float = 1.0) -> float:
     Wang et al. 2004: Gaussian window (sigma 1.5 voxels, 11 across), K1 = .01, K2 = .03, population covariance, the mean
     of the map without the rim that the window does not fill. In voxels: it knows no spacing. By scikit-image.
 
-    Parameters
-    ----------
-    a, b : numpy or torch, same shape, at least 11 voxels along each axis
-    data_range : greatest less smallest value that the images can have, 1 for images in [0, 1]
+    Args:
+        a: numpy or torch, same shape, at least 11 voxels along each axis
+        b: see `a`
+        data_range: greatest less smallest value that the images can have, 1 for images in [0, 1]
 
-    Raises
-    ------
-    UsageError : data_range not positive
-    DataError : shapes differ, fewer than three axes or 11 voxels, NaN or inf
+    Raises:
+        UsageError: data_range not positive
+        DataError: shapes differ, fewer than three axes or 11 voxels, NaN or inf
     """
     from skimage.metrics import structural_similarity
 

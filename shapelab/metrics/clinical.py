@@ -16,7 +16,9 @@ MYOCARDIAL_DENSITY = 1.05  # g/ml, the value of cardiac MR practice (design, "Me
 def structure_volumes(label: np.ndarray, spacing, scheme: LabelScheme) -> pd.Series:
     """Volume of each structure in ml: number of its voxels times the voxel volume.
 
-    label : (X, Y, Z) integers of the scheme; spacing : (3,) mm
+    Args:
+        label: (X, Y, Z) integers of the scheme
+        spacing: (3,) mm
     """
     counts = np.bincount(scheme.channels(label).ravel(), minlength=scheme.n_classes)[1:]
     return pd.Series(counts * float(np.prod(spacing)) / 1000, index=list(scheme.names), name="volume_ml")
@@ -49,16 +51,14 @@ def ejection_fraction(ed_ml, es_ml):
 def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
     """Indices of each patient from ED and ES label maps.
 
-    Returns
-    -------
-    DataFrame, one row a patient (index `patient`): LVV_ED, LVV_ES, RVV_ED, RVV_ES (ml), LVEF, RVEF (%), LVM (g, of the
-    myocardium at ED), RVM (g) where the scheme has an RV wall, and the patient's other facts that do not differ
-    between the phases (group, height, weight, ...).
+    Returns:
+        DataFrame, one row a patient (index `patient`); LVV_ED, LVV_ES, RVV_ED, RVV_ES (ml), LVEF, RVEF (%), LVM (g, of
+        the myocardium at ED), RVM (g) where the scheme has an RV wall, and the patient's other facts that do not differ
+        between the phases (group, height, weight, ...).
 
-    Raises
-    ------
-    UsageError : a scheme without LV and RV cavity
-    DataError : a patient without exactly one ED and one ES subject, named
+    Raises:
+        UsageError: a scheme without LV and RV cavity
+        DataError: a patient without exactly one ED and one ES subject, named
     """
     names, masses = {"LVV": "LV cavity", "RVV": "RV cavity"}, {"LVM": "LV myocardium", "RVM": "RV wall"}
     missing = [n for n in names.values() if n not in cohort.scheme.names]

@@ -21,33 +21,33 @@ MM3_PER_ML = 1000.0
 def evaluate(prediction, truth, spacing, labels: Sequence[int] | None = None, surface: str = "voxel") -> pd.DataFrame:
     """How well a label map agrees with the truth, all labels at once.
 
-    Parameters
-    ----------
-    prediction, truth : (D0, D1, D2) label maps of integers, numpy or torch, same shape
-    spacing : mm, in the order of the axes
-    labels : which ones, in the order of the rows; None: all that are in either map, but 0
-    surface : what the surface of a structure is made of
-        "voxel": its voxels that have a face neighbour outside it, each at its centre (scipy, MONAI, SimpleITK)
-        "element": the surface elements between voxel centres, each with its area (DeepMind's surface-distance, MONAI's
-        use_subvoxels); hd95 and assd are weighted by area.
-        In both, what lies beyond the border of the array is background: a structure that is cut off there has a surface
-        there.
+    Args:
+        prediction: (D0, D1, D2) label maps of integers, numpy or torch, same shape
+        truth: see `prediction`
+        spacing: mm, in the order of the axes
+        labels: which ones, in the order of the rows; None: all that are in either map, but 0
+        surface: what the surface of a structure is made of. "voxel": its voxels that have a face neighbour outside it,
+            each at its centre (scipy, MONAI, SimpleITK). "element": the surface elements between voxel centres, each
+            with its area (DeepMind's surface-distance, MONAI's use_subvoxels); hd95 and assd are weighted by area. In
+            both, what lies beyond the border of the array is background: a structure that is cut off there has a
+            surface there.
 
-    Returns
-    -------
-    DataFrame, index "label", one row a label:
-        dice, jaccard : 2 |A n B| / (|A| + |B|), |A n B| / |A u B|
-        hd : Hausdorff distance, the greatest distance from a point of either surface to the other surface, mm
-        hd95 : the 95th percentile of the distances from prediction to truth or of those back, the greater of both, mm
-        assd : average symmetric surface distance, the mean of the distances of both surfaces' points taken together, mm
-        volume, volume_truth : of prediction and truth, ml
-        missed : exactly one of the two is empty
-    Both empty: dice 1, jaccard 1, distances 0. One empty: dice 0, jaccard 0, distances inf, missed.
+    Returns:
+        DataFrame, index "label", one row a label.
 
-    Raises
-    ------
-    UsageError : wrong spacing, labels or surface
-    DataError : shapes differ, not three axes, no integers, NaN, negative labels
+        - dice, jaccard: 2 |A n B| / (|A| + |B|), |A n B| / |A u B|
+        - hd: Hausdorff distance, the greatest distance from a point of either surface to the other surface, mm
+        - hd95: the 95th percentile of the distances from prediction to truth or of those back, the greater of both, mm
+        - assd: average symmetric surface distance, the mean of the distances of both surfaces' points taken together,
+          mm
+        - volume, volume_truth: of prediction and truth, ml
+        - missed: exactly one of the two is empty
+
+        Both empty: dice 1, jaccard 1, distances 0. One empty: dice 0, jaccard 0, distances inf, missed.
+
+    Raises:
+        UsageError: wrong spacing, labels or surface
+        DataError: shapes differ, not three axes, no integers, NaN, negative labels
     """
     one_of("surface", surface, SURFACES)
     spacing = spacing3("spacing", spacing)

@@ -12,18 +12,16 @@ from shapelab.errors import need
 def dice(prediction: np.ndarray, truth: np.ndarray, scheme: LabelScheme) -> pd.Series:
     """Dice of each structure: 2 |A n B| / (|A| + |B|).
 
-    Parameters
-    ----------
-    prediction, truth : integers of the scheme, same shape (any number of axes)
-    scheme : names the structures
+    Args:
+        prediction: integers of the scheme, same shape (any number of axes)
+        truth: integers of the scheme, same shape (any number of axes)
+        scheme: names the structures
 
-    Returns
-    -------
-    Series, index = structure names. Both empty -> 1; one empty -> 0.
+    Returns:
+        Series, index = structure names. Both empty -> 1; one empty -> 0.
 
-    Raises
-    ------
-    DataError : shapes differ, or values outside the scheme
+    Raises:
+        DataError: shapes differ, or values outside the scheme
     """
     prediction, truth = np.asarray(prediction), np.asarray(truth)
     need(

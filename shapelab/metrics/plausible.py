@@ -30,40 +30,38 @@ def plausibility(
     LV is the cavity with its wall. In a slice two voxels of a structure are neighbours if they share a side or a
     corner, two of the background if they share a side: a ring that is closed only corner to corner holds a hole.
 
-    Parameters
-    ----------
-    label : (X, Y, Z) integers of the scheme, numpy or torch
-    scheme : must name "LV cavity", "LV myocardium" and "RV cavity"; other structures are looked at as background
-    spacing : mm; the only use of it is to give `stray` in ml
-    crumb : a hole or a piece counts from so many voxels
-    slack : pieces in 3-D are one if they come together when each is widened in its slice by so many voxels: slices of
-        one heart are displaced by breath-holds, and a thin RV falls apart on a coarse grid
-    leak : a slice leaks if more than this share of the rim of its cavity is open
+    Args:
+        label: (X, Y, Z) integers of the scheme, numpy or torch
+        scheme: must name "LV cavity", "LV myocardium" and "RV cavity"; other structures are looked at as background
+        spacing: mm; the only use of it is to give `stray` in ml
+        crumb: a hole or a piece counts from so many voxels
+        slack: pieces in 3-D are one if they come together when each is widened in its slice by so many voxels: slices
+            of one heart are displaced by breath-holds, and a thin RV falls apart on a coarse grid
+        leak: a slice leaks if more than this share of the rim of its cavity is open
 
-    Returns
-    -------
-    Series
-        holes : patches that LV, or the RV cavity, encloses in a slice
-        pieces : of LV and of the RV cavity in 3-D (26 neighbours, `slack`), beside the largest of each; and of wall and
-            LV cavity in each slice, beside the largest (an RV may be in two near the base)
-        leaks : slices in which the LV cavity touches, side to side, what is neither cavity nor wall, or the border of
-            the array, in more than the share `leak` of those of its voxels that have a side to another structure
-        gaps : slices without RV cavity, wall or LV cavity between slices with it
-        missing : which of these three have no voxel
-        violations : holes + pieces + leaks + gaps + missing (one flaw may be several of them)
-        plausible : there is none
-        leak_voxels : cavity voxels that touch what they must not, in all slices
-        stray : volume of all holes and pieces, crumbs too, ml; voxels if there is no spacing
+    Returns:
+        Series
 
-    With these thresholds 158 of the 160 expert maps of ACDC at hand are plausible at their native resolution, 98 to
-    100 % of phantoms drawn on a fine grid, and 92 % of phantom stacks of displaced 10 mm slices (their RV comes
-    apart). Maps of 10 mm slices that were resampled to thin slices mostly are not (ACDC at 3 x 3 x 5 mm: 37 %):
-    between two slices whose rings do not overlap the cavity meets the background.
+        - holes: patches that LV, or the RV cavity, encloses in a slice
+        - pieces: of LV and of the RV cavity in 3-D (26 neighbours, `slack`), beside the largest of each; and of wall
+          and LV cavity in each slice, beside the largest (an RV may be in two near the base)
+        - leaks: slices in which the LV cavity touches, side to side, what is neither cavity nor wall, or the border of
+          the array, in more than the share `leak` of those of its voxels that have a side to another structure
+        - gaps: slices without RV cavity, wall or LV cavity between slices with it
+        - missing: which of these three have no voxel
+        - violations: holes + pieces + leaks + gaps + missing (one flaw may be several of them)
+        - plausible: there is none
+        - leak_voxels: cavity voxels that touch what they must not, in all slices
+        - stray: volume of all holes and pieces, crumbs too, ml; voxels if there is no spacing
 
-    Raises
-    ------
-    UsageError : a scheme without the three structures, thresholds below 0, wrong spacing
-    DataError : not a label map (X, Y, Z) of the scheme
+        With these thresholds 158 of the 160 expert maps of ACDC at hand are plausible at their native resolution, 98 to
+        100 % of phantoms drawn on a fine grid, and 92 % of phantom stacks of displaced 10 mm slices (their RV comes
+        apart). Maps of 10 mm slices that were resampled to thin slices mostly are not (ACDC at 3 x 3 x 5 mm: 37 %):
+        between two slices whose rings do not overlap the cavity meets the background.
+
+    Raises:
+        UsageError: a scheme without the three structures, thresholds below 0, wrong spacing
+        DataError: not a label map (X, Y, Z) of the scheme
     """
     array = label_map(label, "plausibility")
     scheme.check(array, "plausibility")

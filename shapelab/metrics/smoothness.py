@@ -25,7 +25,7 @@ SCALE_MM = 3.0  # sd of the Gaussian that a mask is blurred by: steps of a voxel
 def mesh_curvature(vertices: np.ndarray, faces: np.ndarray) -> float:
     """Mean absolute curvature of a mesh, 1/mm (see the top of this module).
 
-    vertices : (V, 3) mm; faces : (F, 3) indices, wound alike. Edges of one face only (a border) do not count.
+    Of vertices (V, 3) mm and faces (F, 3), indices, wound alike. Edges of one face only (a border) do not count.
     DataError for a mesh without area.
     """
     vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces)
@@ -54,7 +54,9 @@ def surface_curvature(mask: np.ndarray, spacing, scale_mm: float = SCALE_MM) -> 
     1.25 x 1.25 x 2 mm come out 10 % above 1/R, in slices of 10 mm 50 and 110 % above it. A structure thinner than
     about twice the scale is not followed: measure what lies within its outer surface.
 
-    mask : (D0, D1, D2) bool; spacing : (3,) mm. UsageError for another shape or scale.
+    Args:
+        mask: (D0, D1, D2) bool
+        spacing: (3,) mm. UsageError for another shape or scale.
     """
     mask, spacing = np.asarray(mask, bool), np.array(spacing3("spacing", spacing))
     in_range("scale_mm", scale_mm, above=True)

@@ -30,8 +30,12 @@ N_BUCKETS = 256
 class Surfaces:
     """What one pass over two label maps finds.
 
-    prediction, truth : label -> surface (n, 3) int32 coordinates, in raster order
-    size_prediction, size_truth, overlap : voxels of each label (index = label) in either map and in both
+    Attributes:
+        prediction: label -> surface (n, 3) int32 coordinates, in raster order
+        truth: label -> surface (n, 3) int32 coordinates, in raster order
+        size_prediction: voxels of each label (index = label) in either map and in both
+        size_truth: see `size_prediction`
+        overlap: see `size_prediction`
     """
 
     prediction: dict[int, np.ndarray]

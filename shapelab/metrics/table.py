@@ -29,26 +29,25 @@ def evaluate_cohort(
 ) -> pd.DataFrame:
     """`evaluate` for N pairs of label maps, as a long table: one row a case and label.
 
-    Parameters
-    ----------
-    predictions, truths : N label maps each (D0, D1, D2), arrays (N, D0, D1, D2) or any iterables; shapes may differ
-        from case to case
-    spacings : mm, (3,) for all or (N, 3)
-    index : names of the cases; default 0, 1, ...
-    labels : which ones, or a scheme (its structures' names then stand in the table); None: all that any case has
-    surface : as in `evaluate`
-    method : a name that goes into the column "method", so that tables of several methods can be put under one another
-    progress : a bar
+    Args:
+        predictions: N label maps each (D0, D1, D2), arrays (N, D0, D1, D2) or any iterables; shapes may differ from
+            case to case
+        truths: see `predictions`
+        spacings: mm, (3,) for all or (N, 3)
+        index: names of the cases; default 0, 1, ...
+        labels: which ones, or a scheme (its structures' names then stand in the table); None: all that any case has
+        surface: as in `evaluate`
+        method: a name that goes into the column "method", so that tables of several methods can be put under one
+            another
+        progress: a bar
 
-    Returns
-    -------
-    DataFrame: (method,) id, label, then the columns of `evaluate`. Every case has a row for every label; where both
-    maps lack it, that of empty masks (dice 1, distances 0).
+    Returns:
+        DataFrame: (method,) id, label, then the columns of `evaluate`. Every case has a row for every label; where both
+        maps lack it, that of empty masks (dice 1, distances 0).
 
-    Raises
-    ------
-    UsageError : as many names or spacings as cases there are not; as `evaluate`
-    DataError : not as many predictions as truths, or none; as `evaluate`
+    Raises:
+        UsageError: as many names or spacings as cases there are not; as `evaluate`
+        DataError: not as many predictions as truths, or none; as `evaluate`
     """
     from tqdm.auto import tqdm
 
@@ -88,28 +87,27 @@ def summary(
 ) -> pd.DataFrame:
     """Mean and spread of each measure in each group of a long table, with the failures beside them.
 
-    Parameters
-    ----------
-    table : of `evaluate_cohort`, or any with a column a measure
-    by : columns that make the groups; None: "method" and "label", if they are there
-    measures : columns to summarise
-    n_bootstrap, seed : resamples of the cases for the interval of the mean (percentiles 2.5 and 97.5)
+    Args:
+        table: of `evaluate_cohort`, or any with a column a measure
+        by: columns that make the groups; None: "method" and "label", if they are there
+        measures: columns to summarise
+        n_bootstrap: resamples of the cases for the interval of the mean (percentiles 2.5 and 97.5)
+        seed: see `n_bootstrap`
 
-    Returns
-    -------
-    DataFrame, index `by` + "measure":
-        n : cases
-        n_missed : cases in which the structure was missed (column "missed"; without it, those that are inf)
-        n_mean : cases in mean, sd, low and high: the finite ones. A missed structure's dice is 0 and is one of them;
-            its distances are inf and are not: then n_mean < n, and the mean flatters by n_missed cases
-        mean, sd : of those (n - 1); NaN if there are too few
-        low, high : bootstrap 95 % interval of the mean
-        median : of all n, inf taken as the worst
+    Returns:
+        DataFrame, index `by` + "measure".
 
-    Raises
-    ------
-    UsageError : a column that is not there; n_bootstrap below 1
-    DataError : no row, NaN
+        - n: cases
+        - n_missed: cases in which the structure was missed (column "missed"; without it, those that are inf)
+        - n_mean: cases in mean, sd, low and high: the finite ones. A missed structure's dice is 0 and is one of them;
+          its distances are inf and are not: then n_mean < n, and the mean flatters by n_missed cases
+        - mean, sd: of those (n - 1); NaN if there are too few
+        - low, high: bootstrap 95 % interval of the mean
+        - median: of all n, inf taken as the worst
+
+    Raises:
+        UsageError: a column that is not there; n_bootstrap below 1
+        DataError: no row, NaN
     """
     by = list(by) if by is not None else [c for c in ("method", "label") if c in table]
     _check_columns("summary", table, (*by, *measures))

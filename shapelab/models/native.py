@@ -111,15 +111,15 @@ def train_native(
 ) -> tuple[NativeSegmenter, History]:
     """Train the network on slices, each randomised anew (`shapelab.phantoms.randomise`), and return it.
 
-    Parameters
-    ----------
-    data : slices with their labels
-    config : numbers; `config.slices` images are shown in all; None takes the current profile's
-    run : where it is kept, seed (of weights, order, looks), device: see `shapelab.training.Run`
-    stack_loss : (logits (Z, C, X, Y), labels (Z, X, Y), slice distance in mm) of one stack -> a further term, weighted;
-        its mean over the batch's stacks is added. Needs `whole_stacks`
-    whole_stacks : batches are stacks, about `config.batch` slices, each stack moved as one; else slices of many stacks
-    about : where the data are from; kept beside the weights
+    Args:
+        data: slices with their labels
+        config: numbers; `config.slices` images are shown in all; None takes the current profile's
+        run: where it is kept, seed (of weights, order, looks), device: see `shapelab.training.Run`
+        stack_loss: (logits (Z, C, X, Y), labels (Z, X, Y), slice distance in mm) of one stack -> a further term,
+            weighted; its mean over the batch's stacks is added. Needs `whole_stacks`
+        whole_stacks: batches are stacks, about `config.batch` slices, each stack moved as one; else slices of many
+            stacks
+        about: where the data are from; kept beside the weights
 
     The loss is cross-entropy + soft Dice, the latter over the whole batch, since many slices lack a structure.
     """
@@ -202,8 +202,9 @@ class NativeSegmenter(Kept):
     def probabilities(self, image: np.ndarray, distance_mm: float, turns: tuple[float, ...] = (0.0,)) -> np.ndarray:
         """Probabilities (C, X, Y, Z) float32 of a stack (X, Y, Z) in [0, 1] at the network's in-plane spacing.
 
-        distance_mm : of the slices
-        turns : degrees; the mean over the stack turned by each
+        Args:
+            distance_mm: of the slices
+            turns: degrees; the mean over the stack turned by each
         """
         rows = neighbours(image.shape[2], distance_mm)
         device = next(self.network.parameters()).device
@@ -221,15 +222,13 @@ class NativeSegmenter(Kept):
     def predict(self, image: np.ndarray, spacing, turns: tuple[float, ...] = (-12.0, 0.0, 12.0)) -> np.ndarray:
         """Label map (X, Y, Z) uint8, integers of the scheme, of a short-axis stack in its own voxels.
 
-        Parameters
-        ----------
-        image : (X, Y, Z) intensities of any unit, slices along the last axis
-        spacing : (3,) mm
-        turns : see `probabilities`; the second pass alone
+        Args:
+            image: (X, Y, Z) intensities of any unit, slices along the last axis
+            spacing: (3,) mm
+            turns: see `probabilities`; the second pass alone
 
-        Returns
-        -------
-        a label map; empty where no heart was found
+        Returns:
+            a label map; empty where no heart was found
         """
         image = np.asarray(image, dtype=np.float32)
         spacing = np.asarray(spacing, dtype=float)
@@ -285,7 +284,8 @@ def keep_largest(label: np.ndarray) -> np.ndarray:
     """Keep the largest piece of the LV (cavity and wall together), and of the RV the largest and what in a slice is at
     least a fifth of it; the rest becomes background. Pieces touch along edges and corners, through the plane too.
 
-    label : (X, Y, Z) integers of CARDIAC
+    Args:
+        label: (X, Y, Z) integers of CARDIAC
     """
     out = label.copy()
     out[(label >= 2) & ~largest_component(label >= 2)] = 0

@@ -10,27 +10,26 @@ and III-B, and the two networks it is compared with.
 All map volumes (N, X, Y, S) to logits; `SSLLNLoss` is equation 1. A landmark is a class of its own, one voxel large;
 where the network puts it is the centre of gravity of the voxels it gives to that class (Fig. 9).
 
-Where the paper is silent, or we chose otherwise
-------------------------------------------------
-Fig. 4 says 15 convolutions, features from fine to coarse, concatenated, and two heads; numbers of feature maps are not
-    told. Those of `full` and `paper` are of the network the paper takes as its 2D FCN (Bai et al. 2018): five scales of
-    16, 32, 64, 128 and 256 maps, with 2, 2, 2, 3 and 3 convolutions of 3 x 3, the first of a scale with stride 2; then
-    two of 1 x 1 with 64 maps on the concatenated scales, and the heads. `quick` has more maps at the fine scales, as
-    they have to carry 39 slices.
-Concatenation: a 1 x 1 convolution of concatenated maps is the sum of 1 x 1 convolutions of each, and commutes with
-    linear upsampling. So each scale is brought to 64 maps where it is, then upsampled and added: the same function, at
-    a seventh of the cost of its first layer.
-Sums over training samples (equations 2 and 3) are means here, so that the batch size does not change what a weight of
-    the loss means. Other sums are the paper's.
-alpha: the landmark term is a sum over voxels, the Dice term a ratio, so that with the paper's weights, 0.8 and 0.2, the
-    gradient of the former in the trunk is a hundred times that of the latter (measured in a network of the quick
-    profile after 800 steps). The paper's 6,250 large steps get over it. In `quick` alpha is 32, which makes both alike:
-    on 24 validation hearts, after 640 to 800 steps, Dice of the LV myocardium was .65 with the paper's weights and .81
-    without the landmark term.
-Weight decay is the optimiser's: Adam with 2 gamma, the gradient of gamma ||W||^2.
-Missing slices: the paper sets slices to zero in tests (Fig. 8) and tells of none in training. A network of ours that
-    has met none is lost where some are missing: every slice is a channel of every feature. `gaps` sets some to zero in
-    training.
+Deviations:
+    Fig. 4 says 15 convolutions, features from fine to coarse, concatenated, and two heads; numbers of feature maps are
+        not told. Those of `full` and `paper` are of the network the paper takes as its 2D FCN (Bai et al. 2018): five
+        scales of 16, 32, 64, 128 and 256 maps, with 2, 2, 2, 3 and 3 convolutions of 3 x 3, the first of a scale with
+        stride 2; then two of 1 x 1 with 64 maps on the concatenated scales, and the heads. `quick` has more maps at the
+        fine scales, as they have to carry 39 slices.
+    Concatenation: a 1 x 1 convolution of concatenated maps is the sum of 1 x 1 convolutions of each, and commutes with
+        linear upsampling. So each scale is brought to 64 maps where it is, then upsampled and added: the same function,
+        at a seventh of the cost of its first layer.
+    Sums over training samples (equations 2 and 3) are means here, so that the batch size does not change what a weight
+        of the loss means. Other sums are the paper's.
+    alpha: the landmark term is a sum over voxels, the Dice term a ratio, so that with the paper's weights, 0.8 and 0.2,
+        the gradient of the former in the trunk is a hundred times that of the latter (measured in a network of the
+        quick profile after 800 steps). The paper's 6,250 large steps get over it. In `quick` alpha is 32, which makes
+        both alike: on 24 validation hearts, after 640 to 800 steps, Dice of the LV myocardium was .65 with the paper's
+        weights and .81 without the landmark term.
+    Weight decay is the optimiser's: Adam with 2 gamma, the gradient of gamma ||W||^2.
+    Missing slices: the paper sets slices to zero in tests (Fig. 8) and tells of none in training. A network of ours
+        that has met none is lost where some are missing: every slice is a channel of every feature. `gaps` sets some to
+        zero in training.
 """
 
 from __future__ import annotations
@@ -246,7 +245,9 @@ NETWORKS: dict[str, type[nn.Module]] = {"2D FCN": SliceFCN, "3D FCN": VolumeFCN,
 class SSLLNLoss:
     """Equation 1 without its last term, which is the optimiser's: alpha L_D + beta L_L.
 
-    alpha, beta : 0.8 and 0.2 (section III-B; equation 1 itself writes one weight less)
+    Attributes:
+        alpha: 0.8 and 0.2 (section III-B; equation 1 itself writes one weight less)
+        beta: see `alpha`
 
     Called with the network's two outputs, labels (N, X, Y, S) channel numbers, and landmarks (N, L, 3) in voxels; NaN,
     or a place outside the volume, is a landmark that is not there. Returns a dict of scalars: loss, dice (L_D, from -1
@@ -320,12 +321,11 @@ def train_sslln(
 ) -> tuple[nn.Module, History]:
     """Train SSLLN, or what it is compared with, by equation 1 with the paper's augmentation.
 
-    Parameters
-    ----------
-    volumes : on the config's grid
-    config : None takes the current profile's
-    run : where it is kept, seed (of weights, order and augmentation), device: see `shapelab.training.Run`
-    method : a key of `NETWORKS`
+    Args:
+        volumes: on the config's grid
+        config: None takes the current profile's
+        run: where it is kept, seed (of weights, order and augmentation), device: see `shapelab.training.Run`
+        method: a key of `NETWORKS`
 
     Raises UsageError for an unknown method or another grid.
     """
@@ -375,15 +375,13 @@ def train_sslln(
 def predict(network: nn.Module, images: np.ndarray | Tensor, batch: int = 4) -> tuple[np.ndarray, np.ndarray | None]:
     """Segment volumes and find their landmarks.
 
-    Parameters
-    ----------
-    images : (N, X, Y, S) in [0, 1], on the network's grid
+    Args:
+        images: (N, X, Y, S) in [0, 1], on the network's grid
 
-    Returns
-    -------
-    labels (N, X, Y, S) uint8 channel numbers, and landmarks (N, L, 3) in voxels (None: the network has none): the
-    centre of gravity of the voxels that are more likely this landmark than another or none; where there is no such
-    voxel, the voxel in which the landmark is likeliest.
+    Returns:
+        labels (N, X, Y, S) uint8 channel numbers, and landmarks (N, L, 3) in voxels (None if the network has none); the
+        centre of gravity of the voxels that are more likely this landmark than another or none; where there is no such
+        voxel, the voxel in which the landmark is likeliest.
     """
     network.eval()
     device = next((p.device for p in network.parameters()), best_device())

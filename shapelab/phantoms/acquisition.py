@@ -37,10 +37,12 @@ HAND = np.array(
 class Stack(Grid):
     """Where and how one patient was scanned; the same for ED and ES.
 
-    shape, spacing (mm) : of the arrays
-    origin : (x, y, z) mm of the mitral valve's centre at ED, voxel (0, 0, 0) at 0
-    shift : (Z, 2) mm, in-plane displacement of each slice: one breath-hold a slice, shared by both phases
-    hand : strength of the contour noise, 1 as in ACDC, 0 none
+    Attributes:
+        shape: of the arrays
+        spacing: of the arrays, mm
+        origin: (x, y, z) mm of the mitral valve's centre at ED, voxel (0, 0, 0) at 0
+        shift: (Z, 2) mm, in-plane displacement of each slice: one breath-hold a slice, shared by both phases
+        hand: strength of the contour noise, 1 as in ACDC, 0 none
     """
 
     origin: tuple[float, float, float]
@@ -54,7 +56,7 @@ class Stack(Grid):
 
 
 def check_resolution(resolution) -> tuple[float, float, float] | str:
-    """ "HR", "LR", or a spacing (x, y, z) of 0.25 to 20 mm; UsageError otherwise."""
+    """Resolution as given: "HR", "LR", or a spacing (x, y, z) of 0.25 to 20 mm; UsageError otherwise."""
     if isinstance(resolution, str):
         return one_of("resolution (or a spacing in mm)", resolution, ("HR", "LR"))
     what = "resolution ('HR', 'LR' or a spacing)"
@@ -65,9 +67,10 @@ def check_resolution(resolution) -> tuple[float, float, float] | str:
 class StackFlaws:
     """What is wrong with a stack of slices; UsageError for a number out of range.
 
-    slice_shift_mm : sd of the in-plane displacement of each slice; None is 1.5 at LR, else 0
-    contour_noise : strength of the observer's contour noise; None is 1 at LR (as between ACDC's slices), else 0
-    missing_slices : slices left out at the apex
+    Attributes:
+        slice_shift_mm: sd of the in-plane displacement of each slice; None is 1.5 at LR, else 0
+        contour_noise: strength of the observer's contour noise; None is 1 at LR (as between ACDC's slices), else 0
+        missing_slices: slices left out at the apex
     """
 
     slice_shift_mm: float | None = None
@@ -123,9 +126,10 @@ def make_stack(
 ) -> Stack:
     """Lay a slice stack over one patient's heart; a function of (seed, index) and the arguments.
 
-    resolution : "LR" draws ACDC-like spacing, matrix and stack; else a fixed field with the heart in its middle
-    shift_mm : sd of the breath-hold displacement of a slice, each of x and y
-    missing : number of slices not taken at the apex
+    Args:
+        resolution: "LR" draws ACDC-like spacing, matrix and stack; else a fixed field with the heart in its middle
+        shift_mm: sd of the breath-hold displacement of a slice, each of x and y
+        missing: number of slices not taken at the apex
     """
     rng = np.random.default_rng([int(seed), int(index), 2])
     low, high = extent([h.surfaces for h in hearts.values()], np.deg2rad(f["angle"]))

@@ -173,7 +173,8 @@ class _Anatomy:
 def build_heart(f: Mapping[str, float], phases: tuple[str, ...] = PHASES) -> dict[str, Heart]:
     """Surfaces and landmarks of one heart.
 
-    f : the factors, as `shapelab.phantoms.population.draw_factors` draws them (one float each)
+    Args:
+        f: the factors, as `shapelab.phantoms.population.draw_factors` draws them (one float each)
 
     The origin of the surfaces is the centre of the mitral valve at ED, at 0 mm, and their angle 0: see
     `HeartSurfaces.moved`.

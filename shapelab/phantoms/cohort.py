@@ -43,28 +43,25 @@ def heart_cohort(
 ) -> Cohort:
     """Bi-ventricular hearts with known answers.
 
-    Parameters
-    ----------
-    n : number of patients; the groups take turns
-    seed : patient i is a function of (seed, groups, i): the same whatever n, and the same heart at every resolution
-    groups : some of NOR, DCM, HCM, MINF, RV
-    resolution : "HR" (1.25 x 1.25 x 2 mm, one shape for all), "LR" (ACDC-like stacks, mostly 10 mm slices, spacing and
-        matrix drawn), or a spacing (x, y, z) in mm (one shape for all)
-    images : make bSSFP-like MR images too, float32 in [0, 1]
-    scheme : BIVENTRICULAR, or CARDIAC (RV wall as background, as ACDC has it)
-    phases : "ED", "ES" or both
-    flaws : of the stacks: displaced slices, the observer's contour noise, slices left out at the apex. Not given:
-        none but at LR, where they are ACDC's
+    Args:
+        n: number of patients; the groups take turns
+        seed: patient i is a function of (seed, groups, i): the same whatever n, and the same heart at every resolution
+        groups: some of NOR, DCM, HCM, MINF, RV
+        resolution: "HR" (1.25 x 1.25 x 2 mm, one shape for all), "LR" (ACDC-like stacks, mostly 10 mm slices, spacing
+            and matrix drawn), or a spacing (x, y, z) in mm (one shape for all)
+        images: make bSSFP-like MR images too, float32 in [0, 1]
+        scheme: BIVENTRICULAR, or CARDIAC (RV wall as background, as ACDC has it)
+        phases: "ED", "ES" or both
+        flaws: of the stacks: displaced slices, the observer's contour noise, slices left out at the apex. Not given:
+            none but at LR, where they are ACDC's
 
-    Returns
-    -------
-    Cohort of n x len(phases) subjects (``phantom000_ED``), label arrays (X, Y, Z) made when asked for. Landmarks are
-    those of the surfaces, in mm, without slice displacement and contour noise. Facts: patient, phase, group, height
-    (cm), weight (kg), every drawn factor (see `population.draw_factors`), and the stack's spacing and place.
+    Returns:
+        Cohort of n x len(phases) subjects (``phantom000_ED``), label arrays (X, Y, Z) made when asked for. Landmarks
+        are those of the surfaces, in mm, without slice displacement and contour noise. Facts: patient, phase, group,
+        height (cm), weight (kg), every drawn factor (see `population.draw_factors`), and the stack's spacing and place.
 
-    Raises
-    ------
-    UsageError : naming the argument and its value
+    Raises:
+        UsageError: naming the argument and its value
     """
     n, seed, mix, resolution = whole("n", n), whole("seed", seed, 0), Mix(groups, phases), check_resolution(resolution)
     check_scheme(scheme)
@@ -96,7 +93,8 @@ def patient_on_grid(
 ) -> tuple[Patient, dict[str, float], Stack]:
     """Patient `index` of `heart_cohort` with the same seed and groups, lying somewhere in a field of one's own.
 
-    grid : `Grid`, or (shape, spacing in mm)
+    Args:
+        grid: `Grid`, or (shape, spacing in mm)
 
     Returns the key that `make_label`, `make_image` and `landmarks_in_stack` take, the factors, and the stack.
     """
@@ -132,8 +130,9 @@ def tidy(label: np.ndarray, by_slice: bool) -> np.ndarray:
     """Drop the crumbs of each structure: where two surfaces meet at an edge thinner than a voxel, a voxel's centre can
     lie inside alone. A crumb becomes what surrounds it: LV cavity becomes wall, the rest background.
 
-    by_slice : False keeps the largest piece (26 neighbours); True, as an observer does, in each slice the pieces of at
-        least a tenth of the largest one (two pieces of an RV stay)
+    Args:
+        by_slice: False keeps the largest piece (26 neighbours); True, as an observer does, in each slice the pieces of
+            at least a tenth of the largest one (two pieces of an RV stay)
     """
     label = label.copy()
     boxes = ndimage.find_objects(label, max_label=4)

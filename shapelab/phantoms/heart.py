@@ -55,13 +55,20 @@ NODES = level_of_node(np.linspace(0, 1, N_LEVELS))
 class HeartSurfaces:
     """Surfaces of N hearts (one phase each) in a slice stack, float32 tensors; lengths in mm, angles in radians.
 
-    endo, epi, rv, rv_outer : (N, U, T) radius at table level U (relative height `NODES`) and angle T (`ANGLES`)
-    lv_base, endo_length, epi_length : (N,) height of the LV's base, and lengths of cavity and of LV down to its apex
-    rv_base, rv_length : (N,) the same for the RV
-    pole : (N, U) distance of the RV's pole from the LV's centre, at the levels of `epi`
-    centre : (N, 2, 3) polynomial of the LV's centre line, x and y: c0 + c1 z + c2 z^2 in mm, z from the origin
-    origin : (N, 3) the origin of the heart's frame (the mitral valve at ED) in the stack's frame
-    angle : (N,) direction LV -> RV in the slice plane
+    Attributes:
+        endo: (N, U, T) radius at table level U (relative height `NODES`) and angle T (`ANGLES`)
+        epi: see `endo`
+        rv: see `endo`
+        rv_outer: see `endo`
+        lv_base: (N,) height of the LV's base, and lengths of cavity and of LV down to its apex
+        endo_length: see `lv_base`
+        epi_length: see `lv_base`
+        rv_base: (N,) the same for the RV
+        rv_length: (N,) the same for the RV
+        pole: (N, U) distance of the RV's pole from the LV's centre, at the levels of `epi`
+        centre: (N, 2, 3) polynomial of the LV's centre line, x and y: c0 + c1 z + c2 z^2 in mm, z from the origin
+        origin: (N, 3) the origin of the heart's frame (the mitral valve at ED) in the stack's frame
+        angle: (N,) direction LV -> RV in the slice plane
     """
 
     endo: torch.Tensor
@@ -105,8 +112,10 @@ class HeartSurfaces:
 class SliceCurves:
     """The curves of N hearts in Z slices.
 
-    radii : (4, N, Z, T) of endo, epi, rv, rv_outer in mm; -1 where the slice misses the structure
-    lv, rv_pole : (N, Z, 2) centre of the LV and pole of the RV in the heart's frame, mm
+    Attributes:
+        radii: (4, N, Z, T) of endo, epi, rv, rv_outer in mm; -1 where the slice misses the structure
+        lv: (N, Z, 2) centre of the LV and pole of the RV in the heart's frame, mm
+        rv_pole: see `lv`
     """
 
     radii: torch.Tensor
@@ -126,8 +135,10 @@ def _levels(table: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
 def slice_curves(hearts: HeartSurfaces, z: torch.Tensor, noise: torch.Tensor | None = None) -> SliceCurves:
     """Cut the surfaces at heights z (N, Z) or (Z,), mm in the stack's frame.
 
-    noise : (3, N, Z, T) mm added to endo, epi and both RV curves: the observer's hand, different in each slice; and as
-        in ACDC, the hand does not outline the cap of an apex below the cavity if its radius is less than `CAP_MM`
+    Args:
+        noise: (3, N, Z, T) mm added to endo, epi and both RV curves: the observer's hand, different in each slice; and
+            as in ACDC, the hand does not outline the cap of an apex below the cavity if its radius is less than
+            `CAP_MM`
     """
     z = torch.as_tensor(z, dtype=torch.float32, device=hearts.endo.device)
     z = z.expand(len(hearts), -1) if z.ndim == 1 else z
@@ -171,7 +182,8 @@ def _about(dx: torch.Tensor, dy: torch.Tensor, radii: torch.Tensor) -> list[torc
 def heart_frame(hearts: HeartSurfaces, x: torch.Tensor, y: torch.Tensor, shift: torch.Tensor | None = None):
     """Stack coordinates (mm) of pixels, x (X,) and y (Y,), -> heart coordinates (N, Z or 1, X * Y) each.
 
-    shift : (N, Z, 2) mm, in-plane displacement of each slice (breath-hold position)
+    Args:
+        shift: (N, Z, 2) mm, in-plane displacement of each slice (breath-hold position)
     """
     ox, oy = hearts.origin[:, 0, None], hearts.origin[:, 1, None]
     if shift is not None:
@@ -228,18 +240,16 @@ def label_batch(
 ) -> torch.Tensor:
     """Label maps of N hearts on one grid, in one call.
 
-    Parameters
-    ----------
-    hearts : surfaces; `origin` and `angle` say where each lies on the grid (voxel (0, 0, 0) is at 0 mm)
-    grid : `Grid`, or (shape, spacing in mm)
-    device : where to compute and leave the result; default: where the surfaces are
-    scheme : BIVENTRICULAR, or CARDIAC, in which the RV wall is background
-    shift : (N, Z, 2) mm, in-plane displacement of each slice
-    noise : (3, N, Z, T) mm, contour noise (see `slice_curves`)
+    Args:
+        hearts: surfaces; `origin` and `angle` say where each lies on the grid (voxel (0, 0, 0) is at 0 mm)
+        grid: `Grid`, or (shape, spacing in mm)
+        device: where to compute and leave the result; default: where the surfaces are
+        scheme: BIVENTRICULAR, or CARDIAC, in which the RV wall is background
+        shift: (N, Z, 2) mm, in-plane displacement of each slice
+        noise: (3, N, Z, T) mm, contour noise (see `slice_curves`)
 
-    Returns
-    -------
-    (N, X, Y, Z) uint8 on `device`. A voxel has the label of its centre; nothing is resampled.
+    Returns:
+        (N, X, Y, Z) uint8 on `device`. A voxel has the label of its centre; nothing is resampled.
     """
     grid = as_grid(grid)
     shape, spacing = grid.shape, grid.spacing

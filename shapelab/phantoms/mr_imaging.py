@@ -38,7 +38,8 @@ def mr_image(
     Drawn where the surfaces are: by NumPy on the CPU, by torch on a GPU. Random numbers are the CPU's, so that a GPU's
     image is the CPU's to rounding.
 
-    outline : (P, 3) mm, the heart's outer surface at ED about the stack's origin; the neighbours are laid against it
+    Args:
+        outline: (P, 3) mm, the heart's outer surface at ED about the stack's origin; the neighbours are laid against it
 
     Scanner and neighbours are a function of (seed, index), the noise also of the phase.
     """
@@ -270,7 +271,8 @@ def _chamber_levels(chambers, curves: SliceCurves, hx, hy, height, stack: Stack)
 def _papillary(curves: SliceCurves, hx, hy, height, muscles, stack: Stack, phase: str, loose: float = 1.0) -> Array:
     """Level function of the papillary muscles, (X, Y, Z): on the wall, from 20 to 80 % of the height.
 
-    loose : their distance from the wall, against the usual one
+    Args:
+        loose: their distance from the wall, against the usual one
     """
     shape, xp = (stack.shape[2], *stack.shape[:2]), of(hx.device)
     endo = drawn(curves.radii[0, 0])  # (Z, T)

@@ -42,15 +42,14 @@ def heart_pairs(
 ) -> HeartPairs:
     """Pairs of n phantom patients on one grid.
 
-    Parameters
-    ----------
-    n : patients; patient i is that of `heart_cohort` with the same seed and groups, whatever n
-    grid : `Grid`, or (shape, spacing in mm): the HR grid
-    factor : K, HR slices per LR slice
-    seed : of hearts, scanner, breath-holds
-    mix : groups and phases; all of them where not given
-    motion : sd of a slice's displacement and rotation in a patient of mean restlessness; default 2 mm, 1.5 degrees
-    cache : `.npz` file that is read if it holds these very pairs, else written
+    Args:
+        n: patients; patient i is that of `heart_cohort` with the same seed and groups, whatever n
+        grid: `Grid`, or (shape, spacing in mm): the HR grid
+        factor: K, HR slices per LR slice
+        seed: of hearts, scanner, breath-holds
+        mix: groups and phases; all of them where not given
+        motion: sd of a slice's displacement and rotation in a patient of mean restlessness; default 2 mm, 1.5 degrees
+        cache: `.npz` file that is read if it holds these very pairs, else written
 
     They are drawn on the best device (`shapelab.device.computing_on` chooses another); a GPU's hearts are the CPU's to
     rounding. What stays on the CPU: random numbers, and the label map's crumbs (`tidy`).

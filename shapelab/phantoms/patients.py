@@ -60,8 +60,9 @@ def cached_hearts(
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """Arrays of many hearts, and their table: patient by patient, a row a phase, or what `cache` holds of them.
 
-    draw : (patient, phase) -> arrays of one heart by name, and its facts
-    cache : `.npz` file that is read if it holds what `key` names, else written
+    Args:
+        draw: (patient, phase) -> arrays of one heart by name, and its facts
+        cache: `.npz` file that is read if it holds what `key` names, else written
 
     Returns name -> (N, ...), N = patients x phases, and the table (index ``phantom000_ED``): patient, group, phase,
     facts.

@@ -95,14 +95,14 @@ def _even_scores(seed: int, group: str, block: int) -> np.ndarray:
 def draw_factors(seed: int, index: int, group: str, turn: int | None = None) -> dict[str, float]:
     """Factors of patient number `index`: a function of (seed, index, group, turn) alone.
 
-    turn : number of the patient within its group (default: `index`), which chooses its place in the even spread of the
-        group's volumes and ejection fractions
+    Args:
+        turn: number of the patient within its group (default: `index`), which chooses its place in the even spread of
+            the group's volumes and ejection fractions
 
-    Returns
-    -------
-    name -> float. height (cm), weight (kg), male (0/1), bsa (m2); targets LVV_ED, RVV_ED (ml), LVEF, RVEF (%),
-    LVM, RVM (g); lengths in mm, angles in degrees, the rest shares (see `shapelab.phantoms.anatomy`).
-    infarct_territory: 0 none, 1 LAD, 2 LCX, 3 RCA. shape_seed: of the smooth random deformations.
+    Returns:
+        name -> float. height (cm), weight (kg), male (0/1), bsa (m2); targets LVV_ED, RVV_ED (ml), LVEF, RVEF (%),
+        LVM, RVM (g); lengths in mm, angles in degrees, the rest shares (see `shapelab.phantoms.anatomy`).
+        infarct_territory: 0 none, 1 LAD, 2 LCX, 3 RCA. shape_seed: of the smooth random deformations.
     """
     m, rng = MODELS[one_of("group", group, GROUPS)], np.random.default_rng([int(seed), int(index), 0])
     z = rng.standard_normal(44)  # a fixed number of scores: a factor added later does not change the others

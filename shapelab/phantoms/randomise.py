@@ -62,17 +62,15 @@ def randomise(
 ):
     """Random place, surroundings, contrast and artefacts: a function of its arguments alone.
 
-    Parameters
-    ----------
-    images : (N, C, X, Y) float32 in [0, 1], C odd, the middle slice between its neighbours
-    tissues : (N, C, X, Y) uint8, integers of BIVENTRICULAR
-    spacing : in-plane, mm
-    size : pixels along x and y of the result, cut about the middle
-    stacks : (N,) numbers; images of one number are moved alike. None moves each in its own way
+    Args:
+        images: (N, C, X, Y) float32 in [0, 1], C odd, the middle slice between its neighbours
+        tissues: (N, C, X, Y) uint8, integers of BIVENTRICULAR
+        spacing: in-plane, mm
+        size: pixels along x and y of the result, cut about the middle
+        stacks: (N,) numbers; images of one number are moved alike. None moves each in its own way
 
-    Returns
-    -------
-    images (N, C, size, size) float32 in [0, 1], tissues of the middle slice (N, size, size) uint8
+    Returns:
+        images (N, C, size, size) float32 in [0, 1], tissues of the middle slice (N, size, size) uint8
     """
     must(
         images.ndim == 4 and images.shape == tissues.shape and images.shape[1] % 2,

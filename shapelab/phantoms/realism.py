@@ -21,23 +21,22 @@ _HEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)  # relative heights, base to apex, at which
 def shape_features(subject: Subject) -> dict[str, float]:
     """Features of one heart's label map (scheme CARDIAC or BIVENTRICULAR, short axis, slice 0 the base).
 
-    Returns
-    -------
-    name -> value; lengths mm, areas cm2, angles from LV to RV centroid
+    Returns:
+        name -> value; lengths mm, areas cm2, angles from LV to RV centroid
 
-    - lv_length, rv_length (labelled slices x spacing), rv_top, rv_end (RV's first and last slice against the LV's),
-      cavity_end (LV wall beyond the cavity)
-    - lv_area_10 ... lv_area_90, rv_area_..., wall_area_...: areas at relative heights of the LV, as shares of the
-      largest; lv_area_max, rv_area_max
-    - wall_mean, wall_sd (over sectors and slices), wall_septum_ratio (septal : lateral), wall_apex_ratio
-    - septum_flatness: radius of the septal outline against the mean radius, at mid height (1 round, below 1 flat)
-    - epi_oval, epi_3, epi_rough; endo_...: amplitude of angular frequency 2, 3 and 4 to 9, share of the radius
-    - epi_step, endo_step, rv_step: change of the outline between neighbouring slices beyond a smooth course
-    - rv_distance (centroid to centroid, in LV radii), rv_inferior (RV centroid towards inferior at 70 % height),
-      rv_solidity (area : convex hull), rv_compact (perimeter^2 : 4 pi area)
-    - centre_jitter: deviation of slice centres from a straight line; lean: slope of that line (mm a mm)
+        - lv_length, rv_length (labelled slices x spacing), rv_top, rv_end (RV's first and last slice against the LV's),
+          cavity_end (LV wall beyond the cavity)
+        - lv_area_10 ... lv_area_90, rv_area_..., wall_area_...: areas at relative heights of the LV, as shares of the
+          largest; lv_area_max, rv_area_max
+        - wall_mean, wall_sd (over sectors and slices), wall_septum_ratio (septal over lateral), wall_apex_ratio
+        - septum_flatness: radius of the septal outline against the mean radius, at mid height (1 round, below 1 flat)
+        - epi_oval, epi_3, epi_rough; endo_...: amplitude of angular frequency 2, 3 and 4 to 9, share of the radius
+        - epi_step, endo_step, rv_step: change of the outline between neighbouring slices beyond a smooth course
+        - rv_distance (centroid to centroid, in LV radii), rv_inferior (RV centroid towards inferior at 70 % height),
+          rv_solidity (area over convex hull), rv_compact (perimeter^2 over 4 pi area)
+        - centre_jitter: deviation of slice centres from a straight line; lean: slope of that line (mm a mm)
 
-    Raises DataError where a heart has no LV or RV.
+        Raises DataError where a heart has no LV or RV.
     """
     label, spacing = subject.label, subject.spacing
     need(label is not None, subject.where, "no label map", "a label map")
@@ -191,10 +190,9 @@ def feature_table(cohort: Cohort | Iterable[Subject]) -> pd.DataFrame:
 def realism_report(real: Cohort, phantom: Cohort, by_phase: bool = True) -> pd.DataFrame:
     """Features of real and phantom label maps side by side.
 
-    Returns
-    -------
-    DataFrame, one row a (phase and) feature: real_mean, real_sd, phantom_mean, phantom_sd, difference (phantom minus
-    real in units of the pooled sd: 0.2 is small, 0.8 large), sd_ratio. Sorted by the size of the difference.
+    Returns:
+        DataFrame, one row a (phase and) feature, with real_mean, real_sd, phantom_mean, phantom_sd, difference (phantom
+        minus real in units of the pooled sd: 0.2 is small, 0.8 large), sd_ratio. Sorted by the size of the difference.
     """
     tables = {"real": feature_table(real), "phantom": feature_table(phantom)}
     features = [c for c in tables["real"].columns if c not in ("phase", "group")]

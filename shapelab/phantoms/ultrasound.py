@@ -82,27 +82,24 @@ def us_cohort(
 ) -> Cohort:
     """Patients in 3D ultrasound from the apical window, ED and ES, with the LV cavity as label.
 
-    Parameters
-    ----------
-    n : number of patients; the groups take turns
-    seed : patient i is a function of (seed, groups, i): the same heart before the same probe whatever n and the grid
-    groups : some of NOR, DCM, HCM, MINF, RV; the default are CETUS's
-    grid : `Grid`, or (shape, spacing in mm); the probe is in the middle of the first slice (x, y)
-    phases : "ED", "ES" or both
-    images : make the images too, float32 in [0, 1] (log-compressed), 0 outside the sector
-    artefacts : their strength; the same seed gives the same image but for them
-    first : number of the first patient
+    Args:
+        n: number of patients; the groups take turns
+        seed: patient i is a function of (seed, groups, i): the same heart before the same probe whatever n and the grid
+        groups: some of NOR, DCM, HCM, MINF, RV; the default are CETUS's
+        grid: `Grid`, or (shape, spacing in mm); the probe is in the middle of the first slice (x, y)
+        phases: "ED", "ES" or both
+        images: make the images too, float32 in [0, 1] (log-compressed), 0 outside the sector
+        artefacts: their strength; the same seed gives the same image but for them
+        first: number of the first patient
 
-    Returns
-    -------
-    Cohort of n x len(phases) subjects (``us000_ED``), scheme LV_CAVITY, arrays (X, Y, Z) made when asked for, affine
-    to the probe's frame. Facts: patient, phase, group, modality ("phantom 3D US"), LVV_ED, LVV_ES (ml), LVEF (%), of
-    the surfaces; apex_depth, sector_azimuth, sector_elevation (degrees), sector_depth (mm); the artefacts' strengths
-    and every drawn factor.
+    Returns:
+        Cohort of n x len(phases) subjects (``us000_ED``), scheme LV_CAVITY, arrays (X, Y, Z) made when asked for,
+        affine to the probe's frame. Facts: patient, phase, group, modality ("phantom 3D US"), LVV_ED, LVV_ES (ml), LVEF
+        (%), of the surfaces; apex_depth, sector_azimuth, sector_elevation (degrees), sector_depth (mm); the artefacts'
+        strengths and every drawn factor.
 
-    Raises
-    ------
-    UsageError : naming the argument and its value
+    Raises:
+        UsageError: naming the argument and its value
     """
     n, seed, first, mix = whole("n", n), whole("seed", seed, 0), whole("first", first, 0), Mix(groups, phases)
     grid = as_grid(grid)

@@ -24,10 +24,11 @@ FAR_MM = 6.0  # least distance from the valve plane to the far side of the box
 class Artefacts:
     """How strong the artefacts of an image are: 1 as usual, 0 none, 3 three times (in dB where it is a loss).
 
-    shadow : ribs and lung: wedges of lost signal (1: 12 to 26 dB in their middle)
-    dropout : walls parallel to the beam, first the lateral and the anterior one, fade (1: up to 20 dB)
-    speckle : contrast of the speckle (1: fully developed, Rayleigh)
-    clutter : reverberation in the near field, which fills the cavity at the apex
+    Attributes:
+        shadow: ribs and lung: wedges of lost signal (1: 12 to 26 dB in their middle)
+        dropout: walls parallel to the beam, first the lateral and the anterior one, fade (1: up to 20 dB)
+        speckle: contrast of the speckle (1: fully developed, Rayleigh)
+        clutter: reverberation in the near field, which fills the cavity at the apex
     """
 
     shadow: float = 1.0
@@ -44,10 +45,13 @@ class Artefacts:
 class Probe:
     """Where the probe is and what it sees; the same for ED and ES of a patient.
 
-    turn (3, 3), shift (3,), at (3,) : p = shift - turn @ (h - at) takes heart coordinates h to the probe's p, mm; `at`
-        is the LV's apex at ED and `shift` its place in front of the probe
-    azimuth, elevation : half angles of the sector in x and y, radians
-    depth : mm from the tip
+    Attributes:
+        turn: (3, 3); p = shift - turn @ (h - at) takes heart coordinates h to the probe's p, mm
+        shift: (3,) the place of `at` in front of the probe, mm
+        at: (3,) the LV's apex at ED in heart coordinates, mm
+        azimuth: half angle of the sector in x, radians
+        elevation: half angle of the sector in y, radians
+        depth: mm from the tip
     """
 
     turn: np.ndarray
@@ -108,8 +112,8 @@ def make_probe(seed: int, index: int, f: Mapping[str, float], depth_mm: float) -
 class Levels:
     """The surfaces of one heart at one phase as functions of points in space (heart coordinates, mm).
 
-    endo, epi, rv, rv_outer : level in mm, negative inside; the LV's about its own centre, the RV's about its pole.
-    They go on above the base as tubes; `base` is the LV's base, to close them with.
+    endo, epi, rv and rv_outer are levels in mm, negative inside; the LV's about its own centre, the RV's about its
+    pole. They go on above the base as tubes; `base` is the LV's base, to close them with.
     """
 
     def __init__(self, hearts: HeartSurfaces):

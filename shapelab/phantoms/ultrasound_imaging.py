@@ -41,9 +41,11 @@ ATRIUM_MM = 52.0  # height of the atria above the valve
 class Rays:
     """The voxels of a box that any sector could reach, and where they lie in polar coordinates.
 
-    box : whose voxels
-    index : (P,) into the flattened box; points (3, P) mm; depth (P,) range in mm; azimuth, elevation (P,) radians
-    where : (1, 1, 1, P, 3) place on the speckle's lattice for grid_sample, and `scale` (P,) 1 / sd after interpolation
+    Attributes:
+        box: whose voxels
+        index: (P,) into the flattened box; points (3, P) mm; depth (P,) range in mm; azimuth, elevation (P,) radians
+        where: (1, 1, 1, P, 3) place on the speckle's lattice for grid_sample, and `scale` (P,) 1 / sd after
+            interpolation
     """
 
     box: Box

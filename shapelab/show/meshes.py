@@ -43,16 +43,15 @@ def surface(
 ) -> trimesh.Trimesh | None:
     """Closed surface of one structure, in mm; None where there is nothing above `level`.
 
-    Parameters
-    ----------
-    probability : (X, Y, Z) floats; or a mask (X, Y, Z) of bool or integers 0/1, which is first turned into a signed
-        distance in mm and interpolated to slices at most 2.5 mm apart, so that 10 mm slices do not give a staircase
-    spacing : (3,) voxel size in mm
-    level : the surface lies where the probability is `level`; a mask is cut where the mesh has the mask's volume,
-        since interpolated distances alone thin a wall by up to 10 %
-    smooth : passes of Taubin's filter (SIGGRAPH 1995, lambda | mu), 0 for none; 10 by default
-    max_faces : where there are more triangles, the field is resampled more coarsely, at the same volume
-    crop : march over the bounding box only (3 to 5 times faster; False is there to be measured against)
+    Args:
+        probability: (X, Y, Z) floats; or a mask (X, Y, Z) of bool or integers 0/1, which is first turned into a signed
+            distance in mm and interpolated to slices at most 2.5 mm apart, so that 10 mm slices do not give a staircase
+        spacing: (3,) voxel size in mm
+        level: the surface lies where the probability is `level`; a mask is cut where the mesh has the mask's volume,
+            since interpolated distances alone thin a wall by up to 10 %
+        smooth: passes of Taubin's filter (SIGGRAPH 1995, lambda | mu), 0 for none; 10 by default
+        max_faces: where there are more triangles, the field is resampled more coarsely, at the same volume
+        crop: march over the bounding box only (3 to 5 times faster; False is there to be measured against)
 
     The mesh is closed also where the structure touches the edge of the grid. UsageError on a wrong shape, on NaN,
     and on a spacing that is not three positive numbers.

@@ -82,10 +82,9 @@ def before_after(result: Refinement, image: np.ndarray | None = None, title: str
     short-axis slices, at middles of the slices given. Millimetres count from the LV's centre; before and after lie
     side by side on one scale.
 
-    Parameters
-    ----------
-    result : of `shapelab.atlas.refine`, of a heart
-    image : (X, Y, Z) the scan on the target's voxels, shown behind the contours; None: the label maps are filled
+    Args:
+        result: of `shapelab.atlas.refine`, of a heart
+        image: (X, Y, Z) the scan on the target's voxels, shown behind the contours; None: the label maps are filled
 
     Raises UsageError where the image is of another shape, and as `heart_axes`.
     """

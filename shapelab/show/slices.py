@@ -184,13 +184,13 @@ def slices(
 ) -> Picture:
     """Montage of short-axis slices from base to apex, six a row.
 
-    Parameters
-    ----------
-    item : a Subject, a label map (X, Y, Z) of integers, an image (X, Y, Z) of floats, or a pair (image, label)
-    spacing : voxel size (3,) in mm; a Subject brings its own
-    scheme : meaning of the label's integers; a Subject brings its own
-    n, indices : how many slices, evenly spread over the labelled ones, or exactly which
-    contours : draw the outline of each structure (colour and line style per structure)
+    Args:
+        item: a Subject, a label map (X, Y, Z) of integers, an image (X, Y, Z) of floats, or a pair (image, label)
+        spacing: voxel size (3,) in mm; a Subject brings its own
+        scheme: meaning of the label's integers; a Subject brings its own
+        n: how many slices, evenly spread over the labelled ones, or exactly which
+        indices: see `n`
+        contours: draw the outline of each structure (colour and line style per structure)
 
     Without an image the label map is filled. UsageError names an argument that does not fit.
     """
@@ -243,7 +243,7 @@ def _cut_position(volume: Volume, axis: int) -> int:
 
 
 def long_axis(item, spacing=None, scheme: LabelScheme | None = None, *, title: str | None = None, **options) -> Picture:
-    """A cut along the long axis, base up: `compare_long_axes` of one item. options : plane, position, contours."""
+    """A cut along the long axis, base up: `compare_long_axes` of one item, with its `plane`, `position`, `contours`."""
     title = title if title is not None else f"{_default_title(item)}: {options.get('plane', 'xz')} cut"
     return compare_long_axes([("", item)], spacing, scheme, title=title, **options)
 
@@ -261,12 +261,13 @@ def compare_long_axes(
 ) -> Picture:
     """One cut along the long axis of label maps on one grid, base up, side by side: a heart and what was made of it.
 
-    Parameters
-    ----------
-    items : list of (title, Subject | label map | image | (image, label)), one or several
-    spacing, scheme, contours : as in `slices`
-    plane : "xz" (RV on the left) or "yz" (anterior on the left)
-    position : voxel index across the plane; None: through the LV cavity of the first item that has one
+    Args:
+        items: list of (title, Subject | label map | image | (image, label)), one or several
+        spacing: as in `slices`
+        scheme: as in `slices`
+        contours: as in `slices`
+        plane: "xz" (RV on the left) or "yz" (anterior on the left)
+        position: voxel index across the plane; None: through the LV cavity of the first item that has one
 
     Voxels are drawn as large as they are in mm, so thick slices look thick.
     """

@@ -12,15 +12,13 @@ def shape_axes(codes: np.ndarray, channels: np.ndarray, n_classes: int, at_most:
     `codes @ axes` are uncorrelated, and the variance of each is its share of what that function explains: principal
     components as they would be in the space of label maps. Scaled so that the total variance of the codes is kept.
 
-    Parameters
-    ----------
-    codes : (N, d) of the training shapes
-    channels : (N, X, Y, Z) their label maps, channel numbers; `at_most` of them, spread evenly, are used for the fit
+    Args:
+        codes: (N, d) of the training shapes
+        channels: (N, X, Y, Z) their label maps, channel numbers; `at_most` of them, spread evenly, are used for the fit
 
-    Returns
-    -------
-    (d, d) float64, invertible: directions that carry nothing keep 1e-4 of the first one's variance. Signs: the entry of
-    largest size in each axis is positive.
+    Returns:
+        (d, d) float64, invertible; directions that carry nothing keep 1e-4 of the first one's variance. The
+        entry of largest size in each axis is positive.
     """
     centred = np.asarray(codes, np.float64) - np.mean(codes, axis=0, dtype=np.float64)
     rows = np.linspace(0, len(channels) - 1, min(len(channels), at_most)).round().astype(int)

@@ -20,11 +20,11 @@ BATCH = 32  # label maps in memory at once, as float, when a cohort is encoded o
 class ShapeSpace(Protocol):
     """Label maps <-> codes. Analyses and widgets use these names and nothing else.
 
-    Attributes
-    ----------
-    grid : `Grid` of the label maps, spacing in mm
-    scheme : `LabelScheme` of the label maps; C = scheme.n_classes, channel 0 the background
-    mean, sigma : (d,) mean and standard deviation of the training codes
+    Attributes:
+        grid: `Grid` of the label maps, spacing in mm
+        scheme: `LabelScheme` of the label maps; C = scheme.n_classes, channel 0 the background
+        mean: (d,) mean and standard deviation of the training codes
+        sigma: (d,) mean and standard deviation of the training codes
     """
 
     grid: Grid

@@ -11,17 +11,15 @@ from shapelab.data.geometry import bounding_box
 def signed_distance(mask: np.ndarray, spacing: np.ndarray, limit: float) -> np.ndarray:
     """Signed Euclidean distance to the border of a mask, in mm, negative inside, cut at +-`limit`.
 
-    Parameters
-    ----------
-    mask : (X, Y, Z) bool, or a slice of it (X, Y)
-    spacing : voxel size in mm, a number an axis
-    limit : mm; beyond it a distance says nothing about the shape's border. An empty mask is +limit everywhere
-        and a full one -limit, so a structure that is absent still has a finite map.
+    Args:
+        mask: (X, Y, Z) bool, or a slice of it (X, Y)
+        spacing: voxel size in mm, a number an axis
+        limit: mm; beyond it a distance says nothing about the shape's border. An empty mask is +limit everywhere
+            and a full one -limit, so a structure that is absent still has a finite map.
 
-    Returns
-    -------
-    float32, as large as the mask. Distances run between voxel centres, so the zero crossing lies between the innermost
-    outside and the outermost inside voxel.
+    Returns:
+        float32, as large as the mask. Distances run between voxel centres, so the zero crossing lies between the
+        innermost outside and the outermost inside voxel.
     """
     if not mask.any():
         return np.full(mask.shape, limit, dtype=np.float32)
@@ -55,14 +53,12 @@ def distance_probabilities(distances: np.ndarray, temperature: float) -> np.ndar
     with the background p = 1/2 for both, so a surface drawn at 1/2 lies where the distance is zero; the label
     map is the argmin of the distances.
 
-    Parameters
-    ----------
-    distances : (N, C - 1, X, Y, Z) in mm, negative inside
-    temperature : mm over which a border is blurred
+    Args:
+        distances: (N, C - 1, X, Y, Z) in mm, negative inside
+        temperature: mm over which a border is blurred
 
-    Returns
-    -------
-    (N, C, X, Y, Z) float32, channel 0 the background, summing to 1
+    Returns:
+        (N, C, X, Y, Z) float32, channel 0 the background, summing to 1
     """
     nearest = distances.min(axis=1, keepdims=True)
     scores = np.concatenate([nearest, -distances], axis=1) / np.float32(temperature)

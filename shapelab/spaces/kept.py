@@ -92,8 +92,9 @@ def class_of(kind: str) -> type:
 class Kept(ABC):
     """Base of what can be kept in a folder, with what a class says of itself.
 
-    FILE : name of its description, one of `FILES`
-    FULL : parts of names of tensors that stay fp32 where the others are stored as fp16
+    Attributes:
+        FILE: name of its description, one of `FILES`
+        FULL: parts of names of tensors that stay fp32 where the others are stored as fp16
     """
 
     FILE: ClassVar[str] = SPACE
@@ -123,7 +124,8 @@ class Kept(ABC):
     def save(self, folder: str | Path, half: bool = False) -> Path:
         """Write the description and the weights beside it (safetensors); what was kept there before is replaced.
 
-        half : store weights as fp16, half the size (they are used as fp32)
+        Args:
+            half: store weights as fp16, half the size (they are used as fp32)
         """
         folder, text, tensors = Path(folder), self.description(), self.tensors()
         if half:
@@ -158,7 +160,8 @@ def is_kept(folder: str | Path) -> bool:
 def open_kept(folder: str | Path, device: torch.device | str | None = None, expected: type[Kept] = Kept) -> Any:
     """What is kept in a folder, of any kind that is an `expected`; of a network, a `KeptNetwork`.
 
-    device : for its weights; None: the best available
+    Args:
+        device: for its weights; None: the best available
 
     DataError naming the file if it is missing or damaged, of an unknown or another kind, or does not fit its weights.
     """
@@ -237,7 +240,10 @@ def scheme_of(text: Mapping[str, Any]) -> LabelScheme:
 class KeptNetwork(Kept):
     """A network that is built from one dataclass, and what is said of it.
 
-    task : "seg" or "sr", what it makes; scheme : of the label maps; metadata : where it comes from
+    Attributes:
+        task: "seg" or "sr", what it makes
+        scheme: of the label maps
+        metadata: where it comes from
     """
 
     FILE = NETWORK

@@ -23,8 +23,10 @@ BATCH = 16
 class NetworkSpace(Kept):
     """The shape space of a network, a `ShapeSpace`.
 
-    config : with `grid`, `shape` and `code`, the length of a code
-    model : with `encode`, one-hot maps (N, C, X, Y, Z) -> codes (N, d), and `decode`, codes -> logits (N, C, X, Y, Z)
+    Attributes:
+        config: with `grid`, `shape` and `code`, the length of a code
+        model: with `encode`, one-hot maps (N, C, X, Y, Z) -> codes (N, d), and `decode`, codes -> logits (N, C, X, Y,
+            Z)
 
     Attributes: `config`, `scheme`, `model`, `axes` ((d, d): a code is the network's code @ axes; None: as it comes),
     `training_codes` (after training), `metadata` (data, seed, versions).

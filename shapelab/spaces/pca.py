@@ -40,30 +40,32 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
     label maps it encodes and decodes them; a table gives the plain estimator (``transform``,
     ``inverse_transform``), which for label maps works on their flattened representation (``flatten``).
 
-    Parameters
-    ----------
-    n_codes : most codes wanted. N shapes span N - 1 directions at most, so the space has
-        ``n_codes_ = min(n_codes, N - 1, F)`` of them, less where shapes repeat (no direction without variance
-        is kept).
-    representation : ``"labels"``, the one-hot maps of the structures (the background is what they leave);
-        ``"sdf"``, their signed distances in mm, cut at `max_distance`
-    whiten : divide each code by its standard deviation over the training shapes
-    grid, scheme : of the label maps; needed for label maps only
-    max_distance : mm, for ``"sdf"``
-    temperature : mm over which ``"sdf"`` blurs a border when decoding; None: the smallest voxel side
+    Args:
+        n_codes: most codes wanted. N shapes span N - 1 directions at most, so the space has
+            ``n_codes_ = min(n_codes, N - 1, F)`` of them, less where shapes repeat (no direction without variance
+            is kept).
+        representation: ``"labels"``, the one-hot maps of the structures (the background is what they leave);
+            ``"sdf"``, their signed distances in mm, cut at `max_distance`
+        whiten: divide each code by its standard deviation over the training shapes
+        grid: of the label maps; needed for label maps only
+        scheme: of the label maps; needed for label maps only
+        max_distance: mm, for ``"sdf"``
+        temperature: mm over which ``"sdf"`` blurs a border when decoding; None: the smallest voxel side
 
-    Attributes
-    ----------
-    components_ : (n_codes_, F), orthonormal rows; each row's largest entry is positive, which fixes the sign
-    mean_ : (F,)
-    explained_variance_, explained_variance_ratio_, singular_values_ : (n_codes_,), as in scikit-learn's PCA
-    n_codes_, n_samples_, n_features_in_ : int
+    Attributes:
+        components_: (n_codes_, F), orthonormal rows; each row's largest entry is positive, which fixes the sign
+        mean_: (F,)
+        explained_variance_: (n_codes_,), as in scikit-learn's PCA
+        explained_variance_ratio_: (n_codes_,), as in scikit-learn's PCA
+        singular_values_: (n_codes_,), as in scikit-learn's PCA
+        n_codes_: int
+        n_samples_: int
+        n_features_in_: int
 
-    Raises
-    ------
-    ValueError : a table that is not 2-D and finite, one row only, all rows the same
-    DataError : label maps off the grid or with integers outside the scheme
-    UsageError : label maps without `grid` and `scheme`, an unknown representation
+    Raises:
+        ValueError: a table that is not 2-D and finite, one row only, all rows the same
+        DataError: label maps off the grid or with integers outside the scheme
+        UsageError: label maps without `grid` and `scheme`, an unknown representation
     """
 
     def __init__(
@@ -279,16 +281,15 @@ def principal_axes(centred: np.ndarray, n_codes: int) -> tuple[np.ndarray, np.nd
     U S^2 U^T, V = X^T U / S): 144 x 200 000 in well under a second. G is summed in double precision, or
     squaring would cost the small singular values their digits.
 
-    Parameters
-    ----------
-    centred : (N, F), column means zero
-    n_codes : most vectors wanted
+    Args:
+        centred: (N, F), column means zero
+        n_codes: most vectors wanted
 
-    Returns
-    -------
-    components : (d, F), orthonormal rows, dtype of `centred`
-    singular : (d,) float64, falling; d = min(n_codes, N - 1, F) or fewer, directions without variance left
-        out
+    Returns:
+        A tuple of
+
+        - components: (d, F), orthonormal rows, dtype of `centred`
+        - singular: (d,) float64, falling; d = min(n_codes, N - 1, F) or fewer, directions without variance left out
     """
     n, f = centred.shape
     if f > 2 * n:

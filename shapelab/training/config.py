@@ -18,8 +18,9 @@ from shapelab.profiles import current_profile, limited, limits
 class Config:
     """Base of frozen dataclasses of numbers, whose defaults are those of the profile "quick".
 
-    PROFILES : profile -> the fields whose numbers differ from the defaults. A mapping for a field that is a `Config`
-        itself holds changes of that one's profile of the same name.
+    Attributes:
+        PROFILES: profile -> the fields whose numbers differ from the defaults. A mapping for a field that is a `Config`
+            itself holds changes of that one's profile of the same name.
 
     What JSON cannot hold is made again when an instance is made: lists become tuples, and mappings become the
     dataclass that the field's annotation names (lists of them as well). A subclass with a `__post_init__` of its own

@@ -88,13 +88,14 @@ class FitSettings:
 class Run:
     """How a training is run and kept: what travels from a command or a notebook down to `fit`.
 
-    checkpoint : folder for `checkpoint.safetensors` and `history.csv`; None keeps nothing
-    resume : go on from the checkpoint in that folder if there is one; False starts anew and overwrites it
-    seed : of everything random
-    progress : show a bar
-    device : best available if not given
-    identity : what the run is about (configuration, fingerprint of the data): a checkpoint of another identity is an
-        error, never taken silently. JSON-able. Seed, epochs and settings are added to it. Trainers fill it in.
+    Attributes:
+        checkpoint: folder for `checkpoint.safetensors` and `history.csv`; None keeps nothing
+        resume: go on from the checkpoint in that folder if there is one; False starts anew and overwrites it
+        seed: of everything random
+        progress: show a bar
+        device: best available if not given
+        identity: what the run is about (configuration, fingerprint of the data): a checkpoint of another identity is an
+            error, never taken silently. JSON-able. Seed, epochs and settings are added to it. Trainers fill it in.
     """
 
     checkpoint: str | Path | None = None
@@ -134,27 +135,25 @@ def fit(
     On one machine, with the same number of threads, the same call ends in the same weights. In bf16 on a CPU, layers
     whose bf16 gradient is in doubt are trained in fp32; the first is named in a warning (`shapelab.training.exact`).
 
-    Parameters
-    ----------
-    step : batch -> dict of losses (scalar tensors). What is minimised is its "loss" if there is one, else the sum of
-        all values; everything in the dict is logged as the epoch's mean. What it draws from torch's default generator
-        (dropout, augmentation) depends on (seed, epoch, step) alone. A frozen network that it uses belongs outside
-        `model`, or it would be put into training mode.
-    model : its parameters that require a gradient are trained
-    batches : epoch (0, 1, ...) -> the batches of that epoch, such as `Batches`; or a list of batches, the same in every
-        epoch
-    epochs : how many
-    settings : `FitSettings`
-    optimiser : parameters -> optimiser; Adam with the settings' learning rate and weight decay if not given. The
-        schedule scales each parameter group's own learning rate.
-    validate : model (in evaluation mode) -> dict of numbers, added to the epoch's row
-    run : where it is kept, seed, device: `Run`
+    Args:
+        step: batch -> dict of losses (scalar tensors). What is minimised is its "loss" if there is one, else the sum of
+            all values; everything in the dict is logged as the epoch's mean. What it draws from torch's default
+            generator (dropout, augmentation) depends on (seed, epoch, step) alone. A frozen network that it uses
+            belongs outside `model`, or it would be put into training mode.
+        model: its parameters that require a gradient are trained
+        batches: epoch (0, 1, ...) -> the batches of that epoch, such as `Batches`; or a list of batches, the same in
+            every epoch
+        epochs: how many
+        settings: `FitSettings`
+        optimiser: parameters -> optimiser; Adam with the settings' learning rate and weight decay if not given. The
+            schedule scales each parameter group's own learning rate.
+        validate: model (in evaluation mode) -> dict of numbers, added to the epoch's row
+        run: where it is kept, seed, device: `Run`
 
-    Raises
-    ------
-    TrainingError : the loss is not finite
-    DataError : the checkpoint is damaged, or belongs to another run
-    TimeUp : the limit of `shapelab.training.watching.time_limit`, where there is one, has passed
+    Raises:
+        TrainingError: the loss is not finite
+        DataError: the checkpoint is damaged, or belongs to another run
+        TimeUp: the limit of `shapelab.training.watching.time_limit`, where there is one, has passed
     """
     whole("epochs", epochs)
     settings, run = settings or FitSettings(), run or Run()

@@ -46,10 +46,13 @@ def code_distance(codes: Tensor, others: Tensor) -> Tensor:
 def dice_scores(predicted: Tensor, labels: Tensor, n_classes: int) -> Tensor:
     """Dice of each structure, (N, C - 1) float32; a structure absent from both counts as 1.
 
-    predicted, labels : channel numbers (N, X, Y, Z)
+    Args:
+        predicted: channel numbers (N, X, Y, Z)
+        labels: channel numbers (N, X, Y, Z)
     """
     # counted class by class: `bincount` would make a GPU be waited for
-    classes = torch.arange(1, n_classes, device=labels.device)[:, None]
-    made, true = (maps.reshape(len(maps), 1, -1) == classes for maps in (predicted, labels))  # (N, C - 1, voxels)
-    overlap, size = (made & true).sum(2).double(), (made.sum(2) + true.sum(2)).double()
+    classes = torch.arange(1, n_classes, dtype=torch.uint8, device=labels.device)[:, None]
+    made, true = (maps.reshape(len(maps), 1, -1).to(torch.uint8) == classes for maps in (predicted, labels))
+    overlap, *sizes = (mask.sum(2, dtype=torch.int32).double() for mask in (made & true, made, true))  # (N, C - 1)
+    size = sum(sizes)
     return torch.where(size > 0, 2 * overlap / size.clamp(min=1), 1.0).float()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from shapelab.data.volumes import HeartPairs, LandmarkedVolumes
+from shapelab.data.volumes import HeartPairs, LandmarkedVolumes, SliceData
 from shapelab.errors import DataError
 
 LABELS = np.arange(5)[:, None, None, None].repeat(2, 1).repeat(2, 2).repeat(4, 3).astype(np.uint8) % 4
@@ -44,3 +45,15 @@ def test_a_schemes_integers_are_not_taken_for_channel_numbers(hearts):
 
     with pytest.raises(DataError, match=r"labels: found channel number 205; expected 0 to \d, those of the scheme"):
         replace(hearts, labels=np.where(LABELS == 2, 205, LABELS))
+
+
+@pytest.mark.parametrize("room", [0, 10**6])
+def test_slices_on_a_device_are_taken_as_here(room, monkeypatch):
+    monkeypatch.setattr("shapelab.device.room_for_data", lambda device: room)
+    image = np.random.default_rng(0).random((6, 5, 4))
+    here = SliceData.of_stacks([image, image[:, :, :2]], [np.round(3 * image), np.round(3 * image[:, :, :2])], [10, 10])
+    there = here.on("cpu")
+    assert isinstance(there.images, torch.Tensor) == isinstance(there.tissues, torch.Tensor) == bool(room)
+    for a, b in zip(here.take(np.array([5, 0, 2])), there.take(np.array([5, 0, 2])), strict=True):
+        assert torch.equal(a, b) and a.shape == (3, 3, 6, 5)
+    assert here.take(np.array([0]))[0][0, 0].max() == 0  # nothing lies above the first slice

@@ -132,25 +132,24 @@ def predict_file(
 ) -> dict[str, Any]:
     """Segment a scan (or the ED and ES scans of one patient); write label map and clinical indices.
 
-    Parameters
-    ----------
-    model : name of shipped weights (``acnn_seg_native_quick``), or a folder
-    scan : short-axis NIfTI stack; at ED, where `es` is given
-    output : label map, ``.nii`` or ``.nii.gz``: uint8, the model's integers, in the scan's voxels, affine and header.
-        Beside it, with the same name and ``.json``: the indices that are returned
-    es : the scan at ES; its label map is `es_output`, or the output's name with ``_es``
-    force : overwrite what is there
+    Args:
+        model: name of shipped weights (``acnn_seg_native_quick``), or a folder
+        scan: short-axis NIfTI stack; at ED, where `es` is given
+        output: label map, ``.nii`` or ``.nii.gz``: uint8, the model's integers, in the scan's voxels, affine and
+            header. Beside it, with the same name and ``.json``: the indices that are returned
+        es: the scan at ES; its label map is `es_output`, or the output's name with ``_es``
+        force: overwrite what is there
 
-    Returns
-    -------
-    dict: model, scan(s), label map(s), `volumes_ml` by structure, `myocardial_mass_g` (and `rv_mass_g`
-        of a model that knows the RV wall); with `es` also `es` (the same of
-    the other scan), and of each ventricle `stroke_volume_ml` and `ejection_fraction_percent` (None without a cavity)
+    Returns:
+        dict: model, scan(s), label map(s), `volumes_ml` by structure, `myocardial_mass_g` (and `rv_mass_g` of a model
+            that knows the RV wall); with `es` also `es` (the same of
+        the other scan), and of each ventricle `stroke_volume_ml` and `ejection_fraction_percent` (None without a
+            cavity)
 
-    Raises
-    ------
-    UsageError : unknown model, an output that is no NIfTI name, exists, or is an input
-    DataError : a scan that cannot be read, is no short-axis stack (`read_short_axis`), or shows no heart to the model
+    Raises:
+        UsageError: unknown model, an output that is no NIfTI name, exists, or is an input
+        DataError: a scan that cannot be read, is no short-axis stack (`read_short_axis`), or shows no heart to the
+            model
     """
     must(es is not None or es_output is None, "es_output", "a name without an ES scan", "both or neither")
     scans, outputs = [Path(scan)], [Path(output)]

@@ -52,12 +52,13 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Refining(RefinementSettings):
-    """How `refine_file` refines: as `shapelab.atlas.refine` does, and:
+    """How `refine_file` refines: as `shapelab.atlas.refine` does, and more.
 
-    scheme : "cardiac" (1 RV cavity, 2 LV myocardium, 3 LV cavity: ACDC) or "biventricular" (4 RV wall besides). None:
-        told from the values
-    mapping : the file's integers -> the scheme's, see `LabelScheme.remap`
-    seed : of the phantoms
+    Attributes:
+        scheme: "cardiac" (1 RV cavity, 2 LV myocardium, 3 LV cavity: ACDC) or "biventricular" (4 RV wall besides).
+            None: told from the values
+        mapping: the file's integers -> the scheme's, see `LabelScheme.remap`
+        seed: of the phantoms
 
     The voxels of the result, `out_spacing`, go with the slice axis last; by default they are those of the atlases, 1.25
     x 1.25 x 2 mm. With `align`, "dice_on_slices" is that on the slices as they were moved ("slices_moved_mm", along the
@@ -89,38 +90,36 @@ def refine_file(
 ) -> dict[str, Any]:
     """Refine a label map by atlases; write the result, its indices and a picture of before and after.
 
-    Parameters
-    ----------
-    label : NIfTI label map of a short-axis stack: both ventricles, thick slices along any of its axes
-    output : the refined label map, ``.nii`` or ``.nii.gz``, in the mm of the label's affine, its axes in that order and
-        direction. Beside it, with the same name: ``.json``, the indices that are returned, and ``.png``
-    image : the scan on the label map's voxels; shown in the picture, and used by the non-local fusion
-    landmarks : CSV (name, x, y, z) in mm of the label's affine: what nibabel's ``affine @ (i, j, k, 1)`` gives, RAS+
-        where the file follows the NIfTI standard. At least four of `shapelab.data.landmarks.HEART_LANDMARKS`. None:
-        those that the label map gives, for atlases and target alike
-    atlases : folder of high-resolution label maps as the data set `folder` has them, of the same scheme, with images
-        or without; the landmarks of ``ID`` are ``landmarks/ID.csv`` or ``ID.csv``, else what its label map gives. For
-        a cardiac target an RV wall (4) is dropped. None: 20 phantom hearts at ED and ES, without images (with the
-        votes of phantom images real hearts agreed less with their own slices, by .004 to .03 in Dice)
-    how : scheme and label values, number of atlases, fusion, voxel size: see `Refining`
-    force : overwrite what is there
-    progress : told what is done next
+    Args:
+        label: NIfTI label map of a short-axis stack: both ventricles, thick slices along any of its axes
+        output: the refined label map, ``.nii`` or ``.nii.gz``, in the mm of the label's affine, its axes in that order
+            and direction. Beside it, with the same name: ``.json``, the indices that are returned, and ``.png``
+        image: the scan on the label map's voxels; shown in the picture, and used by the non-local fusion
+        landmarks: CSV (name, x, y, z) in mm of the label's affine: what nibabel's ``affine @ (i, j, k, 1)`` gives, RAS+
+            where the file follows the NIfTI standard. At least four of `shapelab.data.landmarks.HEART_LANDMARKS`. None:
+            those that the label map gives, for atlases and target alike
+        atlases: folder of high-resolution label maps as the data set `folder` has them, of the same scheme, with images
+            or without; the landmarks of ``ID`` are ``landmarks/ID.csv`` or ``ID.csv``, else what its label map gives.
+            For a cardiac target an RV wall (4) is dropped. None: 20 phantom hearts at ED and ES, without images (with
+            the votes of phantom images real hearts agreed less with their own slices, by .004 to .03 in Dice)
+        how: scheme and label values, number of atlases, fusion, voxel size: see `Refining`
+        force: overwrite what is there
+        progress: told what is done next
 
     Which of the two handednesses the array has (files differ, and affines are often made up, ACDC's too) is told by the
     landmarks, where they are given; else both are tried and the one that the atlases fit better is taken. That is right
     for 156 of 160 ACDC hearts; of three others refined either way, Dice on the slices differed by .02 at most, the
     RV's volume by up to 10 %, and the picture shows anterior below.
 
-    Returns
-    -------
-    dict: what was refined by what, `before` and `after` (volumes_ml by structure, masses in g), `dice_on_slices`,
-    `atlases` with their normalised mutual information, `min_jacobian`, `folded_share`, `seconds` of each step, ...
+    Returns:
+        dict: what was refined by what, `before` and `after` (volumes_ml by structure, masses in g), `dice_on_slices`,
+        `atlases` with their normalised mutual information, `min_jacobian`, `folded_share`, `seconds` of each step, ...
 
-    Raises
-    ------
-    UsageError : an unknown scheme, wrong numbers, an output that is no NIfTI name, exists, or is an input
-    DataError : a file that cannot be read, an image on another grid, label values of no scheme or in another order, an
-        LV in fewer than three slices, landmarks that are unknown, too few, far from the heart or in one plane, no atlas
+    Raises:
+        UsageError: an unknown scheme, wrong numbers, an output that is no NIfTI name, exists, or is an input
+        DataError: a file that cannot be read, an image on another grid, label values of no scheme or in another order,
+            an LV in fewer than three slices, landmarks that are unknown, too few, far from the heart or in one plane,
+            no atlas
     """
     label, output, how, say = Path(label), Path(output), how or Refining(), progress or (lambda text: None)
     report, picture = beside(output, ".json"), beside(output, ".png")
@@ -168,8 +167,9 @@ def _picture(case: Case, result: Refinement, title: str) -> bytes:
 class Case:
     """A subject whose slices lie along the third axis, and the way back to its file.
 
-    axes : (3, 2) as nibabel's orientations have it: axis k of the subject's array is axis ``axes[k, 0]`` of the file's,
-        in the same direction (1) or the other (-1)
+    Attributes:
+        axes: (3, 2) as nibabel's orientations have it: axis k of the subject's array is axis ``axes[k, 0]`` of the
+            file's, in the same direction (1) or the other (-1)
     """
 
     subject: Subject

@@ -96,10 +96,9 @@ def read_label(
 ) -> np.ndarray:
     """Label map (X, Y, Z), uint8, or uint16 where integers over 255 are in use.
 
-    Parameters
-    ----------
-    scheme : whose integers are allowed; None allows any from 0 to 65535
-    mapping : the file's integers -> the scheme's, see `LabelScheme.remap`
+    Args:
+        scheme: whose integers are allowed; None allows any from 0 to 65535
+        mapping: the file's integers -> the scheme's, see `LabelScheme.remap`
 
     Raises DataError: as `read_header`; also truncated or damaged, NaN, values that are not integers, negative,
     over 65535 or outside the scheme, and a label map that is background alone.

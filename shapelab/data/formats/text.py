@@ -41,7 +41,8 @@ def read_rows(
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Header and rows of a CSV file (commas, UTF-8), each row with the number of its line; empty lines are left out.
 
-    columns : that must be there. Cells lose the blanks around them; every row has as many as the header
+    Args:
+        columns: that must be there. Cells lose the blanks around them; every row has as many as the header
 
     Raises DataError: as `read_text`; quotes that do not close, no line, a column missing or twice, a row too short or
     too long.
@@ -77,7 +78,8 @@ def read_rows(
 def read_table(file: str | Path, index: Sequence[str] = ("id", "subject"), todo: str = "") -> pd.DataFrame:
     """A CSV file as a table, one subject a row.
 
-    index : names that the column of ids may have; the first that is there becomes the index
+    Args:
+        index: names that the column of ids may have; the first that is there becomes the index
 
     Ids and the column `patient` stay text; other columns are numbers where all their cells are. A cell that holds one
     of `UNKNOWN` is not known (NaN).

@@ -41,9 +41,8 @@ def recognise(root: Path) -> bool:
 def scan(root: str | Path, subset: str | None = None) -> Scan:
     """Find the patients below `root` and read their Info.cfg.
 
-    Parameters
-    ----------
-    subset : "training", "testing", or None for whatever is there
+    Args:
+        subset: "training", "testing", or None for whatever is there
 
     Facts of a subject: patient, phase, group, modality ("MR"), height (cm), weight (kg), frame, n_frames, subset.
     """

@@ -49,9 +49,8 @@ def recognise(root: Path) -> bool:
 def scan(root: str | Path, subset: str | None = None) -> Scan:
     """Find the patients below `root`.
 
-    Parameters
-    ----------
-    subset : name of a folder of patients ("training", "testing"), or None for all
+    Args:
+        subset: name of a folder of patients ("training", "testing"), or None for all
 
     Facts of a subject: patient (lower case, two digits), phase, modality ("3D US"), and subset or frame where the
     layout tells.

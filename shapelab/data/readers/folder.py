@@ -38,11 +38,10 @@ def recognise(root: Path) -> bool:
 def scan(root: str | Path, scheme: LabelScheme | None = None, mapping: Mapping[int, int] | None = None) -> Scan:
     """Find label maps, images and facts.
 
-    Parameters
-    ----------
-    scheme : what the integers mean. None: every label map is read once, and the integers found in any of them become
-        structures "label 1", "label 2", ... (those that `mapping` leads to, if it is given)
-    mapping : the files' integers -> the scheme's; those to be dropped lead to 0. See `LabelScheme.remap`
+    Args:
+        scheme: what the integers mean. None: every label map is read once, and the integers found in any of them become
+            structures "label 1", "label 2", ... (those that `mapping` leads to, if it is given)
+        mapping: the files' integers -> the scheme's; those to be dropped lead to 0. See `LabelScheme.remap`
 
     Facts of a subject: patient (its id, unless facts.csv says otherwise) and the columns of facts.csv.
 

@@ -94,21 +94,19 @@ def run(
 ) -> pd.DataFrame:
     """Run the experiment and write its tables; the table of accuracies comes back.
 
-    Parameters
-    ----------
-    data : "acdc" or "phantom"
-    root : folder of the data set; None looks under SHAPELAB_DATA
-    groups : those to tell apart; None does NOR, DCM, HCM and then all five
-    profile : "quick", "full" or "paper"; None: the current one
-    seed : of folds, trees, training, and of the phantom patients
-    output : folder for pathology_<data>.csv, ..._reconstruction.csv, ..._agreement.csv (of codes from images and from
-        labels), ..._predictions.csv, ....json and the codes of each fold, from which an interrupted run goes on; None
-        is ``results/pathology``
+    Args:
+        data: "acdc" or "phantom"
+        root: folder of the data set; None looks under SHAPELAB_DATA
+        groups: those to tell apart; None does NOR, DCM, HCM and then all five
+        profile: "quick", "full" or "paper"; None: the current one
+        seed: of folds, trees, training, and of the phantom patients
+        output: folder for pathology_<data>.csv, ..._reconstruction.csv, ..._agreement.csv (of codes from images and
+            from labels), ..._predictions.csv, ....json and the codes of each fold, from which an interrupted run goes
+            on; None is ``results/pathology``
 
-    Returns
-    -------
-    DataFrame: groups, features, phases, model, accuracy, low, high (95 %), balanced_accuracy, p, chance, paper (its
-    accuracy, where it has one), n_patients, n_features, n_repeats, saw_test_shapes
+    Returns:
+        DataFrame: groups, features, phases, model, accuracy, low, high (95 %), balanced_accuracy, p, chance, paper (its
+        accuracy, where it has one), n_patients, n_features, n_repeats, saw_test_shapes
     """
     return run_whole(data, groups, seed, root=root, profile=profile, output=output, progress=progress).table
 
@@ -124,11 +122,12 @@ def run_whole(
 ) -> PathologyResult:
     """As `run`, with everything that came out.
 
-    config : instead of the profile's numbers
-    poses : subject id -> label map that says where the heart is (see `images_on_grid`), for the codes from images
-        alone; None: as the native network learned from phantoms segments them
-    refit : False leaves out the spaces that are fitted in each fold, which take most of the time
-    door : root, profile, output, progress, as `run`'s
+    Args:
+        config: instead of the profile's numbers
+        poses: subject id -> label map that says where the heart is (see `images_on_grid`), for the codes from images
+            alone; None: as the native network learned from phantoms segments them
+        refit: False leaves out the spaces that are fitted in each fold, which take most of the time
+        door: root, profile, output, progress, as `run`'s
     """
     study = Study.of("pathology", **door)
     profile, progress = study.profile, study.progress
@@ -267,14 +266,13 @@ def reconstruction_dice(space, labels: np.ndarray) -> pd.DataFrame:
 def code_agreement(images: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     """How well the codes read from images are those of the label maps, one row a dimension.
 
-    Parameters
-    ----------
-    images, labels : Codes tables of the same subjects
+    Args:
+        images: Codes tables of the same subjects
+        labels: Codes tables of the same subjects
 
-    Returns
-    -------
-    DataFrame, index = code column: r (Pearson), explained (1 - mean squared error / variance of the labels' code; less
-    than r^2 where scale or mean is off), sd of both, share (of the variance of all the labels' codes)
+    Returns:
+        DataFrame, index = code column; r (Pearson), explained (1 - mean squared error / variance of the labels' code;
+        less than r^2 where scale or mean is off), sd of both, share (of the variance of all the labels' codes)
     """
     read, true = code_array(images).astype(float), code_array(labels).astype(float)
     alike = read.shape == true.shape and len(read) >= 3
@@ -295,7 +293,8 @@ def code_agreement(images: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
 def _held_out_dice(spaces, rebuilt: Mapping[str, pd.DataFrame], index, reports) -> pd.DataFrame:
     """Mean and sd over held-out subjects of the Dice on the grid, each space fitted without them.
 
-    rebuilt : features -> Dice of each subject (`index`), columns ``dice <structure>``, of spaces that never saw them
+    Args:
+        rebuilt: features -> Dice of each subject (`index`), columns ``dice <structure>``, of spaces that never saw them
     """
     folds = next(reversed(reports.values())).folds  # of the largest set of groups
     rows = {name: pd.concat([one.measured(train, test) for train, test in folds]) for name, one in spaces.items()}

@@ -127,7 +127,8 @@ class StackPrior:
     known, so they say how to lay the stack there (as `shapelab.data.grid.to_grid(align="rigid")` does); labels and
     softmax are laid alike, linearly, so that the gradient comes back to the native logits.
 
-    weight : lambda, by default that of Table I here (`shapelab.experiments.acnn.segmentation`)
+    Attributes:
+        weight: lambda, by default that of Table I here (`shapelab.experiments.acnn.segmentation`)
     """
 
     def __init__(self, space, spacing: float, weight: float = 0.1):
@@ -231,15 +232,16 @@ def run(
 ) -> pd.DataFrame:
     """Run the experiment and write its tables; one row a stack and structure comes back (see `measure`).
 
-    Parameters
-    ----------
-    root : folder of ACDC; None looks under SHAPELAB_DATA
-    profile : "quick", "full" or "paper"; None: the current one
-    output : folder for reality_acdc.csv, reality_acdc_summary.csv, reality_acdc.json (with `data="acdc"`
-        reality_acdc_trained...) and the checkpoints an interrupted training goes on from; None is ``results/reality``
-    data : what the network learns from. "phantom": phantoms alone, tested on all stacks. "acdc": three quarters of the
-        patients, tested on the others, without and with the prior, beside the phantoms' network on the same stacks
-    seed : of the split by patient, and of training on ACDC
+    Args:
+        root: folder of ACDC; None looks under SHAPELAB_DATA
+        profile: "quick", "full" or "paper"; None: the current one
+        output: folder for reality_acdc.csv, reality_acdc_summary.csv, reality_acdc.json (with `data="acdc"`
+            reality_acdc_trained...) and the checkpoints an interrupted training goes on from; None is
+            ``results/reality``
+        data: what the network learns from. "phantom": phantoms alone, tested on all stacks. "acdc": three quarters of
+            the patients, tested on the others, without and with the prior, beside the phantoms' network on the same
+            stacks
+        seed: of the split by patient, and of training on ACDC
     """
     one_of("data", data, ("phantom", "acdc"))
     study = Study.of("reality", output, profile, root, progress)

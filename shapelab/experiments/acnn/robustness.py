@@ -163,17 +163,16 @@ def robustness(
 ) -> pd.DataFrame:
     """Measures of every model against growing corruption; all models see the same stacks.
 
-    Parameters
-    ----------
-    models : name -> network of LR stacks to HR logits
-    pairs : hearts that none of them was trained on
-    strengths : None: those of `CORRUPTIONS`
-    kind : "motion" (mm and degrees), "noise" (units of intensity), "missing" (slices)
+    Args:
+        models: name -> network of LR stacks to HR logits
+        pairs: hearts that none of them was trained on
+        strengths: None: those of `CORRUPTIONS`
+        kind: "motion" (mm and degrees), "noise" (units of intensity), "missing" (slices)
 
-    Returns
-    -------
-    DataFrame, a row a (method, strength, structure): kind, method, strength, structure, dice, dice_sd, hd, assd (means;
-    mm; a missed structure is left out), n_missed, n, and of the hearts: plausible (share), violations (a heart)
+    Returns:
+        DataFrame, a row a (method, strength, structure); kind, method, strength, structure, dice, dice_sd, hd, assd
+        (means; mm; a missed structure is left out), n_missed, n, and of the hearts: plausible (share), violations (a
+        heart)
     """
     one_of("kind", kind, CORRUPTIONS)
     rows = []
@@ -215,9 +214,10 @@ def robustness_figure(
 ) -> style.Picture:
     """Dice, Hausdorff distance and violations of plausibility against strength, a line a method.
 
-    table : as `robustness` returns it, of one kind
-    structure : whose Dice and distance; None takes the mean over structures
-    trained_at : strength that the networks met in training, marked by a line
+    Args:
+        table: as `robustness` returns it, of one kind
+        structure: whose Dice and distance; None takes the mean over structures
+        trained_at: strength that the networks met in training, marked by a line
     """
     style.check_columns(table, ["kind", "method", "strength", "structure", "dice", "hd", "violations"], "robustness")
     kinds = sorted(set(table["kind"]))
@@ -291,16 +291,19 @@ def prior_terms(
 ) -> dict[str, float]:
     """How large the prior term of equation 1 is on unseen hearts, and what it responds to.
 
-    prior : an `AESpace`; stacks : instead of the pairs' own
+    Args:
+        prior: an `AESpace`
+        stacks: instead of the pairs' own
 
-    Returns a dict of means over hearts; distances are squared Euclidean distances of codes:
-        pixel : cross-entropy
-        prior : f(softmax) to f(truth), the prior term itself
-        share : weight * prior / pixel
-        spread : sum of the codes' variances over the true hearts
-        between : two different true hearts (2 x spread)
-        hard : f(label map, the argmax) to f(truth), what is wrong with the shape
-        soft : f(softmax) to f(argmax) of the same prediction: nothing is wrong there but doubt
+    Returns a dict of means over hearts; distances are squared Euclidean distances of codes.
+
+    - pixel: cross-entropy
+    - prior: f(softmax) to f(truth), the prior term itself
+    - share: weight * prior / pixel
+    - spread: sum of the codes' variances over the true hearts
+    - between: two different true hearts (2 x spread)
+    - hard: f(label map, the argmax) to f(truth), what is wrong with the shape
+    - soft: f(softmax) to f(argmax) of the same prediction: nothing is wrong there but doubt
     """
     loss, network = ACNNLoss(prior, 1.0), network.eval()
     stacks = lr_stacks(pairs, seed=STACK_SEED) if stacks is None else stacks
@@ -340,20 +343,18 @@ def sweep(
 ) -> pd.DataFrame:
     """Trainings of ACNN-Seg with other lambdas, or fewer training patients, everything else equal.
 
-    Parameters
-    ----------
-    pairs : as `acnn_segmentation.load_pairs` gives them
-    folder : a training each goes into its own folder there; a killed sweep goes on
-    weights : lambdas; 0 is 3D-Seg
-    hearts : numbers of training patients, the first of those there are; None: all
-    steps : updates of each training, whatever the number of hearts; None: the config's epochs
-    seeds : of weights, order, augmentation
+    Args:
+        pairs: as `acnn_segmentation.load_pairs` gives them
+        folder: a training each goes into its own folder there; a killed sweep goes on
+        weights: lambdas; 0 is 3D-Seg
+        hearts: numbers of training patients, the first of those there are; None: all
+        steps: updates of each training, whatever the number of hearts; None: the config's epochs
+        seeds: of weights, order, augmentation
 
-    Returns
-    -------
-    DataFrame, a row a (hearts, weight, seed): hearts (patients), weight, seed, epochs; means over test hearts of all
-    phases and structures: dice, hd, assd (mm), n_missed; plausible (share), violations; what `prior_terms` gives; and
-    dice and hd of each structure
+    Returns:
+        DataFrame, a row a (hearts, weight, seed); hearts (patients), weight, seed, epochs; means over test hearts of
+        all phases and structures: dice, hd, assd (mm), n_missed; plausible (share), violations; what `prior_terms`
+        gives; and dice and hd of each structure
     """
     prior, rows = phantom_autoencoder_for(config.network), []
     for n in hearts:
@@ -437,10 +438,12 @@ def segmentation_figure(
 ) -> style.Picture:
     """One heart: the LR stack and segmentations of it, with the truth's outline; short-axis rows, then a long-axis one.
 
-    stack : (X, Y, Z/K), what the networks were given, or None
-    labels : name -> channel numbers (X, Y, Z); truth : alike
-    pairs : whose spacing, factor and scheme these are
-    slices : HR slices to show; None: near base, middle and apex of the true LV
+    Args:
+        stack: (X, Y, Z/K), what the networks were given, or None
+        labels: name -> channel numbers (X, Y, Z)
+        truth: alike
+        pairs: whose spacing, factor and scheme these are
+        slices: HR slices to show; None: near base, middle and apex of the true LV
     """
     spacing = pairs.spacing
     lv = np.flatnonzero((truth >= 2).any((0, 1)))

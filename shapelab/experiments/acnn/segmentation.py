@@ -8,22 +8,21 @@ seeds, so no patient is in two of them. All methods see the same hearts in the s
 and the same number of steps; only network, loss and motion augmentation differ (`METHODS`), and capacities are Table
 I's (`shapelab.models.acnn.baselines`).
 
-Where the paper is silent, or we chose otherwise
-------------------------------------------------
-lambda: the paper's 0.01 is in the units of its codes. Squared distances of codes grow with their spread, the sum of
-    sigma^2 over the codes: about 200 in the paper, if its Fig. 5 (16 histograms of 64) is typical, and 2.7 in our
-    autoencoder. By that, 0.01 there is about 1 here; but with 1 the prior term is five times cross-entropy at the end
-    of a training, and Dice falls. `weight` is 0.1, where it is half of it. It was chosen by the losses of training;
-    what other values do on test hearts is in `shapelab.experiments.acnn.robustness.sweep`.
-ACNN-Seg and motion: whether the paper's ACNN-Seg was trained with motion augmentation is not told. Both are here, so
-    that prior and augmentation are seen apart (2 x 2).
-Batch and learning rate: the paper's, 8 and 0.001, but in `quick`, which can afford 700 updates: there 4 and 0.004. With
-    the paper's, 3D-Seg stays for 250 updates where it tells heart from background and no more (validation Dice .13),
-    and reaches .76 after 480; with these after 320.
-Phases: trained on ED and ES; the table is of ED, as the paper's; ES is in the table of cases.
-Distances: "voxel" surfaces (see `shapelab.metrics.evaluate`). A structure that a method misses has an infinite
-    distance: it is counted in n_missed and left out of mean and sd, and Wilcoxon's test ranks it worst.
-Mean and sd are over test hearts, after the mean over seeds; sd_seeds is that of the seeds' means.
+Deviations:
+    lambda: the paper's 0.01 is in the units of its codes. Squared distances of codes grow with their spread, the sum of
+        sigma^2 over the codes: about 200 in the paper, if its Fig. 5 (16 histograms of 64) is typical, and 2.7 in our
+        autoencoder. By that, 0.01 there is about 1 here; but with 1 the prior term is five times cross-entropy at the
+        end of a training, and Dice falls. `weight` is 0.1, where it is half of it. It was chosen by the losses of
+        training; what other values do on test hearts is in `shapelab.experiments.acnn.robustness.sweep`.
+    ACNN-Seg and motion: whether the paper's ACNN-Seg was trained with motion augmentation is not told. Both are here,
+        so that prior and augmentation are seen apart (2 x 2).
+    Batch and learning rate: the paper's, 8 and 0.001, but in `quick`, which can afford 700 updates: there 4 and 0.004.
+        With the paper's, 3D-Seg stays for 250 updates where it tells heart from background and no more (validation Dice
+        .13), and reaches .76 after 480; with these after 320.
+    Phases: trained on ED and ES; the table is of ED, as the paper's; ES is in the table of cases.
+    Distances: "voxel" surfaces (see `shapelab.metrics.evaluate`). A structure that a method misses has an infinite
+        distance: it is counted in n_missed and left out of mean and sd, and Wilcoxon's test ranks it worst.
+    Mean and sd are over test hearts, after the mean over seeds; sd_seeds is that of the seeds' means.
 """
 
 from __future__ import annotations
@@ -146,20 +145,18 @@ def run(
 ) -> pd.DataFrame:
     """Train every method of Table I, test it, and write the table; it comes back in long form.
 
-    Parameters
-    ----------
-    data : "phantom"
-    root : not asked for by phantoms
-    profile : "quick", "full" or "paper"; None: the current one
-    seeds : of weights, order and augmentation, a training each; None: the profile's
-    output : folder, by default ``results/acnn``; acnn_table1_<data>.csv, ..._contrasts.csv, ..._cases.csv and ....json
-        go there, and a folder for each (method, seed), from which a killed run goes on
-    methods : some of `METHODS`; None: all
-    config : instead of the profile's numbers
+    Args:
+        data: "phantom"
+        root: not asked for by phantoms
+        profile: "quick", "full" or "paper"; None: the current one
+        seeds: of weights, order and augmentation, a training each; None: the profile's
+        output: folder, by default ``results/acnn``; acnn_table1_<data>.csv, ..._contrasts.csv, ..._cases.csv and
+            ....json go there, and a folder for each (method, seed), from which a killed run goes on
+        methods: some of `METHODS`; None: all
+        config: instead of the profile's numbers
 
-    Returns
-    -------
-    DataFrame, see `summarise`
+    Returns:
+        DataFrame, see `summarise`
     """
     study = Study.of("acnn", output, profile)
     config = config or SegmentationConfig.profile(study.profile)
@@ -195,7 +192,8 @@ def load_pairs(
 ) -> dict[str, HeartPairs]:
     """Training, validation and test hearts; phantoms are kept in `folder`, as making them takes minutes.
 
-    parts : which of the three
+    Args:
+        parts: which of the three
     """
     one_of("data", data, ("phantom",))
     return {
@@ -227,7 +225,8 @@ def run_method(
 ) -> tuple[pd.DataFrame, dict]:
     """Train one method from one seed and test it; what was done before is read from `folder`.
 
-    weight : lambda, instead of the config's
+    Args:
+        weight: lambda, instead of the config's
 
     Returns the table of cases (see `evaluate_cases`; with columns method and seed) and the facts: method, seed,
     parameters, seconds (a volume), train_seconds, weight, n_training.
@@ -275,7 +274,9 @@ def train_method(
 ) -> tuple[nn.Module, History]:
     """Train the network of a method on the training pairs; a killed run goes on from its checkpoint.
 
-    method : a name of `METHODS`; weight : lambda, instead of the config's
+    Args:
+        method: a name of `METHODS`
+        weight: lambda, instead of the config's
 
     The network has `task`, `scheme` and `metadata` as those that are read have. Raises UsageError for a method that has
     no network of its own.
@@ -366,7 +367,8 @@ def evaluate_cases(labels: np.ndarray, pairs: HeartPairs) -> pd.DataFrame:
 def write(study: Study, parts: Sequence[pd.DataFrame], about: Mapping[str, Any]) -> pd.DataFrame:
     """All tables of the cases so far, each whole or not at all; the table of Table I comes back.
 
-    about : data, profile, config, phantom seeds, and runs: the facts of each part
+    Args:
+        about: data, profile, config, phantom seeds, and runs: the facts of each part
     """
     cases = pd.concat(parts, ignore_index=True)
     phase = "ED" if "ED" in set(cases["phase"]) else None

@@ -9,16 +9,16 @@ network without the prior, with which alone the prior can be compared. Stacks co
 acquisition model (Gaussian of 4 mm through plane, decimation), with one breath-hold a slice and noise; HR images are
 not moved. Each method is tried on clean stacks and on those whose slices are displaced.
 
-What differs from the paper, or it does not say
------------------------------------------------
-No opinion scores: there are no clinicians here. In their place: PSNR (which phantoms allow, their pairs being
-    perfectly aligned), the error inside the heart, and the Dice of the label map that a T-L network reads from the
-    result.
-All networks give the residual of linear interpolation (`shapelab.models.acnn.sr_baselines.Residual`), not intensities.
-The paper's number of parameters is met within 3 % by SR-CNN and 3D-UNet alike.
-SR-CNN learns from patches, as its own paper does: squares of `patch` voxels, whole stacks through plane.
-Two unseen hearts of one patient (ED, ES) count as two, in the test of the paper as well as here; p is Wilcoxon's, over
-    patients (mean of their hearts and of the seeds).
+Deviations:
+    No opinion scores: there are no clinicians here. In their place: PSNR (which phantoms allow, their pairs being
+        perfectly aligned), the error inside the heart, and the Dice of the label map that a T-L network reads from the
+        result.
+    All networks give the residual of linear interpolation (`shapelab.models.acnn.sr_baselines.Residual`), not
+        intensities.
+    The paper's number of parameters is met within 3 % by SR-CNN and 3D-UNet alike.
+    SR-CNN learns from patches, as its own paper does: squares of `patch` voxels, whole stacks through plane.
+    Two unseen hearts of one patient (ED, ES) count as two, in the test of the paper as well as here; p is Wilcoxon's,
+        over patients (mean of their hearts and of the seeds).
 """
 
 from __future__ import annotations
@@ -137,20 +137,18 @@ def run(
 ) -> pd.DataFrame:
     """Run the experiment and write its tables; Table III comes back.
 
-    Parameters
-    ----------
-    data : "phantom"
-    root : not asked for by phantoms
-    profile : "quick", "full" or "paper"; None: the current one
-    seeds : of weights and training; every method is trained once a seed; None: 0 and 1
-    output : folder for acnn_table3_<data>.csv, ..._hearts.csv, ..._sweep.csv, ..._motion.csv, ..._speed.csv,
-        ..._claims.csv, ....json and the networks, from which an interrupted run goes on; None: results/acnn
+    Args:
+        data: "phantom"
+        root: not asked for by phantoms
+        profile: "quick", "full" or "paper"; None: the current one
+        seeds: of weights and training; every method is trained once a seed; None: 0 and 1
+        output: folder for acnn_table3_<data>.csv, ..._hearts.csv, ..._sweep.csv, ..._motion.csv, ..._speed.csv,
+            ..._claims.csv, ....json and the networks, from which an interrupted run goes on; None: results/acnn
 
-    Returns
-    -------
-    DataFrame: condition, method, ssim, sd, psnr (dB), error (mean absolute, in the heart), dice (of what a T-L network
-    reads), parameters, seconds (per volume), times_srcnn, p (two best), paper_ssim, paper_sd, paper_seconds, n_hearts,
-    n_seeds
+    Returns:
+        DataFrame: condition, method, ssim, sd, psnr (dB), error (mean absolute, in the heart), dice (of what a T-L
+        network reads), parameters, seconds (per volume), times_srcnn, p (two best), paper_ssim, paper_sd,
+        paper_seconds, n_hearts, n_seeds
     """
     return run_whole(data, root, profile, seeds, output, progress).table
 
@@ -312,7 +310,8 @@ def train_method(
 ) -> tuple[nn.Module, History]:
     """Train the network of a method that has parameters; a killed run goes on from its checkpoint.
 
-    prior : the `TLSpace` of equation 2, used where its weight (lambda) is not 0
+    Args:
+        prior: the `TLSpace` of equation 2, used where its weight (lambda) is not 0
 
     The network has `task`, `scheme` and `metadata` as those that are read have.
     """
@@ -458,7 +457,9 @@ def _ordered(order: Order, method: str) -> nn.Module:
 def phantom_sr(method: str, profile: str | None = None, progress: bool = True) -> nn.Module:
     """A network learned from phantoms: shipped weights, or trained now (and kept) where there are none.
 
-    method : "SR", "ACNN-SR" or "SR-CNN"; UsageError for another. In `quick` training takes 3 to 5 minutes on one core.
+    Args:
+        method: "SR", "ACNN-SR" or "SR-CNN"; UsageError for another. In `quick` training takes 3 to 5 minutes on one
+            core.
     """
     return shipped(one_of("method", method, SHIPPED).lower(), profile, progress)
 

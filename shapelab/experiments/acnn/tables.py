@@ -31,16 +31,15 @@ def run(
 ) -> pd.DataFrame:
     """Make one of the paper's tables, print it with the paper's numbers beside ours, and write it.
 
-    Parameters
-    ----------
-    table : 1, 2 or 3
-    data : "phantom", or a data set that the table's experiment names. Table 1 with "acdc": segmentation at native
-        resolution (`shapelab.experiments.acnn.reality`), with and without the prior
-    root : folder of the data set; None looks under SHAPELAB_DATA
-    profile : "quick", "full" or "paper"; None: the current one
-    seeds : a training each; None: the profile's
-    output : folder, by default ``results/acnn``; a killed run goes on from what is there
-    progress : show bars
+    Args:
+        table: 1, 2 or 3
+        data: "phantom", or a data set that the table's experiment names. Table 1 with "acdc": segmentation at native
+            resolution (`shapelab.experiments.acnn.reality`), with and without the prior
+        root: folder of the data set; None looks under SHAPELAB_DATA
+        profile: "quick", "full" or "paper"; None: the current one
+        seeds: a training each; None: the profile's
+        output: folder, by default ``results/acnn``; a killed run goes on from what is there
+        progress: show bars
 
     Returns the experiment's table. UsageError for an unknown table or data set.
     """

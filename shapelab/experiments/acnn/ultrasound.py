@@ -155,7 +155,8 @@ class UltrasoundConfig(Config):
 class Echoes:
     """Images (N, X, Y, Z) float16 in [0, 1] and labels uint8 on the grid; one row of `table` each (patient, phase).
 
-    truths : where results are measured on the scan's own voxels: (label map, spacing, transform) of each; else None
+    Attributes:
+        truths: where results are measured on the scan's own voxels: (label map, spacing, transform) of each; else None
     """
 
     images: np.ndarray
@@ -211,7 +212,8 @@ def shape_prior(
 ) -> AESpace:
     """The autoencoder of LV cavities: shipped, or kept in `cache`, or trained now.
 
-    labels : (N, X, Y, Z) on the experiment's grid, to learn from instead of phantoms
+    Args:
+        labels: (N, X, Y, Z) on the experiment's grid, to learn from instead of phantoms
     """
     taught, grid = None, config.prior_grid
     data = f"{config.prior_hearts} phantom hearts in 3D ultrasound's frame, ED and ES, seed {PRIOR_SEED}"
@@ -326,22 +328,20 @@ def run(
 ) -> pd.DataFrame:
     """Table II.
 
-    Parameters
-    ----------
-    data : "phantom" or "cetus"
-    root : folder of the data set; None looks under SHAPELAB_DATA
-    profile : "quick", "full" or "paper"; None: the current one
-    seeds : one training of each method each (weights, order, augmentation); None: the profile's
-    output : folder for acnn_table2_<data>.csv, ..._cases.csv, ....json, networks and checkpoints, from which a killed
-        run goes on; None is ``results/acnn``
-    config : instead of the profile's numbers
+    Args:
+        data: "phantom" or "cetus"
+        root: folder of the data set; None looks under SHAPELAB_DATA
+        profile: "quick", "full" or "paper"; None: the current one
+        seeds: one training of each method each (weights, order, augmentation); None: the profile's
+        output: folder for acnn_table2_<data>.csv, ..._cases.csv, ....json, networks and checkpoints, from which a
+            killed run goes on; None is ``results/acnn``
+        config: instead of the profile's numbers
 
-    Returns
-    -------
-    DataFrame, one row per measure, phase and method: mean and sd over cases of the mean over seeds, sd_seeds (of the
-    mean over cases), n, n_missed (cases that some seed's network left empty: their distances are inf and not in the
-    mean), p (Wilcoxon against the other method, over cases), paper, paper_sd. For "EF bias (limits)", "EDV bias
-    (limits)", "ESV bias (limits)" mean is the bias (prediction - truth) and sd 1.96 standard deviations.
+    Returns:
+        DataFrame, one row per measure, phase and method; mean and sd over cases of the mean over seeds, sd_seeds (of
+        the mean over cases), n, n_missed (cases that some seed's network left empty: their distances are inf and not in
+        the mean), p (Wilcoxon against the other method, over cases), paper, paper_sd. For "EF bias (limits)", "EDV bias
+        (limits)", "ESV bias (limits)" mean is the bias (prediction - truth) and sd 1.96 standard deviations.
     """
     one_of("data", data, ("phantom", "cetus"))
     config, study, work = _door(config, profile, seeds, output, data)
@@ -393,7 +393,8 @@ def robustness(
     The networks are those of `run` (trained now if they are not there); the hearts are the test's first, the images
     differ by the artefact alone.
 
-    artefact : a field of `shapelab.phantoms.ultrasound.Artefacts`; the others stay as usual
+    Args:
+        artefact: a field of `shapelab.phantoms.ultrasound.Artefacts`; the others stay as usual
 
     Returns one row per strength, method and seed: dice, assd, hd (means of finite values), plausible (share), n_missed,
     n; written to acnn_table2_robustness_<artefact>.csv.

@@ -22,7 +22,9 @@ from shapelab.training import Run
 def acnn_pairs(config, cohort: str, n: int, folder: Path | None, progress: bool = False) -> HeartPairs:
     """The first n hearts of one of SSLLN's cohorts as aligned pairs (LV cavity and wall, RV cavity), at ED.
 
-    config : `shapelab.experiments.sslln.laboratory.SSLLNExperiment`; folder : where they are kept
+    Args:
+        config: `shapelab.experiments.sslln.laboratory.SSLLNExperiment`
+        folder: where they are kept
     """
     cache = None if folder is None else folder / f"pairs_{cohort}.npz"
     return heart_pairs(
@@ -42,8 +44,9 @@ def acnn_segmentations(
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float], LabelScheme]:
     """Train (or read) a network of the ACNN paper and segment the hearts of Table V.
 
-    method : a name of `shapelab.experiments.acnn.segmentation.METHODS`
-    config : `shapelab.experiments.sslln.laboratory.SSLLNExperiment`
+    Args:
+        method: a name of `shapelab.experiments.acnn.segmentation.METHODS`
+        config: `shapelab.experiments.sslln.laboratory.SSLLNExperiment`
 
     Returns labels and truth (N, X, Y, Z) channel numbers, spacing (mm) and the scheme.
     """

@@ -57,9 +57,10 @@ def phantom_volumes(
 ) -> LandmarkedVolumes:
     """HR images, labels and landmarks of n phantom hearts at ED on one grid.
 
-    n : hearts; heart i is a function of (seed, groups, i): that of `heart_cohort`, at a place of its own in the grid
-    grid : the network's; hearts that do not fit are cut at its edge
-    cache : `.npz` file that is read if it holds these very volumes, else written
+    Args:
+        n: hearts; heart i is a function of (seed, groups, i): that of `heart_cohort`, at a place of its own in the grid
+        grid: the network's; hearts that do not fit are cut at its edge
+        cache: `.npz` file that is read if it holds these very volumes, else written
 
     Returns LandmarkedVolumes: images float16 in [0, 1], labels of BIVENTRICULAR, landmarks in voxels (outside the
     grid: not there). UsageError for a wrong argument.

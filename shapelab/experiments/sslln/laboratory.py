@@ -8,19 +8,19 @@
     3D-Seg, 3D-UNet, AE-Seg, ACNN-Seg   networks of the ACNN paper, trained on the same hearts      (Table V)
     multi-atlas                 atlases without a network                                           (Table V)
 
-Where the paper is silent, or we chose otherwise
-------------------------------------------------
-Hearts: phantoms at ED (`shapelab.experiments.sslln.hearts`). Training hearts are of all five groups, so that what ships
-    serves all; tests are the paper's: healthy hearts (its data set 1), and right ventricular overload for pulmonary
-    hypertension (data set 2), with the same networks. The paper trains a network of its own for data set 2.
-Labels of SSLLN-LR are those of the displaced, thick slices, as in the paper ("the LR volume Fig 13 e and its
-    segmentation Fig 13 f"); its landmarks are the heart's.
-Networks of the ACNN paper see the same hearts, displacements of the same spread, and as many epochs, as pairs in the
-    aligned crop that they need: 10 mm slices with the Gaussian of that paper, no apex cut off. So their task is easier
-    in two ways (pose, apex), and they have no RV wall to tell.
-multi-atlas: the paper's (Bai et al. 2015) registers images by intensities from landmarks set by hand. Here: affine from
-    the *true* landmarks, the five atlases whose images are most like the stack (normalised mutual information), and
-    label fusion by patches; no deformation.
+Deviations:
+    Hearts: phantoms at ED (`shapelab.experiments.sslln.hearts`). Training hearts are of all five groups, so that what
+        ships serves all; tests are the paper's: healthy hearts (its data set 1), and right ventricular overload for
+        pulmonary hypertension (data set 2), with the same networks. The paper trains a network of its own for data set
+        2.
+    Labels of SSLLN-LR are those of the displaced, thick slices, as in the paper ("the LR volume Fig 13 e and its
+        segmentation Fig 13 f"); its landmarks are the heart's.
+    Networks of the ACNN paper see the same hearts, displacements of the same spread, and as many epochs, as pairs in
+        the aligned crop that they need: 10 mm slices with the Gaussian of that paper, no apex cut off. So their task is
+        easier in two ways (pose, apex), and they have no RV wall to tell.
+    multi-atlas: the paper's (Bai et al. 2015) registers images by intensities from landmarks set by hand. Here: affine
+        from the *true* landmarks, the five atlases whose images are most like the stack (normalised mutual
+        information), and label fusion by patches; no deformation.
 """
 
 from __future__ import annotations
@@ -123,8 +123,11 @@ class SSLLNExperiment(Config):
 class Laboratory:
     """Hearts, networks and results of one experiment, made when they are asked for and kept in a folder.
 
-    config : numbers; folder : where hearts, networks and cases are kept (None: nowhere); seed : of weights, order and
-    augmentation; progress : bars
+    Args:
+        config: numbers
+        folder: where hearts, networks and cases are kept (None: nowhere)
+        seed: of weights, order and augmentation
+        progress: show bars
     """
 
     def __init__(self, config: SSLLNExperiment, folder: str | Path | None, seed: int = 0, progress: bool = False):
@@ -192,14 +195,15 @@ class Laboratory:
     def cases(self, method: str, cohort: str = "healthy") -> tuple[pd.DataFrame, pd.DataFrame | None]:
         """A method's results on a test cohort, read where they were made before.
 
-        Returns
-        -------
-        cases : one row a (heart, structure): method, seed, cohort, id, label, then the columns of
-            `shapelab.metrics.evaluate` (mm, ml)
-        places : one row a (heart, landmark) for methods that find landmarks, else None: method, seed, cohort, id,
-            landmark, error (mm)
+        Returns:
+            A tuple of
 
-        UsageError for an unknown method or cohort; DataError where the folder holds another run's results.
+            - cases: one row a (heart, structure): method, seed, cohort, id, label, then the columns of
+              `shapelab.metrics.evaluate` (mm, ml)
+            - places: one row a (heart, landmark) for methods that find landmarks, else None: method, seed, cohort, id,
+              landmark, error (mm)
+
+            UsageError for an unknown method or cohort; DataError where the folder holds another run's results.
         """
         known = method in METHODS and cohort in ("healthy", "PH")
         must(known, "cases", f"{method!r}, {cohort!r}", f"one of {METHODS}, 'healthy' or 'PH'")
@@ -254,9 +258,10 @@ class Laboratory:
         """Yield the refinement of each heart of a cohort: SSLLN-LR's labels and landmarks, onto the atlases; None for
         a heart whose segmentation cannot be refined (nothing labelled, landmarks on a line), with a warning.
 
-        start : where the affine map comes from: the "network"'s landmarks, landmarks taken from the "labels", or the
-            tissue "classes" (`shapelab.experiments.sslln.starts`)
-        align : bring slices into line first
+        Args:
+            start: where the affine map comes from: the "network"'s landmarks, landmarks taken from the "labels", or the
+                tissue "classes" (`shapelab.experiments.sslln.starts`)
+            align: bring slices into line first
         """
         one_of("start", start, STARTS)
         hearts, stacks = self.degraded(cohort)
@@ -295,7 +300,8 @@ class Laboratory:
 def landmark_errors(places: np.ndarray, volumes: LandmarkedVolumes) -> pd.DataFrame:
     """Point-to-point distances, one row a (heart, landmark): id, landmark, error (mm).
 
-    places : (N, L, 3) voxels; NaN where a landmark was not found: NaN mm
+    Args:
+        places: (N, L, 3) voxels; NaN where a landmark was not found: NaN mm
     """
     error = np.linalg.norm((np.asarray(places) - volumes.landmarks) * volumes.spacing, axis=2)
     ids = np.repeat(list(volumes.table.index), len(LANDMARKS))

@@ -42,7 +42,8 @@ NEAR_MM = 20.0  # Fig. 10: "for all landmarks, about 92% of test volumes had poi
 def overlap_table(cases: Cases, table: str, labels: Sequence[str] | None = None) -> pd.DataFrame:
     """Dice and Hausdorff distance (mm) of each structure and method: Tables "I", "III" and "V", see `OVERLAP`.
 
-    labels : the structures; None: the paper's
+    Args:
+        labels: the structures; None: the paper's
     """
     pair, known = OVERLAP[table]
     found = long(cases, "label", known if labels is None else labels, ("dice", "hd"), Rule("id", pair, shared=True))

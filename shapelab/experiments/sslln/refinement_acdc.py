@@ -67,17 +67,16 @@ def run(
 ) -> pd.DataFrame:
     """Refine real hearts, measure them, write the tables; a row a heart comes back (see `measure`).
 
-    Parameters
-    ----------
-    root : folder of ACDC; None looks under SHAPELAB_DATA
-    profile : "quick" (20 patients, the five groups in turn), "full" or "paper" (all)
-    output : folder for refinement_acdc.csv, refinement_acdc_summary.csv, refinement_acdc.json, and labels/ with the
-        refined label maps (under the data set's licence; not to be passed on with the tables). A run that was stopped
-        goes on from those. None is ``results/refinement``
-    hearts : how many patients, or ids of patients, instead of the profile's
-    atlases : high-resolution hearts of the scheme; None: 20 phantoms
-    cohort : hearts of the scheme `CARDIAC` at ED, in place of ACDC's
-    settings : of `shapelab.atlas.RefinementSettings`; other ones need another folder
+    Args:
+        root: folder of ACDC; None looks under SHAPELAB_DATA
+        profile: "quick" (20 patients, the five groups in turn), "full" or "paper" (all)
+        output: folder for refinement_acdc.csv, refinement_acdc_summary.csv, refinement_acdc.json, and labels/ with the
+            refined label maps (under the data set's licence; not to be passed on with the tables). A run that was
+            stopped goes on from those. None is ``results/refinement``
+        hearts: how many patients, or ids of patients, instead of the profile's
+        atlases: high-resolution hearts of the scheme; None: 20 phantoms
+        cohort: hearts of the scheme `CARDIAC` at ED, in place of ACDC's
+        settings: of `shapelab.atlas.RefinementSettings`; other ones need another folder
 
     A heart that cannot be refined has a row that says why (`error`). UsageError for unknown patients.
     """
@@ -142,12 +141,15 @@ def refined_table(cohort: Cohort, atlases: Sequence[Atlas], folder: Path, progre
 def measure(subject: Subject, label: np.ndarray, frame: Frame) -> dict[str, Any]:
     """One heart's numbers.
 
-    subject : the stack that was given; label, frame : its refined label map
+    Args:
+        subject: the stack that was given
+        label: its refined label map
+        frame: its refined label map
 
-    slices, slice_mm, pixel_mm : how many slices are labelled, their distance, the size of a pixel
-    "dice WAY X", "hd WAY X" : of structure X at the stack's own voxels, between a WAY and the labels given; hd in mm
-    "curvature WAY S" : of surface S (see SURFACES), 1/mm; "nearest" and "interpolated" end where the stack ends
-    "volume given X", "volume refined X" : ml
+    - slices, slice_mm, pixel_mm: how many slices are labelled, their distance, the size of a pixel
+    - "dice WAY X", "hd WAY X": of structure X at the stack's own voxels, between a WAY and the labels given; hd in mm
+    - "curvature WAY S": of surface S (see SURFACES), 1/mm; "nearest" and "interpolated" end where the stack ends
+    - "volume given X", "volume refined X": ml
     """
     given, spacing = subject.label, tuple(float(s) for s in subject.spacing)
     own, scheme = Frame(given.shape, spacing), subject.scheme

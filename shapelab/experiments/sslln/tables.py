@@ -52,18 +52,17 @@ def run(
 ) -> pd.DataFrame:
     """Make one of the paper's tables, print it with the paper's numbers beside ours, and write it.
 
-    Parameters
-    ----------
-    table : 1 to 6
-    data : "phantom"; or "acdc", for which there is no finer truth than its slices: then, whatever the table, real
-        label maps are refined and compared with what was given (`shapelab.experiments.sslln.refinement_acdc`)
-    root : folder of the data set; None looks under SHAPELAB_DATA
-    profile : "quick", "full" or "paper"; None: the current one
-    seeds : of weights, order and augmentation, a training each; None: the profile's
-    output : folder, by default ``results/sslln``: sslln_table<N>.csv, ..._cases.csv and ....json, for table 1 also
-        sslln_gaps.csv (Fig. 8), for table 5 sslln_initialisation.csv (Fig. 12); hearts, networks and cases are kept in
-        a folder beside them, from which a killed run goes on
-    config : instead of the profile's numbers
+    Args:
+        table: 1 to 6
+        data: "phantom"; or "acdc", for which there is no finer truth than its slices: then, whatever the table, real
+            label maps are refined and compared with what was given (`shapelab.experiments.sslln.refinement_acdc`)
+        root: folder of the data set; None looks under SHAPELAB_DATA
+        profile: "quick", "full" or "paper"; None: the current one
+        seeds: of weights, order and augmentation, a training each; None: the profile's
+        output: folder, by default ``results/sslln``: sslln_table<N>.csv, ..._cases.csv and ....json, for table 1 also
+            sslln_gaps.csv (Fig. 8), for table 5 sslln_initialisation.csv (Fig. 12); hearts, networks and cases are kept
+            in a folder beside them, from which a killed run goes on
+        config: instead of the profile's numbers
 
     Returns the table in long form, see `shapelab.experiments.sslln.layout`. UsageError for an unknown table or data.
     """

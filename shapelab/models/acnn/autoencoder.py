@@ -8,26 +8,28 @@ A label map y is squeezed through 64 numbers and rebuilt: codes h = f(y), recons
 so that h holds what is common to hearts and leaves out what is not. The encoder f later judges segmentations
 (ACNN-Seg); the codes describe the shape of a heart (`shapelab.latent`).
 
-Where the paper is silent, or we chose otherwise
-------------------------------------------------
-Order within a layer: convolution, batch normalisation, ReLU. Convolutions that are normalised have no bias (the
-    normalisation would cancel it). "Each convolution layer, except the last one, is followed by batch-normalisation"
-    is read as: all of encoder and decoder, transposed ones too, but the one that makes the logits.
-Label swap: "tissue class labels are randomly swapped with the probability of 0.1" is read as: each voxel of the input,
-    on its own, gets the label of one of the other classes (background included, all equally likely) with p = 0.1. The
-    target keeps the true labels.
-Affine augmentation: the paper gives no ranges; ours are in `AEConfig.affine`. Epochs and schedule: not given either.
-Grids of `quick` and `full` are coarser, so their scale S4 has fewer cells than the paper's 5 x 5 x 5: 8 and 48. One
-    channel of those could not feed 64 codes, so S4 gets more channels there (`bottleneck`): 128 and 384 numbers
-    against the paper's 125.
-After training: (1) the normalisation's statistics are measured anew on clean label maps. Those gathered while training
-    belong to maps with swapped labels, which the encoder never sees in use: held-out Dice of phantoms after 800 steps
-    .75, .74, .86 with those, .77, .78, .88 with clean ones. (2) `principal_axes`: cross-entropy does not care along
-    which axes a code is spelt, a decision tree or a slider that moves one number at a time does. So the training codes
-    are made uncorrelated by a rotation folded into the two linear layers round the code, and the space then spells them
-    along the axes that carry most of the variance of the label maps (`shape_axes`): code 0 changes the shape most.
-    Decoder(encoder(y)) is the same function before and after. On 80 phantoms (seed 3), five groups, ED + ES, a
-    random forest rose from .63 to .74 (the choice was made there). The paper profile leaves (2) out.
+Deviations:
+    Order within a layer: convolution, batch normalisation, ReLU. Convolutions that are normalised have no bias (the
+        normalisation would cancel it). "Each convolution layer, except the last one, is followed by
+        batch-normalisation" is read as: all of encoder and decoder, transposed ones too, but the one that makes the
+        logits.
+    Label swap: "tissue class labels are randomly swapped with the probability of 0.1" is read as: each voxel of the
+        input, on its own, gets the label of one of the other classes (background included, all equally likely) with p =
+        0.1. The target keeps the true labels.
+    Affine augmentation: the paper gives no ranges; ours are in `AEConfig.affine`. Epochs and schedule: not given
+        either.
+    Grids of `quick` and `full` are coarser, so their scale S4 has fewer cells than the paper's 5 x 5 x 5: 8 and 48. One
+        channel of those could not feed 64 codes, so S4 gets more channels there (`bottleneck`): 128 and 384 numbers
+        against the paper's 125.
+    After training: (1) the normalisation's statistics are measured anew on clean label maps. Those gathered while
+        training belong to maps with swapped labels, which the encoder never sees in use: held-out Dice of phantoms
+        after 800 steps .75, .74, .86 with those, .77, .78, .88 with clean ones. (2) `principal_axes`: cross-entropy
+        does not care along which axes a code is spelt, a decision tree or a slider that moves one number at a time
+        does. So the training codes are made uncorrelated by a rotation folded into the two linear layers round the
+        code, and the space then spells them along the axes that carry most of the variance of the label maps
+        (`shape_axes`): code 0 changes the shape most. Decoder(encoder(y)) is the same function before and after. On 80
+        phantoms (seed 3), five groups, ED + ES, a random forest rose from .63 to .74 (the choice was made there). The
+        paper profile leaves (2) out.
 """
 
 from __future__ import annotations
@@ -135,8 +137,9 @@ def deconv(n_in: int, n_out: int, kernel, stride, padding) -> nn.Sequential:
 class Autoencoder(nn.Module):
     """Table V. Shapes in the comments are the paper profile's: (channels, x, y, z).
 
-    encode : one-hot maps or probabilities (N, C, X, Y, Z) -> codes (N, 64)
-    decode : codes (N, 64) -> logits (N, C, X, Y, Z)
+    Attributes:
+        encode: one-hot maps or probabilities (N, C, X, Y, Z) -> codes (N, 64)
+        decode: codes (N, 64) -> logits (N, C, X, Y, Z)
     """
 
     def __init__(self, config: AEConfig):
@@ -195,19 +198,20 @@ def train_autoencoder(
 ) -> tuple[AESpace, History]:
     """Train the autoencoder on label maps; the space of their shapes comes back with the history.
 
-    Parameters
-    ----------
-    labels : (N, X, Y, Z) integers of `scheme` on the config's grid (`shapelab.data.grid.stack_labels` makes them)
-    config : numbers; None takes the current profile's
-    run : where it is kept, seed (of weights, order, augmentation), device: see `shapelab.training.Run`
-    init : a space (or its folder) to start from instead of random weights: fine-tuning
-    validation : (M, X, Y, Z) label maps; their Dice after a tenth, two tenths, ... of the run goes into the history
-    data : what the labels are, in words; kept in the space's metadata
+    Args:
+        labels: (N, X, Y, Z) integers of `scheme` on the config's grid (`shapelab.data.grid.stack_labels` makes them)
+        config: numbers; None takes the current profile's
+        run: where it is kept, seed (of weights, order, augmentation), device: see `shapelab.training.Run`
+        init: a space (or its folder) to start from instead of random weights: fine-tuning
+        validation: (M, X, Y, Z) label maps; their Dice after a tenth, two tenths, ... of the run goes into the history
+        data: what the labels are, in words; kept in the space's metadata
 
-    Returns
-    -------
-    space : `AESpace`
-    history : a row an epoch: loss, dice (mean over structures, augmented training maps, labels swapped), and `val dice`
+    Returns:
+        A tuple of
+
+        - space: `AESpace`
+        - history: a row an epoch: loss, dice (mean over structures, augmented training maps, labels swapped), and `val
+          dice`
     """
     config, run = config or AEConfig.profile(n_classes=scheme.n_classes), run or Run()
     model = seeded(lambda: Autoencoder(config), run.seed)
@@ -258,7 +262,9 @@ def train_autoencoder(
 def _finish(space: AESpace, labels: np.ndarray, channels: Tensor) -> None:
     """What use needs: statistics of clean maps, codes spelt along the axes that carry the shape, and their spread.
 
-    labels : the training maps, integers of the scheme; channels : the same as channel numbers
+    Args:
+        labels: the training maps, integers of the scheme
+        channels: the same as channel numbers
     """
     measure_statistics(space.model, channels)
     space.set_training_codes(space.encode(labels))
@@ -294,7 +300,9 @@ def measure_statistics(
 
     The average over batches, as they come, of up to `at_most` maps spread evenly over all.
 
-    maps : channel numbers; prepare : what of them (or of something else) the model reads; None: their one-hot maps
+    Args:
+        maps: channel numbers
+        prepare: what of them (or of something else) the model reads; None: their one-hot maps
     """
     prepare = prepare or (lambda part: onehot(part, model.config.n_classes))
     device = next(model.parameters()).device

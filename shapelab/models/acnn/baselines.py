@@ -12,27 +12,25 @@ does: (N, n_in, X, Y, Z) -> logits (N, n_out, X, Y, K Z). So one trainer, one lo
 `build(method, config)` makes any of them by its name in Table I; `predictor + decoder` (the T-L network alone) needs
 no network of its own.
 
-Capacity
---------
-"The number of trainable parameters used in each model is kept fixed to avoid any bias" (section III-C), up to what
-Table I says. Widths are not told: `matched_widths` takes each architecture's own proportions and scales them until the
-parameters stand in Table I's ratio to those of 3D-Seg. In the paper profile that gives Table I's numbers; in the
-others, the same ratios.
+Capacity:
+    "The number of trainable parameters used in each model is kept fixed to avoid any bias" (section III-C), up to what
+    Table I says. Widths are not told: `matched_widths` takes each architecture's own proportions and scales them until
+    the parameters stand in Table I's ratio to those of 3D-Seg. In the paper profile that gives Table I's numbers; in
+    the others, the same ratios.
 
-Where the papers are silent, or we chose otherwise
---------------------------------------------------
-All: batch normalisation after each convolution but the last (Tran normalises each map of each image by its mean and
-    variance; the U-Net has batch normalisation itself), no dropout (3D-Seg has none; Tran has two layers of it).
-FCN2D: four scales of 3, 4, 4, 4 convolutions, overlapping max-pooling, scores of three scales averaged, as Tran's code
-    has it; learned upsampling with kernel 4 instead of 3 and a crop. What its 2D labels were trained on is not told;
-    here the loss compares the repeated labels with the HR truth, as for all others.
-UNet3D: 2 x 2 x 2 max-pooling three times needs a number of slices that 8 divides; 60 and 36 are divided by 4 only, so
-    the third pooling is in plane alone. How the paper brought 12 slices to a 3D U-Net's 60 is not told; here the LR
-    stack is interpolated linearly, so that the network sees the HR grid from its first layer.
-AESeg: "cascaded 3D-UNet and convolutional AE" is what the text says, but 1.68 and 1.91 million parameters are those of
-    3D-Seg (1.60) and 8e4 (which the text names) or 3.1e5 more. So its first network is 3D-Seg's: what differs between
-    3D-Seg and AE-Seg is the autoencoder and nothing else. Ravishankar trains the shape block beforehand; here both
-    are trained together from the start, with cross-entropy at both outputs (`CascadeLoss`).
+Deviations:
+    All: batch normalisation after each convolution but the last (Tran normalises each map of each image by its mean and
+        variance; the U-Net has batch normalisation itself), no dropout (3D-Seg has none; Tran has two layers of it).
+    FCN2D: four scales of 3, 4, 4, 4 convolutions, overlapping max-pooling, scores of three scales averaged, as Tran's
+        code has it; learned upsampling with kernel 4 instead of 3 and a crop. What its 2D labels were trained on is not
+        told; here the loss compares the repeated labels with the HR truth, as for all others.
+    UNet3D: 2 x 2 x 2 max-pooling three times needs a number of slices that 8 divides; 60 and 36 are divided by 4 only,
+        so the third pooling is in plane alone. How the paper brought 12 slices to a 3D U-Net's 60 is not told; here the
+        LR stack is interpolated linearly, so that the network sees the HR grid from its first layer.
+    AESeg: "cascaded 3D-UNet and convolutional AE" is what the text says, but 1.68 and 1.91 million parameters are those
+        of 3D-Seg (1.60) and 8e4 (which the text names) or 3.1e5 more. So its first network is 3D-Seg's: what differs
+        between 3D-Seg and AE-Seg is the autoencoder and nothing else. Ravishankar trains the shape block beforehand;
+        here both are trained together from the start, with cross-entropy at both outputs (`CascadeLoss`).
 """
 
 from __future__ import annotations
@@ -58,11 +56,10 @@ PAPER_PARAMETERS = {"2D-FCN": 1.39e6, "3D-Seg": 1.60e6, "3D-UNet": 1.64e6, "AE-S
 def build(method: str, config: SubPixelConfig | None = None, seed: int = 0) -> nn.Module:
     """The network of a method of Table I, with weights drawn from `seed`.
 
-    Parameters
-    ----------
-    method : a key of `PAPER_PARAMETERS`
-    config : grid, factor, channels in and out, and the widths of 3D-Seg, which set the capacity of all; None takes the
-        current profile's
+    Args:
+        method: a key of `PAPER_PARAMETERS`
+        config: grid, factor, channels in and out, and the widths of 3D-Seg, which set the capacity of all; None takes
+            the current profile's
 
     Raises UsageError for another name, or a grid that the network's strides do not divide.
     """
@@ -221,9 +218,10 @@ class AESegM(AESeg):
 class CascadeLoss:
     """Cross-entropy of the cascade's output, and of its first network's where there is one (training mode).
 
-    loss(output, target) -> {"loss", "pixel", "first"}, with loss = pixel + weight * first
-    output : logits (N, C, X, Y, Z), or a pair of them, as `AESeg` gives in training
-    target : channel numbers (N, X, Y, Z)
+    loss(output, target) -> {"loss", "pixel", "first"}, with loss = pixel + weight * first, of
+
+    - output: logits (N, C, X, Y, Z), or a pair of them, as `AESeg` gives in training
+    - target: channel numbers (N, X, Y, Z)
     """
 
     scale = "none"  # as `ACNNLoss` has it: part of a training's identity

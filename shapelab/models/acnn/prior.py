@@ -25,31 +25,30 @@ SCALES = ("none", "axes", "sigma")
 class ACNNLoss:
     """Equation 1 where the target is a label map, equation 2 where it is an image.
 
-    Parameters
-    ----------
-    prior : what turns shapes into codes. For labels: an `AESpace`, a `TLSpace`, a `TLNetwork`, or a module with
-        `encode(maps (N, C, X, Y, Z)) -> (N, d)`. For images: a `TLSpace`, a `TLNetwork` (their predictor), or a module
-        images (N, 1, X, Y, Z) -> (N, d). None: the pixel term alone. It is copied and frozen.
-    weight : lambda (paper: 0.01); 0 leaves the prior term out
-    scale : in which units codes are compared. "none": the network's own, as in the paper; "axes": along the space's
-        axes (those that carry the shape); "sigma": each in units of its spread over the training shapes. The last two
-        need a space.
+    Args:
+        prior: what turns shapes into codes. For labels: an `AESpace`, a `TLSpace`, a `TLNetwork`, or a module with
+            `encode(maps (N, C, X, Y, Z)) -> (N, d)`. For images: a `TLSpace`, a `TLNetwork` (their predictor), or a
+            module images (N, 1, X, Y, Z) -> (N, d). None: the pixel term alone. It is copied and frozen.
+        weight: lambda (paper: 0.01); 0 leaves the prior term out
+        scale: in which units codes are compared. "none": the network's own, as in the paper; "axes": along the space's
+            axes (those that carry the shape); "sigma": each in units of its spread over the training shapes. The last
+            two need a space.
 
     >>> loss = ACNNLoss(space, weight=0.01)                  # doctest: +SKIP
     >>> loss(logits, labels)["loss"].backward()              # doctest: +SKIP
 
-    Called with
-    -----------
-    output : logits (N, C, X, Y, Z) or intensities (N, 1, X, Y, Z)
-    target : channel numbers (N, X, Y, Z), any integer type, or intensities (N, 1, X, Y, Z)
+    Called with:
+        - output: logits (N, C, X, Y, Z) or intensities (N, 1, X, Y, Z)
+        - target: channel numbers (N, X, Y, Z), any integer type, or intensities (N, 1, X, Y, Z)
 
-    Returns a dict of scalars: "loss" = "pixel" + weight * "prior"; "prior" only where it is used.
+        Returns a dict of scalars: "loss" = "pixel" + weight * "prior"; "prior" only where it is used.
 
-    Where output and prior have different grids over the same box, both sides are resampled to the prior's: averaged
-    where it is coarser, linearly where it is finer.
+        Where output and prior have different grids over the same box, both sides are resampled to the prior's: averaged
+        where it is coarser, linearly where it is finer.
 
-    Deviation: the pixel terms are means over voxels (the paper writes sums); the prior term is the mean over the batch
-    of squared distances. So lambda here is the paper's up to the number of voxels its implementation divides by.
+        Deviation: the pixel terms are means over voxels (the paper writes sums); the prior term is the mean over the
+        batch of squared distances. So lambda here is the paper's up to the number of voxels its implementation divides
+        by.
     """
 
     def __init__(self, prior=None, weight: float = 0.01, scale: str = "none"):

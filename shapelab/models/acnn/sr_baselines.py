@@ -11,17 +11,17 @@ SR-CNN is the network of Oktay et al., "Multi-input cardiac image super-resoluti
 (MICCAI 2016), with one input stack: a transposed convolution brings features to the fine grid first, all
 convolutions then work there, and what they find is added to the interpolated stack.
 
-Where the papers are silent, or we chose otherwise
---------------------------------------------------
-Edges: beyond the outermost slice centres (half a slice at each end) the outermost slice goes on unchanged, for both
-    kinds of interpolation; scipy calls it mode="nearest".
-Overshoot: a cubic B-spline may leave the range of its data. Nothing is clipped here.
-SR-CNN's size: the ACNN paper gives it "the same number of filters and capacity" as ACNN-SR, and no numbers.
-    `SRCNNConfig.matching` takes as many convolutions as asked for, and the width that meets a number of parameters.
-SR-CNN's interpolation is linear. No batch normalisation: the residual of an interpolation is small and centred.
-`SubPixelSR`: the ACNN paper's SR network gives intensities; here it may give what is to be added to the interpolated
-    stack, as [34] does. On 100 phantoms, 125 steps: SSIM .94 instead of .81 (interpolation .95), so most of a short
-    training went into copying the stack. `Residual` does it to any network, so that all learn the same thing.
+Deviations:
+    Edges: beyond the outermost slice centres (half a slice at each end) the outermost slice goes on unchanged, for both
+        kinds of interpolation; scipy calls it mode="nearest".
+    Overshoot: a cubic B-spline may leave the range of its data. Nothing is clipped here.
+    SR-CNN's size: the ACNN paper gives it "the same number of filters and capacity" as ACNN-SR, and no numbers.
+        `SRCNNConfig.matching` takes as many convolutions as asked for, and the width that meets a number of parameters.
+    SR-CNN's interpolation is linear. No batch normalisation: the residual of an interpolation is small and centred.
+    `SubPixelSR`: the ACNN paper's SR network gives intensities; here it may give what is to be added to the
+        interpolated stack, as [34] does. On 100 phantoms, 125 steps: SSIM .94 instead of .81 (interpolation .95), so
+        most of a short training went into copying the stack. `Residual` does it to any network, so that all learn the
+        same thing.
 """
 
 from __future__ import annotations
@@ -51,15 +51,13 @@ _PADDING = 16  # slices repeated beyond each end before the spline is fitted: it
 def interpolation_matrix(slices: int, factor: int, kind: str = "linear") -> np.ndarray:
     """(K Z, Z) float64: column k is what slice k contributes to each fine slice; rows sum to 1.
 
-    Parameters
-    ----------
-    slices : Z, of the thick stack
-    factor : K, fine slices a thick one
-    kind : "linear", or "bspline": the cubic B-spline through the slices
+    Args:
+        slices: Z, of the thick stack
+        factor: K, fine slices a thick one
+        kind: "linear", or "bspline": the cubic B-spline through the slices
 
-    Raises
-    ------
-    UsageError : fewer than one slice or a factor below 1, or an unknown kind
+    Raises:
+        UsageError: fewer than one slice or a factor below 1, or an unknown kind
     """
     whole("slices", slices)
     whole("factor", factor)
@@ -115,8 +113,9 @@ def _check_stack(stack: Tensor) -> None:
 class SRCNNConfig(Config):
     """Numbers of SR-CNN.
 
-    factor : K, fine slices a thick one
-    widths : kernels of the transposed convolution, then of each 3x3x3 convolution on the fine grid but the last
+    Attributes:
+        factor: K, fine slices a thick one
+        widths: kernels of the transposed convolution, then of each 3x3x3 convolution on the fine grid but the last
     """
 
     factor: int = 2
@@ -145,9 +144,8 @@ class SRCNNConfig(Config):
 
         The last width is changed alone where equal widths miss by more than half the tolerance.
 
-        Raises
-        ------
-        UsageError : no widths come within `tolerance`
+        Raises:
+            UsageError: no widths come within `tolerance`
         """
         whole("layers", layers, 2)
 
@@ -238,9 +236,10 @@ class PatchLoss(ACNNLoss):
 class Residual(nn.Module):
     """Any network (N, 1, X, Y, Z) -> (N, 1, X, Y, K Z) whose output is added to the linearly interpolated stack.
 
-    network : with `.head`, a convolution that makes the output; it is set to zero, so that training starts from the
-        interpolation
-    factor : K
+    Attributes:
+        network: with `.head`, a convolution that makes the output; it is set to zero, so that training starts from the
+            interpolation
+        factor: K
     """
 
     def __init__(self, network: nn.Module, factor: int):

@@ -4,16 +4,15 @@ All features are computed on the grid of the low-resolution (LR) stack; the last
 through plane, by K. So a segmentation is finer than its input, and super-resolution costs a fraction of a network that
 upsamples first. Strides are in plane only: any number of slices will do.
 
-Where the paper is silent, or we chose otherwise
-------------------------------------------------
-Widths: Fig. 2 gives kernels and strides, and Table I 1.60 million parameters in all; the widths of the paper profile
-    are growing ones that give that number.
-"s2" in Fig. 2: in plane (2, 2, 1), as section II-C says ("multi strides in the in-plane direction"); 12 slices would
-    not survive three strides.
-Skips: concatenation, as in the 3D U-Net that the paper names as its model.
-Normalisation: batch normalisation and ReLU after each convolution but the last, as in the paper's other networks.
-Transposed convolution through plane: kernel 2K, stride K, as the paper's 10 and 5; K = 1 leaves it out (native
-    resolution).
+Deviations:
+    Widths: Fig. 2 gives kernels and strides, and Table I 1.60 million parameters in all; the widths of the paper
+        profile are growing ones that give that number.
+    "s2" in Fig. 2: in plane (2, 2, 1), as section II-C says ("multi strides in the in-plane direction"); 12 slices
+        would not survive three strides.
+    Skips: concatenation, as in the 3D U-Net that the paper names as its model.
+    Normalisation: batch normalisation and ReLU after each convolution but the last, as in the paper's other networks.
+    Transposed convolution through plane: kernel 2K, stride K, as the paper's 10 and 5; K = 1 leaves it out (native
+        resolution).
 """
 
 from __future__ import annotations

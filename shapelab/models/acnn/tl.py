@@ -14,33 +14,34 @@ look like a T while training and like an L (image, predictor, decoder) in use: h
 What it is for: g(p(x)) is a rough segmentation (the paper: Dice .734), p compares the images of super-resolution
 (equation 2), and p(x) says what is wrong with a heart from its image alone.
 
-Where the paper is silent, or we chose otherwise
-------------------------------------------------
-Layers: as in `autoencoder.py`: convolution, batch normalisation, ReLU. "Each convolution layer, except the last one, is
-    followed by batch-normalisation": the one to a single kernel at S4 has a bias instead, and a ReLU, as Table IV says.
-Distance: that of the networks' own codes, as in the paper. The axes along which an autoencoder of the profiles "quick"
-    and "full" spells its codes (`AESpace.axes`) are scaled by what moves the label maps of aligned hearts; hearts moved
-    by augmentation differ in other directions, which those axes blow up. Four epochs of stage 2 gave a Dice of new
-    hearts of .80, .80, .88 with the networks' codes, .76, .76, .86 with the spelt ones. So codes of a `TLSpace` are the
-    networks', turned to the principal axes of the training codes in the end (which leaves distances alone).
-L_h in stage 3: "scaled to match their range" is read as w = L_x / L_h, both measured once over training pairs before
-    the stage begins. A constant: a ratio followed from step to step would turn the sum into a product of the two.
-    Nothing keeps L_h from falling by smaller codes, which the decoder scales up again: in the shipped run the codes
-    shrank to a third and L_h to a tenth, while the share of the variance that is read from new images went from .86 to
-    .88 and the Dice of g(p(x)) from .872 to .867. So look at shares; and mind the scale where codes are a loss
-    (equation 2).
-Which code the predictor aims at: f(y) of the clean label map, also in stage 3, where L_x has swapped labels; the
-    encoder runs twice there. In use it sees clean maps.
-Images: affine maps move image and label together. The paper adds "small Gaussian noise"; `noise` is its largest
-    standard deviation. Gains, gammas and a bias field (`ContrastRanges`) are ours, for scanners that no phantom has
-    met; so is `thick`: that share of the images goes through the acquisition of thick slices and linear interpolation
-    back, as stacks of 10 mm come.
-Size in `quick`: the first convolution strides by (2, 2, 1) and kernels are halved (16, 32, 64, 128); 3 x 3 x 3 cells
-    at S4 get 8 channels, 216 numbers, to feed 64 codes. 10 ms a sample and training step on one thread, where Table IV
-    as it stands takes 170.
-Start of the predictor: its last bias is the mean code. After training, the normalisation's statistics of both networks
-    are measured anew on clean maps and images.
-Numbers: the predictor's last convolution and linear layer are computed in fp32, L_h as well.
+Deviations:
+    Layers: as in `autoencoder.py`: convolution, batch normalisation, ReLU. "Each convolution layer, except the last
+        one, is followed by batch-normalisation": the one to a single kernel at S4 has a bias instead, and a ReLU, as
+        Table IV says.
+    Distance: that of the networks' own codes, as in the paper. The axes along which an autoencoder of the profiles
+        "quick" and "full" spells its codes (`AESpace.axes`) are scaled by what moves the label maps of aligned hearts;
+        hearts moved by augmentation differ in other directions, which those axes blow up. Four epochs of stage 2 gave a
+        Dice of new hearts of .80, .80, .88 with the networks' codes, .76, .76, .86 with the spelt ones. So codes of a
+        `TLSpace` are the networks', turned to the principal axes of the training codes in the end (which leaves
+        distances alone).
+    L_h in stage 3: "scaled to match their range" is read as w = L_x / L_h, both measured once over training pairs
+        before the stage begins. A constant: a ratio followed from step to step would turn the sum into a product of the
+        two. Nothing keeps L_h from falling by smaller codes, which the decoder scales up again: in the shipped run the
+        codes shrank to a third and L_h to a tenth, while the share of the variance that is read from new images went
+        from .86 to .88 and the Dice of g(p(x)) from .872 to .867. So look at shares; and mind the scale where codes are
+        a loss (equation 2).
+    Which code the predictor aims at: f(y) of the clean label map, also in stage 3, where L_x has swapped labels; the
+        encoder runs twice there. In use it sees clean maps.
+    Images: affine maps move image and label together. The paper adds "small Gaussian noise"; `noise` is its largest
+        standard deviation. Gains, gammas and a bias field (`ContrastRanges`) are ours, for scanners that no phantom has
+        met; so is `thick`: that share of the images goes through the acquisition of thick slices and linear
+        interpolation back, as stacks of 10 mm come.
+    Size in `quick`: the first convolution strides by (2, 2, 1) and kernels are halved (16, 32, 64, 128); 3 x 3 x 3
+        cells at S4 get 8 channels, 216 numbers, to feed 64 codes. 10 ms a sample and training step on one thread, where
+        Table IV as it stands takes 170.
+    Start of the predictor: its last bias is the mean code. After training, the normalisation's statistics of both
+        networks are measured anew on clean maps and images.
+    Numbers: the predictor's last convolution and linear layer are computed in fp32, L_h as well.
 """
 
 from __future__ import annotations
@@ -85,10 +86,11 @@ from shapelab.training.losses import code_distance, cross_entropy, onehot
 class TLNetwork(nn.Module):
     """Autoencoder and predictor with one code between them.
 
-    encode : one-hot maps or probabilities (N, C, X, Y, Z) -> codes (N, 64), f
-    predict : images (N, X, Y, Z) -> codes (N, 64), p
-    decode : codes -> logits (N, C, X, Y, Z), g
-    forward : images -> logits, g(p(x))
+    Attributes:
+        encode: one-hot maps or probabilities (N, C, X, Y, Z) -> codes (N, 64), f
+        predict: images (N, X, Y, Z) -> codes (N, 64), p
+        decode: codes -> logits (N, C, X, Y, Z), g
+        forward: images -> logits, g(p(x))
     """
 
     def __init__(self, autoencoder: Autoencoder, predictor: Predictor):
@@ -159,23 +161,23 @@ def train_tl_network(
 ) -> tuple[TLSpace, History]:
     """Train autoencoder and predictor in the paper's three stages.
 
-    Parameters
-    ----------
-    images : (N, X, Y, Z) floats in [0, 1] on the config's grid
-    labels : (N, X, Y, Z) integers of `scheme`, the label maps of the images
-    config : numbers of predictor and stages; None takes the current profile's
-    run : where it is kept (each stage has a folder of its own in there), seed (of weights, order, augmentation),
-        device: see `shapelab.training.Run`
-    autoencoder : a trained space, which stands for stage 1 (it is copied, not changed); or the numbers of one, or None
-        for the profile's, to train it here on the same label maps
-    validation : (images, labels) of others; how well their codes and label maps are read goes into the history
-    data : what the pairs are, in words; kept in the space's metadata
+    Args:
+        images: (N, X, Y, Z) floats in [0, 1] on the config's grid
+        labels: (N, X, Y, Z) integers of `scheme`, the label maps of the images
+        config: numbers of predictor and stages; None takes the current profile's
+        run: where it is kept (each stage has a folder of its own in there), seed (of weights, order, augmentation),
+            device: see `shapelab.training.Run`
+        autoencoder: a trained space, which stands for stage 1 (it is copied, not changed); or the numbers of one, or
+            None for the profile's, to train it here on the same label maps
+        validation: (images, labels) of others; how well their codes and label maps are read goes into the history
+        data: what the pairs are, in words; kept in the space's metadata
 
-    Returns
-    -------
-    space : `TLSpace`
-    history : a row an epoch of all stages: stage (1, 2, 3), loss, L_x and L_h where the stage has them, explained
-        (share of the codes' variance that the predictor tells), and val explained, val dice
+    Returns:
+        A tuple of
+
+        - space: `TLSpace`
+        - history: a row an epoch of all stages: stage (1, 2, 3), loss, L_x and L_h where the stage has them, explained
+          (share of the codes' variance that the predictor tells), and val explained, val dice
     """
     config, run = config or PredictorConfig.profile(), run or Run()
     rows: list[dict[str, float]] = []

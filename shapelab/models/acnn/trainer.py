@@ -106,22 +106,19 @@ def train_network(
 ) -> tuple[nn.Module, History]:
     """Train any network that maps LR stacks (N, 1, X, Y, Z/K) to the HR grid (N, C, X, Y, Z); in place.
 
-    Parameters
-    ----------
-    network : `SubPixelNet`, a baseline, or another's
-    pairs : `HeartPairs`
-    loss : `ACNNLoss`; None: the pixel term alone
-    run : where it is kept, seed (of order, augmentation, noise: the weights are the network's), device: see
-        `shapelab.training.Run`
-    training : `Training`; None: the numbers of the network's config
-    task : "seg" (target: label maps, eq. 1) or "sr" (target: the HR image, eq. 2)
-    inputs : `InputSettings`
-    validation : pairs whose Dice (seg) or mean absolute error (sr) goes into the history five times in the run
+    Args:
+        network: `SubPixelNet`, a baseline, or another's
+        pairs: `HeartPairs`
+        loss: `ACNNLoss`; None: the pixel term alone
+        run: where it is kept, seed (of order, augmentation, noise: the weights are the network's), device: see
+            `shapelab.training.Run`
+        training: `Training`; None: the numbers of the network's config
+        task: "seg" (target: label maps, eq. 1) or "sr" (target: the HR image, eq. 2)
+        inputs: `InputSettings`
+        validation: pairs whose Dice (seg) or mean absolute error (sr) goes into the history five times in the run
 
-    Returns
-    -------
-    network : the one given
-    history : loss, pixel, prior (where used), and val columns
+    Returns:
+        The network given, and the history (loss, pixel, prior where used, and val columns).
     """
     one_of("task", task, ("seg", "sr"))
     loss, inputs, run = loss or ACNNLoss(), inputs or InputSettings(), run or Run()

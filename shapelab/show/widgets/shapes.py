@@ -108,11 +108,11 @@ def _slider(name: str, low: float, high: float, step: float, readout: str) -> ip
 class InterpolationWidget(ShapeWidget):
     """A slider from one subject's code to another's; the mesh follows.
 
-    Parameters
-    ----------
-    space : a ShapeSpace
-    code_a, code_b : (d,) codes of it
-    names : what the two ends are called
+    Args:
+        space: a ShapeSpace
+        code_a: (d,) codes of it
+        code_b: (d,) codes of it
+        names: what the two ends are called
     """
 
     def __init__(
@@ -174,11 +174,10 @@ class TraversalWidget(ShapeWidget):
 class StagesWidget(ShapeWidget):
     """A slider through the steps of one heart, label maps on one grid; the mesh follows.
 
-    Parameters
-    ----------
-    stages : name -> label map (X, Y, Z), in the order of the slider
-    spacing : (3,) mm
-    scheme : of the label maps
+    Args:
+        stages: name -> label map (X, Y, Z), in the order of the slider
+        spacing: (3,) mm
+        scheme: of the label maps
 
     Meshes are made once, here, so that sliding is quick. UsageError for no stage, or label maps of several shapes.
     """
@@ -204,11 +203,11 @@ class StagesWidget(ShapeWidget):
 class EmbeddingWidget(ShapeWidget):
     """An embedding beside a heart: click a point (or use the list) and see that subject.
 
-    Parameters
-    ----------
-    embedding : table with x, y, the facts, and subject ids as index (`latent.embed`)
-    codes, space : a Codes table with the same ids, and its ShapeSpace: the heart is what the code decodes to
-    cohort : with the same ids: the heart is the subject's own label map, with its slices under it
+    Args:
+        embedding: table with x, y, the facts, and subject ids as index (`latent.embed`)
+        codes: a Codes table with the same ids, and its ShapeSpace: the heart is what the code decodes to
+        space: see `codes`
+        cohort: with the same ids: the heart is the subject's own label map, with its slices under it
 
     With both, a switch chooses. UsageError if neither is given, or if ids are missing in what is given.
     """
