@@ -70,7 +70,7 @@ class Study:
         root: str | Path | None = None,
         progress: bool = True,
     ) -> Study:
-        """output : None: results/<name>; profile : None: the current one"""
+        """output : None: results/<name>; profile : None: the current one."""
         return cls(Path(f"results/{name}" if output is None else output), current_profile(profile), root, progress)
 
     def write(self, name: str, tables: Tables, about: Mapping[str, Any], digits: int = 5, facts: str = "") -> None:
