@@ -74,7 +74,9 @@ PAPER_SECONDS = {"SR-CNN": 0.29, "ACNN-SR": 0.06, "SSLLN": 1.0}
 class Measure:
     """All that `--speed` measures, a row each into `out`; networks are left for other recipes in `weights`.
 
-    small : few rounds of little (a dry run); compiled : with torch.compile as a further way
+    Attributes:
+        small: few rounds of little (a dry run)
+        compiled: with torch.compile as a further way
     """
 
     def __init__(self, out: Any, weights: Path, small: bool, compiled: bool = False):

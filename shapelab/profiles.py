@@ -30,7 +30,8 @@ def limits() -> dict[str, int]:
     `full` may be. So the lines of `full` are rehearsed with few hearts and steps, on a machine without a GPU as well
     (`benchmarks/gpu.py --dry-run`).
 
-    coarser : not a limit; so many times fewer voxels along X and Y on the grid of each configuration
+    Args:
+        coarser: not a limit; so many times fewer voxels along X and Y on the grid of each configuration
 
     Raises UsageError for what is not of that form.
     """
