@@ -22,12 +22,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from bench_training import heart_like
-from reporting import report
+from reporting import report, timed
 
 import shapelab  # noqa: F401  (first: it sets OpenMP's variables before torch is loaded)
 
 import torch  # isort: skip
-from monai.networks.nets import UNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,6 +47,8 @@ class Upsampled(nn.Module):
 
     def __init__(self, config: SubPixelConfig, channels: tuple[int, ...]):
         super().__init__()
+        from monai.networks.nets import UNet  # gpu.py does without where it is not installed
+
         self.factor = config.factor
         self.net = UNet(
             spatial_dims=3,
@@ -77,7 +78,7 @@ class Upsampled(nn.Module):
             key=lambda c: abs(size(c) - parameters),
         )
         if abs(size(channels) - parameters) > 0.02 * parameters:
-            raise SystemExit(f"no U-Net of {parameters} parameters: {channels} has {size(channels)}")
+            raise RuntimeError(f"no U-Net of {parameters} parameters: {channels} has {size(channels)}")
         return cls(config, channels)
 
 
@@ -171,19 +172,6 @@ def input_ways(runs: Runs) -> dict[str, Callable[[], None]]:
         "input: noise": lambda: add_noise(stack, 0.02),
     }
     return {name: (lambda piece=piece: (piece(), runs.wait())) for name, piece in pieces.items()}
-
-
-def timed(ways: dict[str, Callable[[], None]], rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
-    """Seconds of each way in each round; the ways take turns."""
-    for way in ways.values():
-        way()
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            started = clock()
-            way()
-            seconds[name].append(clock() - started)
-    return seconds
 
 
 def measure(

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from reporting import report
+from reporting import report, timed
 
 import shapelab  # noqa: F401  (first: it sets OpenMP's variables before torch is loaded)
 
@@ -59,19 +58,6 @@ def step_of(config: AEConfig, maps: torch.Tensor, channels_last: bool, fast: boo
         optimiser.step()
 
     return step
-
-
-def timed(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way in each round; the ways take turns."""
-    for way in ways.values():
-        way()
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
 
 
 def measure(profile: str, rounds: int) -> pd.DataFrame:

@@ -1,8 +1,9 @@
-"""How benchmarks end: what was measured on what, printed and, if asked for, written as CSV."""
+"""What benchmarks have in common: ways that take turns, and what was measured on what, printed and written as CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,32 @@ import pandas as pd
 import shapelab
 from shapelab.device import describe
 from shapelab.files import write_csv
+
+
+def timed(
+    ways: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of each way in each round, after one that is not counted; the ways take turns."""
+    for way in ways.values():
+        way()
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            started = clock()
+            way()
+            seconds[name].append(clock() - started)
+    return seconds
+
+
+def facts_of(packages: tuple[str, ...] = (), **facts) -> dict[str, object]:
+    """Machine, versions (of `packages`, too) and date, and whatever else is to be told."""
+    return {
+        **describe(),
+        **facts,
+        **{p: version(p) for p in packages},
+        "shapelab": shapelab.__version__,
+        "date": date.today().isoformat(),
+    }
 
 
 def report(
@@ -29,13 +56,7 @@ def report(
         merge: what is written, made of the rows and facts (to keep rows of an older file)
         facts: of this measurement (threads, profile)
     """
-    facts = {
-        **describe(),
-        **facts,
-        **{p: version(p) for p in packages},
-        "shapelab": shapelab.__version__,
-        "date": date.today().isoformat(),
-    }
+    facts = facts_of(packages, **facts)
     print(", ".join(f"{k} {v}" for k, v in facts.items()))
     print(table.round(decimals).to_string(index=False))
     if output:

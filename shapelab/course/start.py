@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shapelab.errors import DataError, one_of, whole
-from shapelab.profiles import current_profile
+from shapelab.profiles import current_profile, limited
 
 if TYPE_CHECKING:
     from shapelab.data.cohort import Cohort
@@ -41,7 +41,7 @@ class Context:
 
     def pick(self, quick: T, full: T, paper: T) -> T:
         """The one of three values that belongs to this run's profile."""
-        return {"quick": quick, "full": full, "paper": paper}[self.profile]
+        return limited({"quick": quick, "full": full, "paper": paper}[self.profile], "pick", self.profile)
 
     def hearts(self, n: int, **options: Any) -> Cohort:
         """The chapter's hearts, ED and ES of n patients (all there are, if fewer), groups in turn.

@@ -32,7 +32,7 @@ from shapelab.phantoms import heart_cohort
 from shapelab.phantoms.pairs import heart_pairs
 from shapelab.phantoms.randomise import new_contrast, new_surroundings
 from shapelab.places import weights_of
-from shapelab.profiles import current_profile
+from shapelab.profiles import current_profile, limited
 from shapelab.spaces.kept import is_kept
 from shapelab.spaces.pca import PCASpace
 
@@ -70,7 +70,9 @@ def phantom_shapes(n: int, grid: Grid, seed: int, progress: bool = False) -> tup
 
 @recipe("autoencoder", "shape autoencoder (Table V)", CARDIAC, ships="acnn_ae", half=False)
 def _autoencoder(order: Order) -> AESpace:
-    hearts, epochs = TRAINING[order.profile]
+    hearts, epochs = (
+        limited(n, name, order.profile) for n, name in zip(TRAINING[order.profile], ("hearts", "epochs"), strict=True)
+    )
     hearts, seed = order.hearts or hearts, TRAINING_SEED + order.seed
     config = replace(AEConfig.profile(order.profile), epochs=order.epochs or epochs)
     if order.data == "phantom":
@@ -134,7 +136,8 @@ def _tl(order: Order) -> TLSpace:
     config = order.numbers(PredictorConfig.profile(order.profile))
     shapes = phantom_autoencoder(order.profile, order.progress)
     if order.data == "phantom":
-        hearts, seed = order.hearts or TL_PATIENTS[order.profile], TRAINING_SEED + order.seed
+        hearts = order.hearts or limited(TL_PATIENTS[order.profile], "hearts", order.profile)
+        seed = TRAINING_SEED + order.seed
         images, labels, _ = phantom_images(hearts, config.grid, config.factor, seed, RANDOMISED, order.progress)
         about = f"{hearts} phantom hearts, ED and ES, HR and LR, seed {seed}"
     else:

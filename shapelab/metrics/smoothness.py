@@ -15,7 +15,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage.measure import marching_cubes
-from trimesh.graph import face_adjacency
 
 from shapelab.data.geometry import bounding_box
 from shapelab.errors import in_range, must, need, spacing3
@@ -38,6 +37,8 @@ def mesh_curvature(vertices: np.ndarray, faces: np.ndarray) -> float:
     need(area > 0, "mesh_curvature", f"{len(faces)} faces of area {area:g}", "a surface")
     real = doubled > 1e-12 * area  # a face of no area has no normal: left out
     normals = np.divide(normals, doubled[:, None], out=np.zeros_like(normals), where=real[:, None])
+    from trimesh.graph import face_adjacency  # which no recipe needs
+
     pairs, edges = face_adjacency(faces, return_edges=True)
     a, b = normals[pairs[:, 0]], normals[pairs[:, 1]]
     # the angle by both sine and cosine: exact for small ones, where the cosine alone is not

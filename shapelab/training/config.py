@@ -7,13 +7,13 @@ travels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, Union, get_args, get_origin, get_type_hints
 
 from shapelab.data.grid import Grid
-from shapelab.profiles import current_profile
+from shapelab.profiles import current_profile, limited, limits
 
 if TYPE_CHECKING:
     from shapelab.types import Shape3, Vector3
@@ -65,13 +65,30 @@ class Config:
         for field, value in numbers.items():
             kind = _kinds(own)[field]
             if isinstance(value, Mapping) and isinstance(kind, type) and issubclass(kind, Config):
-                numbers[field] = kind.profile(name, **value)
-        return cls(**{**numbers, **changes})
+                numbers[field] = kind.profile(name, **{k: limited(v, k, name) for k, v in value.items()})
+        return cls(**{**numbers, **_limited(cls, name, numbers), **changes})
 
     @property
     def grid(self: HasBox) -> Grid:
         """The grid of `shape` (voxels) and `spacing` (mm), where the configuration has both."""
         return Grid(self.shape, self.spacing)
+
+
+def _limited(cls: type, profile: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a profile that a limit holds down, and the grid where it shall be coarser (`profiles.limits`)."""
+    found = {f.name: numbers.get(f.name, f.default) for f in fields(cls)}
+    held = {
+        name: limited(value, name, profile)
+        for name, value in found.items()
+        if value is not MISSING and name in limits()
+    }
+    coarser = limits().get("coarser", 1) if profile == "full" else 1
+    if coarser > 1 and {"shape", "spacing"} <= set(found):
+        (x, y, z), (dx, dy, dz) = found["shape"], found["spacing"]
+        held |= {"shape": (x // coarser, y // coarser, z), "spacing": (dx * coarser, dy * coarser, dz)}
+        # kernels at the coarsest scale: a code is told from as many numbers as in the whole grid
+        held |= {name: found[name] * coarser**2 for name in ("bottleneck", "last") if name in found}
+    return held
 
 
 @cache

@@ -96,6 +96,8 @@ def test_start_on_acdc_that_is_not_there_says_how_to_get_it(quick, monkeypatch):
 def test_pick_follows_the_profile(monkeypatch, profile, n):
     monkeypatch.setenv("SHAPELAB_PROFILE", profile)
     assert course.start("02").pick(quick=1, full=2, paper=3) == n
+    monkeypatch.setenv("SHAPELAB_LIMITS", "pick=1")  # of full alone
+    assert course.start("02").pick(quick=5, full=6, paper=7) == {1: 5, 2: 1, 3: 7}[n]
 
 
 # ---------------------------------------------------------------------------------------------- hearts

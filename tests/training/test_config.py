@@ -52,6 +52,18 @@ def test_the_current_profile_is_the_default_and_an_unknown_one_is_named(monkeypa
         Inner.profile("huge")
 
 
+def test_limits_make_full_small_and_nothing_else(monkeypatch):
+    before = {name: Outer.profile(name) for name in ("quick", "full", "paper")}
+    monkeypatch.setenv("SHAPELAB_LIMITS", "depth=4,width=5,coarser=2")
+    small = Outer.profile("full")
+    assert small.inner == Inner(5, 4)
+    # the box is as large as it was; slices stay, whose number the networks' factors divide
+    assert small.grid == Grid((1, 2, 6), (2, 2, 2)) and small.limit == 1.0
+    assert Outer.profile("full", shape=(8, 8, 8)).shape == (8, 8, 8)  # asked for by name
+    assert AEConfig.profile("full").cells == (2, 2, 3) and AEConfig.profile("full").bottleneck == 8 * 2**2
+    assert Outer.profile("quick") == before["quick"] and Outer.profile("paper") == before["paper"]
+
+
 def test_it_comes_back_from_json_as_it_was():
     one = Outer(affine=AffineRanges(scale=0.3), boxes=((1, 2), (3, 4)))
     back = Outer(**json.loads(json.dumps(asdict(one))))

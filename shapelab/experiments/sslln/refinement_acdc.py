@@ -44,8 +44,6 @@ from shapelab.experiments.kept_runs import Study
 from shapelab.experiments.shipped import cardiac_cohort
 from shapelab.metrics import dice, evaluate, surface_curvature
 from shapelab.metrics.clinical import structure_volumes
-from shapelab.show import render
-from shapelab.show.meshes import heart_meshes
 from shapelab.show.style import Picture
 
 ATLAS_SEED = 40_000  # hearts that no other experiment draws
@@ -211,6 +209,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def pictures(subjects: Sequence[Subject], folder: str | Path, title: str | None = None) -> Picture:
     """Hearts before and after, a row each: the stack as it is, shape-based interpolation, refined (from `folder`)."""
+    from shapelab.show import render  # with it trimesh, which no recipe needs
+    from shapelab.show.meshes import heart_meshes
+
     rows = []
     for subject in subjects:
         label, frame = read_refinement(Path(folder) / f"{subject.id}.nii.gz", subject.affine)
