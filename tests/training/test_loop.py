@@ -408,9 +408,9 @@ def test_a_resume_with_other_threads_warns(tmp_path):
         torch.set_num_threads(threads)
 
 
-# A supervisor that loads torch and the compiled augmentation once, then forks a run, kills it with SIGKILL after a
-# random time, forks the next, which resumes, and so on until one ends by itself. One thread: torch's do not survive a
-# fork.
+# A supervisor that loads torch and the compiled augmentation once, then forks a run, kills it with SIGKILL a random
+# moment after one of its checkpoints, forks the next, which resumes, and so on until one ends by itself. One thread:
+# torch's do not survive a fork.
 SUPERVISOR = textwrap.dedent("""
     import os, random, signal, sys, time
     import numpy as np, torch
@@ -438,17 +438,22 @@ SUPERVISOR = textwrap.dedent("""
             os._exit(0)
         return child
 
-    started = time.monotonic()
+    def written():
+        try:
+            return os.stat(sys.argv[1] + "/broken/checkpoint.safetensors").st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
     os.waitpid(start("whole"), 0)
-    length, chance, kills = time.monotonic() - started, random.Random(0), 0
+    chance, kills = random.Random(0), 0
     while True:
-        child = start("broken")
-        # ever later, so that it ends also where loading a checkpoint is what takes longest
-        deadline = time.monotonic() + chance.uniform(0.1, 0.5 + 0.1 * kills) * length
-        done = 0
-        while not done and time.monotonic() < deadline:
-            time.sleep(0.001)
+        child, seen, left, done = start("broken"), written(), chance.randint(1, 3), 0
+        while not done and left:    # for one to three more checkpoints, so that it comes to an end
+            time.sleep(0.0005)
+            now = written()
+            seen, left = now, left - (now != seen)
             done, status = os.waitpid(child, os.WNOHANG)
+        time.sleep(chance.uniform(0, 0.01))
         if done:
             break
         os.kill(child, signal.SIGKILL)
