@@ -36,18 +36,13 @@ STILL = {
 }
 
 
-def hearts(n=12, shape=(24, 24, 12), seed=0):
-    """Images and label maps with two factors: size of the LV and thickness of its wall."""
-    rng = np.random.default_rng(seed)
-    x, y, z = np.meshgrid(*[np.linspace(-1, 1, s) for s in shape], indexing="ij")
-    out = np.zeros((n, *shape), np.uint8)
-    for label, (size, wall) in zip(out, rng.uniform((0.3, 0.1), (0.5, 0.25), (n, 2))):
-        left = np.sqrt((x - 0.15) ** 2 + y**2 + (0.6 * z) ** 2)
-        label[np.sqrt((x + 0.35) ** 2 + y**2 + (0.6 * z) ** 2) < 0.45] = 1
-        label[left < size + wall] = 2
-        label[left < size] = 3
-    images = np.array([0.1, 0.7, 0.3, 0.9])[out] + 0.02 * rng.standard_normal(out.shape)
-    return images.clip(0, 1).astype(np.float16), out
+def hearts(n):
+    """Images and label maps of boxes in boxes, each label with an intensity of its own."""
+    labels = np.zeros((n, 24, 24, 12), np.uint8)
+    for k, label in enumerate(labels):
+        label[3:8, 6:18, 2:10], label[9:21, 4:20, 1:11], label[12:18, 7 : 15 + k % 3, 3:9] = 1, 2, 3
+    noise = 0.02 * np.random.default_rng(0).standard_normal(labels.shape)
+    return (np.array([0.1, 0.7, 0.3, 0.9])[labels] + noise).clip(0, 1).astype(np.float16), labels
 
 
 def test_the_paper_profile_is_table_iv():
