@@ -8,7 +8,7 @@ import torch
 
 from shapelab.atlas import landmark_affine
 from shapelab.atlas.bspline import Lattice
-from shapelab.atlas.descent import Problem, _thinning, folding_penalty, without_folds
+from shapelab.atlas.descent import Problem, _thinning, descend, folding_penalty, without_folds
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +24,27 @@ def cost_of(pair, blur=3.0, sampling=0.0, device=None):
     problem = Problem.of(target.label, atlas.label, target.frame, atlas.frame, affine, domain, device)
     lattice = Lattice.over(*domain, 20.0)
     return lattice, problem.at(lattice, blur, sampling, 10.0, 0.1, 0.4)
+
+
+class Slope:
+    """A cost with one gradient everywhere."""
+
+    def __init__(self, gradient):
+        self.gradient = np.float32(gradient)
+
+    def array(self, coefficients):
+        return np.asarray(coefficients, np.float32)
+
+    def __call__(self, c):
+        return 0.0, self.gradient
+
+
+def test_a_step_of_the_descent_is_as_long_as_asked_for_and_goes_downhill():
+    moved = descend(Slope([3.0, -0.5]), np.zeros(2), 1, 2.0)
+    # Adam's first step: the gradient over its own size; a thousandth of the greatest is added below
+    assert np.allclose(moved, [-2 * 3 / 3.003, 2 * 0.5 / 0.503], rtol=1e-4)
+    # then evenly shorter steps: 2, 1.5, 1 and .5 mm
+    assert np.allclose(descend(Slope([3.0, 3.0]), np.zeros(2), 4, 2.0), -5 / 1.001, rtol=1e-4)
 
 
 def test_gradient_is_that_of_finite_differences(pair):

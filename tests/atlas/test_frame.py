@@ -36,6 +36,12 @@ def test_linear_agrees_with_scipy_and_repeats_the_border():
     assert np.allclose(here.linear(image, there), expected, atol=1e-5)
 
 
+def test_nearest_is_the_voxel_whose_centre_is_nearer():
+    label = np.arange(1, 4, dtype=np.uint8).reshape(3, 1, 1)
+    there = Frame((6, 1, 1), (0.4, 1.0, 1.0), (0.0, 0.0, 0.0))  # 0, .4, .8, 1.2, 1.6, 2
+    assert Frame((3, 1, 1), (1.0, 1.0, 1.0)).nearest(label, there).ravel().tolist() == [1, 1, 2, 2, 3, 3]
+
+
 def test_nearest_is_zero_outside():
     label = np.arange(1, 9, dtype=np.uint8).reshape(2, 2, 2)
     found = Frame((2, 2, 2), (1, 1, 10)).nearest(label, Frame((4, 2, 3), (1, 1, 5), (-1, 0, 0)))

@@ -35,6 +35,13 @@ def test_two_structures_that_touch_leave_no_gap():
     assert (middle == 1).sum() == 12 and (middle == 2).sum() == 12
 
 
+def test_a_place_on_the_border_is_the_structure_s():
+    label = np.zeros((4, 4, 2), np.uint8)
+    label[2:] = 3
+    fine = interpolate_slices(label, (1, 1, 10), Frame((7, 4, 1), (0.5, 1, 1)))
+    assert (fine[:, 1, 0] > 0).tolist() == [False, False, False, True, True, True, True]  # 1.5: as far in as out
+
+
 def test_it_ends_half_a_slice_past_the_last():
     found = interpolate_slices(squares(5, 5), (1, 1, 10), Frame((41, 41, 30), (1, 1, 1), (0, 0, -10)))
     z = np.arange(-10, 20)[found.any((0, 1))]

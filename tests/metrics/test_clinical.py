@@ -42,6 +42,15 @@ def test_rv_mass_where_there_is_a_wall():
     assert cardiac_indices(c).loc["a", "RVM"] == pytest.approx(42.0)
 
 
+def test_masses_are_those_of_ed():
+    thick, thin = (
+        patient("a", 100, 80, 60, wall=40, scheme=BIVENTRICULAR),
+        patient("a", 100, 80, 30, 20, scheme=BIVENTRICULAR),
+    )
+    row = cardiac_indices(Cohort([thick[0], thin[1]], "toy", BIVENTRICULAR)).loc["a"]
+    assert (row["LVM"], row["RVM"]) == (pytest.approx(63.0), pytest.approx(42.0))
+
+
 def test_volumes_use_the_spacing():
     label = np.zeros((4, 4, 4), np.uint8)
     label[0, 0, :3] = 3
