@@ -81,11 +81,13 @@ MUTATIONS: list[tuple[str, str, str]] = [
     ("data/grid.py", "subject = subject.with_(label=poses[subject.id])", "pass"),
     ("data/grid.py", "to_grid(subject, grid, align=ALIGN)", "to_grid(subject, grid)"),
     ("data/volumes.py", "step = max(1, round(STEP_MM / distance_mm))", "step = 1"),
-    # masses of the other phase; a voxel too far; a border that is nobody's; a step of the descent ten times as long
+    # masses of the other phase; a voxel too far; a border that is nobody's; a step of the descent ten times as long;
+    # slices weighed by the squares of their areas
     ("metrics/clinical.py", "mass(ed[name]) for", "mass(es[name]) for"),
     ("atlas/frame.py", "np.floor((x - o) / s + 0.5)", "np.floor((x - o) / s)"),
     ("atlas/interpolation.py", "depth >= (0 if best", "depth > (0 if best"),
     ("atlas/descent.py", "* first + (1 - BETAS[0]) * gradient", "* first + gradient"),
+    ("atlas/alignment.py", "w=np.sqrt(area[slices])", "w=area[slices]"),
 ]
 # fmt: on
 

@@ -38,6 +38,16 @@ def test_a_smooth_course_is_left_alone_and_a_displaced_slice_found():
     assert found == pytest.approx(moved - hat @ moved, abs=0.35)
 
 
+def test_each_slice_is_weighed_by_its_area():
+    label = np.zeros((12, 12, 4), np.uint8)
+    for k, (start, side) in enumerate(((2, 6), (4, 4), (3, 2), (5, 1))):  # squares: 36, 16, 4 and 1 voxels
+        label[start : start + side, 2 : 2 + side, k] = 3
+    centres = 2.0 * np.array([4.5, 5.5, 3.5, 5.0])
+    z, area = np.vander(np.arange(4.0), 3), np.diag([36.0, 16.0, 4.0, 1.0])
+    smooth = z @ np.linalg.solve(z.T @ area @ z, z.T @ area @ centres)
+    assert slice_shifts(label, SPACING, CARDIAC)[:, 0] == pytest.approx(centres - smooth, abs=1e-9)
+
+
 def test_a_line_does_not_follow_a_bend_and_slices_without_lv_stay():
     label = np.concatenate([tube(np.zeros((9, 2)), bend=0.25), np.zeros((48, 40, 2), np.uint8)], 2)
     line, parabola = (slice_shifts(label, SPACING, CARDIAC, degree) for degree in (1, 2))
