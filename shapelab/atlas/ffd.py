@@ -46,6 +46,7 @@ from shapelab.atlas.descent import Problem, descend, without_folds
 from shapelab.atlas.frame import Frame, as_frame
 from shapelab.atlas.warp import warp_image, warp_label
 from shapelab.errors import in_range, must, need, one_of, whole
+from shapelab.metrics.agreement import as_array
 from shapelab.types import Array, Kind, Triple
 
 ENGINES = ("auto", "numba", "torch")
@@ -243,7 +244,7 @@ class FreeFormDeformation:
         atlas_frame = as_frame(atlas_frame, atlas, "atlas")
         affine = checked_affine(affine)
         device = self.torch_device(target)
-        fixed, moving = (a.cpu().numpy() if isinstance(a, Tensor) else np.asarray(a) for a in (target, atlas))
+        fixed, moving = as_array(target), as_array(atlas)
         domain = self._domain(fixed, moving, target_frame, atlas_frame, affine)
         lattice = Lattice.over(domain[0], domain[1], self.control_mm, self.levels - 1)
         # as finely as the target is sampled, at least five places a cell

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 
 from shapelab.errors import must, need, whole
+from shapelab.metrics.agreement import as_array
 from shapelab.types import Array
 
 
@@ -25,7 +25,7 @@ def normalised_mutual_information(a: Array, b: Array, bins: int = 64) -> float:
             any number of axes, numpy or torch. DataError where shapes differ, an array is empty or not finite.
         b: see `a`
     """
-    first, second = (v.cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for v in (a, b))
+    first, second = as_array(a), as_array(b)
     need(
         first.shape == second.shape and first.size != 0,
         "normalised_mutual_information",

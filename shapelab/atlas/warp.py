@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shapelab.augment.affine import most_weight
 from shapelab.types import Kind, Triple
 
 
@@ -159,13 +160,7 @@ def _label_torch(label: Tensor, matrix: np.ndarray, origin: Triple, step: Triple
     low = [y.floor() for y in at]
     weights = list(_weights([y - f for y, f in zip(at, low)]))
     near = list(_corner_values(label, [f.long() for f in low], border=False))
-    best = torch.full(displacement.shape[1:], -1.0, dtype=torch.float64, device=label.device)
-    winner = torch.zeros(displacement.shape[1:], dtype=label.dtype, device=label.device)
-    for value in sorted({0, *torch.unique(label).tolist()}):
-        votes = reduce(add, (torch.where(n == value, w, 0.0) for n, w in zip(near, weights)))
-        winner = torch.where(votes > best, value, winner)
-        best = torch.maximum(best, votes)
-    return winner
+    return most_weight(near, weights)
 
 
 def _image_torch(image: Tensor, matrix: np.ndarray, origin: Triple, step: Triple, displacement: Tensor) -> Tensor:

@@ -336,9 +336,17 @@ def _affine_torch(labels: Tensor, maps: Tensor) -> Tensor:
         neighbours.append(torch.where(inside, taken, 0))
         x, y, z = (f if step else 1 - f for f, step in zip(fraction, corner))
         weights.append(x * y * z)
-    best = _votes(0, neighbours, weights)
-    winner = torch.zeros_like(labels)  # background has votes to begin with; then each neighbour's label is a candidate,
-    for label in neighbours:  # so that the device need not tell which labels there are
+    return most_weight(neighbours, weights)
+
+
+def most_weight(neighbours: list[Tensor], weights: list[Tensor]) -> Tensor:
+    """The label of most weight among the neighbours of each place, of two alike the smaller; 0 where none has any.
+
+    Background has votes to begin with; then each neighbour's label is a candidate, so that the device need not tell
+    which labels there are.
+    """
+    winner, best = torch.zeros_like(neighbours[0]), _votes(0, neighbours, weights)
+    for label in neighbours:
         votes = _votes(label, neighbours, weights)
         better = (votes > best) | ((votes == best) & (label < winner))
         winner, best = torch.where(better, label, winner), torch.where(better, votes, best)
