@@ -10,15 +10,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-_chosen: ContextVar[torch.device | None] = ContextVar("device", default=None)
+from shapelab.types import Network
 
-M = TypeVar("M", bound=torch.nn.Module)
+_chosen: ContextVar[torch.device | None] = ContextVar("device", default=None)
 
 
 def best_device() -> torch.device:
@@ -82,7 +82,7 @@ def autocast(device: torch.device | str, enabled: bool = True) -> AbstractContex
     return torch.autocast(device.type, dtype=dtype)
 
 
-def laid_out(module: M, layout: torch.memory_format) -> M:
+def laid_out(module: Network, layout: torch.memory_format) -> Network:
     """The module, its weights laid out in memory as the convolutions like it: `torch.channels_last` and its 3-D kin."""
     return module.to(memory_format=layout)  # type: ignore[call-overload]  # torch's annotations leave it out
 

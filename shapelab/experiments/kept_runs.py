@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 from torch import nn
@@ -27,8 +27,8 @@ from shapelab.places import shipped_folder
 from shapelab.profiles import current_profile
 from shapelab.spaces.kept import KeptNetwork, open_kept
 from shapelab.training.loop import CHECKPOINT
+from shapelab.types import Network
 
-N = TypeVar("N", bound=nn.Module)
 Tables = Mapping[str, pd.DataFrame | None]
 
 
@@ -149,7 +149,7 @@ def kept_network(
     return network
 
 
-def described(network: N, task: str, scheme: LabelScheme, metadata: Mapping[str, Any]) -> N:
+def described(network: Network, task: str, scheme: LabelScheme, metadata: Mapping[str, Any]) -> Network:
     """A network with what is said of it set on it, as those that are read have it."""
     vars(network).update(task=task, scheme=scheme, metadata=metadata)  # to a checker a module's attributes are tensors
     return network

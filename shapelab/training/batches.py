@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from shapelab.device import gathered, resident, sent
 from shapelab.errors import must, whole
+from shapelab.types import Network
 
 Batch = Any  # whatever `step` understands: a tensor, a tuple, a list or a dict of tensors
-N = TypeVar("N", bound=nn.Module)
 
 
 def derive_seed(*numbers: int) -> int:
@@ -113,7 +113,7 @@ def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
     return batch
 
 
-def seeded(build: Callable[[], N], seed: int) -> N:
+def seeded(build: Callable[[], Network], seed: int) -> Network:
     """`build()` with its initial weights a function of `seed`, without touching torch's global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -37,14 +37,12 @@ from shapelab.training.config import numbers_of
 from shapelab.training.decay import DECAYS, decay_groups
 from shapelab.training.exact import exact_gradients
 from shapelab.training.history import History
-from shapelab.training.watching import TimeUp, Training, probed, time_is_up
+from shapelab.training.watching import MakeOptimiser, Step, TimeUp, Training, probed, time_is_up
 
 CHECKPOINT = "checkpoint.safetensors"
 SCHEDULES = ("constant", "cosine", "one-cycle")
 READ_EVERY = {"cpu": 1, "cuda": 20}  # steps whose losses are read at once: to read one, a GPU has to be waited for
 FORMAT = 1  # raised when a checkpoint of an older shapelab can no longer be read
-Step = Callable[[Batch], Mapping[str, Tensor]]
-MakeOptimiser = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 
 class TrainingError(ShapelabError):

@@ -19,6 +19,9 @@ from shapelab.training.history import History
 if TYPE_CHECKING:
     from shapelab.training.loop import FitSettings, Run
 
+Step = Callable[[Batch], Mapping[str, Tensor]]
+MakeOptimiser = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+
 
 class TimeUp(ShapelabError):
     """The time that a training was given is over (`time_limit`); what it did is in its checkpoint."""
@@ -28,12 +31,12 @@ class TimeUp(ShapelabError):
 class Training:
     """All that `fit` was called with: `fit(**vars(training))` is that call. The model is on `run.target` already."""
 
-    step: Callable[[Batch], Mapping[str, Tensor]]
+    step: Step
     model: nn.Module
     batches: Callable[[int], Iterable[Batch]] | Sequence[Batch]
     epochs: int
     settings: FitSettings
-    optimiser: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None
+    optimiser: MakeOptimiser | None
     validate: Callable[[nn.Module], Mapping[str, float]] | None
     run: Run
 

@@ -31,6 +31,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -152,22 +153,20 @@ def run(
         network reads), parameters, seconds (per volume), times_srcnn, p (two best), paper_ssim, paper_sd,
         paper_seconds, n_hearts, n_seeds
     """
-    return run_whole(data, root, profile, seeds, output, progress).table
+    return run_whole(data, seeds, root=root, profile=profile, output=output, progress=progress).table
 
 
 def run_whole(
     data: str = "phantom",
-    root: str | Path | None = None,
-    profile: str | None = None,
     seeds: Sequence[int] | None = None,
-    output: str | Path | None = None,
-    progress: bool = True,
     config: SuperResolutionConfig | None = None,
     prior: TLSpace | None = None,
+    **options: Any,
 ) -> SuperResolutionResult:
     """As `run`, with everything that came out; `config` instead of the profile's numbers, `prior` (a `TLSpace`) instead
-    of the one learned from phantoms."""
-    study = Study.of("acnn", output, profile, root, progress)
+    of the one learned from phantoms; options: root, profile, output, progress, as `run`'s."""
+    study = Study.of("acnn", **options)
+    progress = study.progress
     config, seeds = config or SuperResolutionConfig.profile(study.profile), seeds_of(seeds, (0, 1))
     train, test, stacks = _data(data, config, study.results, progress)
     prior = prior if prior is not None else tl_space(study.profile, progress)

@@ -30,8 +30,8 @@ from shapelab.models.acnn.prior import ACNNLoss
 from shapelab.spaces.contract import batches
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, FitSettings, History, Run, fit, numbers_of
-from shapelab.training.batches import N
 from shapelab.training.losses import dice_scores
+from shapelab.types import Network
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _acquired(
 
 
 def train_network(
-    network: N,
+    network: Network,
     pairs: HeartPairs,
     loss: ACNNLoss | CascadeLoss | None = None,
     run: Run | None = None,
@@ -113,7 +113,7 @@ def train_network(
     task: str = "seg",
     inputs: InputSettings | None = None,
     validation: HeartPairs | None = None,
-) -> tuple[N, History]:
+) -> tuple[Network, History]:
     """Train any network that maps LR stacks (N, 1, X, Y, Z/K) to the HR grid (N, C, X, Y, Z); in place.
 
     Args:
