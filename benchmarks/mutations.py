@@ -79,7 +79,7 @@ MUTATIONS: list[tuple[str, str, str]] = [
     ("data/grid.py", "np.clip(image / np.percentile(scanned, 99), 0, 1)", "image / np.percentile(scanned, 99)"),
     ("data/grid.py", "percentiles: tuple[float, float] = (1, 99)", "percentiles: tuple[float, float] = (0, 100)"),
     ("data/grid.py", "subject = subject.with_(label=poses[subject.id])", "pass"),
-    ("data/grid.py", "to_grid(subject, grid, align=ALIGN)", "to_grid(subject, grid)"),
+    ("data/grid.py", "to_grid(subject, grid, **vars(HEARTS))", "to_grid(subject, grid)"),
     ("data/volumes.py", "step = max(1, round(STEP_MM / distance_mm))", "step = 1"),
     # masses of the other phase; a voxel too far; a border that is nobody's; a step of the descent ten times as long;
     # slices weighed by the squares of their areas

@@ -20,7 +20,6 @@ from PIL import Image
 
 import shapelab
 from shapelab.data.facts import PHASES
-from shapelab.data.grid import ALIGN
 from shapelab.experiments.shipped import learned_space
 from shapelab.files import atomic_write
 from shapelab.latent import interpolate
@@ -43,7 +42,7 @@ LIMIT = 2_000_000  # bytes
 def walks(n: int = 100, seed: int = 1) -> tuple[dict[str, Walk], object]:
     """Phase -> the path from the healthy mean code to the dilated one, and the space."""
     space = learned_space("autoencoder", "quick")
-    labels, facts = shapelab.stack_labels(shapelab.open_cohort("phantom", n=n, seed=seed), space.grid, align=ALIGN)
+    labels, facts = shapelab.stack_labels(shapelab.open_cohort("phantom", n=n, seed=seed), space)
     codes = space.encode(labels)
     paths = {}
     for phase in PHASES:

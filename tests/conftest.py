@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -177,3 +179,17 @@ def make_folder() -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture
+def every_order():
+    """Function (label, image, affine) -> the same volume in all 48 orders and directions, the affine turned with it."""
+
+    def stored(label, image, affine):
+        for order in itertools.permutations(range(3)):
+            for directions in itertools.product((1, -1), repeat=3):
+                axes = np.column_stack([order, directions]).astype(float)
+                turned = (nibabel.orientations.apply_orientation(a, axes) for a in (label, image))
+                yield (*turned, affine @ nibabel.orientations.inv_ornt_aff(axes, label.shape))
+
+    return stored

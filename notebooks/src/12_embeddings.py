@@ -38,7 +38,6 @@ from scipy.stats import spearmanr
 from sklearn.neighbors import NearestNeighbors
 
 from shapelab import course, stack_labels
-from shapelab.data.grid import ALIGN
 from shapelab.experiments.shipped import fit_pca, learned_space
 from shapelab.latent import embed, embedding_quality
 from shapelab.latent.codes import code_array, codes_table
@@ -82,7 +81,7 @@ run = course.start("12", data=DATA, seed=0)
 space = learned_space(SPACE)
 
 hearts = run.hearts(100)
-labels, facts = stack_labels(hearts, space.grid, align=ALIGN)
+labels, facts = stack_labels(hearts, space)
 pca_space = fit_pca(labels, space.grid)  # the linear space beside it, fitted on these very hearts
 
 indices = cardiac_indices(hearts)[["LVV_ED", "LVV_ES", "RVV_ED", "LVM", "LVEF"]]
@@ -570,7 +569,7 @@ render.mesh_grid(
 real = course.real_hearts()
 
 if real is not None:
-    real_labels, real_facts = stack_labels(real, space.grid, align=ALIGN)
+    real_labels, real_facts = stack_labels(real, space)
     real_facts = real_facts[["patient", "phase", "group"]].join(cardiac_indices(real)[list(indices)], on="patient")
     real_ed = {
         "autoencoder": codes_table(space.encode(real_labels), real_facts),

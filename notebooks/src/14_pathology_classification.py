@@ -35,7 +35,6 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross
 from sklearn.neighbors import KNeighborsClassifier
 
 from shapelab import course, stack_labels
-from shapelab.data.grid import ALIGN
 from shapelab.experiments import kept_runs
 from shapelab.experiments.acnn.pathology import THREE, reconstruction_dice
 from shapelab.experiments.shipped import fit_pca, learned_space
@@ -121,7 +120,7 @@ print("chance, the share of the largest group:", round(float(indices["group"].va
 # %%
 space = learned_space(SPACE)
 
-labels, facts = stack_labels(hearts, space.grid, align=ALIGN)
+labels, facts = stack_labels(hearts, space)
 facts = facts[["patient", "phase", "group"]]
 ae_codes = codes_table(space.encode(labels), facts)
 patients = pair_phases(ae_codes)
@@ -528,7 +527,7 @@ real = course.real_hearts()
 if real is not None:
     real = real.filter(group=list(THREE))
     real_indices = cardiac_indices(real)[[*MEASURED, "group"]]
-    real_labels, real_facts = stack_labels(real, space.grid, align=ALIGN)
+    real_labels, real_facts = stack_labels(real, space)
     real_facts = real_facts[["patient", "phase", "group"]]
     real_codes = codes_table(space.encode(real_labels), real_facts)
     display(clinical_picture(real_indices, f"Three groups in three numbers: {len(real_indices)} ACDC patients"))

@@ -32,7 +32,6 @@ from IPython.display import display
 from matplotlib.patches import Patch
 
 from shapelab import course, stack_labels
-from shapelab.data.grid import ALIGN
 from shapelab.experiments.shipped import fit_pca, learned_space
 from shapelab.latent import blend, interpolate, path_table, traverse
 from shapelab.latent.paths import Path
@@ -71,7 +70,7 @@ run = course.start("15", data=DATA, seed=0)
 space = learned_space(SPACE)
 
 hearts = run.hearts(60)
-labels, facts = stack_labels(hearts, space.grid, align=ALIGN)
+labels, facts = stack_labels(hearts, space)
 indices = cardiac_indices(hearts)
 facts = facts[["patient", "phase", "group", "outside"]]
 
@@ -482,7 +481,7 @@ print("and within what is usual between hearts:", bool(nearest[STEPS // 2] < usu
 real = course.real_hearts()
 
 if real is not None:
-    real_labels, real_facts = stack_labels(real, space.grid, align=ALIGN)
+    real_labels, real_facts = stack_labels(real, space)
     real_indices = cardiac_indices(real)
     real_A, real_B = extremes(real_indices, real_facts)
     real_a, real_b = at(real_facts, real_A, "ED"), at(real_facts, real_B, "ED")

@@ -8,11 +8,14 @@ from . import (
     geometry as geometry,
     grid as grid,
     landmarks as landmarks,
+    orientation as orientation,
+    placement as placement,
     readers as readers,
     reading as reading,
     scheme as scheme,
     subject as subject,
     volumes as volumes,
+    walls as walls,
 )
 from .cards import Card as Card, catalogue as catalogue, open_cohort as open_cohort
 from .checking import check_folder as check_folder

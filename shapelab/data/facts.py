@@ -15,6 +15,8 @@ HEART_LANDMARKS = (
     "apex",
     "mitral valve centre",
 )
+#: The fact that says of which side a paired organ is: "left" or "right".
+SIDE = "side"
 # Once the RV lies to the left, the box is moved towards it: from the LV's centroid the RV reaches out to 94 mm, the
 # lateral wall to 55 mm (80 ACDC patients), so a box of 144 mm centred on the LV would cut every large RV.
 RV_SIDE_MM = 18.0

@@ -6,6 +6,7 @@ the rotation, so that a prediction comes back to the scan's own voxels through i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,15 +17,18 @@ import torch
 import torch.nn.functional as F
 
 from shapelab.data.cohort import Cohort
-from shapelab.data.facts import RV_SIDE_MM
+from shapelab.data.facts import RV_SIDE_MM, SIDE
 from shapelab.data.geometry import bounding_box
+from shapelab.data.landmarks import base_end
+from shapelab.data.orientation import Orientation, canonical
+from shapelab.data.placement import HEARTS, HasGrid, LaidLabels, Placement, placement_for
 from shapelab.data.scheme import LV, VENTRICLES, LabelScheme
 from shapelab.data.subject import Subject
-from shapelab.errors import must, need, one_of, spacing3, whole
+from shapelab.data.walls import whole_structures
+from shapelab.errors import must, need, spacing3
 from shapelab.types import Shape3, Triple, Vector3
 
-CENTRES = ("auto", "lv", "heart", "volume")
-ALIGNMENTS = ("none", "rigid")
+MOST_OUTSIDE = 0.1  # of a shape may be cut off by a grid without a word
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,16 @@ class Grid:
         def __init__(self, shape: Sequence[int] | np.ndarray, spacing: Triple) -> None: ...
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(whole("Grid: shape", int(n)) for n in self.shape))
+        exchanged = "three positive integers (voxels); are shape and spacing exchanged?"
+        must(
+            len(self.shape) == 3 and all(float(n).is_integer() and n > 0 for n in self.shape),
+            "Grid: shape",
+            tuple(self.shape),
+            exchanged,
+        )
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         object.__setattr__(self, "spacing", spacing3("Grid: spacing", self.spacing))
-        must(len(self.shape) == 3, "Grid", f"shape {self.shape}", "three positive integers")
+        must(min(self.spacing) <= max(self.shape), "Grid", str(self), exchanged)
 
     @property
     def extent(self) -> tuple[float, float, float]:
@@ -55,59 +66,93 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class GridTransform:
-    """How one subject was laid on a grid: `matrix` (4x4) takes grid voxel indices to the subject's voxel indices."""
+    """How one subject was laid on a grid.
+
+    Attributes:
+        matrix: (4, 4), grid voxel indices -> voxel indices of the subject in canonical order
+        shape: (3,) of its array in that order
+        orientation: from the order of its file to that order
+        whole_walls: see `to_grid`; `from_grid` does it the same way
+    """
 
     grid: Grid
     matrix: np.ndarray
     shape: tuple[int, ...]
     scheme: LabelScheme
+    orientation: Orientation
+    whole_walls: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class GridSample:
-    """A subject on a grid. `outside` is the share of labelled volume that the grid cuts off (0 to 1)."""
+    """A subject on a grid.
+
+    Attributes:
+        outside: share of labelled volume that the grid cuts off (0 to 1)
+        assumed: what neither the label map nor the affine could tell, and what was taken for true
+    """
 
     label: np.ndarray | None
     image: np.ndarray | None
     transform: GridTransform
     subject: Subject = field(repr=False)
     outside: float = 0.0
+    assumed: tuple[str, ...] = ()
 
 
-def to_grid(subject: Subject, grid: Grid, centre: str | Iterable[float] = "auto", align: str = "none") -> GridSample:
+def to_grid(
+    subject: Subject,
+    grid: Grid,
+    centre: str | Iterable[float] = "auto",
+    align: str = "none",
+    mirror: str = "none",
+    whole_walls: bool = False,
+) -> GridSample:
     """Lay a subject on a grid; sizes in mm are kept.
+
+    Its voxels are first brought to canonical order (`shapelab.data.orientation`), so that one heart stored in any
+    order, with the affine that says so, is laid the same way. Handedness is what the affine says.
 
     Args:
         subject: with a label map, unless `centre` is "volume" or a position and `align` is "none"
         grid: shape and spacing of the result
         centre: what comes to the middle of the grid: "lv" the centroid of LV cavity and myocardium, "heart" that of all
-            structures, "volume" the middle of the scan, (3,) a position in voxel index * spacing (mm); "auto" is "lv"
-            where the scheme has one, else "heart", else (no label) "volume"
+            structures, "volume" the middle of the scan, (3,) a position in the subject's voxel index * spacing (mm);
+            "auto" is "lv" where the scheme has one, else "heart", else (no label) "volume"
         align: "rigid" also turns the heart about the through-plane axis until the RV cavity's centroid lies straight to
             the left (-x) of the LV's, which takes out how the patient lay and how the slices were planned (spread on
             ACDC: 130 degrees), and moves the middle of the grid 18 mm from there towards the RV, so that a box of 144
-            mm holds both ventricles; size and shape are not touched
+            mm holds both ventricles; and a stack that begins at the apex (`shapelab.data.landmarks.base_end`) is
+            counted from its other end, so that the base comes first; size and shape are not touched
+        mirror: "right" mirrors subjects whose fact `side` is "right" (left to right, in canonical order), so that
+            paired organs share one space
+        whole_walls: decide what a voxel is by nested questions (`shapelab.data.walls`), so that no wall tears; False:
+            the largest share, as the spaces that ship were trained
 
     Returns:
         GridSample: label (X, Y, Z) by linear interpolation of the one-hot map (averaged over each grid voxel where the
-        grid is coarser than the scan) and argmax, image linear likewise, and the transform for `from_grid`
+        grid is coarser than the scan), image linear likewise, and the transform for `from_grid`
 
     Raises:
         DataError: an empty label, or no RV to align by
-        UsageError: unknown `centre` or `align`
+        UsageError: unknown `centre`, `align` or `mirror`
     """
+    placement = Placement(centre if isinstance(centre, str) else tuple(centre), align, mirror, whole_walls)
+    own, (subject, turn) = subject, canonical(subject)
     label, image, spacing = subject.label, subject.image, subject.spacing
-    middle = _centre(subject, label, spacing, centre)
-    rotation = _rotation(subject, label, align)
+    middle = _centre(subject, label, spacing, _in_canonical_order(placement.centre, own.spacing, turn))
+    rotation, assumed = _rotation(subject, label, align)
     if align == "rigid":
         middle = middle + rotation @ (-RV_SIDE_MM, 0, 0)
+    if mirror == "right" and str(subject.facts.get(SIDE)).lower() in ("right", "r"):
+        rotation = rotation @ np.diag([-1.0, 1, 1])
     # grid index -> mm from the middle -> (turned) -> mm in the scan -> scan index
     matrix = np.eye(4)
     matrix[:3, :3] = np.diag(1 / spacing) @ rotation @ np.diag(grid.spacing)
     matrix[:3, 3] = middle / spacing - matrix[:3, :3] @ ((np.array(grid.shape) - 1) / 2)
-    own = image if label is None else label
-    assert own is not None  # a subject has one of them
-    transform = GridTransform(grid, matrix, own.shape, subject.scheme)
+    read = image if label is None else label
+    assert read is not None  # a subject has one of them
+    transform = GridTransform(grid, matrix, read.shape, subject.scheme, turn, whole_walls)
     # a coarse grid averages the scan instead of skipping
     oversampling = tuple(int(max(1, round(g / s))) for g, s in zip(grid.spacing, spacing, strict=True))
     new_label, outside = None, 0.0
@@ -117,16 +162,16 @@ def to_grid(subject: Subject, grid: Grid, centre: str | Iterable[float] = "auto"
         cropped = matrix.copy()
         cropped[:3, 3] -= np.array([side.start for side in box])
         soft = _resample(_onehot_tensor(channels[box], subject.scheme.n_classes), cropped, grid.shape, oversampling)
-        new_label = subject.scheme.integers(_argmax_with_background(soft))
+        new_label = subject.scheme.integers(_decided(soft, transform, channels[box]))
         inside = float(soft.sum()) * np.prod(grid.spacing)
         outside = max(0.0, 1 - inside / (float((label > 0).sum()) * np.prod(spacing)))
     if image is not None:
         image = _resample(torch.from_numpy(image)[None], matrix, grid.shape, oversampling)[0].numpy()
-    return GridSample(new_label, image, transform, subject, outside)
+    return GridSample(new_label, image, transform, own, outside, (*turn.assumed, *assumed))
 
 
 def from_grid(array: np.ndarray, transform: GridTransform) -> np.ndarray:
-    """Bring a result on the grid back to the subject's own voxels; the inverse of `to_grid`.
+    """Bring a result on the grid back to the subject's own voxels, in its file's order; the inverse of `to_grid`.
 
     Args:
         array: probabilities (C, X, Y, Z), channel 0 the background, or a label map (X, Y, Z), on the transform's grid
@@ -148,35 +193,68 @@ def from_grid(array: np.ndarray, transform: GridTransform) -> np.ndarray:
         f"{len(array)} channels",
         f"{scheme.n_classes}: background and {scheme.names}",
     )
-    soft = (
-        torch.from_numpy(np.ascontiguousarray(array[1:], dtype=np.float32))
-        if array.ndim == 4
-        else _onehot_tensor(scheme.channels(array), scheme.n_classes)
-    )
+    if array.ndim == 4:
+        channels = array.argmax(0)
+        soft = torch.from_numpy(np.ascontiguousarray(array[1:], dtype=np.float32))
+    else:
+        channels = scheme.channels(array)
+        soft = _onehot_tensor(channels, scheme.n_classes)
     back = np.linalg.inv(transform.matrix)
     spacing_ratio = np.linalg.norm(back[:3, :3], axis=0)  # grid voxels per scan voxel, along the scan's axes
     soft = _resample(soft, back, transform.shape, tuple(int(max(1, np.floor(r + 0.25))) for r in spacing_ratio))
-    return scheme.integers(_argmax_with_background(soft))
+    label = scheme.integers(_decided(soft, transform, channels))
+    return np.ascontiguousarray(transform.orientation.back(label))
 
 
 def stack_labels(
-    cohort: Cohort, grid: Grid, centre: str | Iterable[float] = "auto", align: str = "none", progress: bool = False
-) -> tuple[np.ndarray, pd.DataFrame]:
-    """Lay the label maps of a cohort on a grid.
+    cohort: Cohort,
+    grid: Grid | HasGrid,
+    centre: str | Iterable[float] = "auto",
+    align: str = "none",
+    mirror: str = "none",
+    whole_walls: bool = False,
+    progress: bool = False,
+) -> tuple[LaidLabels, pd.DataFrame]:
+    """Lay the label maps of a cohort on a grid; warns where the grid cuts more than a tenth of a shape off.
+
+    Args:
+        cohort: subjects with label maps
+        grid: of the result; or a shape space: its grid, laid as its own shapes were (what follows is then not given)
+        centre: this and what follows as `to_grid` takes it; a space that is fitted on the result remembers it
+        align: see `centre`
+        mirror: see `centre`
+        whole_walls: see `centre`
+        progress: show a bar
 
     Returns:
-        labels (N, X, Y, Z) uint8, and the cohort's table with a column `outside` (share of labelled volume cut off)
+        labels (N, X, Y, Z) uint8 with their `placement`, and the cohort's table with a column `outside` (share of
+        labelled volume cut off); its ``attrs["assumed"]`` is subject id -> `GridSample.assumed`, where there is any
     """
     need(len(cohort), cohort.name, "no subject", "at least one")
     from tqdm.auto import tqdm
 
+    how = Placement(centre if isinstance(centre, str) else tuple(centre), align, mirror, whole_walls)
+    if isinstance(grid, Grid):
+        box = grid
+    else:
+        must(how == Placement(), "stack_labels", str(how), "nothing of this beside a space, which remembers it")
+        box, how = grid.grid, placement_for(grid)
     samples = [
-        to_grid(s.with_(image=None), grid, centre, align)
-        for s in tqdm(cohort, desc=f"{cohort.name} on {grid}", disable=not progress, leave=False)
+        to_grid(s.with_(image=None), box, **vars(how))
+        for s in tqdm(cohort, desc=f"{cohort.name} on {box}", disable=not progress, leave=False)
     ]
     table = cohort.table
     table["outside"] = [s.outside for s in samples]
-    return np.stack([s.label for s in samples if s.label is not None]), table
+    table.attrs["assumed"] = {s.subject.id: s.assumed for s in samples if s.assumed}
+    cut = table.index[table["outside"] > MOST_OUTSIDE]
+    if len(cut):
+        warnings.warn(
+            f"{cohort.name}: the grid {box} cuts off more than {MOST_OUTSIDE:.0%} of {len(cut)} of {len(table)} shapes "
+            f"({table['outside'].max():.0%} of {table['outside'].idxmax()}); expected a grid that holds them. Take a "
+            "larger one, or another centre; the column `outside` says how much of each is lost.",
+            stacklevel=2,
+        )
+    return LaidLabels.of(np.stack([s.label for s in samples if s.label is not None]), how), table
 
 
 def to_unit_range(image: np.ndarray, percentiles: tuple[float, float] = (1, 99)) -> np.ndarray:
@@ -206,21 +284,24 @@ def _centroid(subject: Subject, label: np.ndarray | None, values: Iterable[int],
     return np.array(sums) / total * subject.spacing
 
 
+def _in_canonical_order(
+    centre: str | tuple[float, ...], spacing: np.ndarray, turn: Orientation
+) -> str | tuple[float, ...]:
+    """A position in voxel index * spacing (mm) of the file's order, in that of the canonical order."""
+    if isinstance(centre, str):
+        return centre
+    index = np.linalg.inv(turn.matrix) @ [*np.asarray(centre) / spacing, 1]
+    return tuple(index[:3] * spacing[np.argsort(turn.axes[:, 0])])
+
+
 def _centre(
-    subject: Subject, label: np.ndarray | None, spacing: np.ndarray, centre: str | Iterable[float]
+    subject: Subject, label: np.ndarray | None, spacing: np.ndarray, centre: str | tuple[float, ...]
 ) -> np.ndarray:
     """Middle of the box in mm (voxel index * spacing), see `to_grid`."""
     if not isinstance(centre, str):
-        position = np.asarray(list(centre), dtype=float)
-        must(
-            position.shape == (3,) and np.isfinite(position).all(),
-            "to_grid",
-            f"centre={centre}",
-            f"three numbers in mm or one of {CENTRES}",
-        )
-        return position
+        return np.asarray(centre)
     lv = subject.scheme.labels_of(*LV)
-    if one_of("to_grid: found centre", centre, CENTRES) == "auto":
+    if centre == "auto":
         centre = "volume" if label is None else "lv" if lv else "heart"
     if centre == "volume":
         return (np.array(subject.shape) - 1) / 2 * spacing
@@ -230,10 +311,11 @@ def _centre(
     return _centroid(subject, label, values, what, "centre='volume'")
 
 
-def _rotation(subject: Subject, label: np.ndarray | None, align: str) -> np.ndarray:
-    """In-plane rotation (3x3) that takes -x on the grid to the direction LV -> RV in the scan."""
-    if one_of("to_grid: found align", align, ALIGNMENTS) == "none":
-        return np.eye(3)
+def _rotation(subject: Subject, label: np.ndarray | None, align: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """What takes -x on the grid to the direction LV -> RV in the scan, and its first slice to the base (3x3); and what
+    was assumed where the label map cannot tell the base."""
+    if align == "none":
+        return np.eye(3), ()
     rv, cavity = (subject.scheme.labels_of(name) for name in (VENTRICLES[2], VENTRICLES[0]))
     must(
         label is not None and rv and cavity,
@@ -241,10 +323,13 @@ def _rotation(subject: Subject, label: np.ndarray | None, align: str) -> np.ndar
         f"align='rigid' for {subject.where}",
         "a label map with LV and RV",
     )
+    assert label is not None
     middle = _centroid(subject, label, subject.scheme.labels_of(*LV), "the LV", "align='none'")
     direction = (_centroid(subject, label, rv, f"the {VENTRICLES[2]}", "align='none'") - middle)[:2]
     cos, sin = -direction / max(np.linalg.norm(direction), 1e-9)
-    return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
+    base = base_end(np.isin(label, subject.scheme.labels_of(*LV)).sum((0, 1)))
+    assumed = ("the first slice is the base: the LV is about as wide at either end",) if base is None else ()
+    return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, -1.0 if base == "last" else 1.0]]), assumed
 
 
 def _onehot_tensor(channels: np.ndarray, n_classes: int) -> torch.Tensor:
@@ -281,12 +366,14 @@ def _resample(
     return out[0]
 
 
-def _argmax_with_background(soft: torch.Tensor) -> np.ndarray:
-    """Structures' probabilities (C-1, X, Y, Z) -> channel numbers; background holds what is left to 1."""
+def _decided(soft: torch.Tensor, transform: GridTransform, own: np.ndarray) -> np.ndarray:
+    """Structures' shares (C-1, X, Y, Z) -> channel numbers; background holds what is left to 1.
+
+    `own`: the channel numbers that the shares were taken from, on the voxels from which they come.
+    """
+    if transform.whole_walls:
+        return whole_structures(soft.numpy(), own, transform.scheme)
     return torch.cat([1 - soft.sum(0, keepdim=True), soft]).argmax(0).to(torch.uint8).numpy()
-
-
-ALIGN = "rigid"  # every space here: hearts turned so that the RV lies to the left (`shapelab.data.grid.to_grid`)
 
 
 def unit_image(image: np.ndarray) -> np.ndarray:
@@ -322,8 +409,8 @@ def images_on_grid(
         if poses is not None:
             need(subject.id in poses, subject.where, "no pose of this subject", "a label map for each in `poses`")
             subject = subject.with_(label=poses[subject.id])
-        sample = to_grid(subject, grid, align=ALIGN)
+        sample = to_grid(subject, grid, **vars(HEARTS))
         assert sample.image is not None and sample.label is not None  # both were asked for
         images.append(unit_image(sample.image))
         labels.append(sample.label)
-    return np.stack(images), np.stack(labels), rows
+    return np.stack(images), LaidLabels.of(np.stack(labels), HEARTS), rows

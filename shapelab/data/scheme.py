@@ -20,24 +20,49 @@ class Structure:
     colour: str
 
 
+#: Structures that lie in another one wherever both are in a scheme.
+KNOWN_INSIDE = (("LV cavity", "LV myocardium"), ("RV cavity", "RV wall"))
+
+
 @dataclass(frozen=True)
 class LabelScheme:
     """Names, integers and colours of the structures of a label map.
 
     Background is 0 and not listed. Channel 0 of a one-hot map is background, channel k the k-th structure listed.
-    Two schemes are equal when name and structures are.
+    Two schemes are equal when name, structures and nesting are.
+
+    Attributes:
+        inside: pairs of names (structure, the one it lies in): an LV cavity lies in its myocardium, so that no voxel of
+            it may touch the background in a slice. None: what is known of the structures' names (`KNOWN_INSIDE`)
     """
 
     name: str
     structures: tuple[Structure, ...]
+    inside: tuple[tuple[str, str], ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.inside is None:
+            known = tuple(pair for pair in KNOWN_INSIDE if set(pair) <= set(self.names))
+            object.__setattr__(self, "inside", known)
         values = [s.value for s in self.structures]
         what = f"label scheme {self.name!r}"
         must(values, what, "no structure", "at least one")
         distinct = len(set(values)) == len(values) and min(values) > 0 and max(values) <= 65535
         must(distinct, what, f"integers {values}", "distinct ones, 1 to 65535 (0 is the background)")
         must(len(set(self.names)) == len(values), what, f"names {self.names}", "distinct ones")
+        object.__setattr__(self, "inside", tuple((inner, outer) for inner, outer in self.inside or ()))
+        must(self._nests(), what, f"inside={self.inside}", "pairs of its names, each in one other at most, no circle")
+
+    def _nests(self) -> bool:
+        """Whether `inside` says of each structure at most one that it lies in, and no two lie in each other."""
+        pairs = self.inside or ()
+        outer_of: dict[str, str] = dict(pairs)
+        if len(outer_of) < len(pairs) or not {*outer_of, *outer_of.values()} <= set(self.names):
+            return False
+        ends = set(outer_of)
+        for _ in outer_of:  # from each structure outwards: without a circle all have come out by then
+            ends = {outer_of[name] for name in ends if name in outer_of}
+        return not ends & set(outer_of)
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -60,6 +85,12 @@ class LabelScheme:
     def dtype(self) -> type:
         """Of label maps: the smallest that holds the scheme's integers."""
         return np.uint8 if max(self.values) < 256 else np.uint16
+
+    @property
+    def outer(self) -> tuple[int, ...]:
+        """Of each channel, the channel it lies in; 0 (background, itself included) where it lies in nothing."""
+        outer_of = dict(self.inside or ())
+        return 0, *(self.names.index(outer_of[n]) + 1 if n in outer_of else 0 for n in self.names)
 
     def structure(self, name: str) -> Structure:
         """The structure of that name; UsageError listing the names if there is none."""

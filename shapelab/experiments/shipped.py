@@ -20,7 +20,8 @@ from shapelab.data import open_cohort
 from shapelab.data.cards import data_sets
 from shapelab.data.cohort import Cohort
 from shapelab.data.facts import PHASES
-from shapelab.data.grid import ALIGN, Grid, images_on_grid, stack_labels, unit_image
+from shapelab.data.grid import Grid, images_on_grid, stack_labels, unit_image
+from shapelab.data.placement import HEARTS
 from shapelab.data.scheme import CARDIAC
 from shapelab.device import generator_of
 from shapelab.errors import must, one_of
@@ -65,7 +66,7 @@ def shipped(name: str, profile: str | None = None, progress: bool = True) -> Any
 def phantom_shapes(n: int, grid: Grid, seed: int, progress: bool = False) -> tuple[np.ndarray, pd.DataFrame]:
     """Label maps (2 n, X, Y, Z) uint8 of n phantom patients (ED and ES, stacks as ACDC's) on a grid; their facts."""
     cohort = heart_cohort(n, seed=seed, resolution="LR", scheme=CARDIAC)
-    return stack_labels(cohort, grid, align=ALIGN, progress=progress)
+    return stack_labels(cohort, grid, **vars(HEARTS), progress=progress)
 
 
 @recipe("autoencoder", "shape autoencoder (Table V)", CARDIAC, ships="acnn_ae", half=False)
@@ -79,7 +80,7 @@ def _autoencoder(order: Order) -> AESpace:
         labels, _ = phantom_shapes(hearts, config.grid, seed, order.progress)
         about = f"{hearts} phantom hearts, ED and ES, seed {seed}"
     else:
-        labels, _ = stack_labels(order.cohort(), config.grid, align=ALIGN, progress=order.progress)
+        labels, _ = stack_labels(order.cohort(), config.grid, **vars(HEARTS), progress=order.progress)
         about = f"data set {order.data}"
     return train_autoencoder(labels, config, order.run, data=about)[0]
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,17 +30,18 @@ CODE = re.compile(r"(?:(?P<part>[A-Za-z]+)_)?z(?P<dimension>\d+)")
 def encode_cohort(
     space: ShapeSpace,
     cohort: Cohort,
-    align: str = "rigid",
-    centre: str | Iterable[float] = "auto",
+    align: str | None = None,
+    centre: str | Iterable[float] | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Codes of a cohort: each label map laid on the space's grid, then encoded.
+    """Codes of a cohort: each label map laid on the space's grid as the space's own shapes were, then encoded.
 
     Args:
         space: fitted
         cohort: of the space's label scheme
-        align: as in `shapelab.data.grid.to_grid`; use what the space was fitted with
-        centre: see `align`
+        align: as in `shapelab.data.grid.to_grid`, for a space that does not remember how its shapes were laid; None:
+            as it remembers, or else "rigid", with a warning
+        centre: see `align`; None: "auto"
         progress: show a bar
 
     Returns:
@@ -47,9 +49,10 @@ def encode_cohort(
         the labelled volume that the grid cuts off)
 
     Raises:
-        UsageError: a cohort of another scheme than the space's
+        UsageError: a cohort of another scheme than the space's; another align or centre than it remembers
     """
     from shapelab.data.grid import stack_labels
+    from shapelab.data.placement import HEARTS, placement_for, remembered
 
     must(
         cohort.scheme == space.scheme,
@@ -57,7 +60,15 @@ def encode_cohort(
         f"cohort {cohort.name!r} of scheme {cohort.scheme.name!r}",
         f"the space's, {space.scheme.name!r}",
     )
-    labels, table = stack_labels(cohort, space.grid, centre=centre, align=align, progress=progress)
+    given: dict[str, Any] = {k: v for k, v in {"align": align, "centre": centre}.items() if v is not None}
+    known = remembered(space) or (replace(HEARTS, **given) if given else placement_for(space))
+    must(
+        replace(known, **given) == known,
+        "encode_cohort",
+        f"{given} for a space whose shapes were laid with {known}",
+        "the same, or nothing: it remembers",
+    )
+    labels, table = stack_labels(cohort, space.grid, **vars(known), progress=progress)
     return codes_table(encode_batches(space, labels), table)
 
 

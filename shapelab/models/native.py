@@ -12,7 +12,7 @@ on one core a training step takes 16 ms a slice of 112 x 112, against 30 ms for 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from shapelab.device import autocast, laid_out, sent, without_autocast
 from shapelab.errors import must
 from shapelab.models.acnn.baselines import conv2d
 from shapelab.phantoms.randomise import Randomisation, randomise
-from shapelab.spaces.kept import NETWORK, Kept, scheme_of
+from shapelab.spaces.kept import NETWORK, Kept, scheme_of, scheme_text
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, Config, FitSettings, History, Run, fit, numbers_of, seeded
 from shapelab.training.losses import cross_entropy, soft_dice_loss
@@ -252,7 +252,7 @@ class NativeSegmenter(Kept):
         return keep_largest(from_grid(soft, sample.transform))
 
     def description(self) -> dict[str, Any]:
-        return {"config": numbers_of(self.config), "scheme": asdict(self.scheme), "metadata": self.metadata}
+        return {"config": numbers_of(self.config), "scheme": scheme_text(self.scheme), "metadata": self.metadata}
 
     def tensors(self) -> dict[str, Tensor]:
         return self.network.state_dict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -74,6 +75,17 @@ def check_labels(labels: np.ndarray, grid: Grid, scheme: LabelScheme) -> np.ndar
     """Label maps (N, X, Y, Z) -> channel numbers, uint8. DataError on another shape, type or integer."""
     check_shape(labels, grid)
     return np.ascontiguousarray(scheme.channels(np.asarray(labels)))
+
+
+def check_placement(space: object, labels: object) -> None:
+    """Warn where label maps are known to be laid on the grid otherwise than those that a space was fitted on."""
+    fitted, here = (getattr(one, "placement", None) for one in (space, labels))
+    if None not in (fitted, here) and fitted != here:
+        warnings.warn(
+            f"labels: found them laid with {here}; expected {fitted}, as the space's own. Their codes mean something "
+            "else: lay them with stack_labels(cohort, space).",
+            stacklevel=3,
+        )
 
 
 def check_shape(labels: np.ndarray, grid: Grid) -> None:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from shapelab import __version__
+from shapelab.data.placement import Placement
 from shapelab.data.scheme import CARDIAC, LabelScheme, Structure
 from shapelab.device import best_device, describe
 from shapelab.errors import DataError, UsageError, must, need, one_of
@@ -97,10 +98,12 @@ class Kept(ABC):
     Attributes:
         FILE: name of its description, one of `FILES`
         FULL: parts of names of tensors that stay fp32 where the others are stored as fp16
+        placement: of a space, how the label maps it was fitted on were laid on its grid; None: not known
     """
 
     FILE: ClassVar[str] = SPACE
     FULL: ClassVar[tuple[str, ...]] = ()
+    placement: Placement | None = None
 
     def kind(self) -> str:
         """What its folders say it is."""
@@ -134,6 +137,7 @@ class Kept(ABC):
             full = {k for k, v in tensors.items() if not v.is_floating_point() or any(part in k for part in self.FULL)}
             tensors = {k: v if k in full else v.half() for k, v in tensors.items()}
         weights = f"weights-{checksum(tensors)}.safetensors"
+        text |= {"placement": asdict(self.placement)} if self.placement else {}
         write_tensors(folder / weights, tensors)
         with atomic_write(folder / self.FILE) as temporary:
             written = json.dumps({"kind": self.kind(), "weights": weights, **text}, indent=1)
@@ -183,6 +187,7 @@ def open_kept(folder: str | Path, device: torch.device | str | None = None, expe
             f"It holds a {cls.__name__}.",
         )
         kept = cls.rebuilt(text)
+        kept.placement = Placement(**text["placement"]) if "placement" in text else None
         weights = file.parent / text.get("weights", file.with_suffix(".safetensors").name)
     except (ValueError, KeyError, TypeError, AttributeError, ImportError, UsageError) as error:
         raise DataError(
@@ -230,10 +235,19 @@ def made_here(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {**facts, "shapelab": __version__, **describe()}
 
 
+def scheme_text(scheme: LabelScheme) -> dict[str, Any]:
+    """A scheme as a description has it: nesting only where it is another than its structures' names say."""
+    text = asdict(scheme)
+    if scheme == LabelScheme(scheme.name, scheme.structures):
+        del text["inside"]
+    return text
+
+
 def scheme_of(text: Mapping[str, Any]) -> LabelScheme:
     """A scheme from a description, as `asdict` or (older folders) with lists."""
     made = (Structure(**s) if isinstance(s, Mapping) else Structure(*s) for s in text["structures"])
-    return LabelScheme(text["name"], tuple(made))
+    inside = text.get("inside")
+    return LabelScheme(text["name"], tuple(made), None if inside is None else tuple(map(tuple, inside)))
 
 
 # ----------------------------------------------------------------------------------------------------------- networks
@@ -272,7 +286,7 @@ class KeptNetwork(Kept):
             f"one of {list(KINDS)}, or a class of a module, built from one dataclass, Network(config), that it "
             "has as its `config`",
         )
-        about = {"task": self.task, "config": numbers_of(config), "scheme": asdict(self.scheme)}
+        about = {"task": self.task, "config": numbers_of(config), "scheme": scheme_text(self.scheme)}
         return {**about, "metadata": made_here(self.metadata)}
 
     def tensors(self) -> dict[str, Tensor]:

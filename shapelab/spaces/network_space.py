@@ -13,8 +13,8 @@ from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.device import autocast
 from shapelab.errors import must
-from shapelab.spaces.contract import batches, check_codes, check_labels
-from shapelab.spaces.kept import Kept
+from shapelab.spaces.contract import batches, check_codes, check_labels, check_placement
+from shapelab.spaces.kept import Kept, scheme_text
 from shapelab.training.losses import dice_scores, onehot
 
 BATCH = 16
@@ -91,6 +91,7 @@ class NetworkSpace(Kept):
 
         In fp32 on every machine: codes go into tables and statistics.
         """
+        check_placement(self, labels)
         channels = torch.from_numpy(self.check(labels))
         model = self.fitted("model").eval()
         device, n = next(model.parameters()).device, self.scheme.n_classes
@@ -139,7 +140,7 @@ class NetworkSpace(Kept):
     # ------------------------------------------------------------------------------------------------------- files
 
     def description(self) -> dict[str, Any]:
-        return {"config": asdict(self.config), "scheme": asdict(self.scheme), "metadata": self.metadata}
+        return {"config": asdict(self.config), "scheme": scheme_text(self.scheme), "metadata": self.metadata}
 
     def tensors(self) -> dict[str, Tensor]:
         basis = {"mean": self.mean, "sigma": self.sigma}

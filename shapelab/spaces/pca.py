@@ -8,7 +8,6 @@ its codes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +19,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from shapelab.data.grid import Grid
+from shapelab.data.placement import remembered
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import must, need, one_of, whole
 from shapelab.spaces.axes import with_fixed_signs
-from shapelab.spaces.contract import batches, check_codes, check_labels, check_shape, code_names
+from shapelab.spaces.contract import batches, check_codes, check_labels, check_placement, check_shape, code_names
 from shapelab.spaces.distances import distance_probabilities, signed_distances
-from shapelab.spaces.kept import Kept, scheme_of
+from shapelab.spaces.kept import Kept, scheme_of, scheme_text
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -99,7 +99,7 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
         """Fit on label maps (N, X, Y, Z), integers, or on a table (N, F); `y` is ignored."""
         self._check_parameters()
         if _is_label_batch(X):
-            return self.fit_labels(np.asarray(X))
+            return self.fit_labels(X)  # type: ignore[arg-type]  # an array, by its ndim
         table = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         mean = table.mean(axis=0)
         return self._fit(table - mean, mean)
@@ -107,6 +107,7 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
     def fit_labels(self, labels: np.ndarray) -> PCASpace:
         """Fit on label maps (N, X, Y, Z), integers of `scheme` on `grid`; N >= 2."""
         self._check_parameters()
+        self.placement = remembered(labels)
         flat = self.flatten(labels)
         need(len(flat) >= 2, "labels", "one label map", "at least two", "A space needs shapes that differ.")
         mean = flat.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -133,7 +134,7 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
         """Table (N, F), or label maps (N, X, Y, Z) -> codes (N, n_codes_)."""
         check_is_fitted(self)
         if _is_label_batch(X):
-            return self.encode(np.asarray(X))
+            return self.encode(X)  # type: ignore[arg-type]  # see fit
         table = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         codes = (table - self.mean_) @ self.components_.T
         return (codes / self._scale()).astype(table.dtype, copy=False)
@@ -176,6 +177,7 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
     def encode(self, labels: np.ndarray) -> np.ndarray:
         """Label maps (N, X, Y, Z), integers -> codes (N, d) float32."""
         self._check_fitted_on_labels()
+        check_placement(self, labels)
         labels = np.asarray(labels)
         check_shape(labels, self.grid)
         codes = [(self.flatten(labels[part]) - self.mean_) @ self.components_.T for part in batches(len(labels))]
@@ -235,7 +237,7 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
             "temperature": None if self.temperature is None else float(self.temperature),
         }
         grid = {"shape": list(self.grid.shape), "spacing": list(self.grid.spacing)}
-        return {"parameters": numbers, "grid": grid, "scheme": asdict(self.scheme), "n_samples": self.n_samples_}
+        return {"parameters": numbers, "grid": grid, "scheme": scheme_text(self.scheme), "n_samples": self.n_samples_}
 
     def tensors(self) -> dict[str, Tensor]:
         """The fitted arrays."""

@@ -1,7 +1,10 @@
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from shapelab.data import grid
 from shapelab.data.cohort import Cohort
@@ -15,6 +18,7 @@ from shapelab.data.grid import (
     to_unit_range,
     unit_image,
 )
+from shapelab.data.placement import Placement
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
@@ -206,3 +210,111 @@ def test_images_lie_as_every_space_has_hearts_by_their_own_labels_or_by_poses():
     assert np.linalg.norm(seen - said) == pytest.approx(12, abs=1)
     with pytest.raises(DataError, match="no pose of this subject"):
         images_on_grid(cohort, GRID, {})
+
+
+@pytest.mark.parametrize("align", ["none", "rigid"])
+@pytest.mark.parametrize("whole_walls", [False, True])
+def test_one_heart_stored_in_any_order_is_laid_the_same_way(align, whole_walls, every_order):
+    s = heart(shape=(60, 56, 8), spacing=(2.0, 2.0, 10), lv=(66, 55), rv_angle=130)
+    image = np.random.default_rng(0).random(s.shape).astype(np.float32)
+    tipped = Rotation.from_euler("zyx", (25, 15, -35), degrees=True).as_matrix()
+    affine = np.eye(4)
+    affine[:3, :3] = tipped @ np.diag(s.spacing)
+    how = {"align": align, "whole_walls": whole_walls, "centre": "auto"}
+    first = to_grid(s.with_(image=image, affine=affine), GRID, **how)
+    came_back = from_grid(first.label, first.transform)
+    for label, grey, matrix in every_order(s.label, image, affine):
+        sample = to_grid(s.with_(label=label, image=grey, affine=matrix), GRID, **how)
+        assert (sample.label == first.label).all() and np.array_equal(sample.image, first.image)
+        back = from_grid(sample.label, sample.transform)
+        assert back.shape == label.shape and ((back == label).mean() == (came_back == s.label).mean() > 0.99)
+
+
+def test_a_position_is_one_in_the_files_own_order(every_order):
+    """One marked voxel comes to the middle of the grid, wherever it is stored."""
+    label, grid = np.zeros((5, 6, 7), np.uint8), Grid((9, 9, 9), (1, 2, 3))
+    label[1, 4, 2] = 1
+    for stored, _, affine in every_order(label, label, np.diag([1.0, 2, 3, 1])):
+        s = Subject("a", HIPPOCAMPUS, stored, affine=affine)
+        place = np.argwhere(stored)[0] * s.spacing
+        assert np.argwhere(to_grid(s, grid, centre=place).label).tolist() == [[4, 4, 4]]
+
+
+def test_the_base_comes_first_where_the_label_map_tells_it():
+    cone = heart()
+    label = cone.label.copy()
+    label[:, :, 6:][label[:, :, 6:] >= 2] = 0
+    label[np.hypot(*(np.indices((90, 80)) * 1.5 - np.array([70, 55])[:, None, None])) < 20, 6:10] = 2  # a narrow apex
+    turned_over = np.ascontiguousarray(label[:, :, ::-1])  # the affine does not say so
+    for align, same in (("rigid", True), ("none", False)):
+        first, second = (to_grid(cone.with_(label=a), GRID, align=align) for a in (label, turned_over))
+        assert bool(dice(first.label, second.label, CARDIAC).min() > 0.99) is same
+        assert not first.assumed
+    second = to_grid(cone.with_(label=turned_over), GRID, align="rigid")
+    assert dice(from_grid(second.label, second.transform), turned_over, CARDIAC).min() > 0.94
+
+
+def test_where_the_label_map_cannot_tell_the_base_that_is_said():
+    assert "first slice is the base" in to_grid(heart(), GRID, align="rigid").assumed[0]  # a cylinder
+    _, table = stack_labels(Cohort([heart()], "c", CARDIAC), GRID, align="rigid")
+    assert list(table.attrs["assumed"]) == ["toy"]
+
+
+def test_right_sides_are_mirrored_on_request():
+    label = np.zeros((6, 6, 6), np.uint8)
+    label[:4, :3, :2] = 1
+    left, grid = Subject("l", HIPPOCAMPUS, label, facts={"side": "left"}), Grid((6, 6, 6), (1, 1, 1))
+    right = left.with_(id="r", label=np.ascontiguousarray(label[::-1]), facts={"side": "right"})
+    (one, other), _ = stack_labels(Cohort([left, right], "c", HIPPOCAMPUS), grid, centre="volume", mirror="right")
+    assert (one == label).all() and (other == label).all()
+    (one, other), _ = stack_labels(Cohort([left, right], "c", HIPPOCAMPUS), grid, centre="volume")
+    assert (one == label).all() and (other == right.label).all()
+
+
+def test_whole_walls_are_kept_both_ways():
+    """A wall of 3.5 mm on voxels of 5 mm: half of it tears by the largest share."""
+    s = heart(shape=(96, 96, 6), spacing=(1.5, 1.5, 10), lv=(70, 70))
+    radius = np.hypot(*(np.indices((96, 96)) * 1.5 - np.array([70, 70])[:, None, None]))
+    label = s.label
+    label[radius < 40, 2:4] = 0
+    label[radius < 28.5, 2:4] = 2
+    label[radius < 25, 2:4] = 3
+    coarse = Grid((30, 30, 6), (5, 5, 10))
+
+    def open_voxels(a):
+        around = np.pad(a == 3, ((1, 1), (1, 1), (0, 0)))
+        near = around[:-2, 1:-1] | around[2:, 1:-1] | around[1:-1, :-2] | around[1:-1, 2:]
+        return int((near & (a == 0)).sum())
+
+    torn, whole = (to_grid(s.with_(label=label), coarse, whole_walls=w) for w in (False, True))
+    assert open_voxels(label) == 0 and open_voxels(torn.label) > 10 and open_voxels(whole.label) == 0
+    assert volume(whole.label, 3, coarse.spacing) == pytest.approx(volume(label, 3, s.spacing), rel=0.05)
+    assert open_voxels(from_grid(whole.label, whole.transform)) == 0
+
+
+def test_a_grid_that_cuts_shapes_off_is_said():
+    cohort = Cohort([heart(), heart().with_(id="other")], "two", CARDIAC)
+    with pytest.warns(UserWarning, match=r"two: the grid 8x8x8 at 2x2x2 mm cuts off .* 2 of 2 shapes \(9\d% of toy\)"):
+        stack_labels(cohort, Grid((8, 8, 8), (2, 2, 2)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stack_labels(cohort, GRID)
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((2.25, 2.25, 8.0), (64, 64, 16)), ((2, 2, 6), (48, 48, 16))])
+def test_shape_and_spacing_exchanged_are_said(shape, spacing):
+    with pytest.raises(UsageError, match="are shape and spacing exchanged"):
+        Grid(shape, spacing)
+
+
+def test_stacks_are_laid_as_a_space_remembers():
+    class Space:
+        grid, placement = GRID, Placement(align="rigid", whole_walls=True)
+
+    cohort = Cohort([heart(rv_angle=120)], "c", CARDIAC)
+    labels, _ = stack_labels(cohort, Space())
+    assert labels.placement == Space.placement
+    assert (labels == stack_labels(cohort, GRID, align="rigid", whole_walls=True)[0]).all()
+    assert not (labels == stack_labels(cohort, GRID, align="rigid")[0]).all()
+    with pytest.raises(UsageError, match="nothing of this beside a space"):
+        stack_labels(cohort, Space(), align="rigid")

@@ -110,3 +110,26 @@ def test_unknown_structure_lists_those_there_are():
         CARDIAC.structure("aorta")
     with pytest.raises(UsageError, match="integer: found 9"):
         CARDIAC.channel_of(9)
+
+
+def test_what_lies_in_what_is_known_by_name_or_said():
+    assert CARDIAC.inside == (("LV cavity", "LV myocardium"),)
+    assert BIVENTRICULAR.inside == (("LV cavity", "LV myocardium"), ("RV cavity", "RV wall"))
+    assert HIPPOCAMPUS.inside == () == LabelScheme("flat", CARDIAC.structures, ()).inside
+    assert LabelScheme(CARDIAC.name, CARDIAC.structures) == CARDIAC
+    assert LabelScheme(CARDIAC.name, CARDIAC.structures, ()) != CARDIAC
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        (("LV cavity", "aorta"),),
+        (("LV cavity", "LV cavity"),),
+        (("LV cavity", "LV myocardium"), ("LV myocardium", "LV cavity")),
+        (("LV cavity", "LV myocardium"), ("LV cavity", "RV cavity")),
+        (("RV cavity", "LV cavity"), ("LV cavity", "LV myocardium"), ("LV myocardium", "RV cavity")),
+    ],
+)
+def test_nesting_that_cannot_be_is_refused(inside):
+    with pytest.raises(UsageError, match="inside=.*no circle"):
+        LabelScheme("bad", CARDIAC.structures, inside)

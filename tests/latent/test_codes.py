@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -162,3 +164,32 @@ def test_codes_with_gaps_are_not_written(tmp_path):
     with pytest.raises(DataError, match="NaN"):
         write_codes(table().assign(z00=np.nan), tmp_path / "c.csv")
     assert not (tmp_path / "c.csv").exists()
+
+
+@pytest.mark.parametrize("align", ["none", "rigid"])
+def test_a_space_lays_new_hearts_as_its_own_were_laid(align, tmp_path):
+    cohort, grid = hearts(), Grid((32, 32, 8), (2, 2, 5))
+    labels, _ = stack_labels(cohort, grid, align=align, whole_walls=True)
+    space = PCASpace(3, grid=grid, scheme=CARDIAC).fit(labels)
+    for one in (space, PCASpace.load(space.save(tmp_path / "space"))):
+        codes = encode_cohort(one, cohort)
+        np.testing.assert_allclose(code_array(codes), one.encode(labels), atol=1e-5)
+    other = {"none": "rigid", "rigid": "none"}[align]
+    with pytest.raises(UsageError, match=f"found .*{other}.* laid with .*{align}"):
+        encode_cohort(space, cohort, align=other)
+    assert encode_cohort(space, cohort, align=align, centre="auto").equals(encode_cohort(space, cohort))
+    with pytest.warns(UserWarning, match=f"found them laid with .*{other}.*lay them with stack_labels"):
+        space.encode(stack_labels(cohort, grid, align=other)[0])
+
+
+def test_a_space_that_does_not_remember_says_what_it_assumes():
+    cohort, grid = hearts(), Grid((32, 32, 8), (2, 2, 5))
+    labels = {align: stack_labels(cohort, grid, align=align)[0] for align in ("none", "rigid")}
+    space = PCASpace(3, grid=grid, scheme=CARDIAC).fit(np.asarray(labels["none"]))
+    with pytest.warns(UserWarning, match="PCASpace: found no word .*align='rigid'"):
+        codes = encode_cohort(space, cohort)
+    np.testing.assert_array_equal(code_array(codes), space.encode(np.asarray(labels["rigid"])))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        codes = encode_cohort(space, cohort, align="none")
+    np.testing.assert_array_equal(code_array(codes), space.encode(np.asarray(labels["none"])))

@@ -15,11 +15,11 @@ import torch
 
 from shapelab import device
 from shapelab.data.grid import Grid
-from shapelab.data.scheme import CARDIAC
+from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.errors import DataError, UsageError
 from shapelab.models.acnn import SubPixelConfig, SubPixelNet
 from shapelab.spaces import PCASpace, ShapeSpace, load, load_network, save_network
-from shapelab.spaces.kept import FILES, KINDS, find, is_kept, kind_of, open_kept, register
+from shapelab.spaces.kept import FILES, KINDS, find, is_kept, kind_of, open_kept, register, scheme_of, scheme_text
 
 OLD = Path(__file__).parent / "old"  # a folder of each kind, written before there was this module
 NUMBERS = json.loads((OLD / "numbers.json").read_text())  # every so-many-th number of what each gave then
@@ -207,3 +207,10 @@ def test_an_old_pca_of_two_halves_is_noticed(tmp_path):
     file.write_text(file.read_text().replace('"n_samples": 6', '"n_samples": 7'))
     with pytest.raises(DataError, match="space.safetensors: found tensors of another space"):
         load(tmp_path / "a")
+
+
+def test_a_scheme_comes_back_with_its_nesting():
+    flat = LabelScheme(CARDIAC.name, CARDIAC.structures, inside=())
+    for scheme in (CARDIAC, flat):
+        assert scheme_of(json.loads(json.dumps(scheme_text(scheme)))) == scheme
+    assert "inside" not in scheme_text(CARDIAC) and scheme_text(flat)["inside"] == ()

@@ -11,6 +11,7 @@ import pandas as pd
 import shapelab
 from shapelab import CARDIAC, Cohort, Grid, LabelScheme, Subject, open_cohort, stack_labels, to_grid
 from shapelab.data.grid import GridSample
+from shapelab.data.placement import LaidLabels
 from shapelab.latent import classify, traverse
 from shapelab.latent.paths import Path
 from shapelab.metrics import evaluate
@@ -42,7 +43,7 @@ def hearts() -> None:
     grid = Grid((64, 64, 16), (2.25, 2.25, 8.0))
     assert_type(grid.extent, tuple[float, float, float])
     assert_type(to_grid(cohort[0], grid), GridSample)
-    assert_type(stack_labels(cohort, grid), tuple[np.ndarray, pd.DataFrame])
+    assert_type(stack_labels(cohort, grid), tuple[LaidLabels, pd.DataFrame])
     assert_type(evaluate(np.zeros((2, 2, 2), int), np.zeros((2, 2, 2), int), (1, 1, 1)), pd.DataFrame)
 
 

@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 
 from shapelab.data.cohort import Cohort
-from shapelab.data.grid import ALIGN, images_on_grid, stack_labels
+from shapelab.data.grid import images_on_grid, stack_labels
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import must
 from shapelab.experiments.acnn.reality import phantom_native, predicted_poses
@@ -139,7 +139,7 @@ def run_whole(
     cohort = cardiac_cohort(data, study.root, seed, config.phantoms, images=True)
     group_sets = _group_sets(groups, cohort)
     space, tl = phantom_autoencoder(profile, progress), phantom_tl(profile, progress)
-    labels, table = stack_labels(cohort, space.grid, align=ALIGN, progress=progress)
+    labels, table = stack_labels(cohort, space, progress=progress)
     images, _, _ = images_on_grid(cohort, tl.grid, progress=progress)
     poses, not_found = (poses, []) if poses is not None else _poses(cohort, profile, progress)
     alone, _, _ = images_on_grid(cohort, tl.grid, poses, progress)

@@ -55,6 +55,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from shapelab.augment import AffineRanges, random_affine, swap_labels
+from shapelab.data.placement import remembered
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.device import autocast, laid_out
 from shapelab.errors import must
@@ -228,6 +229,7 @@ def train_autoencoder(
     if init is not None:
         _start_from(model, init if isinstance(init, AESpace) else AESpace.load(init))
     space = AESpace(config, scheme, model=model.to(run.target))
+    space.placement = remembered(labels)
     maps = torch.from_numpy(space.check(labels))
     held_out = None if validation is None else space.check(validation)
 

@@ -63,6 +63,7 @@ import torch
 from torch import Tensor, nn
 
 from shapelab.augment import swap_labels
+from shapelab.data.placement import remembered
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.device import autocast, without_autocast
 from shapelab.errors import must, need
@@ -198,6 +199,7 @@ def train_tl_network(
         shapes, first = train_autoencoder(labels, numbers, run.within("1-autoencoder"), scheme=scheme, data=data)
         rows += [{"stage": 1, **row, "L_x": row["loss"]} for row in first.rows]
     space = TLSpace(shapes, seeded(lambda: Predictor(config), run.seed))
+    space.placement = remembered(labels) or shapes.placement
     space.model.to(run.target)
     stages = _Stages(space, images, labels, validation, run)
     for number, stage in ((2, stages.predictor), (3, stages.joint)):

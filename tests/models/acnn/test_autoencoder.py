@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from shapelab.augment import AffineRanges
+from shapelab.data.placement import LaidLabels, Placement
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.errors import DataError, UsageError
 from shapelab.models.acnn import (
@@ -379,3 +380,11 @@ def test_damaged_files_are_named(trained, tmp_path, damage):
     file = "weights-.*safetensors" if damage in ("no weights", "cut weights", "wrong config") else "space.json"
     with pytest.raises(DataError, match=f"{file}: found .*; expected"):
         AESpace.load(tmp_path / ("b" if damage == "no folder" else "a"))
+
+
+def test_the_space_remembers_how_its_shapes_were_laid(tmp_path):
+    config, run = replace(TINY, epochs=1), Run(progress=False, device="cpu")
+    laid = LaidLabels.of(hearts(4), Placement(align="rigid", whole_walls=True))
+    space, _ = train_autoencoder(laid, config, run)
+    assert space.placement == laid.placement == AESpace.load(space.save(tmp_path / "a")).placement
+    assert train_autoencoder(hearts(4), config, run)[0].placement is None

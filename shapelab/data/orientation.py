@@ -1,0 +1,110 @@
+"""Which way up a scan is stored: its voxel axes brought to one order and direction, by the affine, and back.
+
+A file may store its voxels in any of 48 orders (three axes, each from either end); its affine says which. All that
+looks at the axes of an array (grids, networks, landmarks, pictures) is given the canonical order: the one of the 48
+whose axes lie closest to right, anterior, superior (RAS+), as `nibabel.as_closest_canonical` has it.
+
+A short-axis stack is planned along the heart and not along the body: its slices may face any way. There the axis with
+the thickest voxels becomes the third, and what is compared with RAS are the other two, after the stack was tipped
+upright by the shortest way. The stack then begins at its lower end (the left, the posterior one, where it stands
+upright).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import nibabel
+import numpy as np
+
+from shapelab.data.scheme import BIVENTRICULAR, VENTRICLES, LabelScheme
+from shapelab.data.subject import Subject
+from shapelab.errors import need
+
+THICK = 1.2  # times as thick as the next: the slice axis of a short-axis stack
+#: At 45 degrees two orders are as close; this turn (rad) decides, and not the rounding of what happens to be stored.
+TIE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Orientation:
+    """How an array in its file's order becomes one in canonical order.
+
+    Attributes:
+        axes: (3, 2) as nibabel's orientations have it: axis k of the file becomes axis ``axes[k, 0]``, in the same
+            direction (1) or the other (-1)
+        shape: (3,) of the file's array
+        assumed: what the affine could not tell, and what was taken for true
+    """
+
+    axes: np.ndarray
+    shape: tuple[int, ...]
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> str:
+        """What stands in the file, such as "RAS" or "LPS"; of a stack that was tipped, after that."""
+        return "".join(nibabel.orientations.ornt2axcodes(self.axes))
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(4, 4), voxel index in canonical order -> voxel index in the file's order."""
+        return nibabel.orientations.inv_ornt_aff(self.axes, self.shape)
+
+    def canonical(self, array: np.ndarray) -> np.ndarray:
+        """An array of the file's order, in canonical order: a view."""
+        return nibabel.orientations.apply_orientation(array, self.axes)
+
+    def back(self, array: np.ndarray) -> np.ndarray:
+        """An array in canonical order, in the file's: a view."""
+        inverse = np.empty((3, 2))
+        inverse[self.axes[:, 0].astype(int)] = np.column_stack([np.arange(3), self.axes[:, 1]])
+        return nibabel.orientations.apply_orientation(array, inverse)
+
+
+def is_short_axis(scheme: LabelScheme) -> bool:
+    """Whether label maps of a scheme are short-axis stacks: of both ventricles and nothing beside them."""
+    return set(VENTRICLES) <= set(scheme.names) <= set(BIVENTRICULAR.names)
+
+
+def orientation_of(affine: np.ndarray, shape: tuple[int, ...], stack: bool) -> Orientation:
+    """How an array of this affine becomes one in canonical order.
+
+    Args:
+        affine: (4, 4) voxel index -> mm, RAS+
+        shape: (3,) of the array
+        stack: a short-axis stack, see the top of this module
+    """
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    directions = affine[:3, :3] / sizes
+    thin, slices = np.argsort(sizes, kind="stable")[1:]
+    assumed: tuple[str, ...] = ()
+    if stack and sizes[slices] >= THICK * sizes[thin]:
+        directions = _upright(directions[:, slices]) @ directions
+    elif stack:
+        assumed = ("slices lie along the axis closest to superior: no axis has clearly thicker voxels",)
+    a, b, c = TIE * np.array([1.0, 2.0, 3.0])
+    tie = np.array([[1, -c, b], [c, 1, -a], [-b, a, 1]])
+    return Orientation(nibabel.io_orientation(nibabel.affines.from_matvec(tie @ directions)), tuple(shape), assumed)
+
+
+def _upright(normal: np.ndarray) -> np.ndarray:
+    """The shortest turn (3, 3) that takes a direction, or the one opposite, to (0, 0, 1)."""
+    high = next(v for v in normal[::-1] if abs(v) > 1e-3)
+    normal = normal * np.sign(high)
+    x, y, z = normal
+    cross = np.array([[0, 0, -x], [0, 0, -y], [x, y, 0]])  # of normal x (0, 0, 1)
+    return np.eye(3) + cross + cross @ cross / (1 + z)
+
+
+def canonical(subject: Subject) -> tuple[Subject, Orientation]:
+    """A subject with its arrays and its affine in canonical order (the same mm), and how it came there.
+
+    Landmarks are in mm and stay. A label map and an image are read now. DataError where their shapes differ.
+    """
+    label, image = subject.label, subject.image
+    shapes = [a.shape for a in (label, image) if a is not None]
+    need(len(set(shapes)) == 1, subject.where, f"image and label of shapes {shapes}", "one shape for both")
+    turn = orientation_of(subject.affine, shapes[0], is_short_axis(subject.scheme))
+    label, image = (None if a is None else np.ascontiguousarray(turn.canonical(a)) for a in (label, image))
+    return subject.with_(label=label, image=image, affine=subject.affine @ turn.matrix), turn

@@ -1,0 +1,112 @@
+"""From structures' shares of a voxel to a label map whose walls are whole.
+
+On another grid a voxel holds shares of several structures. Taking the largest share tears thin walls: where a wall of
+less than a voxel parts cavity and background, it has the largest share nowhere. So nested questions are asked of the
+same shares: is more than half of the voxel inside the epicardium (cavity and wall together)? Then, is more than half of
+it cavity? What lies in what the `LabelScheme` says; what lies in nothing is asked alone. Where several meet, whether
+more than half of the voxel is any of them, and then which of them has most.
+
+Three things are then set right, slice by slice: background that touches what lies in a wall becomes wall, holes in what
+holds others are filled, and pieces that the shape does not have in its own voxels go to what surrounds them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from shapelab.data.geometry import FACES, bounding_box, components
+from shapelab.data.scheme import LabelScheme
+
+CRUMB = 4  # voxels: smaller pieces of a slice that the own voxels do not have are no anatomy
+_SIDES = np.array(FACES)
+_SIDES[:, :, [0, 2]] = False  # neighbours in the slice that share a side
+
+
+def whole_structures(shares: np.ndarray, own: np.ndarray, scheme: LabelScheme) -> np.ndarray:
+    """Channel numbers (X, Y, Z) uint8 of the structures' shares of each voxel.
+
+    Args:
+        shares: (C - 1, X, Y, Z), 0 to 1, of the structures; the background has the rest
+        own: (I, J, K) channel numbers of the same shape in the voxels that the shares were taken from, slices along the
+            last axis here and there
+        scheme: with C classes; says what lies in what
+    """
+    out = nested_choice(shares, scheme)
+    box = bounding_box(out, (2, 2, 0))
+    if box is None:
+        return out
+    part = out[box].copy()
+    _keep_walls(part, scheme)
+    _drop_pieces(part, own[bounding_box(own) or ()], scheme)
+    _keep_walls(part, scheme)
+    out[box] = part
+    return out
+
+
+def nested_choice(shares: np.ndarray, scheme: LabelScheme) -> np.ndarray:
+    """Channel numbers (X, Y, Z) uint8 by nested questions alone; see the top of this module."""
+    total = {c: shares[c - 1] + sum(shares[k - 1] for k in _within(c, scheme)) for c in range(1, scheme.n_classes)}
+    out = np.zeros(shares.shape[1:], np.uint8)
+
+    def ask(outer: int) -> None:
+        inner = [c for c, holder in enumerate(scheme.outer) if c and holder == outer]
+        if not inner:
+            return
+        stacked = np.stack([total[c] for c in inner])
+        there = (stacked.sum(0) > 0.5) & (out == outer)
+        out[there] = np.array(inner, np.uint8)[stacked.argmax(0)[there]]
+        for c in inner:
+            ask(c)
+
+    ask(0)
+    return out
+
+
+def _within(channel: int, scheme: LabelScheme) -> list[int]:
+    """The channels that lie in one, in those too."""
+    inner = [c for c, holder in enumerate(scheme.outer) if c and holder == channel]
+    return [k for c in inner for k in (c, *_within(c, scheme))]
+
+
+def _keep_walls(label: np.ndarray, scheme: LabelScheme) -> None:
+    """Background that touches, in its slice, what lies in a structure becomes that structure; in place."""
+    for outer in sorted(set(scheme.outer) - {0}):
+        near = ndimage.binary_dilation(np.isin(label, _within(outer, scheme)), _SIDES)
+        label[near & (label == 0)] = outer
+
+
+def _drop_pieces(label: np.ndarray, own: np.ndarray, scheme: LabelScheme) -> None:
+    """Pieces and small patches that the own voxels do not have go to what surrounds them, holes of what holds others
+    are filled; in place, from the outermost structures to the innermost."""
+    order = sorted(range(1, scheme.n_classes), key=lambda c: -len(_within(c, scheme)))
+    for channel in order:
+        inner = _within(channel, scheme)
+        mask, same = np.isin(label, [channel, *inner]), np.isin(own, [channel, *inner])
+        pieces, size = components(mask, FACES)
+        most = max(1, int(ndimage.label(same, FACES)[1]))
+        gone = np.isin(pieces, np.argsort(size[1:], kind="stable")[::-1][most:] + 1)
+        patches, size = components(mask & ~gone, _SIDES)
+        most = max(1, _most_in_a_slice(ndimage.label(same, _SIDES)[0]))
+        gone |= np.isin(patches, _small(patches, size, most))
+        label[gone] = scheme.outer[channel]
+        if inner:
+            for z in range(label.shape[2]):
+                filled = ndimage.binary_fill_holes(mask[..., z] & ~gone[..., z])
+                label[..., z][filled & (label[..., z] == 0)] = channel
+
+
+def _most_in_a_slice(patches: np.ndarray) -> int:
+    """The largest number of patches in one slice."""
+    return max((len(set(np.unique(patches[..., z])) - {0}) for z in range(patches.shape[2])), default=0)
+
+
+def _small(patches: np.ndarray, size: np.ndarray, most: int) -> list[int]:
+    """The patches of less than `CRUMB` voxels beside the `most` largest of their slice."""
+    found: list[int] = []
+    for z in range(patches.shape[2]):
+        numbers = np.unique(patches[..., z])
+        numbers = numbers[numbers > 0]
+        beside = numbers[np.argsort(-size[numbers], kind="stable")][most:]
+        found += beside[size[beside] < CRUMB].tolist()
+    return found
