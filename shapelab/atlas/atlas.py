@@ -10,6 +10,7 @@ import numpy as np
 
 from shapelab.atlas.frame import Frame, as_frame
 from shapelab.data.landmarks import landmarks_from_label
+from shapelab.data.orientation import canonical
 from shapelab.data.scheme import BIVENTRICULAR, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, need
@@ -61,8 +62,9 @@ class Atlas:
 
     @staticmethod
     def of(subject: Subject) -> Atlas:
-        """A subject's arrays, read now, landmarks in mm along the array's axes. DataError if it has no label."""
-        label, image, spacing, landmarks = arrays_of(subject)
+        """A subject's arrays, read now and in canonical order, landmarks in mm along the array's axes. DataError if it
+        has no label."""
+        label, image, spacing, landmarks = arrays_of(canonical(subject, from_base=True)[0])
         return Atlas(label, spacing, landmarks, image, subject.scheme, subject.id)
 
 

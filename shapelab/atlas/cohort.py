@@ -16,6 +16,7 @@ from joblib import Parallel, delayed
 from shapelab.atlas.atlas import Atlas, arrays_of
 from shapelab.atlas.frame import Frame
 from shapelab.atlas.pipeline import Refinement, RefinementSettings, refine
+from shapelab.data.orientation import canonical
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, must, need, one_of
 from shapelab.files import atomic_write, write_json
@@ -79,16 +80,17 @@ def refine_cohort(
     return pd.DataFrame([found[name] for name in ids], index=pd.Index(ids, name="subject", dtype=object))
 
 
-def write_refinement(file: str | Path, result: Refinement, affine: np.ndarray) -> None:
+def write_refinement(file: str | Path, result: Refinement, affine: np.ndarray, axes: np.ndarray | None = None) -> None:
     """Write a refined label map as NIfTI (``.nii`` or ``.nii.gz``), whole or not at all.
 
     Args:
         affine: (4, 4) of the target, voxel index -> mm: the refined voxels lie in the same mm
+        axes: see `refinement_image`
     """
     import nibabel
 
     with atomic_write(file) as temporary:
-        nibabel.save(refinement_image(result, affine), temporary)
+        nibabel.save(refinement_image(result, affine, axes), temporary)
 
 
 def refinement_image(result: Refinement, affine: np.ndarray, axes: np.ndarray | None = None) -> Nifti1Image:
@@ -149,12 +151,13 @@ def _one(
 ) -> dict[str, Any]:
     """Read, refine, write one subject; its row."""
     try:
-        label, image, spacing, landmarks = arrays_of(subject)
+        upright, turn = canonical(subject, from_base=True)
+        label, image, spacing, landmarks = arrays_of(upright)
         result = refine(
             label, image if images else None, landmarks, atlases, spacing, subject.scheme, settings, threads=1
         )
         file = folder / f"{subject.id}.nii.gz"
-        write_refinement(file, result, subject.affine)
+        write_refinement(file, result, upright.affine, turn.inverse)
         row = {
             "state": "refined",
             "error": "",

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from shapelab.data.cohort import Cohort
 from shapelab.data.facts import RV_SIDE_MM, SIDE
 from shapelab.data.geometry import bounding_box
-from shapelab.data.landmarks import base_end
 from shapelab.data.orientation import Orientation, canonical
 from shapelab.data.placement import HEARTS, HasGrid, LaidLabels, Placement, placement_for
 from shapelab.data.scheme import LV, VENTRICLES, LabelScheme
@@ -138,10 +137,10 @@ def to_grid(
         UsageError: unknown `centre`, `align` or `mirror`
     """
     placement = Placement(centre if isinstance(centre, str) else tuple(centre), align, mirror, whole_walls)
-    own, (subject, turn) = subject, canonical(subject)
+    own, (subject, turn) = subject, canonical(subject, from_base=align == "rigid")
     label, image, spacing = subject.label, subject.image, subject.spacing
     middle = _centre(subject, label, spacing, _in_canonical_order(placement.centre, own.spacing, turn))
-    rotation, assumed = _rotation(subject, label, align)
+    rotation = _rotation(subject, label, align)
     if align == "rigid":
         middle = middle + rotation @ (-RV_SIDE_MM, 0, 0)
     if mirror == "right" and str(subject.facts.get(SIDE)).lower() in ("right", "r"):
@@ -167,7 +166,7 @@ def to_grid(
         outside = max(0.0, 1 - inside / (float((label > 0).sum()) * np.prod(spacing)))
     if image is not None:
         image = _resample(torch.from_numpy(image)[None], matrix, grid.shape, oversampling)[0].numpy()
-    return GridSample(new_label, image, transform, own, outside, (*turn.assumed, *assumed))
+    return GridSample(new_label, image, transform, own, outside, turn.assumed)
 
 
 def from_grid(array: np.ndarray, transform: GridTransform) -> np.ndarray:
@@ -291,7 +290,7 @@ def _in_canonical_order(
     if isinstance(centre, str):
         return centre
     index = np.linalg.inv(turn.matrix) @ [*np.asarray(centre) / spacing, 1]
-    return tuple(index[:3] * spacing[np.argsort(turn.axes[:, 0])])
+    return tuple(index[:3] * turn.per_axis(spacing))
 
 
 def _centre(
@@ -311,11 +310,10 @@ def _centre(
     return _centroid(subject, label, values, what, "centre='volume'")
 
 
-def _rotation(subject: Subject, label: np.ndarray | None, align: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """What takes -x on the grid to the direction LV -> RV in the scan, and its first slice to the base (3x3); and what
-    was assumed where the label map cannot tell the base."""
+def _rotation(subject: Subject, label: np.ndarray | None, align: str) -> np.ndarray:
+    """In-plane rotation (3x3) that takes -x on the grid to the direction LV -> RV in the scan."""
     if align == "none":
-        return np.eye(3), ()
+        return np.eye(3)
     rv, cavity = (subject.scheme.labels_of(name) for name in (VENTRICLES[2], VENTRICLES[0]))
     must(
         label is not None and rv and cavity,
@@ -323,13 +321,10 @@ def _rotation(subject: Subject, label: np.ndarray | None, align: str) -> tuple[n
         f"align='rigid' for {subject.where}",
         "a label map with LV and RV",
     )
-    assert label is not None
     middle = _centroid(subject, label, subject.scheme.labels_of(*LV), "the LV", "align='none'")
     direction = (_centroid(subject, label, rv, f"the {VENTRICLES[2]}", "align='none'") - middle)[:2]
     cos, sin = -direction / max(np.linalg.norm(direction), 1e-9)
-    base = base_end(np.isin(label, subject.scheme.labels_of(*LV)).sum((0, 1)))
-    assumed = ("the first slice is the base: the LV is about as wide at either end",) if base is None else ()
-    return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, -1.0 if base == "last" else 1.0]]), assumed
+    return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
 
 
 def _onehot_tensor(channels: np.ndarray, n_classes: int) -> torch.Tensor:

@@ -12,14 +12,16 @@ upright).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import nibabel
 import numpy as np
 
-from shapelab.data.scheme import BIVENTRICULAR, VENTRICLES, LabelScheme
+from shapelab.data.landmarks import base_end
+from shapelab.data.scheme import BIVENTRICULAR, LV, VENTRICLES, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.errors import need
+from shapelab.types import Triple
 
 THICK = 1.2  # times as thick as the next: the slice axis of a short-axis stack
 #: At 45 degrees two orders are as close; this turn (rad) decides, and not the rounding of what happens to be stored.
@@ -55,11 +57,20 @@ class Orientation:
         """An array of the file's order, in canonical order: a view."""
         return nibabel.orientations.apply_orientation(array, self.axes)
 
-    def back(self, array: np.ndarray) -> np.ndarray:
-        """An array in canonical order, in the file's: a view."""
+    @property
+    def inverse(self) -> np.ndarray:
+        """(3, 2) as `axes`, from canonical order to the file's."""
         inverse = np.empty((3, 2))
         inverse[self.axes[:, 0].astype(int)] = np.column_stack([np.arange(3), self.axes[:, 1]])
-        return nibabel.orientations.apply_orientation(array, inverse)
+        return inverse
+
+    def back(self, array: np.ndarray) -> np.ndarray:
+        """An array in canonical order, in the file's: a view."""
+        return nibabel.orientations.apply_orientation(array, self.inverse)
+
+    def per_axis(self, values: Triple) -> np.ndarray:
+        """Three numbers of the file's axes, such as voxel sizes, in canonical order."""
+        return np.asarray(values)[np.argsort(self.axes[:, 0])]
 
 
 def is_short_axis(scheme: LabelScheme) -> bool:
@@ -97,14 +108,34 @@ def _upright(normal: np.ndarray) -> np.ndarray:
     return np.eye(3) + cross + cross @ cross / (1 + z)
 
 
-def canonical(subject: Subject) -> tuple[Subject, Orientation]:
+def canonical(subject: Subject, from_base: bool = False) -> tuple[Subject, Orientation]:
     """A subject with its arrays and its affine in canonical order (the same mm), and how it came there.
 
-    Landmarks are in mm and stay. A label map and an image are read now. DataError where their shapes differ.
+    Landmarks are in mm and stay. A label map and an image are read now.
+
+    Args:
+        from_base: the slices of a heart also run from base to apex, where its label map tells (`base_end`); as they
+            come, where it cannot, which the orientation's `assumed` says
+
+    Raises:
+        DataError: image and label of two shapes
     """
-    label, image = subject.label, subject.image
+    label, image, scheme = subject.label, subject.image, subject.scheme
     shapes = [a.shape for a in (label, image) if a is not None]
     need(len(set(shapes)) == 1, subject.where, f"image and label of shapes {shapes}", "one shape for both")
-    turn = orientation_of(subject.affine, shapes[0], is_short_axis(subject.scheme))
+    turn = orientation_of(subject.affine, shapes[0], is_short_axis(scheme))
+    if from_base and label is not None and (lv := scheme.labels_of(*LV)):
+        turn = _from_base(turn, np.isin(turn.canonical(label), lv).sum((0, 1)))
     label, image = (None if a is None else np.ascontiguousarray(turn.canonical(a)) for a in (label, image))
     return subject.with_(label=label, image=image, affine=subject.affine @ turn.matrix), turn
+
+
+def _from_base(turn: Orientation, area: np.ndarray) -> Orientation:
+    """The orientation that also puts the base first; `area`: of the LV in each slice of the canonical order."""
+    base = base_end(area)
+    if base is None:
+        return replace(
+            turn, assumed=(*turn.assumed, "the first slice is the base: the LV is about as wide at either end")
+        )
+    slices = turn.axes[:, 0] == 2
+    return replace(turn, axes=turn.axes * np.where([[False, s] for s in slices], -1, 1)) if base == "last" else turn

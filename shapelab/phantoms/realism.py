@@ -11,6 +11,7 @@ from scipy.spatial import ConvexHull
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.geometry import bounding_box
+from shapelab.data.orientation import canonical
 from shapelab.data.subject import Subject
 from shapelab.errors import must, need
 
@@ -19,7 +20,7 @@ _HEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)  # relative heights, base to apex, at which
 
 
 def shape_features(subject: Subject) -> dict[str, float]:
-    """Features of one heart's label map (scheme CARDIAC or BIVENTRICULAR, short axis, slice 0 the base).
+    """Features of one heart's label map (scheme CARDIAC or BIVENTRICULAR, short axis).
 
     Returns:
         name -> value; lengths mm, areas cm2, angles from LV to RV centroid
@@ -38,6 +39,7 @@ def shape_features(subject: Subject) -> dict[str, float]:
 
         Raises DataError where a heart has no LV or RV.
     """
+    subject = canonical(subject, from_base=True)[0]
     label, spacing = subject.label, subject.spacing
     need(label is not None, subject.where, "no label map", "a label map")
     assert label is not None

@@ -1,7 +1,9 @@
 """Short-axis slices and long-axis cuts, with contours or filled label maps, in millimetres.
 
 Orientation: a slice is shown as ``a[:, :, k].T`` with the origin at the top, so that the RV is on the left and
-anterior is up; slices run from base to apex, and a long-axis cut has the base at the top.
+anterior is up; slices run from base to apex, and a long-axis cut has the base at the top. A `Subject` is drawn in
+canonical order, a heart's base first (`shapelab.data.orientation`), so that one heart gives one picture however its
+file stores it; arrays are drawn as they are.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from matplotlib.patches import Patch
 from scipy import ndimage
 
 from shapelab.data.geometry import bounding_box
+from shapelab.data.orientation import canonical
 from shapelab.data.scheme import LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.errors import must, one_of, spacing3, whole
@@ -61,8 +64,9 @@ class Volume:
 def _volume(item: Item, spacing: Triple | None = None, scheme: LabelScheme | None = None) -> Volume:
     """A Subject, a label map, an image, or a pair (image, label) -> what is drawn; UsageError names what is wrong."""
     if isinstance(item, Subject):
+        item, turn = canonical(item, from_base=True)
         image, label = item.image, item.label
-        spacing, scheme = (item.spacing if spacing is None else spacing), scheme or item.scheme
+        spacing, scheme = (item.spacing if spacing is None else turn.per_axis(spacing)), scheme or item.scheme
     elif isinstance(item, tuple):
         image, label = (None if a is None else np.asarray(a) for a in item)
     else:

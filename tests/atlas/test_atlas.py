@@ -22,7 +22,9 @@ def test_a_subjects_landmarks_come_to_its_array():
     there = affine[:3, :3] @ index + affine[:3, 3]
     subject = Subject("a", CARDIAC, label=label, affine=affine, landmarks={"apex": there})
     atlas = Atlas.of(subject)
-    assert atlas.spacing == (1.5, 2.0, 10.0) and np.allclose(atlas.landmarks["apex"], index * (1.5, 2, 10))
+    # in canonical order: first the second axis of the file, from its other end
+    assert atlas.spacing == (2.0, 1.5, 10.0) and np.allclose(atlas.landmarks["apex"], (5 * 2.0, 3 * 1.5, 1 * 10))
+    assert (atlas.label == label.transpose(1, 0, 2)[::-1]).all()
 
 
 def test_landmarks_are_those_given_or_those_of_the_label_map(tiny_heart):

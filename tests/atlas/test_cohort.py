@@ -17,6 +17,7 @@ from shapelab.atlas import (
     refine_cohort,
     simulate_low_resolution,
 )
+from shapelab.data.orientation import canonical
 from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
@@ -60,17 +61,22 @@ def test_each_is_written_where_it_lies(subjects, atlases, tmp_path):
     places = [a[:3, :3] @ np.argwhere(m).mean(0) + a[:3, 3] for a, m in ((AFFINE, given), (image.affine, found))]
     assert np.abs(places[0] - places[1]).max() < 6
     assert np.allclose(np.linalg.norm(image.affine[:3, :3], axis=0), (2.5, 2.5, 4.0))
-    # and it is what `refine` gives
-    alone = refine(subjects[2].label, None, None, atlases, subjects[2].spacing, settings=SETTINGS)
-    assert np.array_equal(np.asarray(nibabel.load(tmp_path / "case2.nii.gz").dataobj), alone.label)
+    # and it is what `refine` gives in canonical order
+    upright, turn = canonical(subjects[2], from_base=True)
+    alone = refine(upright.label, None, None, atlases, upright.spacing, settings=SETTINGS)
+    assert np.array_equal(np.asarray(nibabel.load(tmp_path / "case2.nii.gz").dataobj), turn.back(alone.label))
 
 
 def test_what_was_written_is_read_back(subjects, atlases, tmp_path):
     refine_cohort(subjects[2:], atlases, tmp_path, settings=SETTINGS)
     label, frame = read_refinement(tmp_path / "case2.nii.gz", subjects[2].affine)
-    made = refine(subjects[2].label, None, None, atlases, subjects[2].spacing, settings=SETTINGS)
-    assert np.array_equal(label, made.label) and frame.spacing == made.frame.spacing
-    assert np.allclose(frame.origin, made.frame.origin, atol=1e-4)
+    upright, turn = canonical(subjects[2], from_base=True)
+    made = refine(upright.label, None, None, atlases, upright.spacing, settings=SETTINGS)
+    assert np.array_equal(label, turn.back(made.label))
+    assert sorted(frame.spacing) == pytest.approx(sorted(made.frame.spacing))
+    # a voxel of it lies at the same mm, whichever way it is told
+    there = AFFINE @ np.diag([*(1 / subjects[2].spacing), 1]) @ frame.matrix
+    assert np.allclose(there, nibabel.load(tmp_path / "case2.nii.gz").affine, atol=1e-3)
     with pytest.raises(DataError, match="axes along the target's"):
         read_refinement(tmp_path / "case2.nii.gz", np.eye(4))
     (tmp_path / "half.nii.gz").write_bytes((tmp_path / "case2.nii.gz").read_bytes()[:500])
@@ -168,3 +174,20 @@ def test_wrong_arguments(subjects, atlases, tmp_path):
     with pytest.raises(DataError, match="1 ids more than once"):
         refine_cohort([subjects[0], subjects[0]], atlases, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_one_heart_stored_in_any_order_is_refined_the_same_way(subjects, atlases, tmp_path, every_order):
+    """A few of the 48: each as the first, in its own order."""
+    one = subjects[0]
+    stored = [*every_order(one.label, one.label, one.affine)][::7]
+    many = [one.with_(id=f"s{i}", label=label, affine=affine) for i, (label, _, affine) in enumerate(stored)]
+    table = refine_cohort(many, atlases, tmp_path, settings=SETTINGS)
+    assert (table["state"] == "refined").all()
+    images = [nibabel.as_closest_canonical(nibabel.load(tmp_path / f"{s.id}.nii.gz")) for s in many]
+    for image, subject in zip(images, many):
+        assert nibabel.aff2axcodes(nibabel.load(tmp_path / f"{subject.id}.nii.gz").affine) == nibabel.aff2axcodes(
+            subject.affine
+        )
+        assert np.array_equal(np.asarray(image.dataobj), np.asarray(images[0].dataobj))
+        assert np.allclose(image.affine, images[0].affine, atol=1e-3)

@@ -104,3 +104,27 @@ def test_schemes_of_short_axis_stacks():
 def test_image_and_label_of_two_shapes_are_refused():
     with pytest.raises(DataError, match="image and label of shapes"):
         canonical(Subject("a", CARDIAC, LABEL, np.zeros((5, 6, 8))))
+
+
+def test_the_base_comes_first_where_the_label_map_tells():
+    label = np.zeros((9, 9, 6), np.uint8)
+    for z, radius in enumerate((1, 1, 2, 2, 3, 4)):
+        label[4 - radius : 5 + radius, 4, z] = 2
+    heart = Subject("a", CARDIAC, label, np.arange(486.0).reshape(9, 9, 6), TURNED["stack"])
+    turned, turn = canonical(heart, from_base=True)
+    assert (turned.label == label[..., ::-1]).all() and (turned.image == heart.image[..., ::-1]).all()
+    assert np.allclose(turned.affine @ [4, 4, 0, 1], heart.affine @ [4, 4, 5, 1])
+    assert (turn.back(turned.label) == label).all() and not turn.assumed
+    assert (canonical(heart)[0].label == label).all()
+    first = heart.with_(label=np.ascontiguousarray(label[..., ::-1]))
+    assert (canonical(first, from_base=True)[0].label == first.label).all()
+    as_wide = heart.with_(label=np.ones_like(label) * 2)
+    _, turn = canonical(as_wide, from_base=True)
+    assert (turn.matrix == np.eye(4)).all() and "the first slice is the base" in turn.assumed[0]
+
+
+def test_numbers_of_axes_go_with_them():
+    matrix = np.eye(4)[[2, 0, 1, 3]] @ np.diag([1.0, 2, 3, 1])  # the third axis of the file runs to the right
+    subject, turn = canonical(Subject("a", HIPPOCAMPUS, LABEL, affine=matrix))
+    assert turn.per_axis((1, 2, 3)).tolist() == [3, 1, 2] == subject.spacing.tolist()
+    assert subject.label.shape == (7, 5, 6)

@@ -10,7 +10,7 @@ from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.data.subject import Subject
 from shapelab.errors import UsageError
 from shapelab.show.slices import compare_long_axes, compare_slices, long_axis, pick_slices, slices
-from shapelab.show.style import rgb
+from shapelab.show.style import png_bytes, rgb
 
 SPACING = (2.0, 2.0, 8.0)
 
@@ -198,3 +198,14 @@ def test_real_heart_has_the_rv_on_the_left_and_the_base_first(acdc_root):
     areas = (label > 0).sum(axis=(0, 1))
     assert areas[1] > areas[-1]
     assert slices(label, (1.56, 1.56, 10), CARDIAC).axes
+
+
+def test_one_heart_stored_in_any_order_gives_one_picture(tiny_heart, every_order):
+    label = tiny_heart((24, 20, 6))
+    label[..., 3:][label[..., 3:] == 2] = 0  # narrower towards the apex
+    image = np.random.default_rng(0).random(label.shape).astype(np.float32)
+    pictures = set()
+    for stored, grey, affine in [*every_order(label, image, np.diag([2.0, 2, 8, 1]))][::5]:
+        heart = Subject("a", CARDIAC, label=stored, image=grey, affine=affine)
+        pictures.add(png_bytes(slices(heart, n=3)))
+    assert len(pictures) == 1 and pictures != {png_bytes(slices(heart.with_(label=stored * (stored < 3)), n=3))}

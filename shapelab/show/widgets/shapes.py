@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import trimesh
 
+from shapelab.data.orientation import canonical
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import ShapelabError, must, one_of, whole
 from shapelab.show.meshes import heart_meshes
@@ -301,7 +302,7 @@ class EmbeddingWidget(ShapeWidget):
             self.picture.layout.display = "none"
         else:
             assert self.cohort is not None
-            chosen = self.cohort[subject].load()
+            chosen = canonical(self.cohort[subject], from_base=True)[0]
             meshes = heart_meshes(np.asarray(chosen.label), chosen.spacing, chosen.scheme)
             self.picture.value = png_bytes(slices(chosen, n=6), dpi=72)
             self.picture.layout.display = ""
