@@ -13,6 +13,7 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -155,9 +156,7 @@ def check_same_grid(label: Header, image: Header) -> None:
     todo = "Resample one onto the other's grid, or find the pair that belongs together."
     found, expected = f"a label map of {_by(label.shape)} voxels", f"{_by(image.shape)}, as its image {image.file.name}"
     need(label.shape == image.shape, label.file, found, f"{expected} has", todo)
-    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in label.shape], indexing="ij"), -1).reshape(-1, 3)
-    shift = (corners @ (label.affine - image.affine)[:3, :3].T) + (label.affine - image.affine)[:3, 3]
-    moved, allowed = float(np.linalg.norm(shift, axis=1).max()), GRID_TOLERANCE * min(image.spacing)
+    moved, allowed = _apart(label.affine, image.affine, label.shape), GRID_TOLERANCE * min(image.spacing)
     need(
         moved <= allowed,
         label.file,
@@ -377,12 +376,16 @@ def _spacing(path: Path, raw: Nifti1Header) -> tuple[float, float, float]:
 
 
 def _affine(path: Path, raw: Nifti1Header, spacing: tuple[float, float, float]) -> np.ndarray:
-    """The sform, else the qform, else the voxel sizes alone, as nibabel chooses; checked against the voxel sizes."""
-    code = "sform" if int(raw["sform_code"]) > 0 else "qform" if int(raw["qform_code"]) > 0 else "header"
+    """The sform, else the qform, else (as the standard's method 1 has it) the voxel sizes alone; checked against these.
+
+    Warns where nothing says how the axes lie, and where sform and qform say two things.
+    """
+    forms = [name for name in ("sform", "qform") if int(raw[f"{name}_code"]) > 0]
+    code = forms[0] if forms else "header"
     todo = "Write the file again with the scan's affine."
     with np.errstate(all="ignore"):  # numbers from a damaged header may overflow on the way to the check
         try:
-            affine = np.asarray(raw.get_best_affine(), dtype=np.float64)
+            affine = np.asarray(raw.get_best_affine() if forms else np.diag([*spacing, 1.0]), dtype=np.float64)
         except (HeaderDataError, ValueError, np.linalg.LinAlgError):
             raise DataError(path, "a qform that is not a rotation", "a unit quaternion", todo) from None
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
@@ -403,4 +406,32 @@ def _affine(path: Path, raw: Nifti1Header, spacing: tuple[float, float, float]) 
         f"{sizes[1]} mm, as the header's voxel size says",
         todo,
     )
+    if not forms:
+        warnings.warn(
+            f"{path}: found no sform and no qform; expected one that says how the axes lie. Taken: first axis to the "
+            "right, second to the front, third upwards.",
+            stacklevel=4,
+        )
+    elif len(forms) == 2 and (apart := _apart(affine, _qform(raw), _shape(path, raw))) > GRID_TOLERANCE * min(spacing):
+        warnings.warn(
+            f"{path}: found an sform (code {int(raw['sform_code'])}) and a qform (code {int(raw['qform_code'])}) that "
+            f"put a corner {apart:.3g} mm apart; expected one place. Taken: the sform, as nibabel and ITK do.",
+            stacklevel=4,
+        )
     return affine
+
+
+def _qform(raw: Nifti1Header) -> np.ndarray:
+    """The qform beside an sform; NaN, which is apart from nothing, where it is broken and nobody needs it."""
+    with np.errstate(all="ignore"):
+        try:
+            return np.asarray(raw.get_qform(), dtype=np.float64)
+        except (HeaderDataError, ValueError, np.linalg.LinAlgError):
+            return np.full((4, 4), np.nan)
+
+
+def _apart(affine: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
+    """How far (mm) two affines put a corner voxel of an array from each other, at most."""
+    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in shape], indexing="ij"), -1).reshape(-1, 3)
+    difference = affine - other
+    return float(np.linalg.norm(corners @ difference[:3, :3].T + difference[:3, 3], axis=1).max())

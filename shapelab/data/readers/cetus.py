@@ -63,13 +63,13 @@ def scan(root: str | Path, subset: str | None = None) -> Scan:
 
 
 def in_mm(header: Header) -> Header:
-    """The header with lengths in mm: metres (voxels below 0.05) are multiplied by 1000."""
-    if max(header.spacing) >= METRES_BELOW:
-        return header
-    affine = np.array(header.affine)
-    affine[:3] *= 1000
-    x, y, z = header.spacing
-    return replace(header, spacing=(1000 * x, 1000 * y, 1000 * z), affine=affine)
+    """The header with lengths in mm: metres (voxels below 0.05) are multiplied by 1000. Its axes are those of the probe,
+    which knows nothing of the patient's sides: they are kept in the file's order."""
+    unit = 1 if max(header.spacing) >= METRES_BELOW else 1000
+    x, y, z = (unit * s for s in header.spacing)
+    affine = np.diag([x, y, z, 1.0])
+    affine[:3, 3] = unit * header.affine[:3, 3]
+    return replace(header, spacing=(x, y, z), affine=affine)
 
 
 def _patients(root: Path) -> list[tuple[str | None, Path]]:

@@ -236,6 +236,34 @@ def test_nibabel_would_have_corrected_a_zero_voxel_size(label_file):
     assert_bad(lambda: read_header(label_file), label_file, "voxel size 0 x 1.5 x 10")
 
 
+def test_a_qform_that_says_something_else_is_said_and_the_sform_taken(label_file, recwarn):
+    before = read_header(label_file).affine
+    assert not recwarn
+    edit_header(label_file, qform_code=1, quatern_b=1, quatern_c=0, quatern_d=0)  # turned over about the first axis
+    with pytest.warns(
+        UserWarning, match=r"label.nii.gz: found an sform \(code \d\) and a qform .* mm apart.*the sform"
+    ):
+        header = read_header(label_file)
+    assert np.array_equal(header.affine, before) and np.array_equal(before, nibabel.load(label_file).affine)
+    edit_header(label_file, sform_code=0)
+    turned = read_header(label_file).affine
+    assert np.allclose(np.sign(np.diag(turned)), (1, -1, -1, 1)) and np.allclose(
+        turned, nibabel.load(label_file).affine
+    )
+
+
+def test_a_broken_qform_beside_a_good_sform_does_no_harm(label_file, recwarn):
+    edit_header(label_file, qform_code=1, quatern_b=3)
+    assert read_header(label_file).affine[0, 0] == 1.5 and not recwarn
+
+
+def test_without_any_form_the_axes_are_taken_as_the_standard_has_them(label_file):
+    edit_header(label_file, sform_code=0, qform_code=0)
+    with pytest.warns(UserWarning, match="label.nii.gz: found no sform and no qform.*first axis to the right"):
+        affine = read_header(label_file).affine
+    assert np.array_equal(affine, np.diag([1.5, 1.5, 10, 1]))  # method 1 of the standard; nibabel turns the first axis
+
+
 # -------------------------------------------------------------------------------------------------- voxels
 @pytest.mark.parametrize("value, word", [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")])
 def test_image_not_finite(tmp_path, write_nifti, value, word):

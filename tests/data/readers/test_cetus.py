@@ -58,7 +58,7 @@ def test_metaimage_layout(tmp_path, inside):
     assert dict(cohort[1].facts) == {"patient": "patient01", "phase": "ES", "modality": "3D US"}
     assert (cohort[0].label == ball()).all() and (cohort[1].label == ball(0.5)).all()
     assert (cohort[0].image == image(1)).all() and cohort[0].spacing.tolist() == [1, 1, 1]
-    assert np.diag(cohort[0].affine).tolist() == [-1, -1, 1, 1]
+    assert np.diag(cohort[0].affine).tolist() == [1, 1, 1, 1]  # the axes of the probe, in the file's order
 
 
 def test_todays_archive_in_metres_with_255(tmp_path, write_nifti):
