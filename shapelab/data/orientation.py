@@ -12,6 +12,7 @@ upright).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import nibabel
@@ -53,6 +54,26 @@ class Orientation:
         """(4, 4), voxel index in canonical order -> voxel index in the file's order."""
         return nibabel.orientations.inv_ornt_aff(self.axes, self.shape)
 
+    def half_turned(self) -> Orientation:
+        """The same, slices turned by 180 degrees in their plane."""
+        in_plane = self.axes[:, :1] != 2
+        return replace(self, axes=np.where(in_plane, self.axes * (1, -1), self.axes))
+
+    def from_base(self, label: np.ndarray, values: Sequence[int]) -> Orientation:
+        """The same, slices of a heart from base to apex, where its label map in the file's order tells (`base_end`);
+        else as they come, which `assumed` says.
+
+        Args:
+            label: in the file's order
+            values: integers of LV cavity and myocardium
+        """
+        base = base_end(np.isin(self.canonical(label), values).sum((0, 1)))
+        if base is None:
+            as_it_comes = "the first slice is the base: the LV is as wide at either end"
+            return replace(self, assumed=(*self.assumed, as_it_comes))
+        reverse = (self.axes[:, :1] == 2) & (base == "last")
+        return replace(self, axes=np.where(reverse, self.axes * (1, -1), self.axes))
+
     def canonical(self, array: np.ndarray) -> np.ndarray:
         """An array of the file's order, in canonical order: a view."""
         return nibabel.orientations.apply_orientation(array, self.axes)
@@ -67,6 +88,12 @@ class Orientation:
     def back(self, array: np.ndarray) -> np.ndarray:
         """An array in canonical order, in the file's: a view."""
         return nibabel.orientations.apply_orientation(array, self.inverse)
+
+    def applied(self, subject: Subject) -> Subject:
+        """A subject of the file's order in canonical order, in the same mm. Landmarks are in mm and stay."""
+        arrays = {"label": subject.label, "image": subject.image}
+        laid = {name: None if a is None else np.ascontiguousarray(self.canonical(a)) for name, a in arrays.items()}
+        return subject.with_(**laid, affine=subject.affine @ self.matrix)
 
     def per_axis(self, values: Triple) -> np.ndarray:
         """Three numbers of the file's axes, such as voxel sizes, in canonical order."""
@@ -125,17 +152,5 @@ def canonical(subject: Subject, from_base: bool = False) -> tuple[Subject, Orien
     need(len(set(shapes)) == 1, subject.where, f"image and label of shapes {shapes}", "one shape for both")
     turn = orientation_of(subject.affine, shapes[0], is_short_axis(scheme))
     if from_base and label is not None and (lv := scheme.labels_of(*LV)):
-        turn = _from_base(turn, np.isin(turn.canonical(label), lv).sum((0, 1)))
-    label, image = (None if a is None else np.ascontiguousarray(turn.canonical(a)) for a in (label, image))
-    return subject.with_(label=label, image=image, affine=subject.affine @ turn.matrix), turn
-
-
-def _from_base(turn: Orientation, area: np.ndarray) -> Orientation:
-    """The orientation that also puts the base first; `area`: of the LV in each slice of the canonical order."""
-    base = base_end(area)
-    if base is None:
-        return replace(
-            turn, assumed=(*turn.assumed, "the first slice is the base: the LV is about as wide at either end")
-        )
-    slices = turn.axes[:, 0] == 2
-    return replace(turn, axes=turn.axes * np.where([[False, s] for s in slices], -1, 1)) if base == "last" else turn
+        turn = turn.from_base(label, lv)
+    return turn.applied(subject.with_(label=label, image=image)), turn

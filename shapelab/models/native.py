@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from shapelab.data.geometry import bounding_box, components, largest_component
 from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
-from shapelab.data.scheme import CARDIAC, LabelScheme
+from shapelab.data.orientation import Orientation, canonical
+from shapelab.data.scheme import CARDIAC, LV, VENTRICLES, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.data.volumes import SliceData, neighbours
 from shapelab.device import autocast, laid_out, sent, without_autocast
@@ -35,6 +36,7 @@ from shapelab.training import Batches, Config, FitSettings, History, Run, fit, n
 from shapelab.training.losses import cross_entropy, soft_dice_loss
 from shapelab.types import Triple
 
+MUCH_RV = 0.6  # of the LV's volume; no stack that lay the wrong way showed so much
 LARGER = {"widths": (64, 128, 192, 256), "slices": 600_000, "hearts": 2000}  # than "quick"
 
 
@@ -265,6 +267,48 @@ class NativeSegmenter(Kept):
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         self.network.load_state_dict(tensors)
         laid_out(self.network.to(device), torch.channels_last).eval()
+
+
+class Segmenter(Protocol):
+    """What makes a label map of a short-axis stack whose slices lie along the last axis."""
+
+    scheme: LabelScheme
+
+    def predict(self, image: np.ndarray, spacing: Triple) -> np.ndarray: ...
+
+
+def segment(segmenter: Segmenter, subject: Subject) -> tuple[np.ndarray, Orientation]:
+    """The label map of a subject's image, whatever its voxel order, and how the file's order becomes the one in which
+    the heart was found: RV to the left, base first, as in ACDC.
+
+    An image does not say where the RV is, and affines differ by half a turn between what scanners and what data sets
+    write; so a stack is also tried turned by 180 degrees in its plane, and the way that shows more RV beside the LV is
+    taken (right for all of 54 ACDC stacks and 24 phantoms; the wrong way showed .53 of the LV at most).
+
+    Args:
+        segmenter: as in ACDC, it knows the RV to the left of the picture
+        subject: with an image
+
+    Returns:
+        the label map in the file's order, and the orientation; its `assumed` says what could not be told
+    """
+    scheme, scan = segmenter.scheme, subject.image
+    must(scan is not None, subject.where, "no image", "one to segment")
+    assert scan is not None
+    upright, turn = canonical(subject.with_(label=None, image=scan, scheme=scheme))
+    rv, lv = scheme.labels_of(VENTRICLES[2]), scheme.labels_of(*LV)
+
+    def shown(way: Orientation) -> tuple[float, np.ndarray]:
+        image = np.ascontiguousarray(way.canonical(scan))
+        label = segmenter.predict(image, upright.spacing)
+        return np.isin(label, rv).sum() / max(1, np.isin(label, lv).sum()), way.back(label)
+
+    share, label = shown(turn)
+    if share < MUCH_RV:
+        other = turn.half_turned()
+        share_there, label_there = shown(other)
+        turn, label = (other, label_there) if share_there > share else (turn, label)
+    return np.ascontiguousarray(label), turn.from_base(label, lv)
 
 
 def _turned(stack: Tensor, degrees: float) -> Tensor:

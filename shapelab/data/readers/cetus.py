@@ -63,8 +63,8 @@ def scan(root: str | Path, subset: str | None = None) -> Scan:
 
 
 def in_mm(header: Header) -> Header:
-    """The header with lengths in mm: metres (voxels below 0.05) are multiplied by 1000. Its axes are those of the probe,
-    which knows nothing of the patient's sides: they are kept in the file's order."""
+    """The header with lengths in mm: metres (voxels below 0.05) are multiplied by 1000. Its axes are those of the
+    probe, which knows nothing of the patient's sides: they are kept in the file's order."""
     unit = 1 if max(header.spacing) >= METRES_BELOW else 1000
     x, y, z = (unit * s for s in header.spacing)
     affine = np.diag([x, y, z, 1.0])

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.grid import RV_SIDE_MM, Grid, to_grid, to_unit_range
+from shapelab.data.orientation import canonical
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.data.volumes import SliceData
 from shapelab.device import best_device
@@ -34,7 +35,7 @@ from shapelab.experiments.shipped import cardiac_cohort, phantom_autoencoder, sh
 from shapelab.experiments.tables import spread
 from shapelab.metrics import evaluate
 from shapelab.models.acnn import ACNNLoss, AESpace
-from shapelab.models.native import NativeConfig, NativeSegmenter, train_native
+from shapelab.models.native import NativeConfig, NativeSegmenter, segment, train_native
 from shapelab.phantoms.acquisition import LR_SHIFT_MM, make_stack, square_field
 from shapelab.phantoms.anatomy import build_heart
 from shapelab.phantoms.cohort import PHASES, make_image, make_label
@@ -86,7 +87,7 @@ def real_slices(cohort: Cohort, config: NativeConfig, progress: bool = False) ->
     """Slices of a cohort's stacks (with images) about the heart, on the network's in-plane grid."""
     stacks = []
     for subject in tqdm(cohort, desc=cohort.name, disable=not progress, leave=False):
-        subject = subject.load()
+        subject, _ = canonical(subject)
         spacing = subject.spacing
         label = subject.label
         assert label is not None  # the cohort's hearts are outlined
@@ -179,7 +180,7 @@ def measure(segmenter: NativeSegmenter, cohort: Cohort, method: str, progress: b
     where the structure was missed), volume and volume_truth (ml), missed. Native voxels, 3-D over the stack."""
     rows = []
     for subject in tqdm(cohort, desc=method, disable=not progress, leave=False):
-        prediction = segmenter.predict(subject.image, subject.spacing)
+        prediction, _ = segment(segmenter, subject)
         found = evaluate(prediction, subject.label, subject.spacing, labels=list(CARDIAC.values))
         for structure in CARDIAC.structures:
             rows.append(
@@ -201,7 +202,7 @@ def predicted_poses(segmenter: NativeSegmenter, cohort: Cohort, progress: bool =
     """Subject id -> label map that the network makes of the subject's image, in its own voxels: where the heart lies
     and how it is turned, without an observer (see `shapelab.experiments.shipped.images_on_grid`)."""
     shown = tqdm(cohort, desc=f"poses of {cohort.name}", disable=not progress, leave=False)
-    return {subject.id: segmenter.predict(subject.image, subject.spacing) for subject in shown}
+    return {subject.id: segment(segmenter, subject)[0] for subject in shown}
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -43,6 +43,8 @@ def two() -> Cohort:
 
 
 class Perfect:
+    scheme = CARDIAC
+
     def __init__(self, spoil=()):
         self.spoil = spoil
 
