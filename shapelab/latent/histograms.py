@@ -94,7 +94,7 @@ def code_statistics(
         generators = np.random.default_rng(seed).spawn(z.shape[1])
         most = _draws(draws, z.shape[1], alpha)
         humps = [_humps(column, most, generator) for column, generator in zip(z.T, generators, strict=True)]
-        rows.loc[alive, ["modes", "p_unimodal"]] = humps
+        rows.loc[alive, ["modes", "p_unimodal"]] = np.array(humps)
     for kind in ("normal", "unimodal"):
         q = rows[f"q_{kind}"] = _corrected(rows[f"p_{kind}"].to_numpy())
         rows[kind] = pd.Series(q >= alpha, rows.index, dtype="boolean").mask(np.isnan(q))
@@ -237,7 +237,8 @@ def unimodality_p(x: np.ndarray, draws: int, generator: np.random.Generator) -> 
     The statistic is the critical bandwidth h. Samples are drawn from the density at h, the closest unimodal one, scaled
     back to the variance of x; p is the share of them that need more than h to have one hump. Drawing ends with the
     `ENOUGH`th of these (Besag and Clifford 1991: p = `ENOUGH` / samples until then), or with `draws` samples: then x
-    itself is counted and p is at least 1 / (draws + 1). Known to be conservative, but not for flat densities.
+    itself is counted and p is at least 1 / (draws + 1). Mostly conservative, but not for flat columns:
+    p is below .05 in 29 % of uniform columns of 160 (``benchmarks/code_humps.py``).
     """
     h = critical_bandwidth(x)
     more = np.zeros(0, bool)
