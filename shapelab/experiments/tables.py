@@ -19,6 +19,7 @@ import pandas as pd
 
 from shapelab.files import read_csv
 from shapelab.metrics import bootstrap_mean, compare
+from shapelab.metrics.agreement import least_p
 
 HIGH = ("dice", "ssim", "plausible")  # measures that are better the higher they are; all others, the lower
 Cases = Mapping[str, pd.DataFrame]  # method -> cases, of all seeds
@@ -142,6 +143,11 @@ def digits(measure: str) -> int:
     return 3 if measure in HIGH or "correlation" in measure else 2
 
 
+def p_text(p: float, n: int, form: str = ".2g") -> str:
+    """p of Wilcoxon's test on n pairs; where these are too few to reach .05, with the least p that they can give."""
+    return f"{p:{form}}" if least_p(n) < 0.05 else f"{p:.2g} (n={n}: {least_p(n):.2g} at least)"
+
+
 def layout(table: pd.DataFrame) -> pd.DataFrame:
     """A long table laid out for reading: a row a method, a column a (what, measure), each cell "mean±sd (the paper's)
     [n missed] p=...", of what there is. Shares of hearts are in %."""
@@ -156,6 +162,6 @@ def layout(table: pd.DataFrame) -> pd.DataFrame:
         if row["n_missed"]:
             text += f" [{int(row['n_missed'])} missed]"
         if np.isfinite(row["p"]):
-            text += f" p={row['p']:.1g}"
+            text += f" p={p_text(row['p'], row['n'], '.1g')}"
         cells.setdefault(f"{row['what']} {row['measure']}".strip(), {})[row["method"]] = text
     return pd.DataFrame(cells, index=pd.Index(table["method"].unique(), name="method")).fillna("")

@@ -59,7 +59,8 @@ class CrossValidation:
     Attributes:
         n_splits: of the stratified folds
         n_repeats: of the stratified folds
-        permutations: of the permutation test; 0 leaves it out (p is NaN)
+        permutations: m of the permutation test, whose p is at least 1 / (m + 1): 19 can reach .05 in one row; of k rows
+            that are corrected for their number, one alone needs 20 k. 0 leaves the test out (p is NaN)
         seed: of folds, models, shuffles and draws
         n_jobs: processes (small trees are built in Python more than out of it: threads would wait for one another)
         importances: compute them (for all but the shuffled control)

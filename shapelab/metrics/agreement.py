@@ -39,6 +39,7 @@ def compare(a: Numbers, b: Numbers) -> dict[str, float]:
         - n_missed_a, n_missed_b: cases that are inf
         - p: 1 if all pairs are equal; exact up to 50 pairs that differ, each by another amount, or up to 13 pairs if
           some differ by the same; otherwise by the normal approximation
+        - p_least: see `least_p`; above .05 for five pairs or fewer, which can show nothing at that level
         - effect: matched-pairs rank-biserial correlation, (W+ - W-) / (W+ + W-): 1 if a is greater in every pair that
           differs, -1 if b is, 0 if neither prevails
         - difference: median of a - b (inf - inf taken as 0)
@@ -75,11 +76,17 @@ def compare(a: Numbers, b: Numbers) -> dict[str, float]:
         "n_missed_a": int(np.isinf(a).sum()),
         "n_missed_b": int(np.isinf(b).sum()),
         "p": p,
+        "p_least": least_p(len(a)),
         "effect": effect,
         "difference": median(difference),
         "mean_a": finite_mean(a),
         "mean_b": finite_mean(b),
     }
+
+
+def least_p(n: int) -> float:
+    """The smallest two-sided p that Wilcoxon's test can give for n pairs: of all that differ in one direction."""
+    return 2.0 ** (1 - n)
 
 
 def _signed_rank_p(ranks: np.ndarray, positive: np.ndarray) -> float:

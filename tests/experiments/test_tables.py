@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from shapelab.errors import DataError
-from shapelab.experiments.tables import Rule, beside, by_method, layout, long, printed, spread
+from shapelab.experiments.tables import Rule, beside, by_method, layout, long, p_text, printed, spread
 
 
 def cases(**distances: list[list[float]]) -> dict[str, pd.DataFrame]:
@@ -75,8 +75,14 @@ def test_the_papers_numbers_beside_ours_for_the_eye():
     paper = pd.DataFrame({"method": ["ACNN-Seg"], "what": "LV", "measure": "hd", "mean": 7.89, "sd": 3.83})
     table = beside(ours, paper)
     assert table["paper_mean"].tolist() == pytest.approx([7.89, np.nan], nan_ok=True)
-    shown = layout(table.assign(p=[0.034, np.nan]))["LV hd"]
+    shown = layout(table.assign(p=[0.034, np.nan], n=6))["LV hd"]
     assert shown.to_dict() == {"ACNN-Seg": "1.50±0.71 (7.89±3.83) p=0.03", "mine": "4.00±nan [1 missed]"}
+
+
+def test_of_too_few_pairs_the_least_p_is_said():
+    assert p_text(0.03125, 6) == "0.031" and p_text(1, 5) == "1 (n=5: 0.062 at least)"
+    three = long(cases(a=[[1.0, 2.0, 3.0]], b=[[2.0, 4.0, 6.0]]), "part", ["LV"], ["hd"], Rule(pair=("a", "b")))
+    assert layout(three.assign(paper_mean=np.nan))["LV hd"]["a"] == "2.00±1.00 p=0.25 (n=3: 0.25 at least)"
 
 
 @pytest.mark.parametrize(

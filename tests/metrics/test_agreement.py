@@ -20,6 +20,8 @@ def test_compare_by_hand():
     # exact: of the 32 signs of ranks 1 to 5, W <= 5 in 10 (partitions of 0 to 5 into different parts: 1 1 1 2 2 3)
     assert found["p"] == pytest.approx(2 * 10 / 32)
     assert found["mean_a"] == 13 and found["mean_b"] == 12
+    # all five in one direction is 1 of 32 ways, and so is all in the other
+    assert found["p_least"] == compare([11, 12, 13, 14, 15], [0] * 5)["p"] == 2 / 32
 
 
 def p_of(differences) -> float:

@@ -131,6 +131,9 @@ def layout(table: pd.DataFrame) -> pd.DataFrame:
         wide["parameters"] = ours + (" (" + paper + ")").where(first["paper_parameters"].notna(), "")
         wide["s / volume"] = first["seconds"].map("{:.3f}".format)
     best = named.assign(p=table["p"])[table["rank"] == 1]
-    p = {f"{row['what']} {row['measure']}".strip(): f"p = {row['p']:.2g}" for row in best.to_dict("records")}
+    p = {
+        f"{row['what']} {row['measure']}".strip(): f"p = {tables.p_text(row['p'], row['n'])}"
+        for row in best.to_dict("records")
+    }
     wide.loc["p, two best"] = {c: p.get(c, "") for c in wide.columns}
     return wide

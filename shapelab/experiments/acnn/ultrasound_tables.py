@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from shapelab.data.facts import PHASES
-from shapelab.experiments.tables import Rule, beside, by_method, digits, long, printed
+from shapelab.experiments.tables import Rule, beside, by_method, digits, long, p_text, printed
 from shapelab.metrics import bland_altman, correlation
 
 METHODS = ("FCN", "ACNN-Seg")
@@ -71,6 +71,6 @@ def layout(table: pd.DataFrame) -> pd.DataFrame:
         cell["BEAS"] = f"({text(row['mean_beas'], row['sd_beas'], measure)})"
         paper = text(row["paper_mean"], row["paper_sd"], measure)
         cell[row["method"]] = f"{text(row['mean'], row['sd'], measure)} ({paper})"
-        cell["p"] = f"{row['p']:.2g}" if np.isfinite(row["p"]) else "-"
+        cell["p"] = p_text(row["p"], row["n"]) if np.isfinite(row["p"]) else "-"
     columns = ["BEAS", *(m for m in METHODS if m in set(table["method"])), "p"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)

@@ -39,6 +39,8 @@ def test_table_and_claims_by_hand():
     found = claims(hearts, speed).set_index("claim")
     assert found.loc["the prior helps", "difference"] == pytest.approx(0.01) and found["holds"].all()
     assert claims(hearts[hearts["ssim"] < 0.9].assign(ssim=0.5), speed)["holds"].tolist() == [False] * 4 + [True]
+    five = claims(hearts[hearts["patient"] != "p0"], speed)["holds"]  # p is 1/16 at least
+    assert five.isna().tolist() == [True] * 4 + [False]
     shown = layout(table.reset_index())
     assert shown.loc[("clean", "ACNN-SR"), "SSIM"] == "0.818 (0.796)" and shown.loc[("clean", "SR"), "SSIM"] == "0.807"
     assert shown.loc["clean"]["p (two best)"].tolist() == ["", "", "", "", "0.031", "0.031"]
