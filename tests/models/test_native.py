@@ -331,7 +331,7 @@ def test_a_stack_that_lies_half_turned_is_found_turned_back(stack):
     assert (found == label[::-1, ::-1]).mean() > 0.99 and (found == 1).sum() > 0.9 * (label == 1).sum()
     assert turn.axes.tolist() == [[0, -1], [1, -1], [2, 1]]
     # what a stack that lies the wrong way gives, the border of a mixed colour aside
-    assert (knows.predict(turned, (2, 2, 8)) == 1).sum() < 0.1 * (label == 1).sum()
+    assert (knows.predict(turned, (2, 2, 8)) == 1).sum() < 0.2 * (label == 1).sum()
 
 
 def test_a_subject_without_an_image_cannot_be_segmented(stack):
