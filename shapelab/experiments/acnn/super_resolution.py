@@ -43,7 +43,7 @@ from shapelab.data.volumes import HeartPairs
 from shapelab.device import best_device, generator_of
 from shapelab.errors import one_of
 from shapelab.experiments.acnn.super_resolution_tables import METHODS, claims, layout, sweep_table, table_three
-from shapelab.experiments.kept_runs import Study, described, seeds_of
+from shapelab.experiments.kept_runs import KeptRun, Study, described, seeds_of
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import phantom_tl, shipped
 from shapelab.metrics import ssim
@@ -290,7 +290,7 @@ class _Trainer:
             if texts.get("key") == key:
                 network.load_state_dict(tensors)
                 return network.eval(), History.read(folder / "history.csv")
-        run = Run(folder / "training", seed=seed, progress=self.progress)
+        run = KeptRun(folder / "training", seed=seed, progress=self.progress)
         network, history = train_method(method, self.pairs, self.config, run, self.prior, weight)
         history.write(folder / "history.csv")
         write_tensors(file, network.state_dict(), {"key": key})
