@@ -33,6 +33,7 @@ from shapelab.experiments.sslln.hearts import Degradation
 from shapelab.experiments.sslln.laboratory import Laboratory, SSLLNExperiment
 from shapelab.models.acnn import SubPixelConfig, SubPixelNet
 from shapelab.models.sslln import SSLLNConfig
+from shapelab.training import History
 
 KEPT = Path(__file__).parent / "kept"
 GRID = {"shape": (16, 16, 8), "spacing": (9.0, 9.0, 15.0), "factor": 2}
@@ -222,6 +223,13 @@ def test_table_three_reads_what_was_kept(kept, monkeypatch):
     for method in ("SR", "SR-CNN"):
         network, history = trainer(method, 0)
         assert np.isfinite(history.last["loss"]) and table3.count(network) > 0
+    monkeypatch.setattr(table3, "train_method", lambda *a: (table3.build("SR", config), History()))
+    moved = table3.replace(pairs, motion=pairs.motion + 1)
+    table3._Trainer(config, pairs, None, kept / "new", False)("SR", 0)
+    monkeypatch.setattr(table3, "train_method", None)
+    table3._Trainer(config, pairs, None, kept / "new", False)("SR", 0)
+    with pytest.raises(TypeError):  # slices that moved otherwise: trained
+        table3._Trainer(config, moved, None, kept / "new", False)("SR", 0)
     with pytest.raises(TypeError):  # other numbers: trained
         table3._Trainer(table3.replace(config, noise=0.1), pairs, None, trainer.folder, False)("SR", 0)
 

@@ -268,8 +268,7 @@ def run_method(
         "training pairs": pairs_key(pairs["training"]),
     }
     key = {**of_network, "test": len(pairs["test"]), "test pairs": pairs_key(pairs["test"])}
-    shipped_then = BEFORE.get(_profile_of(config.network), (ANY, ANY))[how.network is None]
-    before = {"training pairs": ANY, "test pairs": ANY, "prior": None if prior is None else shipped_then}
+    before = {"training pairs": ANY, "test pairs": ANY, "prior": prior_before(method, config.network, prior)}
 
     def train(checkpoint: Path | None) -> nn.Module:
         return train_method(method, pairs, config, KeptRun(checkpoint, seed=seed, progress=progress), weight)[0]
@@ -342,6 +341,12 @@ def train_method(
     data = f"{len(hearts)} images of {hearts['patient'].nunique()} {modality}hearts"
     about = {"data": data, "seed": run.seed, "weight": weight, "final": history.last}
     return described(network, "seg", CARDIAC, about), history
+
+
+def prior_before(method: str, network: SubPixelConfig, prior: object) -> str | None:
+    """What results whose key names no prior were made with, where their method has one."""
+    shipped_then = BEFORE.get(_profile_of(network), (ANY, ANY))
+    return None if prior is None else shipped_then[METHODS[method].network is None]
 
 
 def phantom_autoencoder_for(network: SubPixelConfig, progress: bool = False) -> AESpace:

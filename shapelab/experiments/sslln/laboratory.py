@@ -56,7 +56,8 @@ from shapelab.atlas.warp import warp_image, warp_label
 from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.data.volumes import LandmarkedVolumes
 from shapelab.errors import DataError, must, one_of
-from shapelab.experiments.kept_runs import ANY, KeptRun, Study, described, kept_network, slug, weights_key
+from shapelab.experiments.acnn.segmentation import prior_before
+from shapelab.experiments.kept_runs import KeptRun, Study, described, kept_network, slug, weights_key
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import shipped
 from shapelab.experiments.sslln.acnn_methods import acnn_prior, acnn_segmentations
@@ -223,7 +224,7 @@ class Laboratory:
         config = {name: value for name, value in numbers_of(self.config).items() if name != "seeds"}
         prior = acnn_prior(method, self.config, self.progress)
         key = {"method": method, "cohort": cohort, "seed": self.seed, "config": config, "prior": weights_key(prior)}
-        before = {} if prior is None else {"prior": ANY}
+        before = {"prior": prior_before(method, self.config.acnn, prior)}
         tables, _ = Study(self._folder(method)).kept(
             key, lambda: (self._made(method, cohort), {}), f"_{cohort}", before
         )
