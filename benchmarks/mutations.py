@@ -50,6 +50,16 @@ MUTATIONS: list[tuple[str, str, str]] = [
     ("models/acnn/trainer.py", '"motion": pairs.motion}', '}'),
     ("models/sslln.py", '"data": checksum(arrays)', '"data": len(arrays)'),
     ("models/native.py", '"data": checksum({"i": data.images, "t": data.tissues})', '"data": len(data)'),
+    # a checkpoint of another loss, optimiser, data, network; more epochs of a schedule; a network of another key
+    ("training/identity.py", '"step": about.of(training.step, numbers=False),', '"step": {},'),
+    ("training/identity.py", 'about.optimiser(optimiser) if training.optimiser else "by the settings"', '"any"'),
+    ("training/identity.py", '"batches": about.of(training.batches),', '"batches": {},'),
+    ("training/identity.py", '{**told, "weights": checksum(weights)} if weights else told', 'told'),
+    ("training/identity.py", 'if schedule != "constant":', 'if schedule == "none":'),
+    ("training/batches.py", '"shuffle": self.shuffle, **arrays}', '"shuffle": self.shuffle}'),
+    ("experiments/kept_runs.py", 'plain(key), "a network")', '{}, "a network")'),
+    ("experiments/acnn/segmentation.py", '        "prior": weights_key(prior),\n', ""),
+    ("atlas/cohort.py", 'given is None or given == _given(subject)', 'True'),
     # rotation and spacing swapped: shows where pixels are not square
     ("data/grid.py", "np.diag(1 / spacing) @ rotation", "rotation @ np.diag(1 / spacing)"),
     # slices moved the other way, label map and image

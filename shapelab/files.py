@@ -6,13 +6,13 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 from zipfile import BadZipFile
 
-from shapelab.errors import DataError
+from shapelab.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +45,32 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_one(what: str, folder: str | Path) -> Iterator[None]:
+    """Context in which `folder`, which is made, is this process's alone; UsageError, naming `what`, where another is in
+    such a context. A killed process gives it back. File systems without locks have none.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder)
+    made, lock = not folder.exists(), FileLock(folder / ".running", timeout=0)
+    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(RuntimeError):  # what filelock raises where a file system has no locks
+        try:
+            lock.acquire()
+        except Timeout:
+            advice = "a folder of its own: wait for that one to end, or give another folder"
+            raise UsageError(f"{what}: found a run that is under way in {folder}; expected {advice}") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # it holds something
+            if made:
+                folder.rmdir()
 
 
 def read_cache(file: str | Path, key: str) -> tuple[dict[str, np.ndarray], pd.DataFrame] | None:

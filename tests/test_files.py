@@ -1,13 +1,15 @@
 import json
 import pickle
+import subprocess
+import sys
 from io import StringIO
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from shapelab.errors import DataError
-from shapelab.files import atomic_write, read_csv, write_csv, write_json
+from shapelab.errors import DataError, UsageError
+from shapelab.files import atomic_write, only_one, read_csv, write_csv, write_json
 
 
 def test_a_failing_block_leaves_the_old_file(tmp_path):
@@ -46,3 +48,27 @@ def test_json_is_written_whole(tmp_path):
     with pytest.raises(TypeError):
         write_json({"a": object()}, tmp_path / "t.json")
     assert json.loads((tmp_path / "t.json").read_text()) == {"a": [1, 2.5]}
+
+
+def test_a_folder_is_one_process_alone_until_it_ends_or_is_killed(tmp_path):
+    code = (
+        "import os, sys, signal\nfrom shapelab.files import only_one\n"
+        "with only_one('output', sys.argv[1]):\n    print('in', flush=True)\n    sys.stdin.readline()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    folder = tmp_path / "out"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], **pipes) as other:
+        assert other.stdout.readline() == "in\n"
+        with (
+            pytest.raises(UsageError, match=f"output: found a run that is under way in {folder}"),
+            only_one("output", folder),
+        ):
+            pass
+        other.communicate("die\n")
+    with only_one("output", folder):
+        assert folder.is_dir()
+    assert list(folder.iterdir()) == []  # it was there before
+    with only_one("output", tmp_path / "new" / "er"):
+        pass
+    assert not (tmp_path / "new" / "er").exists()

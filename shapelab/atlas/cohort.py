@@ -20,6 +20,10 @@ from shapelab.data.orientation import canonical
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, must, need, one_of
 from shapelab.files import atomic_write, write_json
+from shapelab.training.identity import fingerprint
+
+#: What else a key says of the atlases (images, landmarks): reports of an earlier shapelab lack it, and what was given.
+YOUNGER = "whole atlases"
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -58,7 +62,7 @@ def refine_cohort(
 
     Raises:
         DataError: naming the subject that failed, with on_error "raise"; two subjects of one id
-        UsageError: a folder that holds results of other settings; ids that are no file names
+        UsageError: a folder that holds results of other settings, atlases or hearts; ids that are no file names
     """
     one_of("on_error", on_error, ("raise", "skip"))
     folder, subjects, settings = Path(folder), list(subjects), settings or RefinementSettings()
@@ -72,7 +76,7 @@ def refine_cohort(
         "a distinct id each",
     )
     key = _key(atlases, settings, images)
-    done = {} if overwrite else {name: row for name in ids if (row := _done(folder, name, key)) is not None}
+    done = {} if overwrite else {s.id: row for s in subjects if (row := _done(folder, s, key)) is not None}
     jobs = [s for s in subjects if s.id not in done]
     fixed = list(atlases), folder, on_error, images, key, settings
     rows = Parallel(n_jobs=n_jobs)(delayed(_one)(s, *fixed) for s in jobs)
@@ -171,7 +175,7 @@ def _one(
             "seconds": round(sum(result.seconds.values()), 2),
             **{f"dice {name}": round(float(v), 4) for name, v in result.agreement().items()},
         }
-        write_json({"settings": key, **row}, folder / f"{subject.id}.json")
+        write_json({"settings": key, "given": _given(subject), **row}, folder / f"{subject.id}.json")
         return row
     except Exception as error:  # whatever it is, the message says which subject it was
         said = f"{type(error).__name__}: {error}"
@@ -192,6 +196,7 @@ def _key(atlases: Sequence[Atlas], settings: RefinementSettings, images: bool) -
         digest.update(f"{a.id} {a.label.shape} {a.spacing} {a.image is None}".encode())
         digest.update(np.ascontiguousarray(a.label).data)
     found = {"atlases": digest.hexdigest(), "images": images, **dataclasses.asdict(settings)}
+    found[YOUNGER] = _digest(list(atlases))
     return json.dumps(_unusual(found), sort_keys=True)
 
 
@@ -201,14 +206,26 @@ def _unusual(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name == "ffd" or value != usual.get(name)}
 
 
-def _done(folder: Path, name: str, key: str) -> dict[str, Any] | None:
+def _digest(thing: Any) -> str:
+    """A short text that is another for another thing."""
+    return hashlib.blake2b(json.dumps(fingerprint(thing)).encode(), digest_size=8).hexdigest()
+
+
+def _given(subject: Subject) -> str:
+    """What a result depends on of its subject."""
+    return _digest({"affine": subject.affine, "arrays": arrays_of(subject)})
+
+
+def _done(folder: Path, subject: Subject, key: str) -> dict[str, Any] | None:
     """The row of a subject that an earlier call has refined; None if there is none."""
-    report, label = folder / f"{name}.json", folder / f"{name}.nii.gz"
+    report, label = folder / f"{subject.id}.json", folder / f"{subject.id}.nii.gz"
     if not (report.is_file() and label.is_file()):
         return None
     try:
         row = json.loads(report.read_text())
-        there = _unusual(json.loads(row.pop("settings")))
+        there, wanted = _unusual(json.loads(row.pop("settings"))), json.loads(key)
+        there.setdefault(YOUNGER, wanted[YOUNGER])
+        given = row.pop("given", None)
     except (ValueError, KeyError, AttributeError, TypeError):
         raise DataError(
             report,
@@ -216,10 +233,8 @@ def _done(folder: Path, name: str, key: str) -> dict[str, Any] | None:
             "JSON as refine_cohort writes it",
             "Delete it: the subject is then refined again.",
         ) from None
-    must(
-        there == json.loads(key),
-        "folder",
-        f"{report}, made with other settings or atlases",
-        "an empty folder, or overwrite=True",
-    )
+    todo = "an empty folder, or overwrite=True"
+    must(there == wanted, "folder", f"{report}, made with other settings or atlases", todo)
+    same = given is None or given == _given(subject)
+    must(same, "folder", f"{report}, made from another label map, image or place of {subject.id}", todo)
     return {**row, "state": "kept"}

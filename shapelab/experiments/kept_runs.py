@@ -25,11 +25,16 @@ from shapelab.errors import UsageError, must, need
 from shapelab.files import read_csv, write_csv, write_json
 from shapelab.places import shipped_folder
 from shapelab.profiles import current_profile
-from shapelab.spaces.kept import KeptNetwork, open_kept
-from shapelab.training.loop import CHECKPOINT
+from shapelab.spaces.kept import KeptNetwork, is_kept, open_kept
+from shapelab.tensor_files import checksum
+from shapelab.training.identity import differences
+from shapelab.training.loop import CHECKPOINT, Run
 from shapelab.types import Network
 
 Tables = Mapping[str, pd.DataFrame | None]
+ANY = "not noted"  # by keys of an earlier shapelab
+#: Profile -> `weights_key` of the autoencoder and of the T-L network that shipped when keys did not name them yet.
+BEFORE = {"quick": ("f8a32509", "1adbe3d8")}
 
 
 def plain(value: Any) -> Any:
@@ -52,6 +57,12 @@ def seeds_of(seeds: Sequence[int] | None, usual: Sequence[int]) -> tuple[int, ..
     chosen = tuple(int(s) for s in (usual if seeds is None else seeds))
     must(0 < len(chosen) == len(set(chosen)), "seeds", list(chosen), "one or more, each once")
     return chosen
+
+
+class KeptRun(Run):
+    """A run in a folder that an experiment or a command chose, where nobody can pass `resume`."""
+
+    ADVICE = "Ask for what it was begun with, give another output folder, or delete that file to begin anew."
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,11 @@ class Study:
         write_json(stamped(about), self.results / f"{name}{facts}.json")
 
     def kept(
-        self, key: Mapping[str, Any], make: Callable[[], tuple[Tables, Mapping[str, Any]]], part: str = ""
+        self,
+        key: Mapping[str, Any],
+        make: Callable[[], tuple[Tables, Mapping[str, Any]]],
+        part: str = "",
+        before: Mapping[str, Any] | None = None,
     ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
         """Tables and facts that were kept under this very key; or what `make` returns, kept now.
 
@@ -99,6 +114,7 @@ class Study:
             key: what the results depend on, as JSON can hold it
             make: () -> ({"cases": table, perhaps "landmarks": table}, more facts); None: there is no such table
             part: end of the files' names: about<part>.json, cases<part>.csv, landmarks<part>.csv
+            before: what keys of an earlier shapelab, which lack these fields, meant by it; None: unknown
 
         Returns the tables, and the facts with the key in them. DataError where results of another key lie here.
         """
@@ -110,8 +126,7 @@ class Study:
         files = {name: self.folder / f"{name}{part}.csv" for name in ("cases", "landmarks")}
         if about_file.is_file() and files["cases"].is_file():
             about = json.loads(about_file.read_text())
-            same = all(about.get(k) == v for k, v in wanted.items())
-            need(same, about_file, "results of another run", f"those of {wanted}", "Use another output folder.")
+            check_key(about_file, {**plain(before or {}), **about}, wanted, "results")
             return {name: read_csv(file) for name, file in files.items() if file.is_file()}, about
         made, facts = make()
         tables = _there(made)
@@ -122,25 +137,50 @@ class Study:
         return tables, about
 
 
+def check_key(file: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], what: str) -> None:
+    """DataError unless what lies in a folder was made under the key that is wanted. A field that is `ANY` in what was
+    found is taken for the one wanted."""
+    known = {name: found.get(name) for name in wanted if found.get(name) != ANY}
+    differing = [*differences(known, {name: wanted[name] for name in known})]
+    told = "; ".join(f"{d.where} is {d.found} there and {d.asked} here" for d in differing)
+    need(not differing, file, f"{what} of another run", f"those of {wanted}", f"{told}. Use another output folder.")
+
+
+def weights_key(made: Any) -> str | None:
+    """What a key says of a trained network, or space of one, that results were made with; None: there is none."""
+    return None if made is None else checksum(getattr(made, "model", made).state_dict())
+
+
 def _there(tables: Tables) -> dict[str, pd.DataFrame]:
     """Those that are not None."""
     return {name: table for name, table in tables.items() if table is not None}
 
 
 def kept_network(
-    folder: Path | None, train: Callable[[Path | None], nn.Module], checkpoint: str = "training"
+    folder: Path | None,
+    train: Callable[[Path | None], nn.Module],
+    key: Mapping[str, Any],
+    checkpoint: str = "training",
 ) -> nn.Module:
     """The network that lies in <folder>/network; or the one that `train` returns, kept there.
 
     Args:
+        key: what it depends on, as JSON can hold it, kept beside it. An earlier shapelab kept none: such a network is
+            taken as it is
         train: (folder of its checkpoint) -> network with `task`, `scheme` and `metadata` set on it. A killed training
             resumes from <folder>/<checkpoint>, which is cleared afterwards. Without a folder nothing is kept.
+
+    DataError where the network of another key lies here.
     """
     if folder is None:
         return train(None)
-    if (folder / "network").is_dir():
+    about = folder / "network" / "key.json"
+    if is_kept(folder / "network"):
+        if about.is_file():
+            check_key(about, json.loads(about.read_text()), plain(key), "a network")
         return opened(folder / "network")
     network = train(folder / checkpoint)
+    write_json(plain(key), about)
     save_trained(network, folder / "network")
     if checkpoint:
         shutil.rmtree(folder / checkpoint, ignore_errors=True)

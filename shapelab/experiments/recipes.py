@@ -9,8 +9,10 @@ A recipe stands in the module of its experiment and registers itself there:
 
 from __future__ import annotations
 
+import json
 import pkgutil
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +24,8 @@ from shapelab.data.cards import data_sets, get_card
 from shapelab.data.cohort import Cohort
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.errors import must, one_of
-from shapelab.experiments.kept_runs import save_trained
+from shapelab.experiments.kept_runs import KeptRun, save_trained
+from shapelab.files import only_one, write_json
 from shapelab.profiles import current_profile
 from shapelab.spaces.kept import is_kept
 from shapelab.training import Run
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="DataclassInstance")
 Train = TypeVar("Train", bound=Callable[..., Any])
 CHECKPOINTS = "training"  # in the output folder, while a training is under way
+BEGUN = "training.json"  # beside them: what was asked for
 RECIPES: dict[str, Recipe] = {}
 
 
@@ -69,7 +73,7 @@ class Order:
     @property
     def run(self) -> Run:
         """How it is trained and kept."""
-        return Run(self.checkpoint, seed=self.seed, progress=self.progress)
+        return KeptRun(self.checkpoint, seed=self.seed, progress=self.progress)
 
     def numbers(self, config: C, hearts: str = "") -> C:
         """A config with the epochs and hearts (its field of that name; "": it has none) that were asked for."""
@@ -152,31 +156,72 @@ def train(model: str, output: str | Path, resume: bool = False, profile: str | N
     Args:
         model: a name from `listing`
         output: folder; while training it holds the checkpoints, from which a killed run resumes
-        resume: continue an interrupted run; without it a folder that holds one is refused, so that nothing is lost
+        resume: continue an interrupted run, with a warning where there is none; without it a folder that holds one is
+            refused, so that nothing is lost
         profile: numbers; None: what fits this machine
         order: data, root, hearts, epochs, seed, progress: see `Order`
 
     Raises:
-        UsageError: unknown model, data it cannot learn from, a folder that holds something already
-        DataError: the data
+        UsageError: unknown model, data it cannot learn from, a folder that holds something already, or in which another
+            training is under way
+        DataError: the data; a checkpoint of another run
     """
     known = recipes()
     folder, found = Path(output), known[one_of("model", model, known)]
     asked = Order(model, folder, profile=current_profile(profile), **order)
     one_of("data", asked.data, found.learns_from)
-    must(not is_kept(folder), "output", f"a trained network in {output}", "an empty folder")
-    interrupted = (folder / CHECKPOINTS).exists() and not resume
-    todo = "an empty folder: continue that run (--resume), or give another folder"
-    must(not interrupted, "output", f"an interrupted training in {output}", todo)
-    made = found.train(asked)
+    with only_one("output", folder):
+        must(not is_kept(folder), "output", f"a trained network in {output}", "an empty folder")
+        _check_interrupted(asked, folder, resume)
+        write_json(_told(asked), folder / BEGUN)
+        try:
+            made = found.train(asked)
+        finally:
+            if not (folder / CHECKPOINTS).exists():  # it was not begun
+                (folder / BEGUN).unlink()
+        _save(made, asked, found)
+    return folder
+
+
+def _told(order: Order) -> dict[str, Any]:
+    """What an interrupted training is continued with; what else was asked for, its checkpoint knows."""
+    return {name: getattr(order, name) for name in ("model", "data", "profile", "seed")}
+
+
+def _check_interrupted(order: Order, folder: Path, resume: bool) -> None:
+    """UsageError where an interrupted training lies in the folder and is not to be continued, or not by this order; a
+    warning where one is to be continued and none is there."""
+    there = folder / CHECKPOINTS
+    if not resume:
+        how = "resume=True, on the command line --resume"
+        todo = f"an empty folder: continue that run ({how}), or give another folder"
+        must(not there.exists(), "output", f"an interrupted training in {folder}", todo)
+        return
+    if not any(there.rglob("*.safetensors")):
+        warnings.warn(
+            f"{folder}: found no interrupted training that could be resumed; expected a folder named {CHECKPOINTS!r} "
+            "with a checkpoint. This training begins from the start: is it the right folder?",
+            stacklevel=3,
+        )
+        return
+    begun = json.loads((folder / BEGUN).read_text()) if (folder / BEGUN).is_file() else {}  # an older one has none
+    asked = {name: value for name, value in _told(order).items() if begun.get(name, value) != value}
+    found = f"a training of {', '.join(f'{name} {begun[name]}' for name in asked)} in {folder}"
+    todo = f"one of {', '.join(f'{name} {value}' for name, value in asked.items())}"
+    must(not asked, "output", found, f"{todo}: ask for what it was begun with, or give another folder")
+
+
+def _save(made: Any, order: Order, found: Recipe) -> None:
+    """Write what was trained to the order's folder, and clear what was needed on the way."""
     if found.method:
         made.metadata = {
             "method": found.method,
-            "data": asked.data,
-            "profile": asked.profile,
-            "seed": asked.seed,
+            "data": order.data,
+            "profile": order.profile,
+            "seed": order.seed,
             "final": made.metadata["final"],
         }
-    save_trained(made, folder)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    return folder
+    assert order.output is not None
+    save_trained(made, order.output)
+    shutil.rmtree(order.output / CHECKPOINTS, ignore_errors=True)
+    (order.output / BEGUN).unlink()

@@ -6,6 +6,7 @@ leaking the patient's shape into the features, and no licence of a data set touc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -33,7 +34,7 @@ from shapelab.phantoms import heart_cohort
 from shapelab.phantoms.pairs import heart_pairs
 from shapelab.phantoms.randomise import new_contrast, new_surroundings
 from shapelab.places import weights_of
-from shapelab.profiles import current_profile, limited
+from shapelab.profiles import current_profile, limited, limits
 from shapelab.spaces.kept import is_kept
 from shapelab.spaces.pca import PCASpace
 
@@ -51,13 +52,16 @@ def shipped(name: str, profile: str | None = None, progress: bool = True) -> Any
     """What a recipe's name ships: read from where weights lie (`shapelab.places`); or trained now, and kept there for
     the next time.
 
-    Where nothing can be written it is as good without a copy on disk, and trained each time.
+    Where nothing can be written it is as good without a copy on disk, and trained each time. What is trained under
+    `shapelab.profiles.limits` is kept only in a folder that SHAPELAB_WEIGHTS names: it is not what its name says.
     """
     order, found = Order(name, profile=current_profile(profile), progress=progress), RECIPES[name]
     folder = weights_of(f"{found.ships}_{order.profile}")
     if is_kept(folder):
         return opened(folder)
     made = found.train(order)
+    if order.profile == "full" and limits() and not os.environ.get("SHAPELAB_WEIGHTS"):
+        return made
     with suppress(OSError):
         save_trained(made, folder, found.half)
     return made

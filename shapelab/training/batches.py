@@ -50,6 +50,12 @@ class Batches:
         self.arrays: Sequence[Any] = arrays
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What they depend on (`shapelab.training.identity`)."""
+        arrays = {f"array {i}": array for i, array in enumerate(self.arrays)}
+        return {"batch_size": self.batch_size, "seed": self.seed, "shuffle": self.shuffle, **arrays}
+
     def __len__(self) -> int:
         return -(-len(self.arrays[0]) // self.batch_size)
 

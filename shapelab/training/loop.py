@@ -20,23 +20,26 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from shapelab.device import autocast, best_device, without_autocast
+from shapelab.device import autocast, best_device, fast_dtype, without_autocast
 from shapelab.errors import DataError, ShapelabError, in_range, need, one_of, whole
+from shapelab.files import only_one
 from shapelab.tensor_files import read_tensors, write_tensors
 from shapelab.training.batches import Batch, Batches, derive_seed, made_ahead, to_device
 from shapelab.training.config import numbers_of
 from shapelab.training.decay import DECAYS, decay_groups
 from shapelab.training.exact import exact_gradients
 from shapelab.training.history import History
+from shapelab.training.identity import DONE, compared, identity_of
 from shapelab.training.watching import MakeOptimiser, Step, TimeUp, Training, probed, time_is_up
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -98,9 +101,12 @@ class Run:
         progress: show a bar
         device: best available if not given
         identity: what the run is about (configuration, fingerprint of the data): a checkpoint of another identity is an
-            error, never taken silently. JSON-able. Seed, epochs and settings are added to it. Trainers fill it in.
+            error, never taken silently. JSON-able. Seed, epochs and settings are added to it, and all that `fit` is
+            called with and the result depends on: see `shapelab.training.identity`. Trainers fill it in.
+        ADVICE: what to do about a checkpoint of another run
     """
 
+    ADVICE: ClassVar[str] = "Use another folder, or pass resume=False to overwrite it."
     checkpoint: str | Path | None = None
     resume: bool = True
     seed: int = 0
@@ -162,15 +168,24 @@ def fit(
     settings, run = settings or FitSettings(), run or Run()
     device = run.target
     model.to(device)
-    seen = probed(Training(step, model, batches, epochs, settings, optimiser, validate, run))
+    training = Training(step, model, batches, epochs, settings, optimiser, validate, run)
+    seen = probed(training)
     if seen is not None:
         return seen
+    with nullcontext() if run.checkpoint is None else only_one("checkpoint", run.checkpoint):
+        return _trained(training, device)
+
+
+def _trained(training: Training, device: torch.device) -> History:
+    """The history of a training whose folder is its own."""
+    model, batches, epochs, settings, run = (
+        getattr(training, name) for name in ("model", "batches", "epochs", "settings", "run")
+    )
+    state = _State(model, settings, training.optimiser, device)
+    if run.checkpoint is not None:
+        state.begin(run, training)
     if isinstance(batches, Batches):
         batches = batches.on(device)
-    state = _State(model, settings, optimiser, device)
-    # how often a checkpoint is written does not change the result
-    numbers = {k: v for k, v in numbers_of(settings).items() if k != "checkpoint_seconds"}
-    state.begin(run, {**run.identity, "seed": run.seed, "epochs": epochs, "settings": numbers})
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         exact_gradients(model),
@@ -183,22 +198,23 @@ def fit(
             model.train()
             for index, batch in _from(items, state.index, device):
                 torch.manual_seed(derive_seed(run.seed, state.epoch, index))
-                state.learn(step, to_device(batch, device), (state.epoch + (index / count if count else 0)) / epochs)
+                progress = (state.epoch + (index / count if count else 0)) / epochs
+                state.learn(training.step, to_device(batch, device), progress)
                 state.keep_if_due()
             state.settle()
             last = state.epoch + 1 == epochs
             validated, extra = last or (state.epoch + 1) % settings.validate_every == 0, {}
-            if validate is not None and validated:
+            if training.validate is not None and validated:
                 model.eval()
                 with torch.inference_mode():
-                    extra = {k: float(v) for k, v in validate(model).items()}
+                    extra = {k: float(v) for k, v in training.validate(model).items()}
             state.end_epoch(extra, validated, time.perf_counter() - started)
             bar.update()
             bar.set_postfix(
                 {k: f"{v:.4g}" for k, v in state.history.last.items() if k not in ("epoch", "seconds", "lr")}
             )
             if last:
-                state.stopped = "all epochs done"
+                state.stopped = DONE
     state.take_best()
     state.history.stopped = state.stopped
     state.save()
@@ -240,6 +256,7 @@ class _State:
         self.history = History()
         self.stopped = ""
         self.file: Path | None = None
+        self.advice = Run.ADVICE
         self.saved_at = time.monotonic()
 
     def learn(self, step: Step, batch: Batch, progress: float) -> None:
@@ -318,12 +335,14 @@ class _State:
 
     # ------------------------------------------------------------------------------------------------- checkpoints
 
-    def begin(self, run: Run, about: Mapping[str, Any]) -> None:
+    def begin(self, run: Run, training: Training) -> None:
         """Say where the checkpoint is and of which run; resume from one that is there, if the run is to."""
+        # how often a checkpoint is written does not change the result
+        numbers = {k: v for k, v in numbers_of(self.settings).items() if k != "checkpoint_seconds"}
+        loop = {"seed": run.seed, "epochs": training.epochs, "settings": numbers}
+        about = {**run.identity, **loop, "fit": identity_of(training, self.optimiser)}
         self.identity = json.loads(json.dumps(about))  # as a file gives it back: tuples are lists, keys are strings
-        if run.checkpoint is None:
-            return
-        self.file = Path(run.checkpoint) / CHECKPOINT
+        self.file, self.advice = Path(str(run.checkpoint)) / CHECKPOINT, run.ADVICE
         folder = self.file.parent
         for leftover in (*folder.glob(f".{self.file.stem}-*"), *folder.glob(".history-*")):
             leftover.unlink(missing_ok=True)  # what a killed run left while it was writing
@@ -380,23 +399,10 @@ class _State:
             file,
             f"checkpoint format {state.get('format')}",
             f"format {FORMAT}",
-            "It was made by another version; delete it or pass resume=False.",
+            f"It was made by another version. {self.advice}",
         )
-        found, expected = state["identity"], self.identity
-        differing = sorted(k for k in {*found, *expected} if found.get(k) != expected.get(k))
-        need(
-            not differing,
-            file,
-            "a checkpoint with " + "; ".join(f"{k} {found.get(k)}" for k in differing),
-            "one of this run, with " + "; ".join(f"{k} {expected.get(k)}" for k in differing),
-            "Use another folder, or pass resume=False to overwrite it.",
-        )
-        if state["machine"] != _machine(self.device):
-            warnings.warn(
-                f"{file}: the run began with {state['machine']} and continues on {_machine(self.device)}; "
-                "results will agree to rounding, not in every bit",
-                stacklevel=3,
-            )
+        told = compared(state, self.identity, _machine(self.device))
+        told.check(file, self.advice, but="fit.model")
         try:
             self.model.load_state_dict(_part(tensors, "model/"))
         except RuntimeError as error:
@@ -404,13 +410,18 @@ class _State:
                 file,
                 f"weights that do not fit the model ({' '.join(str(error).split())})",
                 "weights of this model",
-                "Delete it or pass resume=False.",
+                self.advice,
             ) from error
+        told.check(file, self.advice)  # weights that do not fit say more of a model than its layers
+        if told.notes:
+            warnings.warn(f"{file}: {'; '.join(told.notes)}", stacklevel=5)
         self.best = {k: v.to(self.device) for k, v in _part(tensors, "best/").items()} or None
         self._restore_optimiser(tensors, state["numbers"])
         self.epoch, self.index, self.sums, self.rate = state["epoch"], state["index"], state["sums"], state["lr"]
         self.stale, self.best_value, self.stopped = state["stale"], state["best_value"], state["stopped"]
-        self.history = History(state["history"], state["stopped"])
+        if self.stopped == DONE and self.epoch < self.identity["epochs"]:
+            self.stopped = ""
+        self.history = History(state["history"], self.stopped)
 
     def _restore_optimiser(self, tensors: dict[str, Tensor], numbers: dict[str, dict[str, float]]) -> None:
         slots: dict[int, dict[str, Any]] = {int(slot): dict(entries) for slot, entries in numbers.items()}
@@ -432,4 +443,10 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _machine(device: torch.device) -> dict[str, Any]:
     """What the last bits depend on."""
-    return {"torch": torch.__version__, "device": device.type, "threads": torch.get_num_threads()}
+    precision = str(fast_dtype(device)).removeprefix("torch.")
+    return {
+        "torch": torch.__version__,
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+    }

@@ -110,6 +110,27 @@ def test_goes_on_where_it_was_interrupted(subjects, atlases, tmp_path):
         refine_cohort(subjects[:1], atlases, tmp_path, settings=SETTINGS)
 
 
+def test_another_heart_or_image_or_place_of_one_id_is_not_the_one_that_is_done(subjects, atlases, tmp_path):
+    one, label = subjects[2], subjects[2].label
+    refine_cohort([one], atlases, tmp_path, settings=SETTINGS)
+    fewer = label.copy()
+    fewer[:, :, np.flatnonzero(label.any((0, 1)))[0]] = 0
+    moved = one.affine + np.diag([0, 0, 0, 0])
+    moved[0, 3] += 5
+    for other in ({"label": fewer}, {"image": label.astype(np.float32)}, {"affine": moved}):
+        with pytest.raises(UsageError, match="case2.json, made from another label map, image or place of case2"):
+            refine_cohort([one.with_(**other)], atlases, tmp_path, settings=SETTINGS)
+    turned = [replace(atlases[0], landmarks=np.arange(18.0).reshape(6, 3)), *atlases[1:]]
+    with pytest.raises(UsageError, match="other settings or atlases"):
+        refine_cohort([one], turned, tmp_path, settings=SETTINGS)
+    report = tmp_path / "case2.json"
+    about = json.loads(report.read_text())
+    older = {k: v for k, v in json.loads(about["settings"]).items() if k != "whole atlases"}
+    del about["given"]
+    report.write_text(json.dumps({**about, "settings": json.dumps(older)}))  # as an earlier shapelab wrote it
+    assert list(refine_cohort([one], atlases, tmp_path, settings=SETTINGS)["state"]) == ["kept"]
+
+
 def test_memory_does_not_grow_with_the_cohort(subjects, atlases, tmp_path):
     def peak(n: int) -> int:
         """Bytes of the arrays of `n` subjects' refinement at their most; a subject's arrays are made when asked for."""

@@ -3,6 +3,7 @@
 tests/experiments/kept was made by the commit 7421e51, with the numbers below.
 """
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -17,11 +18,22 @@ from shapelab.data.volumes import HeartPairs
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments.acnn import segmentation as table1
 from shapelab.experiments.acnn import super_resolution as table3
-from shapelab.experiments.kept_runs import Study, kept_network, measured, plain, seeds_of, slug
+from shapelab.experiments.kept_runs import (
+    ANY,
+    BEFORE,
+    Study,
+    kept_network,
+    measured,
+    plain,
+    seeds_of,
+    slug,
+    weights_key,
+)
 from shapelab.experiments.sslln.hearts import Degradation
 from shapelab.experiments.sslln.laboratory import Laboratory, SSLLNExperiment
 from shapelab.models.acnn import SubPixelConfig, SubPixelNet
 from shapelab.models.sslln import SSLLNConfig
+from shapelab.training import History
 
 KEPT = Path(__file__).parent / "kept"
 GRID = {"shape": (16, 16, 8), "spacing": (9.0, 9.0, 15.0), "factor": 2}
@@ -109,12 +121,39 @@ def test_a_network_is_trained_once(tmp_path, checkpoint):
         network.task, network.scheme, network.metadata = "seg", CARDIAC, {"data": "none"}
         return network
 
-    made = kept_network(tmp_path / "one", train, checkpoint)
+    made = kept_network(tmp_path / "one", train, KEY, checkpoint)
     assert [p.name for p in (tmp_path / "one").iterdir()] == ["network"]
-    again = kept_network(tmp_path / "one", None, checkpoint)
+    again = kept_network(tmp_path / "one", None, KEY, checkpoint)
     assert again.metadata["data"] == "none"
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), again.parameters(), strict=True))
-    assert kept_network(None, train).metadata == {"data": "none"}
+    assert kept_network(None, train, KEY).metadata == {"data": "none"}
+    with pytest.raises(
+        DataError, match=r"key.json: found a network of another run; .* seed is 0 there and 1 here\. Use an"
+    ):
+        kept_network(tmp_path / "one", train, {**KEY, "seed": 1}, checkpoint)
+    (tmp_path / "one" / "network" / "key.json").unlink()  # as an earlier shapelab left it: taken as it is
+    kept_network(tmp_path / "one", None, {**KEY, "seed": 1}, checkpoint)
+
+
+def test_fields_that_an_older_key_lacks_mean_what_they_did(tmp_path):
+    study = Study(tmp_path)
+    study.kept(KEY, make)
+    younger = {**KEY, "prior": "new"}
+    for before, found in (({"prior": "new"}, True), ({"prior": ANY}, True), ({"prior": "old"}, False), ({}, False)):
+        if found:
+            study.kept(younger, None, before=before)
+        else:
+            with pytest.raises(DataError, match=f"prior is {before.get('prior')} there and new here"):
+                study.kept(younger, None, before=before)
+    (tmp_path / "about.json").unlink()
+    study.kept(younger, make)
+    with pytest.raises(DataError, match="prior is new there and newer here"):
+        study.kept({**KEY, "prior": "newer"}, None, before={"prior": ANY})
+
+
+def test_what_shipped_when_keys_named_no_prior():
+    """The numbers stay when other weights ship: results of then are results of those."""
+    assert BEFORE == {"quick": ("f8a32509", "1adbe3d8")}
 
 
 def test_measured_tables_are_read_from_the_repository():
@@ -142,6 +181,35 @@ def test_table_one_reads_what_was_kept(kept, monkeypatch):
     assert again["case"].tolist() == cases["case"].tolist() and np.allclose(again["dice"], cases["dice"], atol=0.02)
 
 
+def test_table_one_is_of_its_prior_its_lambda_and_its_hearts(tmp_path, monkeypatch):
+    """With the prior, whose keys once named none: f8a32509 is the autoencoder that shipped then."""
+    config = table1.SegmentationConfig(training=1, validation=0, test=1, epochs=1, seeds=(0,), network=NETWORK)
+    pairs, folder = table1.load_pairs("phantom", config), tmp_path / "acnn-seg-0"
+    shipped = table1.phantom_autoencoder_for(NETWORK)
+
+    def run(method="ACNN-Seg", hearts=pairs):
+        return table1.run_method(method, 0, hearts, config, folder, progress=False)
+
+    run()
+    about, key = (json.loads((folder / name).read_text()) for name in ("about.json", "network/key.json"))
+    assert about["prior"] == key["prior"] == weights_key(shipped)
+    monkeypatch.setattr(table1, "train_network", None)
+    flipped = table1.replace(pairs["training"], images=pairs["training"].images[::-1].copy())
+    with pytest.raises(DataError, match="training pairs is .* there and .* here"):
+        run(hearts={**pairs, "training": flipped})
+    older = {k: v for k, v in about.items() if k not in ("prior", "training pairs", "test pairs")}
+    other = copy.deepcopy(shipped)
+    next(iter(other.model.parameters())).data.add_(1)
+    monkeypatch.setattr(table1, "phantom_autoencoder_for", lambda *_: other)
+    for kept in (about, older):
+        (folder / "about.json").write_text(json.dumps(kept))
+        with pytest.raises(DataError, match=f"prior is f8a32509 there and {weights_key(other)} here"):
+            run()
+    (folder / "about.json").unlink()  # the network alone
+    with pytest.raises(DataError, match="key.json: found a network of another run; .*prior is f8a32509 there"):
+        run()
+
+
 def test_table_three_reads_what_was_kept(kept, monkeypatch):
     network = SubPixelConfig(**GRID, n_out=1, widths=(2, 4, 4, 4))
     config = table3.SuperResolutionConfig(network=network, layers=2, patch=8, train=1, test=1, epochs=1)
@@ -155,6 +223,13 @@ def test_table_three_reads_what_was_kept(kept, monkeypatch):
     for method in ("SR", "SR-CNN"):
         network, history = trainer(method, 0)
         assert np.isfinite(history.last["loss"]) and table3.count(network) > 0
+    monkeypatch.setattr(table3, "train_method", lambda *a: (table3.build("SR", config), History()))
+    moved = table3.replace(pairs, motion=pairs.motion + 1)
+    table3._Trainer(config, pairs, None, kept / "new", False)("SR", 0)
+    monkeypatch.setattr(table3, "train_method", None)
+    table3._Trainer(config, pairs, None, kept / "new", False)("SR", 0)
+    with pytest.raises(TypeError):  # slices that moved otherwise: trained
+        table3._Trainer(config, moved, None, kept / "new", False)("SR", 0)
     with pytest.raises(TypeError):  # other numbers: trained
         table3._Trainer(table3.replace(config, noise=0.1), pairs, None, trainer.folder, False)("SR", 0)
 

@@ -59,6 +59,64 @@ def test_an_interrupted_run_is_kept_and_goes_on_when_asked(recipe, tmp_path):
         train("tiny", tmp_path, resume=True)
 
 
+def test_resume_without_an_interrupted_run_says_so_and_begins(recipe, tmp_path):
+    with pytest.warns(
+        UserWarning, match=r"net: found no interrupted training that could be resumed; .* right folder\?"
+    ):
+        train("tiny", tmp_path / "net", resume=True)
+    assert len(recipe) == 1 and [p.name for p in (tmp_path / "net").iterdir()] == ["model.json"]
+
+
+@pytest.fixture
+def interrupted(recipe, tmp_path):
+    """A folder in which a training with a checkpoint was interrupted."""
+    with pytest.raises(KeyboardInterrupt):
+        train("tiny", tmp_path, epochs=13, seed=3, profile="quick")
+    (tmp_path / CHECKPOINTS / "checkpoint.safetensors").write_text("")
+    return tmp_path
+
+
+@pytest.mark.parametrize("other", [{"seed": 4}, {"profile": "full"}, {"data": "acdc"}, {"model": "tinier"}])
+def test_another_training_is_not_taken_for_the_interrupted_one(interrupted, monkeypatch, recipe, other):
+    monkeypatch.setitem(RECIPES, "tinier", RECIPES["tiny"])
+    order = {"model": "tiny", "seed": 3, "profile": "quick", **other}
+    words = "; expected one of ".join(f"{name} {value}" for name, value in [*zip(other, [BEGUN[n] for n in other])])
+    with pytest.raises(
+        UsageError, match=f"output: found a training of {words} in .*begun with, or give another folder"
+    ):
+        train(output=interrupted, resume=True, **order)
+    train("tiny", interrupted, resume=True, seed=3, profile="quick")
+    assert [p.name for p in interrupted.iterdir()] == ["model.json"] and len(recipe) == 2
+
+
+BEGUN = {"seed": 3, "profile": "quick", "data": "phantom", "model": "tiny"}
+
+
+def test_two_trainings_at_once_need_two_folders(monkeypatch, tmp_path):
+    def make(order):
+        with pytest.raises(UsageError, match="output: found a run that is under way in .*wait for that one to end"):
+            train("tiny", order.output, seed=1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(RECIPES, "tiny", Recipe("a test", ("phantom",), make))
+    with pytest.raises(KeyboardInterrupt):
+        train("tiny", tmp_path / "net")
+    assert not (tmp_path / "net").exists()  # nothing was begun
+
+
+@pytest.mark.parametrize("model", ["3d-seg", "autoencoder"])
+def test_more_epochs_on_the_command_line_are_told_in_its_words(small, tmp_path, capsys, model):
+    from shapelab.training import time_limit
+
+    out = ["train", model, "-o", str(tmp_path / "net"), "--profile", "quick", "--hearts", "1", "--epochs"]
+    with time_limit(0):
+        assert cli.main([*out, "3"]) == 1
+    assert cli.main([*out, "4", "--resume"]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "epochs 3" in said and "epochs 4" in said and "is another run from its first step" in said
+    assert "resume" not in said and said.endswith("give another output folder, or delete that file to begin anew.")
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

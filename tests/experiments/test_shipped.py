@@ -34,6 +34,23 @@ def test_shipped_weights_are_read_and_missing_ones_are_trained_and_kept(tmp_path
     assert np.array_equal(again.encode(labels), made.encode(labels))
 
 
+def test_what_limits_made_small_is_not_kept_among_the_weights(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(spaces, "weights_of", lambda name: tmp_path / name)
+    monkeypatch.setattr(spaces, "save_trained", lambda made, folder, half: saved.append(folder.name))
+    monkeypatch.setitem(spaces.RECIPES, "small", spaces.replace(spaces.RECIPES["tl"], train=lambda order: "made"))
+    monkeypatch.delenv("SHAPELAB_WEIGHTS", raising=False)
+    monkeypatch.setenv("SHAPELAB_LIMITS", "hearts=2")
+    assert spaces.shipped("small", "full") == spaces.shipped("small", "quick") == "made"
+    assert saved == ["acnn_tl_quick"]  # which no limit holds down
+    monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path))
+    spaces.shipped("small", "full")
+    monkeypatch.delenv("SHAPELAB_LIMITS")
+    monkeypatch.delenv("SHAPELAB_WEIGHTS")
+    spaces.shipped("small", "full")
+    assert saved[1:] == ["acnn_tl_full"] * 2
+
+
 def test_the_weights_that_ship_know_hearts_they_never_saw():
     """Regression of what data/weights holds: LV Dice of new phantoms, on the grid."""
     folder = weights_of("acnn_ae_quick")

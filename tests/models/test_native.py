@@ -27,7 +27,7 @@ from shapelab.models.native import (
 )
 from shapelab.phantoms.randomise import Randomisation
 from shapelab.tensor_files import checksum
-from shapelab.training import Run
+from shapelab.training import Run, seeded
 
 SMALL = NativeConfig(spacing=2.0, size=32, first=64, second=48, widths=(8, 8), slices=32, batch=8)
 
@@ -95,6 +95,30 @@ def test_other_data_is_another_run(tmp_path):
     for image, label in ((1 - image_of(tissues), tissues), (image_of(tissues), np.flip(tissues, 1))):
         with pytest.raises(DataError, match="found a checkpoint with data"):
             train_native(SliceData.of_stacks([image], [label], [10.0]), SMALL, run)
+
+
+class Far:
+    """A term of whole stacks that a network gives, with its weight."""
+
+    def __init__(self, seed, weight):
+        self.network, self.weight = seeded(lambda: torch.nn.Conv2d(4, 1, 1), seed), weight
+
+    def __call__(self, logits, labels, distance_mm):
+        return self.weight * self.network(logits).square().mean()
+
+
+@pytest.mark.parametrize("other, words", [(Far(1, 0.5), "network.weights"), (Far(0, 0.1), "weight 0.5"), (None, "")])
+def test_another_prior_is_another_run(tmp_path, other, words):
+    tissues, run = heart(), Run(tmp_path, progress=False)
+    data = SliceData.of_stacks([image_of(tissues)], [tissues], [10.0])
+
+    def train(term):
+        train_native(data, SMALL, run, stack_loss=term, whole_stacks=True)
+
+    train(Far(0, 0.5))
+    train(Far(0, 0.5))
+    with pytest.raises(DataError, match=f"found a checkpoint with .*step.stack_loss.*{words}"):
+        train(other)
 
 
 def test_the_rvs_wall_is_background_and_weight_decay_is_the_configs(monkeypatch):

@@ -109,3 +109,15 @@ def test_batches_made_ahead_are_the_same_and_only_one_is_ahead(monkeypatch):
 
     with pytest.raises(OSError, match="the disk is gone"):
         next(made_ahead(Broken(), 0))
+
+
+def test_batches_say_what_they_depend_on():
+    """Two of the same say the same; another array, size, seed or order is told."""
+    from shapelab.training.identity import fingerprint
+
+    x, y = np.arange(6), np.arange(6.0)
+    first = fingerprint(Batches(x, y, batch_size=2))
+    assert first == fingerprint(Batches(x.copy(), y.copy(), batch_size=2))
+    others = [Batches(x, y, batch_size=3), Batches(x, y, batch_size=2, seed=1), Batches(x, batch_size=2)]
+    others += [Batches(x, y, batch_size=2, shuffle=False), Batches(x, y + 1, batch_size=2)]
+    assert all(fingerprint(other) != first for other in others)

@@ -477,3 +477,19 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_bits(tmp_path):
     assert whole[0].name == broken[0].name and whole[0].read_bytes() == broken[0].read_bytes()
     losses = [History.read(tmp_path / name / "history.csv")["loss"].tolist() for name in ("whole", "broken")]
     assert losses[0] == losses[1] and len(losses[0]) == 4
+
+
+def test_one_folder_holds_one_training_at_a_time(tmp_path):
+    model, x, y = line()
+
+    def step(batch):
+        with pytest.raises(
+            UsageError, match="checkpoint: found a run that is under way in .*; expected a folder of its"
+        ):
+            run(*line(), checkpoint=tmp_path)
+        return squares(model)(batch)
+
+    how = Run(tmp_path, progress=False, device="cpu")
+    assert len(fit(step, model, Batches(x, y, batch_size=8), 1, run=how)) == 1
+    assert {p.name for p in tmp_path.iterdir()} == {CHECKPOINT, "history.csv"}
+    fit(step, model, Batches(x, y, batch_size=8), 1, run=how)  # free again

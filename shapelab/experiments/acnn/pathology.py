@@ -38,7 +38,7 @@ from shapelab.data.grid import images_on_grid, stack_labels
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import must
 from shapelab.experiments.acnn.reality import phantom_native, predicted_poses
-from shapelab.experiments.kept_runs import Study
+from shapelab.experiments.kept_runs import KeptRun, Study
 from shapelab.experiments.shipped import cardiac_cohort, fit_pca, phantom_autoencoder, phantom_tl
 from shapelab.experiments.tables import printed
 from shapelab.latent.classification import CrossValidation, classification_report
@@ -49,7 +49,7 @@ from shapelab.metrics import dice_table
 from shapelab.metrics.clinical import cardiac_indices
 from shapelab.models.acnn import AESpace, train_autoencoder
 from shapelab.spaces.contract import ShapeSpace
-from shapelab.training import Config, Run
+from shapelab.training import Config
 
 THREE = ("NOR", "DCM", "HCM")
 #: Of the table of accuracies, the first.
@@ -263,7 +263,7 @@ def _fine_tuning(
         checkpoint = cache / f"training-{seed:08x}"
         settings = replace(space.config, epochs=config.epochs)
         fitted, _ = train_autoencoder(
-            shapes, settings, Run(checkpoint, seed=seed, progress=progress), scheme=space.scheme, init=space
+            shapes, settings, KeptRun(checkpoint, seed=seed, progress=progress), scheme=space.scheme, init=space
         )
         shutil.rmtree(checkpoint, ignore_errors=True)  # the fold's codes are kept; its weights are 11 MB
         return fitted

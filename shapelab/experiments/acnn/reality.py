@@ -29,7 +29,7 @@ from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
 from shapelab.data.volumes import SliceData
 from shapelab.device import best_device
 from shapelab.errors import must, one_of
-from shapelab.experiments.kept_runs import Study
+from shapelab.experiments.kept_runs import KeptRun, Study
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import cardiac_cohort, phantom_autoencoder, shipped
 from shapelab.experiments.tables import spread
@@ -258,7 +258,7 @@ def run(
         tables = [measure(taught, test, "phantoms alone", progress)]
         for method, prior in (("ACDC", False), ("ACDC + prior", True)):
             checkpoint = study.results / f"training-{'prior' if prior else 'plain'}"
-            made = train_on_real(train, study.profile, prior, Run(checkpoint, seed=seed, progress=progress))
+            made = train_on_real(train, study.profile, prior, KeptRun(checkpoint, seed=seed, progress=progress))
             tables.append(measure(made, test, method, progress))
         table, name = pd.concat(tables, ignore_index=True), "reality_acdc_trained"
     about = {"data": data, "cohort": repr(cohort), "profile": study.profile, "seed": seed, "network": taught.metadata}

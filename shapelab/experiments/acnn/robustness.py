@@ -92,10 +92,12 @@ def run(
     if "ED" in set(hearts.table["phase"]):
         hearts = hearts[(hearts.table["phase"] == "ED").to_numpy()]
     trained = trainings(config, folder, data)
-    models = {name: trained_network(trained[name, config.seeds[0]]) for name in COMPARED}
+    models = {name: trained_network(trained[name, config.seeds[0]], config) for name in COMPARED}
     prior = phantom_autoencoder_for(config.network, progress)
     terms = {name: prior_terms(one, prior, hearts, config.weight) for name, one in models.items()}
-    several = {f"{name} @ {seed}": trained_network(f) for (name, seed), f in trained.items() if name in COMPARED}
+    several = {
+        f"{name} @ {seed}": trained_network(f, config) for (name, seed), f in trained.items() if name in COMPARED
+    }
     curves = pd.concat([robustness(several, hearts[slice(0, HEARTS)], kind=kind) for kind in CORRUPTIONS])
     curves["method"] = curves["method"].str.rsplit(" @ ", n=1).str[0]
     tables = {
@@ -110,7 +112,7 @@ def run(
     }
     real = _acdc()
     if real is not None:
-        models = {f"{name} @ {seed}": trained_network(folder) for (name, seed), folder in trained.items()}
+        models = {f"{name} @ {seed}": trained_network(folder, config) for (name, seed), folder in trained.items()}
         cases = on_real(models, real, config.network)[0]
         cases[["method", "seed"]] = cases["method"].str.rsplit(" @ ", n=1, expand=True)
         dice = cases.groupby(["method", "seed", "phase", "structure"], sort=False)["dice"]

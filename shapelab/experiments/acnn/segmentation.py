@@ -31,6 +31,7 @@ Deviations:
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -57,7 +58,19 @@ from shapelab.experiments.acnn.segmentation_tables import (
     layout,
     summarise,
 )
-from shapelab.experiments.kept_runs import Study, described, kept_network, seeds_of, slug
+from shapelab.experiments.kept_runs import (
+    ANY,
+    BEFORE,
+    KeptRun,
+    Study,
+    check_key,
+    described,
+    kept_network,
+    plain,
+    seeds_of,
+    slug,
+    weights_key,
+)
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import phantom_autoencoder, phantom_tl, shipped
 from shapelab.metrics import evaluate, plausibility
@@ -72,9 +85,11 @@ from shapelab.models.acnn import (
     train_network,
 )
 from shapelab.models.acnn.baselines import CascadeLoss, build, count_parameters, upsample
+from shapelab.models.acnn.tl import TLSpace
 from shapelab.phantoms.pairs import heart_pairs
 from shapelab.phantoms.patients import Mix
 from shapelab.spaces import load_network
+from shapelab.tensor_files import checksum
 from shapelab.training import Config, History, Run, numbers_of
 
 __all__ = [
@@ -240,19 +255,23 @@ def run_method(
     """
     folder, how = Path(folder), METHODS[method]
     weight = (config.weight if weight is None else float(weight)) if how.prior else 0.0
-    key = {
+    prior = prior_of(method, config, weight, progress)
+    of_network = {
         "method": method,
         "seed": seed,
         "weight": weight,
         "epochs": config.epochs,
-        "test": len(pairs["test"]),
         "n_training": len(pairs["training"]),
         "network": numbers_of(config.network),
         "motion": asdict(config.motion) if how.motion else None,
+        "prior": weights_key(prior),
+        "training pairs": pairs_key(pairs["training"]),
     }
+    key = {**of_network, "test": len(pairs["test"]), "test pairs": pairs_key(pairs["test"])}
+    before = {"training pairs": ANY, "test pairs": ANY, "prior": prior_before(method, config.network, prior)}
 
     def train(checkpoint: Path | None) -> nn.Module:
-        return train_method(method, pairs, config, Run(checkpoint, seed=seed, progress=progress), weight)[0]
+        return train_method(method, pairs, config, KeptRun(checkpoint, seed=seed, progress=progress), weight)[0]
 
     def make() -> tuple[dict[str, pd.DataFrame], dict]:
         stacks = lr_stacks(pairs["test"], seed=STACK_SEED)
@@ -261,14 +280,28 @@ def run_method(
         if how.network is None:
             segment, facts = _predictor_and_decoder(config)
         else:
-            network = kept_network(folder, train, checkpoint="")
+            network = kept_network(folder, train, of_network, checkpoint="")
             segment, facts = partial(predict_labels, network), {"parameters": count_parameters(network)}
         facts["train_seconds"] = round(time.perf_counter() - started, 1)
         facts["seconds"] = seconds_per_volume(segment, stacks)
         return {"cases": evaluate_cases(segment(stacks), pairs["test"]).assign(method=method, seed=seed)}, facts
 
-    tables, about = Study(folder).kept(key, make)
+    tables, about = Study(folder).kept(key, make, before=before)
     return tables["cases"], about
+
+
+def pairs_key(pairs: HeartPairs) -> str:
+    """What a key says of the hearts."""
+    return checksum({"images": pairs.images, "labels": pairs.labels, "motion": pairs.motion})
+
+
+def prior_of(
+    method: str, config: SegmentationConfig, weight: float, progress: bool = False
+) -> AESpace | TLSpace | None:
+    """The trained space that a method's results depend on besides its own; None: there is none."""
+    if METHODS[method].network is None:
+        return phantom_tl(_profile_of(config.network), progress)
+    return phantom_autoencoder_for(config.network, progress) if weight else None
 
 
 def train_method(
@@ -308,6 +341,12 @@ def train_method(
     data = f"{len(hearts)} images of {hearts['patient'].nunique()} {modality}hearts"
     about = {"data": data, "seed": run.seed, "weight": weight, "final": history.last}
     return described(network, "seg", CARDIAC, about), history
+
+
+def prior_before(method: str, network: SubPixelConfig, prior: object) -> str | None:
+    """What results whose key names no prior were made with, where their method has one."""
+    shipped_then = BEFORE.get(_profile_of(network), (ANY, ANY))
+    return None if prior is None else shipped_then[METHODS[method].network is None]
 
 
 def phantom_autoencoder_for(network: SubPixelConfig, progress: bool = False) -> AESpace:
@@ -385,8 +424,15 @@ def write(study: Study, parts: Sequence[pd.DataFrame], about: Mapping[str, Any])
     return table
 
 
-def trained_network(folder: str | Path) -> nn.Module:
-    """The network that `run` left in the folder of a training."""
+def trained_network(folder: str | Path, config: SegmentationConfig | None = None) -> nn.Module:
+    """The network that `run` left in the folder of a training; DataError where it is not of these numbers.
+
+    Args:
+        config: whose network it must be; None: any
+    """
+    about = Path(folder) / "about.json"
+    if config is not None and about.is_file():
+        check_key(about, json.loads(about.read_text()), plain({"network": numbers_of(config.network)}), "a network")
     return load_network(Path(folder) / "network")
 
 

@@ -43,7 +43,7 @@ from shapelab.data.volumes import HeartPairs
 from shapelab.device import best_device, generator_of
 from shapelab.errors import one_of
 from shapelab.experiments.acnn.super_resolution_tables import METHODS, claims, layout, sweep_table, table_three
-from shapelab.experiments.kept_runs import Study, described, seeds_of
+from shapelab.experiments.kept_runs import KeptRun, Study, described, seeds_of
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import phantom_tl, shipped
 from shapelab.metrics import ssim
@@ -283,25 +283,27 @@ class _Trainer:
             return network.eval(), History()
         weight = (self.config.weight if weight is None else weight) if method == "ACNN-SR" else 0.0
         folder = self.folder / f"{method}-{seed}{f'-{weight:g}' if method == 'ACNN-SR' else ''}"
-        key = self._key(method, weight, seed)
+        keys = self._keys(method, weight, seed)
         file = folder / "network.safetensors"
         if file.is_file():
             tensors, texts = read_tensors(file)
-            if texts.get("key") == key:
+            if texts.get("key") in keys:
                 network.load_state_dict(tensors)
                 return network.eval(), History.read(folder / "history.csv")
-        run = Run(folder / "training", seed=seed, progress=self.progress)
+        run = KeptRun(folder / "training", seed=seed, progress=self.progress)
         network, history = train_method(method, self.pairs, self.config, run, self.prior, weight)
         history.write(folder / "history.csv")
-        write_tensors(file, network.state_dict(), {"key": key})
+        write_tensors(file, network.state_dict(), {"key": keys[0]})
         return network.eval(), history
 
-    def _key(self, method: str, weight: float, seed: int) -> str:
+    def _keys(self, method: str, weight: float, seed: int) -> tuple[str, str]:
+        """What a network depends on, and the same as an earlier shapelab wrote it, which left out the motion."""
         c = self.config
         numbers = [numbers_of(c.network), c.epochs, c.learning_rate, c.noise, weight, seed]
         numbers += [c.layers, c.patch, c.srcnn_rate] if method == "SR-CNN" else []
         prior = checksum(self.prior.model.state_dict()) if weight else ""
-        return json.dumps([*numbers, checksum({"images": self.pairs.images}), prior])
+        numbers += [checksum({"images": self.pairs.images}), prior]
+        return json.dumps([*numbers, checksum({"motion": self.pairs.motion})]), json.dumps(numbers)
 
 
 def train_method(

@@ -37,7 +37,7 @@ from shapelab.data.grid import Grid, GridTransform, from_grid, to_grid, to_unit_
 from shapelab.data.scheme import LV_CAVITY
 from shapelab.errors import must, one_of
 from shapelab.experiments.acnn.ultrasound_tables import METHODS, layout, summarise
-from shapelab.experiments.kept_runs import Study, plain, seeds_of
+from shapelab.experiments.kept_runs import KeptRun, Study, plain, seeds_of
 from shapelab.experiments.tables import spread
 from shapelab.files import write_csv
 from shapelab.metrics import evaluate
@@ -49,7 +49,7 @@ from shapelab.phantoms.ultrasound_imaging import more_shadows
 from shapelab.places import weights_of
 from shapelab.spaces.kept import is_kept, load_network, save_network
 from shapelab.tensor_files import checksum
-from shapelab.training import Batches, Config, FitSettings, Run, fit, numbers_of, seeded
+from shapelab.training import Batches, Config, FitSettings, fit, numbers_of, seeded
 
 __all__ = [
     "METHODS",
@@ -225,12 +225,13 @@ def shape_prior(
     for folder in (cache,) if taught else (weights_of(f"acnn_ae_us_{config.name}"), cache):
         if is_kept(folder):
             space = AESpace.load(folder)
-            if plain(asdict(space.config)) == wanted and taught in (None, space.metadata.get("taught")):
+            of_these = data == space.metadata.get("data") if taught is None else taught == space.metadata.get("taught")
+            if plain(asdict(space.config)) == wanted and of_these:
                 return space
     if labels is None:
         cohort = us_cohort(config.prior_hearts, PRIOR_SEED, grid=grid, images=False)
         labels = np.stack([s.label for s in cohort if s.label is not None])
-    run = Run(cache / "training", progress=progress)
+    run = KeptRun(cache / "training", progress=progress)
     space, _ = train_autoencoder(labels, config.autoencoder, run, scheme=LV_CAVITY, data=data)
     space.metadata["taught"] = taught
     space.save(cache)
@@ -288,7 +289,7 @@ def train_method(
         settings=FitSettings(
             learning_rate=config.learning_rate, schedule="one-cycle", weight_decay=5e-6, decay=config.decay
         ),
-        run=Run(folder / "training", seed=seed, progress=progress, identity=about),
+        run=KeptRun(folder / "training", seed=seed, progress=progress, identity=about),
     )
     save_network(folder, network, scheme=LV_CAVITY, metadata={"about": about, "final": history.last})
     return network

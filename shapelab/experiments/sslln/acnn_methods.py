@@ -11,13 +11,14 @@ from torch import nn
 from shapelab.augment import MotionRanges
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.volumes import HeartPairs
-from shapelab.experiments.acnn.segmentation import SegmentationConfig, train_method
-from shapelab.experiments.kept_runs import described, kept_network
+from shapelab.experiments.acnn.segmentation import METHODS, SegmentationConfig, prior_of, train_method
+from shapelab.experiments.kept_runs import KeptRun, described, kept_network, weights_key
 from shapelab.experiments.sslln.hearts import COHORTS, PHASE, SEEDS
-from shapelab.models.acnn import lr_stacks, predict_labels
+from shapelab.models.acnn import AESpace, lr_stacks, predict_labels
+from shapelab.models.acnn.tl import TLSpace
 from shapelab.phantoms.pairs import heart_pairs
 from shapelab.phantoms.patients import Mix
-from shapelab.training import Run
+from shapelab.training import numbers_of
 
 if TYPE_CHECKING:  # it imports this module
     from shapelab.experiments.sslln.laboratory import SSLLNExperiment
@@ -43,6 +44,20 @@ def acnn_pairs(config: SSLLNExperiment, cohort: str, n: int, folder: Path | None
     )
 
 
+def _numbers(config: SSLLNExperiment) -> SegmentationConfig:
+    """How a network of the ACNN paper is trained here."""
+    epochs = config.network.baseline_epochs
+    return SegmentationConfig(
+        training=config.training, phases=(PHASE,), network=config.acnn, epochs=epochs, validation=0
+    )
+
+
+def acnn_prior(method: str, config: SSLLNExperiment, progress: bool = False) -> AESpace | TLSpace | None:
+    """The prior that a method of SSLLN's tables is trained with; None: without one."""
+    numbers = _numbers(config)
+    return prior_of(method, numbers, numbers.weight, progress) if method in METHODS and METHODS[method].prior else None
+
+
 def acnn_segmentations(
     method: str, config: SSLLNExperiment, seed: int, folder: str | Path | None, progress: bool = False
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float], LabelScheme]:
@@ -57,19 +72,16 @@ def acnn_segmentations(
     folder = None if folder is None else Path(folder)
     shared = None if folder is None else folder.parent
 
+    numbers = _numbers(config)
+    key = {"method": method, "seed": seed, "config": numbers_of(numbers), "motion": config.degradation.shift_mm}
+    key["prior"] = weights_key(acnn_prior(method, config, progress))
+
     def train(checkpoint: Path | None) -> nn.Module:
         pairs = acnn_pairs(config, "training", config.training, shared, progress)
-        numbers = SegmentationConfig(
-            training=config.training,
-            phases=(PHASE,),
-            network=config.acnn,
-            epochs=config.network.baseline_epochs,
-            validation=0,
-        )
-        run = Run(checkpoint, seed=seed, progress=progress)
+        run = KeptRun(checkpoint, seed=seed, progress=progress)
         network, history = train_method(method, {"training": pairs}, numbers, run)
         return described(network, "seg", CARDIAC, {"method": method, "final": history.last})
 
-    network = kept_network(folder, train)
+    network = kept_network(folder, train, key)
     test = acnn_pairs(config, "healthy", config.compared, shared, progress)
     return predict_labels(network, lr_stacks(test, seed=seed)), test.labels, test.spacing, test.scheme

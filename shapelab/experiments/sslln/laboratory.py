@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -56,17 +56,18 @@ from shapelab.atlas.warp import warp_image, warp_label
 from shapelab.data.scheme import BIVENTRICULAR
 from shapelab.data.volumes import LandmarkedVolumes
 from shapelab.errors import DataError, must, one_of
-from shapelab.experiments.kept_runs import Study, described, kept_network, slug
+from shapelab.experiments.acnn.segmentation import prior_before
+from shapelab.experiments.kept_runs import KeptRun, Study, described, kept_network, slug, weights_key
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import shipped
-from shapelab.experiments.sslln.acnn_methods import acnn_segmentations
+from shapelab.experiments.sslln.acnn_methods import acnn_prior, acnn_segmentations
 from shapelab.experiments.sslln.hearts import COHORTS, SEEDS, Degradation, atlas_of, degrade, in_stack, phantom_volumes
 from shapelab.experiments.sslln.starts import class_affines, started_from
 from shapelab.metrics import evaluate_cohort
 from shapelab.models.acnn import SubPixelConfig
 from shapelab.models.sslln import SSLLNConfig, predict, train_sslln
 from shapelab.phantoms import LANDMARKS
-from shapelab.training import Config, Run, numbers_of
+from shapelab.training import Config, numbers_of
 
 #: Method of the tables -> (network of `shapelab.models.sslln.NETWORKS`, trained on low resolution).
 TRAINED = {
@@ -172,14 +173,21 @@ class Laboratory:
         """The trained network of a method of `TRAINED`; a killed training resumes from its checkpoint."""
         one_of("method", method, TRAINED)
         if method not in self._networks:
-            self._networks[method] = kept_network(self._folder(method), partial(self._train, method))
+            lowered = asdict(self.config.degradation) if TRAINED[method][1] else None
+            hearts = {"training": self.config.training, "degradation": lowered}
+            key = {"method": method, "seed": self.seed, "network": numbers_of(self._numbers(method)), **hearts}
+            self._networks[method] = kept_network(self._folder(method), partial(self._train, method), key)
         return self._networks[method]
 
+    def _numbers(self, method: str) -> SSLLNConfig:
+        """Those of a method's network and training."""
+        numbers = self.config.network
+        epochs = numbers.epochs if TRAINED[method][0] == "SSLLN" else numbers.baseline_epochs
+        return replace(numbers, epochs=epochs, gaps=GAPS.get(method, numbers.gaps))
+
     def _train(self, method: str, checkpoint: Path | None) -> nn.Module:
-        name, hearts, numbers = TRAINED[method][0], self._seen(method, "training"), self.config.network
-        epochs = numbers.epochs if name == "SSLLN" else numbers.baseline_epochs
-        numbers = replace(numbers, epochs=epochs, gaps=GAPS.get(method, numbers.gaps))
-        run = Run(checkpoint, seed=self.seed, progress=self.progress)
+        name, hearts, numbers = TRAINED[method][0], self._seen(method, "training"), self._numbers(method)
+        run = KeptRun(checkpoint, seed=self.seed, progress=self.progress)
         network, history = train_sslln(hearts, numbers, run, method=name)
         about = {
             "method": method,
@@ -214,8 +222,12 @@ class Laboratory:
         known = method in METHODS and cohort in ("healthy", "PH")
         must(known, "cases", f"{method!r}, {cohort!r}", f"one of {METHODS}, 'healthy' or 'PH'")
         config = {name: value for name, value in numbers_of(self.config).items() if name != "seeds"}
-        key = {"method": method, "cohort": cohort, "seed": self.seed, "config": config}
-        tables, _ = Study(self._folder(method)).kept(key, lambda: (self._made(method, cohort), {}), part=f"_{cohort}")
+        prior = acnn_prior(method, self.config, self.progress)
+        key = {"method": method, "cohort": cohort, "seed": self.seed, "config": config, "prior": weights_key(prior)}
+        before = {"prior": prior_before(method, self.config.acnn, prior)}
+        tables, _ = Study(self._folder(method)).kept(
+            key, lambda: (self._made(method, cohort), {}), f"_{cohort}", before
+        )
         return tables["cases"], tables.get("landmarks")
 
     def _made(self, method: str, cohort: str) -> dict[str, pd.DataFrame]:

@@ -152,6 +152,8 @@ def test_each_method_is_trained_as_its_name_says(phantoms, monkeypatch, tmp_path
     }  # the cascade's own weight
     about = json.loads((tmp_path / "ACNN-Seg" / "about.json").read_text())
     assert about["weight"] == CONFIG.weight and about["n_training"] == 8
+    plain = json.loads((tmp_path / "3D-Seg" / "about.json").read_text())
+    assert about["prior"] is not None and plain["prior"] is None
 
 
 def test_shipped_networks_are_read_or_trained(phantoms, monkeypatch, tmp_path):

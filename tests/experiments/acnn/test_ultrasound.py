@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from shapelab.experiments.acnn.ultrasound import (
     lv_plausibility,
     on_prior_grid,
 )
+from shapelab.models.acnn import AESpace, Autoencoder
 
 TINY = UltrasoundConfig(
     name="tiny",
@@ -68,6 +70,24 @@ def test_wrong_arguments(tmp_path):
         table2.run("acdc", output=tmp_path)
     with pytest.raises(UsageError, match="artefact: found 'rain'"):
         table2.robustness(artefact="rain", output=tmp_path)
+
+
+def test_a_kept_prior_is_of_the_hearts_asked_for(tmp_path, monkeypatch):
+    """Of 3 hearts and of 4 the autoencoder's own numbers are the same."""
+    monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path / "none"))
+    taught = []
+
+    def train(labels, config, run, *, scheme, data):
+        taught.append(len(labels))
+        space = AESpace(config, scheme, model=Autoencoder(config))
+        space.set_training_codes(np.eye(2, config.code, dtype=np.float32))
+        space.metadata = {"data": data}
+        return space, None
+
+    monkeypatch.setattr(table2, "train_autoencoder", train)
+    for hearts, made in ((3, [6]), (3, [6]), (4, [6, 8])):
+        table2.shape_prior(replace(TINY, prior_hearts=hearts), tmp_path / "prior", progress=False)
+        assert taught == made
 
 
 @pytest.mark.slow

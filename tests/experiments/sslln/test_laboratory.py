@@ -38,6 +38,19 @@ def test_results_are_kept_and_those_of_another_run_refused(config, folder, oracl
         Laboratory(replace(config, n_atlases=1), folder).cases("SSLLN-LR+SR", "PH")
 
 
+def test_a_kept_network_is_of_its_numbers_and_hearts(config, folder, monkeypatch):
+    Laboratory(config, folder, seed=5).network("SSLLN-LR")
+    monkeypatch.setattr(sslln_methods, "train_sslln", None)  # none is trained a second time
+    Laboratory(replace(config, atlases=1, n_atlases=1), folder, seed=5).network("SSLLN-LR")
+    for changes, words in (
+        ({"training": 3}, "training is 4 there and 3 here"),
+        ({"network": replace(config.network, alpha=1.0)}, "network.alpha is 32.0 there and 1.0 here"),
+        ({"degradation": Degradation(2, 1.0, 1)}, "degradation.shift_mm is 2.0 there and 1.0 here"),
+    ):
+        with pytest.raises(DataError, match=f"key.json: found a network of another run; .*{words}"):
+            Laboratory(replace(config, **changes), folder, seed=5).network("SSLLN-LR")
+
+
 def test_a_heart_that_cannot_be_refined_counts_as_missed(config, folder, oracle, monkeypatch):
     nothing = lambda network, images: (np.zeros(images.shape, np.uint8), np.zeros((len(images), 6, 3)))  # noqa: E731
     laboratory = Laboratory(config, folder, seed=7)

@@ -227,6 +227,10 @@ def test_a_killed_run_resumes_to_the_same_bits(shapes, tmp_path, monkeypatch, st
         assert np.array_equal(whole.encode_images(images), resumed.encode_images(images))
         with pytest.raises(DataError, match=f"{CHECKPOINT}: found a checkpoint with images"):
             train_tl_network(*hearts(seed=5), TINY, run=Run(checkpoint=tmp_path, **QUIET), autoencoder=shapes)
+        other = copy.deepcopy(shapes)
+        next(other.model.parameters()).data.mul_(1.5)
+        with pytest.raises(DataError, match=f"{CHECKPOINT}: found a checkpoint with initial weights .*step.encoder"):
+            train_tl_network(*hearts(), TINY, run=Run(checkpoint=tmp_path, **QUIET), autoencoder=other)
     finally:
         torch.set_num_threads(threads)
 

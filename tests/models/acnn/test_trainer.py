@@ -16,6 +16,8 @@ from shapelab.data.grid import Grid
 from shapelab.errors import DataError, UsageError
 from shapelab.models.acnn import (
     ACNNLoss,
+    AEConfig,
+    Autoencoder,
     InputSettings,
     SubPixelConfig,
     SubPixelNet,
@@ -26,6 +28,8 @@ from shapelab.models.acnn import (
     train_network,
     trainer,
 )
+from shapelab.models.acnn.baselines import CascadeLoss
+from shapelab.models.acnn.sr_baselines import Patches, PatchLoss
 from shapelab.phantoms.pairs import heart_pairs
 from shapelab.spaces import load_network, save_network
 from shapelab.training import Run, seeded
@@ -109,8 +113,6 @@ def test_super_resolution_learns(pairs):
 
 
 def test_the_prior_is_logged(pairs):
-    from shapelab.models.acnn import AEConfig, Autoencoder
-
     prior = seeded(lambda: Autoencoder(AEConfig(shape=GRID.shape, spacing=GRID.spacing, widths=(8, 8, 16))), 0)
     _, history = train_network(
         network(), pairs, ACNNLoss(prior, 0.5), run=Run(progress=False), training=Training(epochs=1)
@@ -172,16 +174,50 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(tmp_path):
     assert resumed.stdout == whole.stdout != ""
 
 
-def test_another_prior_is_another_run(tmp_path, pairs):
-    train_network(network(), pairs, run=Run(checkpoint=tmp_path, progress=False), training=Training(epochs=1))
-    with pytest.raises(DataError, match="prior"):
-        train_network(
-            network(),
-            pairs,
-            ACNNLoss(None, 0.5),
-            run=Run(checkpoint=tmp_path, progress=False),
-            training=Training(epochs=1),
-        )
+def shape_prior(seed):
+    config = AEConfig(shape=GRID.shape, spacing=GRID.spacing, widths=(4, 4, 4), bottleneck=2, code=8)
+    return seeded(lambda: Autoencoder(config), seed)
+
+
+class Heavier(ACNNLoss):
+    """Of another class, with the same numbers."""
+
+
+PRIORS = {
+    "none, then a prior": (lambda: None, lambda: ACNNLoss(shape_prior(0), 0.5), "step.loss.encoder none"),
+    "a prior, then none": (lambda: ACNNLoss(shape_prior(0), 0.5), lambda: None, "step.loss.encoder Autoencoder"),
+    "another prior": (
+        lambda: ACNNLoss(shape_prior(0), 0.5),
+        lambda: ACNNLoss(shape_prior(1), 0.5),
+        "step.loss.encoder.weights",
+    ),
+    "another weight": (lambda: ACNNLoss(None, 0.01), lambda: ACNNLoss(None, 0.5), "prior"),
+    "another class": (lambda: ACNNLoss(None, 0.5), lambda: Heavier(None, 0.5), "step.loss ACNNLoss; .*loss Heavier"),
+    "another cascade": (lambda: CascadeLoss(1.0), lambda: CascadeLoss(0.5), "prior"),
+}
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_another_prior_is_another_run(tmp_path, pairs, name):
+    first, second, words = PRIORS[name]
+    run, training = Run(checkpoint=tmp_path, progress=False), Training(epochs=1, batch=12)
+    train_network(network(), pairs, first(), run, training=training)
+    train_network(network(), pairs, first(), run, training=training)
+    with pytest.raises(DataError, match=f"found a checkpoint with .*{words}"):
+        train_network(network(), pairs, second(), run, training=training)
+
+
+def test_patches_of_another_size_are_another_run(tmp_path, pairs):
+    run, training = Run(checkpoint=tmp_path, progress=False), Training(epochs=1, batch=12)
+
+    def train(size):
+        patches = Patches(network(n_out=1), size)
+        train_network(patches, pairs, PatchLoss(patches), run, training=training, task="sr", inputs=CLEAN)
+
+    train(16)
+    train(16)
+    with pytest.raises(DataError, match="found a checkpoint with model.size 16; expected .* model.size 8"):
+        train(8)
 
 
 @pytest.mark.parametrize("part", ["images", "labels", "motion"])
