@@ -193,3 +193,17 @@ def test_a_space_that_does_not_remember_says_what_it_assumes():
         warnings.simplefilter("error")
         codes = encode_cohort(space, cohort, align="none")
     np.testing.assert_array_equal(code_array(codes), space.encode(np.asarray(labels["none"])))
+
+
+def test_one_cohort_stored_in_any_order_has_the_same_codes(every_order):
+    cohort, grid = hearts(), Grid((32, 32, 8), (2, 2, 5))
+    space = PCASpace(3, grid=grid, scheme=CARDIAC).fit(stack_labels(cohort, grid, align="rigid")[0])
+    codes = encode_cohort(space, cohort)
+    for i in (0, 11, 26, 37, 47):
+        stored = [[*every_order(s.label, s.label, s.affine)][i] for s in cohort]
+        turned = Cohort(
+            [s.with_(label=label, affine=affine) for s, (label, _, affine) in zip(cohort, stored, strict=True)],
+            "turned",
+            CARDIAC,
+        )
+        pd.testing.assert_frame_equal(encode_cohort(space, turned), codes)
