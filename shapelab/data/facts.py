@@ -4,6 +4,8 @@ from __future__ import annotations
 
 #: End-diastole and end-systole, in the order of every table here.
 PHASES = ("ED", "ES")
+#: Facts that tell shapes of one patient and phase apart: left or right, one visit or the next.
+APART = ("side", "visit")
 #: ACDC's: normal, dilated and hypertrophic cardiomyopathy, previous infarction, abnormal right ventricle.
 GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
 #: The six of SSLLN (its Fig. 3), as the phantoms have them.
