@@ -77,13 +77,17 @@ def codes_table(codes: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def code_columns(codes: pd.DataFrame) -> list[str]:
-    """Names of the code columns, in the table's order: z00, z01, ..., or ED_z00, ES_z00, d_z00, ... of a paired one.
+    """Names of the code columns: z00, z01, ..., or ED_z00, ES_z00, d_z00, ... of a paired one.
 
-    UsageError if there is none.
+    In the order of the dimensions, however the table's columns lie. UsageError if there is none, or one twice.
     """
-    columns = [c for c in codes.columns if isinstance(c, str) and CODE.fullmatch(c)]
-    must(columns, "codes", f"columns {[str(c) for c in codes.columns[:6]]}", "code columns z00, z01, ...")
-    return columns
+    found = [m for c in codes.columns if isinstance(c, str) and (m := CODE.fullmatch(c))]
+    must(found, "codes", f"columns {[str(c) for c in codes.columns[:6]]}", "code columns z00, z01, ...")
+    parts = list(dict.fromkeys(m["part"] for m in found))
+    key = {m: (parts.index(m["part"]), int(m["dimension"])) for m in found}
+    twice = [m.string for m in found if list(key.values()).count(key[m]) > 1]
+    must(not twice, "codes", f"columns {twice[:4]} of one dimension", "a column a dimension")
+    return [m.string for m in sorted(found, key=key.__getitem__)]
 
 
 def code_array(codes: pd.DataFrame) -> np.ndarray:

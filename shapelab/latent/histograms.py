@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from shapelab.errors import must
 from shapelab.latent.codes import code_array, code_columns
-from shapelab.spaces.contract import ShapeSpace, code_size
+from shapelab.spaces.contract import ShapeSpace, code_size, code_values
 
 # fmt: off
 BINS = 512                  # of the grid on which densities are smoothed
@@ -100,7 +100,7 @@ def _use(sd: np.ndarray, columns: list[str], space: ShapeSpace | None) -> pd.Dat
             f"{len(columns)} code columns and a space of {code_size(space)}",
             "as many of both",
         )
-        use.insert(1, "change", decoder_sensitivity(space, sd).to_numpy())
+        use.insert(1, "change", decoder_sensitivity(space, pd.Series(sd, columns)).to_numpy())
         use["used"] &= (use["change"] >= UNUSED_CHANGE * use["change"].median()) & (use["change"] > 0)
     return use
 
@@ -120,7 +120,7 @@ def decoder_sensitivity(space: ShapeSpace, sigma: np.ndarray | None = None, batc
         Series, index = dimension
     """
     d = code_size(space)
-    sigma = np.asarray(space.sigma if sigma is None else sigma, dtype=np.float32)
+    sigma = np.asarray(space.sigma if sigma is None else code_values(sigma, d), dtype=np.float32)
     mean = np.asarray(space.mean, dtype=np.float32)
     must(sigma.shape == (d,), "decoder_sensitivity", f"sigma of shape {sigma.shape}", f"({d},)")
     middle = np.asarray(space.decode(mean))[0]

@@ -76,6 +76,17 @@ def test_code_columns():
         dimension_of("volume")
 
 
+def test_code_columns_are_in_the_order_of_the_dimensions():
+    paired = pair_phases(table())
+    shuffled = paired[["ED_z02", "group", "d_z01", "ED_z00", "d_z00", "ED_z01", "d_z02", "ES_z01", "ES_z00", "ES_z02"]]
+    assert code_columns(shuffled) == [f"{p}_z{k:02d}" for p in ("ED", "d", "ES") for k in range(3)]
+    many = pd.DataFrame(np.zeros((1, 101)), columns=[f"z{k}" for k in range(101)])
+    assert code_columns(many[sorted(many)]) == list(many)
+    for twice in ("z00", "z0"):
+        with pytest.raises(UsageError, match="of one dimension"):
+            code_columns(pd.concat([table(), table()[["z00"]].set_axis([twice], axis=1)], axis=1))
+
+
 def test_codes_table_checks_its_parts():
     facts = table()[["patient"]]
     with pytest.raises(UsageError, match="expected \\(12, d\\)"):
