@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 
-from shapelab.data.rows import positions
+from shapelab.data.rows import Rows, positions
 from shapelab.data.scheme import LabelScheme
 from shapelab.data.subject import Subject, is_known
 from shapelab.errors import DataError, UsageError, must, need, one_of
@@ -49,7 +49,7 @@ class Cohort(Sequence[Subject]):
     def __getitem__(self, key: int | str) -> Subject: ...
 
     @overload
-    def __getitem__(self, key: slice | Iterable[int] | Iterable[str] | np.ndarray | pd.Series | pd.Index) -> Cohort: ...
+    def __getitem__(self, key: slice | Iterable[int] | list[str] | tuple[str, ...] | set[str] | Rows) -> Cohort: ...
 
     def __getitem__(self, key: Any) -> Subject | Cohort:
         """By position or id -> Subject; by slice, mask, positions or ids (`shapelab.data.rows.positions`) -> Cohort.

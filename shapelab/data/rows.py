@@ -8,7 +8,7 @@ reason to count positions instead.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from pandas.api.types import infer_dtype
 from shapelab.data.facts import APART
 from shapelab.errors import must, need
 
+Rows: TypeAlias = np.ndarray | pd.Series | pd.Index | Mapping[Any, bool]  # a mask, positions or names, see `positions`
 BY_POSITION = "Where it is in the order of the rows, take its values alone, such as .to_numpy()."
 
 
@@ -106,7 +107,9 @@ def row_names(table: pd.DataFrame) -> pd.Series:
     """
     must("patient" in table, "codes", "no column 'patient'", "one, to keep a patient's phases together")
     _filled(table, "patient")
-    patient = table["patient"].astype(object)
+    patient = table["patient"]
+    if isinstance(patient.dtype, pd.CategoricalDtype):  # whose categories may be of patients that are not there
+        patient = patient.astype(object)
     apart = [c for c in APART if c in table and (table[c].groupby(patient).nunique() > 1).any()]
     if not apart:
         return patient
@@ -115,6 +118,21 @@ def row_names(table: pd.DataFrame) -> pd.Series:
     parts = zip(patient, *(table[fact] for fact in apart))
     text = [", ".join([str(p), *(f"{f} {v}" for f, v in zip(apart, rest))]) for p, *rest in parts]
     return pd.Series(text, index=table.index, name="row", dtype=object)
+
+
+def patients_of(rows: pd.DataFrame) -> pd.Series:
+    """The patient of each row of a table whose rows are called as `row_names` says: a fact, or the name itself."""
+    return rows["patient"] if "patient" in rows else rows.index.to_series(name="patient")
+
+
+def of_patients(rows: pd.DataFrame, patients: Iterable[Hashable]) -> pd.DataFrame:
+    """The rows of these patients, in their order. DataError for one who has none."""
+    of, asked = patients_of(rows), list(patients)
+    missing = [str(p) for p in asked if p not in set(of)]
+    need(not missing, "codes", f"nothing for patient(s) {missing[:5]}", "a row for each")
+    place = {patient: i for i, patient in enumerate(asked)}
+    chosen = [(place[p], i) for i, p in enumerate(of) if p in place]
+    return rows.iloc[[i for _, i in sorted(chosen)]]
 
 
 def _filled(table: pd.DataFrame, fact: str) -> None:

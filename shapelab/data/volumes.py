@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from shapelab.data.rows import positions
+from shapelab.data.rows import Rows, positions
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
 from shapelab.device import gathered, resident, sent
 from shapelab.errors import need
@@ -38,7 +38,7 @@ class Volumes:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, rows: slice | Iterable[int] | Iterable[str] | np.ndarray | pd.Series | pd.Index) -> Self:
+    def __getitem__(self, rows: slice | Iterable[int] | Iterable[str] | Rows) -> Self:
         """Some of the hearts: a slice, positions, names of the table's rows, or a mask (see `data.rows.positions`)."""
         rows = rows if isinstance(rows, slice) else positions(type(self).__name__, rows, self.table.index)
         taken = {name: array[rows] for name, array in vars(self).items() if isinstance(array, np.ndarray)}

@@ -105,7 +105,7 @@ def _use(sd: np.ndarray, columns: list[str], space: ShapeSpace | None) -> pd.Dat
     return use
 
 
-def decoder_sensitivity(space: ShapeSpace, sigma: np.ndarray | None = None, batch: int = 16) -> pd.Series:
+def decoder_sensitivity(space: ShapeSpace, sigma: np.ndarray | pd.Series | None = None, batch: int = 16) -> pd.Series:
     """How much each dimension moves the decoded shape: voxels' worth of probability changed by one standard deviation.
 
     change_k = 1/2 (|p(mean + sigma_k) - p(mean)| + |p(mean - sigma_k) - p(mean)|), summed over voxels and halved over
@@ -113,7 +113,7 @@ def decoder_sensitivity(space: ShapeSpace, sigma: np.ndarray | None = None, batc
 
     Args:
         space: fitted
-        sigma: (d,); None: the space's own
+        sigma: (d,), a Series by the names of the code columns; None: the space's own
         batch: dimensions decoded at once
 
     Returns:

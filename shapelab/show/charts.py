@@ -161,17 +161,17 @@ def confusion(
     by their names, and `labels` that are these names say the order; other labels stand in for them one by one.
     UsageError if it is not square, DataError if its columns are not called as its rows.
     """
-    matrix = pd.DataFrame(matrix)
-    rows = [str(c) for c in matrix.index]
+    table = pd.DataFrame(matrix)
+    rows = [str(c) for c in table.index]
     labels = rows if labels is None else [str(c) for c in labels]
-    found = f"a matrix {matrix.shape} and {len(labels)} labels"
-    must(matrix.shape == (len(labels), len(labels)), "confusion", found, "(K, K) and K")
-    if not isinstance(matrix.columns, pd.RangeIndex):
-        matrix = in_order("confusion: columns", matrix.T, matrix.index).T
+    found = f"a matrix {table.shape} and {len(labels)} labels"
+    must(table.shape == (len(labels), len(labels)), "confusion", found, "(K, K) and K")
+    if not isinstance(table.columns, pd.RangeIndex):
+        table = in_order("confusion: columns", table.T, table.index).T
     if sorted(labels) == sorted(rows):
         order = [rows.index(label) for label in labels]
-        matrix = matrix.iloc[order, order]
-    counts = matrix.to_numpy(dtype=float)
+        table = table.iloc[order, order]
+    counts = table.to_numpy(dtype=float)
     sums = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
     k = len(labels)

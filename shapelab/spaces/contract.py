@@ -79,7 +79,7 @@ def code_values(codes: Any, d: int) -> Any:
     return codes.iloc[:, places] if isinstance(codes, pd.DataFrame) else codes.iloc[places]
 
 
-def check_codes(codes: np.ndarray, d: int) -> np.ndarray:
+def check_codes(codes: np.ndarray | pd.DataFrame | pd.Series, d: int) -> np.ndarray:
     """Codes, or a table or row of them (`code_values`), as a finite float32 (N, d) array; (d,) becomes (1, d).
     UsageError otherwise."""
     array = np.asarray(code_values(codes, d), dtype=np.float32)

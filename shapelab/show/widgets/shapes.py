@@ -39,7 +39,7 @@ Meshes = dict[str, trimesh.Trimesh]
 # -------------------------------------------------------------------------------------------- functions that are shown
 
 
-def code_meshes(space: ShapeSpace, code: np.ndarray) -> Meshes:
+def code_meshes(space: ShapeSpace, code: np.ndarray | pd.Series) -> Meshes:
     """A code (d,) of a ShapeSpace, or a row of a Codes table -> meshes of the shape that it decodes to, in mm on the
     space's grid."""
     must(np.ndim(code) == 1, "code_meshes", f"codes of shape {np.shape(code)}", "one code (d,)")
