@@ -32,7 +32,7 @@ def in_order(what: str, values: Any, names: Iterable[Hashable]) -> Any:
         DataError: names that are not those of the rows, each once; not as many values as rows
     """
     rows = list(names)
-    if not isinstance(values, (pd.Series, pd.DataFrame, Mapping)):
+    if not has_names(values):
         values = values if hasattr(values, "__len__") else list(values)
         need(len(values) == len(rows), what, f"{len(values)} values for {len(rows)} rows", "one a row")
         return values
@@ -41,7 +41,9 @@ def in_order(what: str, values: Any, names: Iterable[Hashable]) -> Any:
         return list(values.values()) if isinstance(values, Mapping) else values
     place = {name: i for i, name in enumerate(own)}
     fits = len(place) == len(own) == len(rows) and set(place) == set(rows)
-    need(fits, what, f"values for {_few(own)}", f"one for each of {_few(rows)}", BY_POSITION)
+    lacking, others = [n for n in rows if n not in place], [n for n in place if n not in set(rows)]
+    todo = "".join(f"{t}: {_few(names)}. " for t, names in (("Lacking", lacking), ("Others", others)) if names)
+    need(fits, what, f"values for {_few(own)}", f"one for each of {_few(rows)}", todo + BY_POSITION)
     if isinstance(values, Mapping):
         return [values[name] for name in rows]
     return values.iloc[[place[name] for name in rows]]
@@ -52,8 +54,18 @@ def in_one_order(what: str, *things: Any) -> tuple[Any, ...]:
 
     DataError where two have different names.
     """
-    named = [t for t in things if isinstance(t, (pd.Series, pd.DataFrame, Mapping))]
-    return tuple(in_order(what, t, _names(named[0])) if any(t is n for n in named) else t for t in things)
+    names = names_among(*things)
+    return tuple(in_order(what, t, names) if names is not None and has_names(t) else t for t in things)
+
+
+def has_names(values: Any) -> bool:
+    """Whether these go by name."""
+    return isinstance(values, (pd.Series, pd.DataFrame, Mapping))
+
+
+def names_among(*things: Any) -> list[Hashable] | None:
+    """The names of the first thing that has any; None: none has."""
+    return next((list(_names(t)) for t in things if has_names(t)), None)
 
 
 def positions(what: str, key: Any, names: Iterable[Hashable]) -> np.ndarray:

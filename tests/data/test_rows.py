@@ -46,6 +46,11 @@ def test_names_that_do_not_fit_are_refused(wrong):
         in_one_order("x", VALUES, named)
 
 
+def test_the_message_says_which_names():
+    with pytest.raises(DataError, match="Lacking: 'b', 'd'. Others: 'e'. Where it is"):
+        in_order("x", {"a": 1, "e": 2, "c": 3}, NAMES)
+
+
 def test_positions():
     for key in (torch.tensor([True, False, True, False]), pd.array([True, False, True, False])):
         assert positions("x", key, NAMES).tolist() == [0, 2]
