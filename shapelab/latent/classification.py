@@ -17,11 +17,10 @@ How each number is made:
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,6 @@ from joblib import Parallel, delayed
 from sklearn.base import ClassifierMixin, clone
 from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import RepeatedStratifiedKFold
 from tqdm.auto import tqdm
 
 from shapelab.data.facts import PHASES
@@ -37,6 +35,7 @@ from shapelab.data.rows import patients_of
 from shapelab.errors import must, need, one_of, whole
 from shapelab.latent.codes import one_each
 from shapelab.latent.features import FixedFeatures, FoldFeatures, IndexFeatures, random_features
+from shapelab.latent.folds import Fold, draw_folds, shuffle_within
 from shapelab.latent.importance import held_out_importance
 from shapelab.latent.results import KEYS, ClassificationResult
 
@@ -148,7 +147,7 @@ def classification_report(
     who = patients_of(first.facts)
     everyone, truth = _truth(first.facts, target, None if groups is None else list(groups), how.n_splits)
     ways = list(product(_phase_sets(phases), _models(model).items()))
-    folds = _folds(everyone, truth, who, how)
+    folds = draw_folds(everyone, truth, who, (how.n_splits, how.n_repeats), how.seed)
     taking_part = who[truth.index]
     runs = _runs(sources, controls, indices, folds[0][0], how.seed, truth.index)
 
@@ -158,7 +157,7 @@ def classification_report(
         keys.append((name, "+".join(phase_set), model_name))
         tables = _Tables(source, truth.index, phase_set)
         labels = [
-            _shuffle_within(truth.to_numpy(), parts, np.random.default_rng((how.seed, 7, r)))
+            shuffle_within(truth.to_numpy(), parts, np.random.default_rng((how.seed, 7, r)))
             if shuffle
             else truth.to_numpy()
             for r, parts in enumerate(folds)
@@ -300,39 +299,6 @@ def _runs(
 # ---- cross-validation ------------------------------------------------------------------------------------------------
 
 
-class Fold(NamedTuple):
-    """One fold: positions among the rows that take part, the names of all patients on either side, and the number of
-    the patient of each row in `test`."""
-
-    train: np.ndarray
-    test: np.ndarray
-    seen: list
-    held_out: list
-    patient: np.ndarray
-
-
-def _folds(everyone: pd.Series, truth: pd.Series, who: pd.Series, how: CrossValidation) -> list[list[Fold]]:
-    """The folds of each repeat, drawn on all patients; groups too small to be spread over the folds are one stratum.
-
-    `who` is the patient of each row. One whose rows are of several classes is of the class of all of them.
-    """
-    everyone = everyone.astype(str).groupby(who[everyone.index]).agg(lambda values: "+".join(sorted(set(values))))
-    taking_part = who[truth.index]
-    number = pd.factorize(taking_part)[0]
-    small = everyone.map(everyone.value_counts()) < how.n_splits
-    strata = everyone.where(~small, "(small)").to_numpy()
-    splitter = RepeatedStratifiedKFold(n_splits=how.n_splits, n_repeats=how.n_repeats, random_state=how.seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")  # the small ones, left out or checked
-        pairs = list(splitter.split(np.zeros(len(everyone)), strata))
-    folds = []
-    for train, test in pairs:
-        seen, held_out = list(everyone.index[train]), list(everyone.index[test])
-        inner, outer = (np.flatnonzero(taking_part.isin(names)) for names in (seen, held_out))
-        folds.append(Fold(inner, outer, seen, held_out, number[outer]))
-    return [folds[r * how.n_splits : (r + 1) * how.n_splits] for r in range(how.n_repeats)]
-
-
 class _Tables:
     """Features of a fold as an array in the order of the rows that take part; a fold's table is asked for once."""
 
@@ -352,21 +318,6 @@ class _Tables:
             need(not len(missing), "features", f"nothing for {[str(p) for p in missing[:5]]}", "a row for each")
             self.kept[key] = table.loc[self.rows].astype(np.float32)
         return self.kept[key]
-
-
-def _shuffle_within(labels: np.ndarray, folds: Sequence[Fold], generator: np.random.Generator) -> np.ndarray:
-    """Labels shuffled among the patients of each test fold; within each patient where one has several labels."""
-    shuffled = labels.copy()
-    for fold in folds:
-        here = labels[fold.test]
-        _, first, number = np.unique(fold.patient, return_index=True, return_inverse=True)
-        if (here[first][number] == here).all():
-            shuffled[fold.test] = generator.permutation(here[first])[number]
-        else:
-            for patient in range(len(first)):
-                rows = fold.test[number == patient]
-                shuffled[rows] = generator.permutation(labels[rows])
-    return shuffled
 
 
 def _fitted(
@@ -435,9 +386,7 @@ def _permutation_p(
     if how.permutations == 0:
         return float("nan")
     parts = [(fold.train, fold.test, tables(fold).to_numpy()) for fold in folds]
-    shuffles = [
-        _shuffle_within(labels, folds, np.random.default_rng((how.seed, 3, i))) for i in range(how.permutations)
-    ]
+    shuffles = [shuffle_within(labels, folds, np.random.default_rng((how.seed, 3, i))) for i in range(how.permutations)]
     observed, *null = workers(
         delayed(_count_right)(classifier, parts, y, (how.seed, 2, i)) for i, y in enumerate([labels, *shuffles])
     )

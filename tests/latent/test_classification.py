@@ -9,7 +9,6 @@ from sklearn.metrics import balanced_accuracy_score
 
 from shapelab.errors import DataError, UsageError
 from shapelab.latent import ClassificationResult, CrossValidation, SpaceFeatures, classification_report, classify
-from shapelab.latent.classification import _folds, _shuffle_within
 
 SMALL = RandomForestClassifier(n_estimators=10, max_features=None)  # every tree finds the one good column
 QUICK = CrossValidation(n_splits=5, n_repeats=2, permutations=0)
@@ -103,15 +102,6 @@ def test_same_seed_same_table_in_one_process_or_two():
     pd.testing.assert_frame_equal(first, classify(codes, settings=replace(how, n_jobs=2), **options))
     pd.testing.assert_frame_equal(first, classify(codes.sample(frac=1, random_state=1), settings=how, **options))
     assert not first.equals(classify(codes, settings=replace(how, seed=4), **options))
-
-
-def test_shuffles_keep_the_classes_of_each_fold():
-    truth = pd.Series(list("AAABBBCCC") * 4)
-    parts = _folds(truth, truth, truth.index.to_series(), CrossValidation(4, 1))[0]
-    shuffled = _shuffle_within(truth.to_numpy(), parts, np.random.default_rng(0))
-    assert (shuffled != truth).any()
-    for fold in parts:
-        assert sorted(shuffled[fold.test]) == sorted(truth[fold.test])
 
 
 class Recording:
@@ -270,18 +260,6 @@ def test_two_rows_of_a_patient_stay_in_one_fold(target):
         assert found == (side if truth is None else truth[patient, side])
     one = classify(sides_of().query("side == 'L'"), model=SMALL, settings=QUICK)
     assert one["n_patients"].item() == 20  # a row a patient: the side does not matter
-
-
-def test_labels_are_shuffled_as_they_depend():
-    table = sides_of()
-    who = table["patient"].set_axis(table["patient"] + ", side " + table["side"])
-    for target, within in (("group", False), ("side", True)):
-        truth = table[target].set_axis(who.index)
-        (parts,) = _folds(truth, truth, who, CrossValidation(4, 1))
-        shuffled = pd.Series(_shuffle_within(truth.to_numpy(), parts, np.random.default_rng(0)), index=who.index)
-        several = shuffled.groupby(who).nunique()
-        assert (several == (2 if within else 1)).all() and (shuffled != truth).any()
-        assert shuffled.value_counts().to_dict() == truth.value_counts().to_dict()
 
 
 def test_two_rows_that_nothing_tells_apart_are_named():
