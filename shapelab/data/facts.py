@@ -6,6 +6,8 @@ from __future__ import annotations
 PHASES = ("ED", "ES")
 #: Facts that tell shapes of one patient and phase apart: left or right, one visit or the next.
 APART = ("side", "visit")
+#: Facts that are asked for by these very names.
+KNOWN = ("patient", "group", "phase", *APART)
 #: ACDC's: normal, dilated and hypertrophic cardiomyopathy, previous infarction, abnormal right ventricle.
 GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
 #: The six of SSLLN (its Fig. 3), as the phantoms have them.

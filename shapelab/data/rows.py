@@ -8,13 +8,14 @@ reason to count positions instead.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import infer_dtype
 
-from shapelab.data.facts import APART
+from shapelab.data.facts import APART, KNOWN
 from shapelab.errors import must, need
 
 Rows: TypeAlias = np.ndarray | pd.Series | pd.Index | Mapping[Any, bool]  # a mask, positions or names, see `positions`
@@ -130,6 +131,15 @@ def row_names(table: pd.DataFrame) -> pd.Series:
     parts = zip(patient, *(table[fact] for fact in apart))
     text = [", ".join([str(p), *(f"{f} {v}" for f, v in zip(apart, rest))]) for p, *rest in parts]
     return pd.Series(text, index=table.index, name="row", dtype=object)
+
+
+def check_fact_names(names: Iterable[Hashable], where: str | Path | None) -> None:
+    """DataError for a column such as "Patient" or "group ", a `KNOWN` fact in another spelling: it would be passed over,
+    and a patient's rows taken for those of several."""
+    own = list(names)
+    near = {c: k for c in own for k in KNOWN if c != k and str(c).strip().casefold() == k and k not in own}
+    found, expected = (", ".join(map(repr, some)) for some in (near, near.values()))
+    need(not near, where, f"a column {found}", f"{expected}", "Rename it, or remove it.")
 
 
 def patients_of(rows: pd.DataFrame) -> pd.Series:

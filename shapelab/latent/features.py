@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from shapelab.data.facts import APART, PHASES
-from shapelab.data.rows import in_order, of_patients, patients_of, row_names
+from shapelab.data.rows import check_fact_names, in_order, of_patients, patients_of, row_names
 from shapelab.errors import must, need
 from shapelab.latent.codes import (
     INDEX,
@@ -73,6 +73,7 @@ class FixedFeatures:
     def __init__(self, codes: pd.DataFrame, saw_test_shapes: bool = True):
         check_table(codes, where="codes")
         self.codes, self.saw_test_shapes = codes, saw_test_shapes
+        check_fact_names(codes.columns, "codes")
         self._names = row_names(codes) if "patient" in codes else None
         if "phase" not in codes and self._names is not None:
             one_each(self._names)

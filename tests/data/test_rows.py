@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shapelab.data.rows import in_one_order, in_order, positions, row_names
+from shapelab.data.rows import check_fact_names, in_one_order, in_order, positions, row_names
 from shapelab.errors import DataError, UsageError
 
 NAMES = ["a", "b", "c", "d"]
@@ -75,6 +75,13 @@ def test_rows_of_a_patient_are_told_apart_by_side_and_visit():
     ]
     one = table.iloc[[0, 3]]  # a row a patient: the patient is its name, of whatever type
     assert row_names(one.assign(patient=[7, 8])).tolist() == [7, 8]
+
+
+def test_known_facts_in_another_spelling():
+    check_fact_names(["patient", "Patient", "age", 3], "x")  # the one that is meant is there
+    for names in (["Patient"], ["patient", " GROUP"], ["Side"]):
+        with pytest.raises(DataError, match="x: found a column '.*'; expected '(patient|group|side)'. Rename it"):
+            check_fact_names(names, "x")
 
 
 def test_rows_without_a_name():

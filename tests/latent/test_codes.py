@@ -204,6 +204,7 @@ def test_read_accepts_id_as_index(tmp_path):
         ("subject,z00,group\na,1,A\na,2,B\n", r"the ids \['a'\] more than once"),
         ("subject,z00,group\n,1,A\n", "no id in line 2"),
         ("subject,z00,group\n", "no row"),
+        ("subject,z00,Group\na,1,A\n", "a column 'Group'; expected 'group'"),
     ],
 )
 def test_bad_csv_is_named(tmp_path, text, message):

@@ -105,6 +105,12 @@ def test_fixed_features_of_one_row_a_patient():
         FixedFeatures(codes.assign(patient="a"))
 
 
+def test_a_patient_in_another_spelling_is_not_torn_apart():
+    codes = pd.DataFrame({"Patient": ["a", "a"], "z0": [1.0, 2.0]}, index=["s1", "s2"])
+    with pytest.raises(DataError, match="codes: found a column 'Patient'; expected 'patient'"):
+        FixedFeatures(codes)
+
+
 def test_indices_by_phase():
     indices = pd.DataFrame(
         {

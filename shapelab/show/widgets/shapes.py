@@ -131,7 +131,9 @@ class InterpolationWidget(ShapeWidget):
     ):
         self.space, self.codes, self.names = space, (code_a, code_b), tuple(names)
         self.slider = _slider("t", 0.0, 1.0, 1.0 / steps, ".2f")
-        ends = ipywidgets.HTML(f"t = 0: <b>{html.escape(names[0])}</b>, t = 1: <b>{html.escape(names[1])}</b>")
+        ends = ipywidgets.HTML(
+            f"t = 0: <b>{html.escape(self.names[0])}</b>, t = 1: <b>{html.escape(self.names[1])}</b>"
+        )
         super().__init__(space.scheme, [ends, self.slider])
         self.slider.observe(lambda change: self.attempt(self.show, change["new"]), "value")
         self.attempt(self.show, 1.0) and self.attempt(self.show, 0.0)  # both ends: the camera fits all of the way
