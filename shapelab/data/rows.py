@@ -134,8 +134,10 @@ def row_names(table: pd.DataFrame) -> pd.Series:
 
 
 def check_fact_names(names: Iterable[Hashable], where: str | Path | None) -> None:
-    """DataError for a column such as "Patient" or "group ", a `KNOWN` fact in another spelling: it would be passed over,
-    and a patient's rows taken for those of several."""
+    """DataError for a column such as "Patient" or "group ": a `KNOWN` fact in another spelling would be passed over.
+
+    A patient's rows would be taken for those of several.
+    """
     own = list(names)
     near = {c: k for c in own for k in KNOWN if c != k and str(c).strip().casefold() == k and k not in own}
     found, expected = (", ".join(map(repr, some)) for some in (near, near.values()))

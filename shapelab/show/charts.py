@@ -112,6 +112,9 @@ def _code_columns(codes: pd.DataFrame | np.ndarray, dims: Sequence[int | str] | 
     wanted = [f"z{d:02d}" if isinstance(d, (int, np.integer)) else d for d in asked]
     check_columns(codes, wanted, "ridgeline")
     must(wanted and len(codes), "ridgeline", "no code", "a table with columns z00, z01, ... and at least one row")
+    values = codes[wanted].to_numpy(dtype=float)
+    wrong = codes.index[~np.isfinite(values).all(axis=1)]
+    must(not len(wrong), "ridgeline", f"no finite code in {len(wrong)} rows, {list(wrong[:3])}", "finite numbers")
     return {c: codes[c].to_numpy(dtype=float) for c in wanted}
 
 

@@ -35,6 +35,8 @@ def test_ridgeline_takes_arrays_and_chosen_dimensions(words):
         charts.ridgeline(pd.DataFrame({"z00": [1.0, 2.0]}), ["z77"])
     with pytest.raises(UsageError, match="expected code columns"):
         charts.ridgeline(pd.DataFrame({"group": ["NOR"]}))
+    with pytest.raises(UsageError, match=r"no finite code in 1 rows, \['b'\]"):
+        charts.ridgeline(pd.DataFrame({"z00": [1.0, np.nan]}, index=["a", "b"]))
 
 
 def test_confusion_shows_counts_shares_and_accuracy(words, inside):
