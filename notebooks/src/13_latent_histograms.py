@@ -33,7 +33,6 @@ from IPython.display import display
 from scipy import stats
 
 from shapelab import course, stack_labels
-from shapelab.data.grid import ALIGN
 from shapelab.experiments.shipped import fit_pca, learned_space
 from shapelab.latent import code_statistics, decoder_sensitivity
 from shapelab.latent.codes import code_array, code_columns, codes_table
@@ -75,7 +74,7 @@ MARKS = style.marks(["autoencoder", "PCA", "truly normal"])  # one colour and on
 space = learned_space(SPACE)
 
 hearts = run.hearts(160, phases=("ED",)).filter(phase="ED")
-labels, facts = stack_labels(hearts, space.grid, align=ALIGN)
+labels, facts = stack_labels(hearts, space)
 facts = facts[["patient", "phase", "group"]]
 pca_space = fit_pca(labels, space.grid)  # the linear space beside it
 spaces = {"autoencoder": space, "PCA": pca_space}
@@ -627,7 +626,7 @@ print("most drawn by the autoencoder are in one piece:", bool(whole["autoencoder
 real = course.real_hearts()
 
 if real is not None:
-    real_labels, real_facts = stack_labels(real.filter(phase="ED"), space.grid, align=ALIGN)
+    real_labels, real_facts = stack_labels(real.filter(phase="ED"), space)
     real_spaces = {"autoencoder": space, "PCA": fit_pca(real_labels, space.grid)}
     real_codes = {
         n: codes_table(s.encode(real_labels), real_facts[["patient", "phase", "group"]]) for n, s in real_spaces.items()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from shapelab.errors import DataError, UsageError, must, need
 
@@ -17,14 +18,15 @@ from shapelab.errors import DataError, UsageError, must, need
 # what happens across the plane: an error of 1 mm there would be one of 50 mm. The phantom's six are at 0.15 to 0.25.
 FLATTEST = 0.02
 
-Landmarks = Mapping[str, np.ndarray] | np.ndarray
+Landmarks = Mapping[str, np.ndarray] | pd.DataFrame | np.ndarray
 
 
 def landmark_affine(source: Landmarks, target: Landmarks) -> np.ndarray:
     """The affine map that takes landmarks nearest to others, in the least squares sense (12 degrees of freedom).
 
     Args:
-        source: name -> (3,) mm, of which the names in both are used, or (n, 3) mm in the same order; n >= 4
+        source: name -> (3,) mm, or a table of them (index = names), of which the names in both are used; or (n, 3) mm
+            in the same order; n >= 4
         target: see `source`
 
     Returns:
@@ -61,6 +63,10 @@ def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def paired(source: Landmarks, target: Landmarks) -> tuple[list[str], tuple[np.ndarray, np.ndarray]]:
     """Names and positions (n, 3) float64 of the landmarks that both have; see `landmark_affine`."""
+    source, target = (
+        dict(zip(points.index, points.to_numpy())) if isinstance(points, pd.DataFrame) else points
+        for points in (source, target)
+    )
     must(
         isinstance(source, Mapping) == isinstance(target, Mapping),
         "landmarks",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
 import pandas as pd
 
+from shapelab.data.rows import Rows, positions
 from shapelab.data.scheme import LabelScheme
-from shapelab.data.subject import Subject
+from shapelab.data.subject import Subject, is_known
 from shapelab.errors import DataError, UsageError, must, need, one_of
 
 
@@ -47,21 +49,25 @@ class Cohort(Sequence[Subject]):
     def __getitem__(self, key: int | str) -> Subject: ...
 
     @overload
-    def __getitem__(self, key: slice | Iterable[int] | list[str] | tuple[str, ...] | np.ndarray) -> Cohort: ...
+    def __getitem__(self, key: slice | Iterable[int] | list[str] | tuple[str, ...] | set[str] | Rows) -> Cohort: ...
 
     def __getitem__(self, key: Any) -> Subject | Cohort:
-        """By position or id -> Subject; by slice or list of positions or ids -> Cohort."""
+        """By position or id -> Subject; by slice, mask, positions or ids (`shapelab.data.rows.positions`) -> Cohort.
+
+        A Series that is a mask, such as ``cohort.table["group"] == "NOR"``, goes by its index, in any order.
+        """
         if isinstance(key, str):
             if key not in self._position:
                 raise UsageError(f"cohort {self.name!r}: found no subject {key!r}; expected one of {self._some_ids()}")
             return self._subjects[self._position[key]]
-        if isinstance(key, (int, np.integer)):
+        if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
             return self._subjects[key]
         if isinstance(key, slice):
             return self._with(self._subjects[key])
-        return self._with(self[k] for k in key)
+        return self._with(self._subjects[i] for i in positions(f"cohort {self.name!r}", key, self.ids))
 
     def __contains__(self, key: object) -> bool:
+        must(isinstance(key, (str, Subject)), f"cohort {self.name!r}: in", repr(key), "an id (text) or a Subject")
         return key in self._position if isinstance(key, str) else key in self._subjects
 
     def __add__(self, other: Cohort) -> Cohort:
@@ -92,29 +98,38 @@ class Cohort(Sequence[Subject]):
     def table(self) -> pd.DataFrame:
         """One row a subject, index = id, columns = facts; `patient` is always there. Reads no array."""
         return pd.DataFrame(
-            [{"patient": s.patient, **s.facts} for s in self],
+            [{"patient": s.patient, **{k: v for k, v in s.facts.items() if k != "patient"}} for s in self],
             index=pd.Index(self.ids, name="subject", dtype=object),
         )
 
-    def filter(self, condition: Callable[[Subject], bool] | None = None, **facts: Any) -> Cohort:
-        """Subjects for which `condition` holds and each named fact equals (or is among a list of) the value given.
+    def filter(self, condition: Callable[[Subject], bool] | Any = None, **facts: Any) -> Cohort:
+        """Subjects for which `condition` holds and each named fact equals (or is among several of) the value given.
+
+        Args:
+            condition: function of a subject, or what ``cohort[...]`` takes
+            facts: a value, or several: list, array, Series, keys, generator. None: those of whom it is not known
+
+        Where nobody has any of the values asked for, a warning says so.
 
         >>> cohort.filter(phase="ED", group=["NOR", "DCM"])       # doctest: +SKIP
         """
-        known = sorted(set().union(*(s.facts for s in self), {"patient"})) if len(self) else []
-        for fact in facts:
+        if condition is not None and not callable(condition):
+            chosen = self[condition]
+            return chosen.filter(**facts) if isinstance(chosen, Cohort) else self._with([chosen]).filter(**facts)
+        known = sorted(set().union(*(s.facts for s in self), {"patient"})) if len(self) else list(facts)
+        kept = [s for s in self if condition is None or bool(condition(s))]
+        for fact, asked in facts.items():
             one_of(f"cohort {self.name!r}: fact", fact, known)
-
-        def keep(s: Subject) -> bool:
-            here = {**s.facts, "patient": s.patient}
-            return all(
-                here.get(fact) in wanted
-                if isinstance(wanted, (list, tuple, set, frozenset))
-                else here.get(fact) == wanted
-                for fact, wanted in facts.items()
-            ) and (condition is None or bool(condition(s)))
-
-        return self._with(s for s in self if keep(s))
+            several = isinstance(asked, Iterable) and not isinstance(asked, str)
+            wanted = [v if is_known(v) else None for v in (asked if several else [asked])]
+            if fact == "patient":  # always text, also 7
+                wanted = [str(v) for v in wanted]
+            if len(self) and not any(s.fact(fact) in wanted for s in self):
+                found = ", ".join(sorted({repr(s.fact(fact)) for s in self})[:8])
+                text = f"cohort {self.name!r}: found nobody with {fact} in {wanted[:5]}; expected some of {found}"
+                warnings.warn(text, stacklevel=2)
+            kept = [s for s in kept if s.fact(fact) in wanted]
+        return self._with(kept)
 
     def split(
         self, by: str = "patient", stratify: str | None = "group", test: float = 0.25, seed: int = 0
@@ -123,7 +138,7 @@ class Cohort(Sequence[Subject]):
 
         Args:
             by: fact that must not be torn apart
-            stratify: fact whose proportions are kept, or None
+            stratify: fact whose proportions are kept, or None. Those of whom it is not known are a part of their own
             test: share of the units (patients) in the second part, between 0 and 1
             seed: the split is a function of (cohort, arguments, seed)
         """
@@ -131,10 +146,12 @@ class Cohort(Sequence[Subject]):
         table = self.table
         one_of("Cohort.split: by", by, table.columns)
         one_of("Cohort.split: stratify", stratify, [None, *table.columns])
-        units = table.drop_duplicates(by).set_index(by)
-        strata = pd.Series("all", index=units.index)
+        gaps = table.index[table[by].isna()]
+        need(not len(gaps), self.name, f"no {by!r} for {len(gaps)} subject(s), {list(gaps[:3])}", "one for each")
+        strata = pd.Series("all", index=pd.Index(table[by].unique()))
         if stratify is not None:
-            strata = units[stratify]
+            strata = table.groupby(by, sort=False)[stratify].first()  # the first that is known
+            strata = strata.astype(object).where(strata.notna(), None)
             several = table.groupby(by)[stratify].nunique().loc[lambda n: n > 1].index
             need(
                 several.empty,
@@ -145,10 +162,10 @@ class Cohort(Sequence[Subject]):
         generator = np.random.default_rng(seed)
         chosen: set = set()
         for value in sorted(strata.unique(), key=str):
-            members = strata.index[strata == value].to_numpy()
+            members = strata.index[strata.isna() if value is None else strata == value].to_numpy()
             n = int(round(test * len(members)))
             need(
-                0 < n < len(members),
+                value is None or 0 < n < len(members),
                 self.name,
                 f"{len(members)} {by}(s) with {stratify}={value!r}",
                 f"enough for both parts at test={test}",

@@ -27,6 +27,7 @@ from shapelab.data.walls import whole_structures
 from shapelab.errors import must, need, spacing3
 from shapelab.types import Shape3, Triple, Vector3
 
+LARGEST_VOXEL_MM = 20.0  # of a grid; larger ones are sizes in voxels, most likely
 MOST_OUTSIDE = 0.1  # of a shape may be cut off by a grid without a word
 
 
@@ -51,7 +52,8 @@ class Grid:
         )
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         object.__setattr__(self, "spacing", spacing3("Grid: spacing", self.spacing))
-        must(min(self.spacing) <= max(self.shape), "Grid", str(self), exchanged)
+        doubtful = min(self.spacing) > max(self.shape) and max(self.spacing) > LARGEST_VOXEL_MM
+        must(not doubtful, "Grid", str(self), exchanged)
 
     @property
     def extent(self) -> tuple[float, float, float]:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import need
@@ -116,8 +117,14 @@ class Subject:
 
     @property
     def patient(self) -> str:
-        """Fact `patient`, else the id: what a split must not tear apart."""
-        return str(self.facts.get("patient", self.id))
+        """Fact `patient`, if it is known, else the id: what a split must not tear apart."""
+        patient = self.facts.get("patient")
+        return str(patient) if is_known(patient) else self.id
+
+    def fact(self, name: str) -> Any:
+        """What is known of it under this name; None: nothing (also where NaN stands for it)."""
+        value = self.patient if name == "patient" else self.facts.get(name)
+        return value if is_known(value) else None
 
     def load(self) -> Subject:
         """The same subject with its arrays in memory, for those who read them often."""
@@ -141,6 +148,11 @@ class Subject:
     def __repr__(self) -> str:
         has = "+".join(n for n, s in (("image", self.image_source), ("label", self.label_source)) if s is not None)
         return f"Subject({self.id!r}, {has}, {dict(self.facts)})"
+
+
+def is_known(fact: Any) -> bool:
+    """Whether a fact says something: None, NaN and pandas' NA do not."""
+    return fact is not None and not (np.ndim(fact) == 0 and bool(pd.isna(fact)))
 
 
 def _read(source: Lazy) -> np.ndarray:

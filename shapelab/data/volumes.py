@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from shapelab.data.rows import Rows, positions
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
 from shapelab.device import gathered, resident, sent
 from shapelab.errors import need
@@ -37,9 +38,9 @@ class Volumes:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, rows: slice | Sequence[int] | np.ndarray) -> Self:
-        """Some of the hearts: a slice, numbers, or a mask."""
-        rows = rows if isinstance(rows, slice) else np.arange(len(self))[np.asarray(rows)]
+    def __getitem__(self, rows: slice | Iterable[int] | Iterable[str] | Rows) -> Self:
+        """Some of the hearts: a slice, positions, names of the table's rows, or a mask (see `data.rows.positions`)."""
+        rows = rows if isinstance(rows, slice) else positions(type(self).__name__, rows, self.table.index)
         taken = {name: array[rows] for name, array in vars(self).items() if isinstance(array, np.ndarray)}
         return type(self)(**{**vars(self), **taken, "table": self.table.iloc[rows]})
 

@@ -3,6 +3,7 @@ from . import (
     codes as codes,
     embedding as embedding,
     features as features,
+    folds as folds,
     histograms as histograms,
     importance as importance,
     paths as paths,

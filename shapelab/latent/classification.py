@@ -17,11 +17,10 @@ How each number is made:
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -29,12 +28,14 @@ from joblib import Parallel, delayed
 from sklearn.base import ClassifierMixin, clone
 from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import RepeatedStratifiedKFold
 from tqdm.auto import tqdm
 
 from shapelab.data.facts import PHASES
+from shapelab.data.rows import patients_of
 from shapelab.errors import must, need, one_of, whole
+from shapelab.latent.codes import one_each
 from shapelab.latent.features import FixedFeatures, FoldFeatures, IndexFeatures, random_features
+from shapelab.latent.folds import Fold, draw_folds, shuffle_within
 from shapelab.latent.importance import held_out_importance
 from shapelab.latent.results import KEYS, ClassificationResult
 
@@ -110,6 +111,10 @@ def classification_report(
     The folds are drawn on a table of one row a patient, so a patient's ED and ES are never in different folds, and are
     the same for all features, phases and models: rows can be compared. A function of its arguments and the seed.
 
+    Where a patient has several sides or visits (facts `side`, `visit`), each is a row that is predicted; they stay in
+    one fold, a patient counts once (by the mean of its rows), and labels are shuffled as they depend: from patient to
+    patient where a patient's are one, within patients where they differ.
+
     Args:
         codes: a Codes table (taken as `FixedFeatures` whose space saw the test shapes), or `FoldFeatures` (those, or a
             space fitted in each fold), or a dict {name: either} for several
@@ -131,7 +136,8 @@ def classification_report(
     Raises:
         UsageError: unknown target, model, group, control or phase; "volumes" without `indices`
         DataError: a class of fewer than `n_splits` patients (class and counts named), a patient without a phase or
-            without a target, NaN among the codes, features for different patients
+            without a target, or with two rows that no fact tells apart, NaN among the codes, features for different
+            patients
     """
     how, named = settings or CrossValidation(), codes if isinstance(codes, Mapping) else {"codes": codes}
     must(named, "classify", "no codes", "a Codes table, or FoldFeatures, or a dict of these")
@@ -139,9 +145,11 @@ def classification_report(
         str(k): FixedFeatures(v) if isinstance(v, pd.DataFrame) else v for k, v in named.items()
     }
     first = next(iter(sources.values()))
-    everyone, truth = _truth(first.facts, target, groups, how.n_splits)
+    who = patients_of(first.facts)
+    everyone, truth = _truth(first.facts, target, None if groups is None else list(groups), how.n_splits)
     ways = list(product(_phase_sets(phases), _models(model).items()))
-    folds = _folds(everyone, truth, how)
+    folds = draw_folds(everyone, truth, who, (how.n_splits, how.n_repeats), how.seed)
+    taking_part = who[truth.index]
     runs = _runs(sources, controls, indices, folds[0][0], how.seed, truth.index)
 
     keys, rows, predictions, weights = [], [], [], {}
@@ -150,7 +158,7 @@ def classification_report(
         keys.append((name, "+".join(phase_set), model_name))
         tables = _Tables(source, truth.index, phase_set)
         labels = [
-            _shuffle_within(truth.to_numpy(), parts, np.random.default_rng((how.seed, 7, r)))
+            shuffle_within(truth.to_numpy(), parts, np.random.default_rng((how.seed, 7, r)))
             if shuffle
             else truth.to_numpy()
             for r, parts in enumerate(folds)
@@ -158,16 +166,16 @@ def classification_report(
         with Parallel(n_jobs=how.n_jobs, max_nbytes=None) as workers:
             held_out = _cross_validate(tables, labels, folds, classifier, how, workers)
             p = _permutation_p(tables, labels[0], folds[0], classifier, how, workers)
-        predictions.append(_predictions(held_out, truth, labels))
+        predictions.append(_predictions(held_out, taking_part, labels))
         if how.importances and not shuffle:
             weights[keys[-1]] = _importances(held_out).assign(fixed=source.fixed)
         rows.append(
             {
                 **dict[str, Any](zip(KEYS, keys[-1], strict=True)),
-                **_scores(predictions[-1], truth.index, how.seed),
+                **_scores(predictions[-1], pd.Index(taking_part.unique()), how.seed),
                 "p": p,
                 "chance": truth.value_counts(normalize=True).max(),
-                "n_patients": len(truth),
+                "n_patients": taking_part.nunique(),
                 "n_features": tables(folds[0][0]).shape[1],
                 "n_repeats": how.n_repeats,
                 "saw_test_shapes": bool(source.saw_test_shapes),
@@ -195,18 +203,21 @@ def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: 
     )
     everyone = truth = facts[target].sort_index()
     gaps = truth.index[truth.isna()]
+    more = f" and {len(gaps) - 1} more of {len(truth)}" if len(gaps) > 1 else ""
     need(
         not len(gaps),
         "codes",
-        f"no {target!r} for patient {next(iter(gaps), None)!r}",
+        f"no {target!r} for patient {next(iter(gaps), None)!r}{more}",
         "one for every patient",
         "Leave these patients out.",
     )
+    if isinstance(truth.dtype, pd.CategoricalDtype):  # whose categories may be of nobody
+        everyone = truth = truth.astype(object)
     if groups is not None:
         known = sorted(truth.unique(), key=str)  # classes of mixed types have no order of their own
         must(set(groups) <= set(known), "classify", f"groups={list(groups)}", f"among {known}")
         truth = truth[truth.isin(list(groups))]
-    counts = truth.value_counts()
+    counts = patients_of(facts)[truth.index].groupby(truth).nunique()
     need(len(counts) >= 2, "codes", f"only {target}={counts.index[0]!r}", "at least two classes")
     need(
         counts.min() >= n_splits,
@@ -222,6 +233,7 @@ def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: 
 def _phase_sets(phases: str | Sequence[str | Sequence[str]]) -> list[tuple[str, ...]]:
     if isinstance(phases, str):
         phases = [phases]
+    phases = list(phases)
     asked: list[Any] = [phases] if all(p in PHASES for p in phases) else list(phases)
     sets = [tuple(one.split("+")) if isinstance(one, str) else tuple(one) for one in asked]
     known = (("ED",), ("ES",), ("ED", "ES"))
@@ -288,55 +300,25 @@ def _runs(
 # ---- cross-validation ------------------------------------------------------------------------------------------------
 
 
-class Fold(NamedTuple):
-    """One fold: positions among the patients that take part, and the names of all patients on either side."""
-
-    train: np.ndarray
-    test: np.ndarray
-    seen: list
-    held_out: list
-
-
-def _folds(everyone: pd.Series, truth: pd.Series, how: CrossValidation) -> list[list[Fold]]:
-    """The folds of each repeat, drawn on everyone; groups too small to be spread over the folds are one stratum."""
-    small = everyone.map(everyone.value_counts()) < how.n_splits
-    strata = everyone.where(~small, "(small)").astype(str).to_numpy()
-    splitter = RepeatedStratifiedKFold(n_splits=how.n_splits, n_repeats=how.n_repeats, random_state=how.seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")  # the small ones, left out or checked
-        pairs = list(splitter.split(np.zeros(len(everyone)), strata))
-    folds = []
-    for train, test in pairs:
-        seen, held_out = list(everyone.index[train]), list(everyone.index[test])
-        inner, outer = (np.flatnonzero(truth.index.isin(names)) for names in (seen, held_out))
-        folds.append(Fold(inner, outer, seen, held_out))
-    return [folds[r * how.n_splits : (r + 1) * how.n_splits] for r in range(how.n_repeats)]
-
-
 class _Tables:
-    """Features of a fold as an array in the order of the patients that take part; a fold's table is asked for once."""
+    """Features of a fold as an array in the order of the rows that take part; a fold's table is asked for once."""
 
-    def __init__(self, source: FoldFeatures, patients: pd.Index, phases: tuple[str, ...]):
-        self.source, self.patients, self.phases = source, patients, phases
+    def __init__(self, source: FoldFeatures, rows: pd.Index, phases: tuple[str, ...]):
+        self.source, self.rows, self.phases = source, rows, phases
         self.kept: dict[str | tuple[str, ...], pd.DataFrame] = {}
 
     def __call__(self, fold: Fold) -> pd.DataFrame:
         key: str | tuple[str, ...] = "any" if self.source.fixed else tuple(fold.held_out)
         if key not in self.kept:
-            here = set(self.source.facts.index)  # a source may hold those that take part and no others
+            here = set(patients_of(self.source.facts))  # a source may hold those that take part and no others
             table = self.source.table(
                 [p for p in fold.seen if p in here], [p for p in fold.held_out if p in here], self.phases
             )
-            self.kept[key] = table.loc[self.patients].astype(np.float32)
+            one_each(table.index.to_series())
+            missing = self.rows.difference(table.index)
+            need(not len(missing), "features", f"nothing for {[str(p) for p in missing[:5]]}", "a row for each")
+            self.kept[key] = table.loc[self.rows].astype(np.float32)
         return self.kept[key]
-
-
-def _shuffle_within(labels: np.ndarray, folds: Sequence[Fold], generator: np.random.Generator) -> np.ndarray:
-    """Labels shuffled among the patients of each test fold."""
-    shuffled = labels.copy()
-    for fold in folds:
-        shuffled[fold.test] = generator.permutation(labels[fold.test])
-    return shuffled
 
 
 def _fitted(
@@ -405,9 +387,7 @@ def _permutation_p(
     if how.permutations == 0:
         return float("nan")
     parts = [(fold.train, fold.test, tables(fold).to_numpy()) for fold in folds]
-    shuffles = [
-        _shuffle_within(labels, folds, np.random.default_rng((how.seed, 3, i))) for i in range(how.permutations)
-    ]
+    shuffles = [shuffle_within(labels, folds, np.random.default_rng((how.seed, 3, i))) for i in range(how.permutations)]
     observed, *null = workers(
         delayed(_count_right)(classifier, parts, y, (how.seed, 2, i)) for i, y in enumerate([labels, *shuffles])
     )
@@ -430,13 +410,17 @@ def _count_right(
     return right
 
 
-def _predictions(held_out: list[dict], truth: pd.Series, labels: Sequence[np.ndarray]) -> pd.DataFrame:
+def _predictions(held_out: list[dict], who: pd.Series, labels: Sequence[np.ndarray]) -> pd.DataFrame:
+    """One row a held-out prediction; `who`: the patient of each row that takes part. Where patients have several rows,
+    the column `row` says which."""
+    several = {} if list(who) == list(who.index) else {"row": who.index}
     parts = [
         pd.DataFrame(
             {
                 "repeat": one["repeat"],
                 "fold": one["fold"],
-                "patient": truth.index[one["test"]],
+                "patient": who.to_numpy()[one["test"]],
+                **{name: rows[one["test"]] for name, rows in several.items()},
                 "truth": labels[one["repeat"]][one["test"]],
                 "predicted": one["classes"][one["probability"].argmax(axis=1)],
                 **{f"p_{c}": column for c, column in zip(one["classes"], one["probability"].T)},

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from shapelab.data.facts import PHASES
+from shapelab.data.facts import APART, PHASES
 from shapelab.data.formats.text import read_table
+from shapelab.data.rows import in_order, row_names
 from shapelab.errors import DataError, must, need
 from shapelab.files import atomic_write
-from shapelab.spaces.contract import ShapeSpace, code_names, encode_batches
+from shapelab.spaces.contract import ShapeSpace, code_names, code_values, encode_batches
 
 if TYPE_CHECKING:  # loading it is for whoever has a cohort
     from shapelab.data.cohort import Cohort
@@ -72,8 +73,13 @@ def encode_cohort(
     return codes_table(encode_batches(space, labels), table)
 
 
-def codes_table(codes: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:
-    """Codes (N, d) and the facts of the same N subjects (index = id) as one Codes table."""
+def codes_table(codes: np.ndarray | pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Codes (N, d) and the facts of the same N subjects (index = id) as one Codes table.
+
+    An array's rows are in the order of the facts; a table's are matched by their ids, its columns by their names.
+    """
+    if isinstance(codes, pd.DataFrame):
+        codes = code_values(in_order("codes_table", codes, table.index), codes.shape[1])
     codes = np.asarray(codes)
     must(
         codes.ndim == 2 and len(codes) == len(table),
@@ -88,13 +94,17 @@ def codes_table(codes: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def code_columns(codes: pd.DataFrame) -> list[str]:
-    """Names of the code columns, in the table's order: z00, z01, ..., or ED_z00, ES_z00, d_z00, ... of a paired one.
+    """Names of the code columns: z00, z01, ..., or ED_z00, ES_z00, d_z00, ... of a paired one.
 
-    UsageError if there is none.
+    In the order of the dimensions, however the table's columns lie. UsageError if there is none, or one twice.
     """
-    columns = [c for c in codes.columns if isinstance(c, str) and CODE.fullmatch(c)]
-    must(columns, "codes", f"columns {[str(c) for c in codes.columns[:6]]}", "code columns z00, z01, ...")
-    return columns
+    found = [m for c in codes.columns if isinstance(c, str) and (m := CODE.fullmatch(c))]
+    must(found, "codes", f"columns {[str(c) for c in codes.columns[:6]]}", "code columns z00, z01, ...")
+    parts = list(dict.fromkeys(m["part"] for m in found))
+    key = {m: (parts.index(m["part"]), int(m["dimension"])) for m in found}
+    twice = [m.string for m in found if list(key.values()).count(key[m]) > 1]
+    must(not twice, "codes", f"columns {twice[:4]} of one dimension", "a column a dimension")
+    return [m.string for m in sorted(found, key=key.__getitem__)]
 
 
 def code_array(codes: pd.DataFrame) -> np.ndarray:
@@ -178,46 +188,73 @@ def pair_phases(codes: pd.DataFrame, difference: bool = True) -> pd.DataFrame:
     """One row a patient: ED codes, ES codes and (``difference``) ES - ED, how the heart moved.
 
     Args:
-        codes: with columns `patient` and `phase`
+        codes: with columns `patient` and `phase`; and `side` or `visit` where a patient has several of them, each of
+            which is a row of its own then
 
     Returns:
-        DataFrame, index = patient, columns ED_z00.., ES_z00.., d_z00.., and the facts that do not differ between phases
+        DataFrame, index = patient (or as "p7, side L", see `shapelab.data.rows.row_names`; `patient` is a column then),
+        columns ED_z00.., ES_z00.., d_z00.., and the facts that do not differ between phases; one that is known of one
+        phase alone does not
 
     Raises:
         UsageError: no column `patient` or `phase`
-        DataError: a patient without ED or ES, or with two of one, named
+        DataError: a patient without ED or ES, or with two of one and nothing that tells them apart, named
     """
     return patient_rows(codes, PHASES, difference)
 
 
-def patient_rows(codes: pd.DataFrame, phases: Sequence[str] = ("ED",), difference: bool = True) -> pd.DataFrame:
+def patient_rows(
+    codes: pd.DataFrame, phases: Sequence[str] = ("ED",), difference: bool = True, names: pd.Series | None = None
+) -> pd.DataFrame:
     """One row a patient from the codes of the given phases; `pair_phases` for any choice of phases.
 
-    ``difference`` adds second - first phase where two are given.
+    ``difference`` adds second - first phase where two are given. ``names``: what each row of `codes` shows, where these
+    are some of the rows of a larger table; None: `row_names` of these.
     """
     columns = code_columns(codes)
-    for needed in ("patient", "phase"):
-        must(needed in codes, "codes", f"no column {needed!r}", "one, to bring a patient's phases together")
-        gaps = codes.index[codes[needed].isna()]
-        need(not len(gaps), "codes", f"no {needed!r} for subject {next(iter(gaps), None)!r}", "one in every row")
-    chosen = codes[codes["phase"].isin(phases)]
-    counts = pd.crosstab(codes["patient"], codes["phase"]).reindex(columns=list(phases), fill_value=0)
+    must("phase" in codes, "codes", "no column 'phase'", "one, to bring a patient's phases together")
+    gaps = codes.index[codes["phase"].isna()]
+    need(not len(gaps), "codes", f"no 'phase' for subject {next(iter(gaps), None)!r}", "one in every row")
+    names = row_names(codes) if names is None else names
+    counts = pd.crosstab(names.to_numpy(), codes["phase"].to_numpy()).reindex(columns=list(phases), fill_value=0)
     for phase in phases:
-        for found, wrong in (("no", counts[phase] == 0), ("more than one", counts[phase] > 1)):
-            need(
-                not wrong.any(),
-                "codes",
-                f"{found} {phase} row for patient(s) {[str(p) for p in counts.index[wrong][:5]]}",
-                f"one row each for {' and '.join(phases)}",
-                "Leave these patients out, or ask for the phases that every patient has.",
-            )
-    by_phase = {phase: chosen[chosen["phase"] == phase].set_index("patient").sort_index() for phase in phases}
-    blocks = [by_phase[phase][columns].add_prefix(f"{phase}_") for phase in phases]
+        lacking = [str(p) for p in counts.index[counts[phase] == 0]]
+        need(
+            not lacking,
+            "codes",
+            f"no {phase} row for patient(s) {lacking[:5]} (phases: {', '.join(map(str, codes['phase'].unique()))})",
+            f"one row each for {' and '.join(phases)}",
+            "Leave these patients out, or ask for the phases that every patient has.",
+        )
+        one_each(names[codes["phase"] == phase], f"{phase} row")
+    chosen = codes["phase"].isin(phases)
+    by_phase = {p: codes.loc[codes["phase"] == p, columns].set_axis(names[codes["phase"] == p]) for p in phases}
+    by_phase = {phase: table.sort_index() for phase, table in by_phase.items()}
+    blocks = [table.add_prefix(f"{phase}_") for phase, table in by_phase.items()]
     if difference and len(phases) == 2:
-        first, second = (by_phase[phase][columns] for phase in phases)
+        first, second = by_phase.values()
         blocks.append((second - first).add_prefix("d_"))
-    first, *others = by_phase.values()
-    facts = first.drop(columns=[*columns, "phase"])
-    # those that are the same in every phase, NaN equal to NaN
-    same = [c for c in facts.columns if all(facts[c].equals(t[c].astype(facts[c].dtype)) for t in others)]
-    return pd.concat([*blocks, facts[same]], axis=1).rename_axis("patient")
+    facts = agreed(codes[chosen].drop(columns=[*columns, "phase"]), names[chosen])
+    return pd.concat([*blocks, facts], axis=1).rename_axis(str(names.name))
+
+
+def one_each(names: pd.Series, what: str = "row") -> None:
+    """DataError unless each name (index = subject) stands once: whose rows are double, and which."""
+    twice = names[names.duplicated(keep=False)]
+    whose, which = ([str(v) for v in dict.fromkeys(values)][:5] for values in (twice, twice.index))
+    need(
+        twice.empty,
+        "codes",
+        f"more than one {what} for patient(s) {whose} (subjects {', '.join(which)})",
+        f"one, or a fact {' or '.join(APART)} that tells them apart",
+        "Add the fact to the table, or leave rows out.",
+    )
+
+
+def agreed(facts: pd.DataFrame, names: pd.Series) -> pd.DataFrame:
+    """One row a name (of `row_names`): the facts that all its rows agree on; gaps agree with anything."""
+    if names.name == "patient":
+        facts = facts.drop(columns="patient")
+    grouped = facts.groupby(pd.Index(names), sort=True)
+    hashable = [c for c in facts.columns if facts[c].map(pd.api.types.is_hashable).all()]
+    return grouped[[c for c in hashable if (grouped[c].nunique() <= 1).all()]].first()

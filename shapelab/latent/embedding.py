@@ -65,9 +65,10 @@ def _embed(x: np.ndarray, method: str, seed: int, options: dict) -> np.ndarray:
     with warnings.catch_warnings():
         # n_jobs=1 says what a seed means for UMAP anyway (one thread), and keeps its warning about it away; the other
         # is about a layout for fewer points than eigenvectors, for which it has a way out
-        warnings.filterwarnings("ignore", message="n_jobs value 1 overridden")
+        warnings.filterwarnings("ignore", message="n_jobs value .* overridden")
         warnings.filterwarnings("ignore", message="k >= N for N \\* N square matrix")
-        reducer = umap.UMAP(n_components=2, n_neighbors=neighbours, random_state=seed, n_jobs=1, **options)
+        settings = {"n_neighbors": neighbours, "random_state": seed, "n_jobs": 1, **options}
+        reducer = umap.UMAP(n_components=2, **settings)
         return np.asarray(reducer.fit_transform(x), dtype=np.float64)
 
 
@@ -101,7 +102,8 @@ def embedding_quality(
         - disparity: Procrustes, over pairs of seeds: 0 if one embedding is the other turned, moved, scaled or mirrored
         - overlap: Jaccard index of the k nearest neighbours in the plane, mean over subjects and pairs of seeds; 1: the
           same
-        - purity: share of the k nearest neighbours in the plane that are of the subject's own class
+        - purity: share of the k nearest neighbours in the plane that are of the subject's own class, among those whose
+          classes are known (a warning counts the others)
         - purity_codes: the same among the codes; what the plane adds or loses is the difference
 
         Neighbours of a subject may be the same patient's other phase; embed one phase to look at groups.
@@ -111,7 +113,11 @@ def embedding_quality(
     seeds, methods = list(seeds), [method] if isinstance(method, str) else list(method)
     must(seeds, "embedding_quality", "no seed", "at least one")
     whole(f"embedding_quality: k for {len(x)} subjects", k, 1, (len(x) - 1) // 2)
-    classes = codes[target].to_numpy() if target is not None and target in codes else None
+    classes = codes[target].astype(object).to_numpy() if target is not None and target in codes else None
+    n_without = 0 if classes is None else int(pd.isna(classes).sum())
+    if n_without:
+        text = f"embedding_quality: found {n_without} of {len(x)} subjects without a {target}; expected one for each. "
+        warnings.warn(text + "Purity leaves them out, as neighbours too.", stacklevel=2)
     rows = []
     for name in methods:
         planes = [_embed(x, name, seed, dict((options or {}).get(name, {}))) for seed in seeds]
@@ -144,4 +150,8 @@ def neighbour_overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _purity(neighbours: np.ndarray, classes: np.ndarray | None) -> float:
-    return float("nan") if classes is None else float((classes[neighbours] == classes[:, None]).mean())
+    if classes is None:
+        return float("nan")
+    known = ~pd.isna(classes)
+    pairs = known[neighbours] & known[:, None]
+    return float((classes[neighbours] == classes[:, None])[pairs].mean()) if pairs.any() else float("nan")

@@ -15,9 +15,20 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
-from shapelab.data.facts import PHASES
+from shapelab.data.facts import APART, PHASES
+from shapelab.data.rows import check_fact_names, in_order, of_patients, patients_of, row_names
 from shapelab.errors import must, need
-from shapelab.latent.codes import check_table, code_columns, codes_table, patient_rows, read_codes, write_codes
+from shapelab.latent.codes import (
+    INDEX,
+    agreed,
+    check_table,
+    code_columns,
+    codes_table,
+    one_each,
+    patient_rows,
+    read_codes,
+    write_codes,
+)
 from shapelab.spaces.contract import ShapeSpace, encode_batches
 
 #: Columns of `shapelab.metrics.clinical.cardiac_indices` that are known from ED alone, and those that need ES.
@@ -32,7 +43,8 @@ class FoldFeatures(Protocol):
     Attributes:
         saw_test_shapes: whether a test patient's shape had a part in how features are made
         fixed: whether a column means the same in every fold (False where a space is fitted in each)
-        facts: DataFrame, index = patient, one row a patient
+        facts: DataFrame, one row a patient, index = patient; or one each side or visit of a patient, called as
+            `shapelab.data.rows.row_names` says, with a column `patient`
     """
 
     saw_test_shapes: bool
@@ -42,7 +54,7 @@ class FoldFeatures(Protocol):
     def facts(self) -> pd.DataFrame: ...
 
     def table(self, train: Sequence[str], test: Sequence[str], phases: Sequence[str]) -> pd.DataFrame:
-        """Features (index = patient) of the train and test patients; what is fitted is fitted without `test`."""
+        """Features (index as of `facts`) of the train and test patients; what is fitted is fitted without `test`."""
         ...
 
 
@@ -51,7 +63,8 @@ class FixedFeatures:
 
     Args:
         codes: Codes table. With a column `phase`: one row a subject, a column `patient` is needed. Without: one row a
-            patient (index, or column `patient`), taken as it stands whatever phases are asked for.
+            patient (index, or column `patient`), taken as it stands whatever phases are asked for. Several rows a
+            patient (and phase) are told apart by a fact `side` or `visit`.
         saw_test_shapes: whether the space was fitted on shapes of these patients. True unless you know better.
     """
 
@@ -60,9 +73,12 @@ class FixedFeatures:
     def __init__(self, codes: pd.DataFrame, saw_test_shapes: bool = True):
         check_table(codes, where="codes")
         self.codes, self.saw_test_shapes = codes, saw_test_shapes
-        if "phase" not in codes and "patient" in codes:
-            self.codes = codes.set_index("patient")
-            check_table(self.codes, where="codes")
+        check_fact_names(codes.columns, "codes")
+        self._names = row_names(codes) if "patient" in codes else None
+        if "phase" not in codes and self._names is not None:
+            one_each(self._names)
+            plain = self._names.name == "patient"
+            self.codes = (codes.drop(columns="patient") if plain else codes).set_axis(pd.Index(self._names))
 
     @property
     def facts(self) -> pd.DataFrame:
@@ -72,8 +88,11 @@ class FixedFeatures:
     def table(self, train: Sequence[str], test: Sequence[str], phases: Sequence[str]) -> pd.DataFrame:
         rows = self.codes
         if "phase" in rows:
-            rows = patient_rows(rows[rows["patient"].isin([*train, *test])], phases)
-        return rows.loc[[*train, *test], code_columns(rows)]
+            must(self._names is not None, "codes", "no column 'patient'", "one, to bring a patient's phases together")
+            assert self._names is not None
+            here = rows["patient"].isin([*train, *test])
+            rows = patient_rows(rows[here], phases, names=self._names[here])
+        return of_patients(rows, [*train, *test])[code_columns(rows)]
 
 
 class IndexFeatures:
@@ -98,6 +117,7 @@ class IndexFeatures:
             holes = indices.index[~np.isfinite(indices[column].to_numpy(dtype=float))]
             found = f"NaN or infinity in {column!r} of patient {next(iter(holes), None)!r}"
             need(not len(holes), "indices", found, "a finite number")
+        one_each(indices.index.to_series())
 
     @property
     def facts(self) -> pd.DataFrame:
@@ -107,7 +127,7 @@ class IndexFeatures:
         columns = [c for phase in PHASES if phase in phases for c in self._columns[phase]]
         if "ED" not in phases:  # an ejection fraction needs both
             columns = [c for c in columns if not c.endswith("EF")]
-        return self.indices.loc[[*train, *test], columns]
+        return of_patients(self.indices, [*train, *test])[columns]
 
 
 class SpaceFeatures:
@@ -126,8 +146,8 @@ class SpaceFeatures:
         cache: folder to keep the codes of each fold in (CSV), so that a killed run resumes where it was
         cache_key: says what `make_space` does; a cache is only used again for the same key, labels and training
             patients
-        measure: function (space, labels) -> DataFrame with one row a label map, done after each fit and kept beside the
-            codes (see `measured`), such as the Dice of a code's reconstruction
+        measure: function (space, labels) -> DataFrame with one row a label map (index 0, 1, ... as they lie in labels),
+            done after each fit and kept beside the codes (see `measured`), such as the Dice of a code's reconstruction
     """
 
     saw_test_shapes, fixed = False, False
@@ -171,6 +191,10 @@ class SpaceFeatures:
     def facts(self) -> pd.DataFrame:
         return patient_facts(self.subjects)
 
+    @property
+    def _facts(self) -> pd.DataFrame:
+        return self.subjects[["patient", "phase", *(c for c in APART if c in self.subjects)]]
+
     def table(self, train: Sequence[str], test: Sequence[str], phases: Sequence[str]) -> pd.DataFrame:
         return FixedFeatures(self._codes_of_fold(train, test), False).table(train, test, phases)
 
@@ -191,7 +215,8 @@ class SpaceFeatures:
         if key not in self._codes:
             file = None if self.cache is None else self.cache / f"codes-{key[:20]}.csv"
             if file is not None and file.exists():
-                self._codes[key] = read_codes(file, required=("patient", "phase"))
+                kept = read_codes(file, required=("patient", "phase")).set_axis(self.subjects.index).rename_axis(INDEX)
+                self._codes[key] = kept.assign(**self._facts)  # text in the file, whatever they are here
                 return self._codes[key]
             self._codes[key] = self._fit(patients)
             if file is not None:
@@ -202,9 +227,9 @@ class SpaceFeatures:
         chosen = self.subjects["patient"].isin(patients).to_numpy()
         seed = int(hashlib.sha256(f"{self.seed}|{list(patients)}".encode()).hexdigest()[:7], 16)
         space = self.make_space(self.labels[chosen], seed)
-        facts = self.subjects[["patient", "phase"]]
+        facts = self._facts
         if self.measure is not None:
-            found = self.measure(space, self.labels)
+            found = in_order("SpaceFeatures: measure", self.measure(space, self.labels), range(len(facts)))
             facts = pd.concat([facts, found.set_axis(facts.index)], axis=1)
         return codes_table(encode_batches(space, self.labels), facts)
 
@@ -216,7 +241,7 @@ def random_features(like: FoldFeatures, d: int, seed: int) -> FixedFeatures:
     parts = [
         codes_table(
             generator.normal(size=(len(facts), d)),
-            facts.assign(patient=facts.index, phase=phase).set_axis(facts.index.astype(str) + f"_{phase}"),
+            facts.assign(patient=patients_of(facts), phase=phase).set_axis(facts.index.astype(str) + f"_{phase}"),
         )
         for phase in PHASES
     ]
@@ -224,9 +249,5 @@ def random_features(like: FoldFeatures, d: int, seed: int) -> FixedFeatures:
 
 
 def patient_facts(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a patient: the facts that all rows of a patient agree on (gaps agree with anything)."""
-    must("patient" in table, "codes", "no column 'patient'", "one, to keep a patient's phases together")
-    grouped = table.groupby("patient", sort=True)
-    hashable = [c for c in table.columns if c != "patient" and table[c].map(pd.api.types.is_hashable).all()]
-    same = [c for c in hashable if (grouped[c].nunique() <= 1).all()]
-    return grouped[same].first()
+    """One row a patient, or each side or visit of one (`row_names`), and the facts that its rows agree on."""
+    return agreed(table, row_names(table))

@@ -13,7 +13,7 @@ from scipy.ndimage import fourier_gaussian
 
 from shapelab.errors import in_range, must, whole
 from shapelab.latent.codes import code_array, code_columns
-from shapelab.spaces.contract import ShapeSpace, code_size
+from shapelab.spaces.contract import ShapeSpace, code_size, code_values
 
 # fmt: off
 BINS = 8, 15                # powers of 2: how fine at least and at most the grid is on which densities are smoothed
@@ -141,12 +141,12 @@ def _use(sd: np.ndarray, columns: list[str], space: ShapeSpace | None) -> pd.Dat
             f"{len(columns)} code columns and a space of {code_size(space)}",
             "as many of both",
         )
-        use.insert(1, "change", decoder_sensitivity(space, sd).to_numpy())
+        use.insert(1, "change", decoder_sensitivity(space, pd.Series(sd, columns)).to_numpy())
         use["used"] &= (use["change"] >= UNUSED_CHANGE * use["change"].median()) & (use["change"] > 0)
     return use
 
 
-def decoder_sensitivity(space: ShapeSpace, sigma: np.ndarray | None = None, batch: int = 16) -> pd.Series:
+def decoder_sensitivity(space: ShapeSpace, sigma: np.ndarray | pd.Series | None = None, batch: int = 16) -> pd.Series:
     """How much each dimension moves the decoded shape: voxels' worth of probability changed by one standard deviation.
 
     change_k = 1/2 (|p(mean + sigma_k) - p(mean)| + |p(mean - sigma_k) - p(mean)|), summed over voxels and halved over
@@ -154,14 +154,14 @@ def decoder_sensitivity(space: ShapeSpace, sigma: np.ndarray | None = None, batc
 
     Args:
         space: fitted
-        sigma: (d,); None: the space's own
+        sigma: (d,), a Series by the names of the code columns; None: the space's own
         batch: dimensions decoded at once
 
     Returns:
         Series, index = dimension
     """
     d = code_size(space)
-    sigma = np.asarray(space.sigma if sigma is None else sigma, dtype=np.float32)
+    sigma = np.asarray(space.sigma if sigma is None else code_values(sigma, d), dtype=np.float32)
     mean = np.asarray(space.mean, dtype=np.float32)
     must(sigma.shape == (d,), "decoder_sensitivity", f"sigma of shape {sigma.shape}", f"({d},)")
     middle = np.asarray(space.decode(mean))[0]

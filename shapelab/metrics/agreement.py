@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from shapelab.data.rows import in_one_order
 from shapelab.errors import DataError, in_range, must, need
 from shapelab.types import Array
 
@@ -27,7 +28,8 @@ def compare(a: Numbers, b: Numbers) -> dict[str, float]:
     """Are the paired numbers a and b different? Wilcoxon's signed-rank test, two-sided.
 
     Args:
-        a: n numbers each, of the same cases in the same order (two Series are matched by their index). inf is what a
+        a: n numbers each, of the same cases in the same order (two Series are matched by their index, here as in all
+            that takes two: `shapelab.data.rows`). inf is what a
             missed structure's distance is: it ranks as worse than every finite one, and as equal to another inf. -inf
             and NaN are errors.
         b: see `a`
@@ -47,14 +49,11 @@ def compare(a: Numbers, b: Numbers) -> dict[str, float]:
 
     Raises:
         UsageError: not as many of both, or no pair
-        DataError: NaN or -inf; two Series with different indices
+        DataError: NaN or -inf; two Series of different cases
     """
     from scipy import stats
 
-    if isinstance(a, pd.Series) and isinstance(b, pd.Series):
-        same = a.index.is_unique and b.index.is_unique and set(a.index) == set(b.index)
-        need(same, "compare", "two Series of different or repeated cases", "one number a case, the same cases")
-        b = b.reindex(a.index)
+    a, b = in_one_order("compare", a, b)
     a, b = _numbers(a, "a"), _numbers(b, "b")
     must(len(a) == len(b) > 0, "compare", f"{len(a)} and {len(b)} numbers", "as many of both, at least one")
     for name, values in (("a", a), ("b", b)):
@@ -204,6 +203,7 @@ def _numbers(values: Numbers, name: str) -> np.ndarray:
 
 def _pairs(a: Numbers, b: Numbers, where: str, least: int) -> tuple[np.ndarray, np.ndarray]:
     """Two series of as many finite numbers, at least `least`; an error that names `where` otherwise."""
+    a, b = in_one_order(where, a, b)
     a, b = _numbers(a, f"{where} a"), _numbers(b, f"{where} b")
     must(len(a) == len(b) >= least, where, f"{len(a)} and {len(b)} numbers", f"as many of both, at least {least}")
     finite = np.isfinite(a).all() and np.isfinite(b).all()

@@ -9,6 +9,7 @@ import pandas as pd
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.facts import PHASES
+from shapelab.data.rows import in_one_order, row_names
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import must, need
 from shapelab.types import Triple
@@ -47,7 +48,8 @@ def volumes_and_masses(label: np.ndarray, spacing: Triple, scheme: LabelScheme) 
 
 
 def ejection_fraction(ed_ml: Numbers, es_ml: Numbers) -> Numbers:
-    """(EDV - ESV) / EDV in %. Numbers, arrays or columns."""
+    """(EDV - ESV) / EDV in %. Numbers, arrays or columns; two columns are matched by their index, here the patients."""
+    ed_ml, es_ml = in_one_order("ejection_fraction", ed_ml, es_ml)
     need(
         not np.any(np.asarray(ed_ml) <= 0), "ejection_fraction", "an end-diastolic volume of 0 ml", "a positive volume"
     )
@@ -55,7 +57,8 @@ def ejection_fraction(ed_ml: Numbers, es_ml: Numbers) -> Numbers:
 
 
 def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
-    """Indices of each patient from ED and ES label maps.
+    """Indices of each patient, or of each side or visit of one (`shapelab.data.rows.row_names`), from ED and ES label
+    maps.
 
     Returns:
         DataFrame, one row a patient (index `patient`); LVV_ED, LVV_ES, RVV_ED, RVV_ES (ml), LVEF, RVEF (%), LVM (g, of
@@ -69,6 +72,12 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
     names, masses = {"LVV": "LV cavity", "RVV": "RV cavity"}, {"LVM": "LV myocardium", "RVM": "RV wall"}
     missing = [n for n in names.values() if n not in cohort.scheme.names]
     must(not missing, "cardiac_indices", f"scheme {cohort.scheme.name!r} without {missing}", "a heart's")
+    own = row_names(cohort.table)
+    if own.name == "row":  # each side or visit as a patient of its own
+        of = dict(zip(own, cohort.table["patient"]))
+        parts = (s.with_(facts={**s.facts, "patient": own[s.id]}) for s in cohort)
+        table = cardiac_indices(Cohort(parts, cohort.name, cohort.scheme))
+        return table.assign(patient=[of[name] for name in table.index])
     found: dict[str, dict[str, tuple[pd.Series, dict]]] = {p: {} for p in cohort.patients}
     for s in cohort:
         phase, label = str(s.facts.get("phase")), s.label

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shapelab.data.rows import has_names, in_order, names_among
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import need
 
@@ -47,8 +48,13 @@ def dice(prediction: np.ndarray, truth: np.ndarray, scheme: LabelScheme) -> pd.S
 def dice_table(
     predictions: np.ndarray, truths: np.ndarray, scheme: LabelScheme, index: Iterable[Any] | None = None
 ) -> pd.DataFrame:
-    """Dice of each structure for N pairs of label maps (N, X, Y, Z): one row a pair, one column a structure."""
+    """Dice of each structure for N pairs of label maps (N, X, Y, Z): one row a pair, one column a structure.
+
+    Arrays are paired by position; what has names (Series, mappings) is matched by them, those of `index` if given.
+    """
+    names = names_among(truths, predictions) if index is None else list(index)
+    predictions, truths = (in_order("dice_table", x, names or ()) if has_names(x) else x for x in (predictions, truths))
     found = f"{len(predictions)} predictions and {len(truths)} truths"
     need(len(predictions) == len(truths), "dice_table", found, "as many of both")
     rows = [dice(p, t, scheme) for p, t in zip(predictions, truths, strict=True)]
-    return pd.DataFrame(rows, index=list(index) if index is not None else range(len(rows)))
+    return pd.DataFrame(rows, index=range(len(rows)) if names is None else names)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from shapelab.data.rows import has_names, in_order, names_among
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import must, need
 from shapelab.metrics.agreement import compare, finite_mean, median
@@ -20,9 +21,9 @@ N_BOOTSTRAP = 2000
 
 
 def evaluate_cohort(
-    predictions: Iterable[Array],
-    truths: Iterable[Array],
-    spacings: Sequence[float] | Sequence[Triple] | np.ndarray,
+    predictions: Iterable[Array] | Mapping[Any, Array],
+    truths: Iterable[Array] | Mapping[Any, Array],
+    spacings: Sequence[float] | Sequence[Triple] | np.ndarray | pd.DataFrame | Mapping[Any, Triple],
     index: Iterable | None = None,
     labels: Sequence[int] | LabelScheme | None = None,
     surface: str = "voxel",
@@ -32,11 +33,11 @@ def evaluate_cohort(
     """`evaluate` for N pairs of label maps, as a long table: one row a case and label.
 
     Args:
-        predictions: N label maps each (D0, D1, D2), arrays (N, D0, D1, D2) or any iterables; shapes may differ from
-            case to case
+        predictions: N label maps each (D0, D1, D2), arrays (N, D0, D1, D2) or any iterables, by position; or a mapping
+            or Series by the names of the cases. Shapes may differ from case to case
         truths: see `predictions`
-        spacings: mm, (3,) for all or (N, 3)
-        index: names of the cases; default 0, 1, ...
+        spacings: mm, (3,) for all or (N, 3); or a mapping name -> (3,), or a table (index = names) with three columns
+        index: names of the cases; default those of the truths or predictions, else 0, 1, ...
         labels: which ones, or a scheme (its structures' names then stand in the table); None: all that any case has
         surface: as in `evaluate`
         method: a name that goes into the column "method", so that tables of several methods can be put under one
@@ -49,16 +50,21 @@ def evaluate_cohort(
 
     Raises:
         UsageError: as many names or spacings as cases there are not; as `evaluate`
-        DataError: not as many predictions as truths, or none; as `evaluate`
+        DataError: not as many predictions as truths, or none; names that are not those of the cases; as `evaluate`
     """
     from tqdm.auto import tqdm
 
-    ours, true = (x if isinstance(x, Sized) else list(x) for x in (predictions, truths))
+    known = names_among(truths, predictions) if index is None else list(index)
+    ours, true = (
+        in_order("evaluate_cohort", x, known or ()) if has_names(x) else x if isinstance(x, Sized) else list(x)
+        for x in (predictions, truths)
+    )
     n = len(true)
     found = f"{len(ours)} predictions and {n} truths"
     need(len(ours) == n > 0, "evaluate_cohort", found, "as many of both, at least one")
-    names = list(index) if index is not None else list(range(n))
-    sizes = np.asarray(spacings, dtype=float)
+    names = list(range(n)) if known is None else known
+    by_name = isinstance(spacings, (pd.DataFrame, Mapping))
+    sizes = np.asarray(in_order("spacings", spacings, names) if by_name else spacings, dtype=float)
     must(sizes.shape in ((3,), (n, 3)), "spacings", f"shape {sizes.shape}", f"(3,) or ({n}, 3)")
     sizes = np.broadcast_to(sizes, (n, 3))
     different = len(set(names))
@@ -93,7 +99,8 @@ def summary(
 
     Args:
         table: of `evaluate_cohort`, or any with a column a measure
-        by: columns that make the groups; None: "method" and "label", if they are there
+        by: columns that make the groups; None: "method" and "label", if they are there. Cases of whom one is not known
+            are a group of their own (NaN)
         measures: columns to summarise
         n_bootstrap: resamples of the cases for the interval of the mean (percentiles 2.5 and 97.5)
         seed: see `n_bootstrap`
@@ -119,7 +126,7 @@ def summary(
     need(len(table), "summary", "no row", "at least one")
     whole = not table[list(measures)].isna().to_numpy().any()
     need(whole, "summary", "NaN in a measure", "numbers, inf for the distances of a missed structure")
-    groups = table.groupby(by, sort=False, observed=True) if by else [((), table)]
+    groups = table.groupby(by, sort=False, observed=True, dropna=False) if by else [((), table)]
     rows = []
     for key, group in groups:
         for measure in measures:
@@ -173,7 +180,7 @@ def compare_methods(table: pd.DataFrame, a: str, b: str, measure: str = "dice", 
     for name in (a, b):
         must(name in methods, "compare_methods", f"method {name!r}", f"one of {methods}")
     rows = {}
-    for key, group in table.groupby(by, sort=False, observed=True):
+    for key, group in table.groupby(by, sort=False, observed=True, dropna=False):
         rows[key] = compare(*(group[group["method"] == m].set_index("id")[measure] for m in (a, b)))
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -192,7 +193,10 @@ def _rv_features(
 
 def feature_table(cohort: Cohort | Iterable[Subject]) -> pd.DataFrame:
     """`shape_features` of each subject, with phase and group where they are known; index = subject id."""
-    rows = {s.id: {**shape_features(s), "phase": s.facts.get("phase"), "group": s.facts.get("group")} for s in cohort}
+    rows: dict[str, dict] = {}
+    for s in cohort:
+        need(s.id not in rows, s.where, f"the id {s.id!r} more than once", "a distinct id for each subject")
+        rows[s.id] = {**shape_features(s), "phase": s.fact("phase"), "group": s.fact("group")}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -205,7 +209,14 @@ def realism_report(real: Cohort, phantom: Cohort, by_phase: bool = True) -> pd.D
     """
     tables = {"real": feature_table(real), "phantom": feature_table(phantom)}
     features = [c for c in tables["real"].columns if c not in ("phase", "group")]
-    phases = sorted(set(tables["real"]["phase"]) & set(tables["phantom"]["phase"])) if by_phase else [None]
+    known = {name: set(t["phase"].dropna()) for name, t in tables.items()}
+    phases = sorted(known["real"] & known["phantom"]) if by_phase else [None]
+    left_out = {name: n for name, t in tables.items() if by_phase and (n := int((~t["phase"].isin(phases)).sum()))}
+    if left_out:
+        text = (
+            f"realism_report: found {left_out} hearts without a phase that both cohorts have; expected one for each. "
+        )
+        warnings.warn(text + "They are left out; by_phase=False takes all.", stacklevel=2)
     must(phases, "realism_report", "no phase that both cohorts have", "ED or ES in both")
     rows = []
     for phase in phases:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from shapelab.data.rows import in_order
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import must
 from shapelab.latent.codes import code_columns
@@ -111,6 +112,9 @@ def _code_columns(codes: pd.DataFrame | np.ndarray, dims: Sequence[int | str] | 
     wanted = [f"z{d:02d}" if isinstance(d, (int, np.integer)) else d for d in asked]
     check_columns(codes, wanted, "ridgeline")
     must(wanted and len(codes), "ridgeline", "no code", "a table with columns z00, z01, ... and at least one row")
+    values = codes[wanted].to_numpy(dtype=float)
+    wrong = codes.index[~np.isfinite(values).all(axis=1)]
+    must(not len(wrong), "ridgeline", f"no finite code in {len(wrong)} rows, {list(wrong[:3])}", "finite numbers")
     return {c: codes[c].to_numpy(dtype=float) for c in wanted}
 
 
@@ -156,17 +160,21 @@ def confusion(
 ) -> Figure:
     """Confusion matrix (K, K), rows the true group: count and share of the row in each cell, and accuracy in the title.
 
-    `matrix` may hold means over repeats (they are shown with one decimal). UsageError if it is not square.
+    `matrix` may hold means over repeats (they are shown with one decimal). A table's columns are matched with its rows
+    by their names, and `labels` that are these names say the order; other labels stand in for them one by one.
+    UsageError if it is not square, DataError if its columns are not called as its rows.
     """
-    matrix = pd.DataFrame(matrix)
-    labels = [str(c) for c in matrix.index] if labels is None else labels
-    counts = matrix.to_numpy(dtype=float)
-    must(
-        counts.shape == (len(labels), len(labels)),
-        "confusion",
-        f"a matrix {counts.shape} and {len(labels)} labels",
-        "(K, K) and K",
-    )
+    table = pd.DataFrame(matrix)
+    rows = [str(c) for c in table.index]
+    labels = rows if labels is None else [str(c) for c in labels]
+    found = f"a matrix {table.shape} and {len(labels)} labels"
+    must(table.shape == (len(labels), len(labels)), "confusion", found, "(K, K) and K")
+    if not isinstance(table.columns, pd.RangeIndex):
+        table = in_order("confusion: columns", table.T, table.index).T
+    if sorted(labels) == sorted(rows):
+        order = [rows.index(label) for label in labels]
+        table = table.iloc[order, order]
+    counts = table.to_numpy(dtype=float)
     sums = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
     k = len(labels)
@@ -336,13 +344,14 @@ def bland_altman(
     must(len(table) and finite.all(), "bland_altman", found, "finite numbers")
     known = panels if limits is None else list(limits)
     must(all(p in known for p in panels), "bland_altman", f"limits of {known}", f"those of {panels}")
-    look = style.marks(table[group]) if group else {None: style.SPARE[0]}
+    gaps = int(table[by].isna().sum()) if by else 0
+    must(not gaps, "bland_altman", f"{gaps} cases without {by!r}", "one for each")
+    look = style.by_value(table, group) if group else [("", style.SPARE[0], table)]
     fig = style.figure(3.9 * len(panels) + 0.9, 3.6)
     axes = fig.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
     for ax, panel in zip(axes, panels, strict=True):
-        part = table if by is None else table[table[by] == panel]
-        for name, mark in look.items():
-            some = part if group is None else part[part[group] == name]
+        for name, mark, rows in look:
+            some = rows if by is None else rows[rows[by] == panel]
             middle, gap = (some[measured] + some[truth]) / 2, some[measured] - some[truth]
             ax.scatter(middle, gap, s=18, color=mark.colour, marker=mark.marker, alpha=0.75, lw=0, label=name)
         ax.axhline(0, color=style.MUTED, lw=0.6)

@@ -196,6 +196,7 @@ def mesh_grid(
     `rows` may differ in length. A single `view`, or one per column. A set with no mesh says "empty"; structures
     missing from a set that others have are named under it. All sets are drawn where they are (not recentred).
     """
+    row_names, column_names = (None if names is None else list(names) for names in (row_names, column_names))
     must(rows and any(len(r) for r in rows), "mesh_grid", "no meshes", "rows of dictionaries name -> mesh")
     columns = max(len(r) for r in rows)
     views = [view] * columns if isinstance(view, View) else list(view)

@@ -89,6 +89,8 @@ SPARE = (
     Mark("#999999", "X", "x"),
     Mark("#000000", "*", "star"),
 )
+#: Points without a group, or without a phase: drawn all the same, in grey, and counted in the legend.
+WITHOUT = Mark("#A6A6A6", "H", "hexagon")
 LINES: tuple[Any, ...] = ("solid", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
 
 
@@ -103,6 +105,18 @@ def marks(values: Iterable[Any]) -> dict[Any, Mark]:
     taken = {GROUPS[g].colour for g in known}
     spare = [m for m in SPARE if m.colour not in taken] or SPARE
     return {**{g: GROUPS[g] for g in known}, **{v: spare[i % len(spare)] for i, v in enumerate(others)}}
+
+
+def without(rows: pd.DataFrame, column: str) -> str:
+    """What a legend says of rows that lack a fact: "10 without a group"."""
+    return f"{len(rows)} without {'an' if column[:1].lower() in 'aeiou' else 'a'} {column}"
+
+
+def by_value(table: pd.DataFrame, column: str) -> list[tuple[str, Mark, pd.DataFrame]]:
+    """(legend text, mark, rows) of each value of a column, see `marks`; at last those that have none (`WITHOUT`)."""
+    found = [(str(v), mark, table[table[column] == v]) for v, mark in marks(table[column].dropna()).items()]
+    rest = table[table[column].isna()]
+    return found + ([(without(rest, column), WITHOUT, rest)] if len(rest) else [])
 
 
 def spare(position: int) -> Mark:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+import pandas as pd
 
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import must, need
@@ -60,9 +62,28 @@ def code_names(d: int) -> list[str]:
     return [f"z{i:0{digits}d}" for i in range(d)]
 
 
-def check_codes(codes: np.ndarray, d: int) -> np.ndarray:
-    """Codes as a finite float32 (N, d) array; (d,) becomes (1, d). UsageError otherwise."""
-    array = np.asarray(codes, dtype=np.float32)
+def code_values(codes: Any, d: int) -> Any:
+    """The d codes of a table (DataFrame) or of one of its rows (Series), by their names and in the order of the
+    dimensions, without what stands beside them; what has no names stays as it is.
+
+    UsageError where dimensions are missing, twice, or more than d.
+    """
+    if not isinstance(codes, (pd.DataFrame, pd.Series)):
+        return codes
+    names = codes.columns if isinstance(codes, pd.DataFrame) else codes.index
+    if isinstance(names, pd.RangeIndex):
+        return codes
+    found = sorted((int(m[1]), i) for i, name in enumerate(names) if (m := re.fullmatch(r"z(\d+)", str(name))))
+    expected = f"{code_names(d)[0]} to {code_names(d)[-1]}, each once"
+    must([k for k, _ in found] == list(range(d)), "codes", f"columns {[str(n) for n in names[:6]]}", expected)
+    places = [i for _, i in found]
+    return codes.iloc[:, places] if isinstance(codes, pd.DataFrame) else codes.iloc[places]
+
+
+def check_codes(codes: np.ndarray | pd.DataFrame | pd.Series, d: int) -> np.ndarray:
+    """Codes, or a table or row of them (`code_values`), as a finite float32 (N, d) array; (d,) becomes (1, d).
+    UsageError otherwise."""
+    array = np.asarray(code_values(codes, d), dtype=np.float32)
     if array.ndim == 1:
         array = array[None]
     must(array.ndim == 2 and array.shape[1] == d, "codes", f"shape {np.shape(codes)}", f"(N, {d}) or ({d},)")

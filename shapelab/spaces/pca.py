@@ -23,7 +23,15 @@ from shapelab.data.placement import remembered
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import must, need, one_of, whole
 from shapelab.spaces.axes import with_fixed_signs
-from shapelab.spaces.contract import batches, check_codes, check_labels, check_placement, check_shape, code_names
+from shapelab.spaces.contract import (
+    batches,
+    check_codes,
+    check_labels,
+    check_placement,
+    check_shape,
+    code_names,
+    code_values,
+)
 from shapelab.spaces.distances import distance_probabilities, signed_distances
 from shapelab.spaces.kept import Kept, scheme_of, scheme_text
 
@@ -142,7 +150,7 @@ class PCASpace(Kept, TransformerMixin, BaseEstimator):
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Codes (N, n_codes_) -> table (N, F), flattened label maps where the space holds label maps."""
         check_is_fitted(self)
-        codes = np.asarray(X)
+        codes = np.asarray(code_values(X, self.n_codes_))
         if codes.ndim != 2 or codes.shape[1] != self.n_codes_:
             raise ValueError(f"codes: found shape {codes.shape}; expected (N, {self.n_codes_})")
         if not np.isfinite(codes).all():

@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
+from shapelab.data.rows import in_one_order
 from shapelab.device import gathered, resident, sent
 from shapelab.errors import must, whole
 from shapelab.types import Network
@@ -30,7 +32,7 @@ def derive_seed(*numbers: int) -> int:
 class Batches:
     """Shuffled mini-batches of arrays that share their first axis; the order is a function of (seed, epoch).
 
-    >>> batches = Batches(labels, table["ef"].to_numpy(), batch_size=8, seed=0)      # doctest: +SKIP
+    >>> batches = Batches(labels, table["ef"], batch_size=8, seed=0)                  # doctest: +SKIP
     >>> for maps, ef in batches(epoch=3): ...                                         # doctest: +SKIP
 
     One array gives tensors, several give tuples of tensors. Anything NumPy can index by rows will do, a memory map as
@@ -39,6 +41,8 @@ class Batches:
     """
 
     def __init__(self, *arrays: Any, batch_size: int, seed: int = 0, shuffle: bool = True) -> None:
+        named = (pd.Series, pd.DataFrame)  # matched with one another by their index; NumPy's rows are positions
+        arrays = tuple(a.to_numpy() if isinstance(a, named) else a for a in in_one_order("batches", *arrays))
         lengths = [len(a) for a in arrays]
         must(
             arrays and len(set(lengths)) == 1 and lengths[0] != 0,

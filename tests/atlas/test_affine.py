@@ -1,6 +1,7 @@
 """shapelab.atlas.affine: exact maps, least squares against scipy, degenerate landmarks by name."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +42,12 @@ def test_least_squares_of_six_landmarks_as_scipy_finds_it():
 
     best = least_squares(residual, np.eye(4)[:3].ravel()).x.reshape(3, 4)
     assert np.allclose(found[:3], best, atol=1e-4) and np.array_equal(found[3], [0, 0, 0, 1])
+
+
+def test_tables_of_landmarks_are_matched_by_their_names():
+    target = CORNERS * (2, 1, 0.5) + (10, -5, 3)
+    a, b = (pd.DataFrame(points, index=list("pqrs"), columns=list("xyz")) for points in (CORNERS, target))
+    assert np.allclose(landmark_affine(a, b.loc[list("rspq")]), landmark_affine(CORNERS, target))
 
 
 def test_names_are_matched_whatever_their_order():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from shapelab.data.volumes import HeartPairs, LandmarkedVolumes, SliceData, neighbours
-from shapelab.errors import DataError
+from shapelab.errors import DataError, UsageError
 
 LABELS = np.arange(5)[:, None, None, None].repeat(2, 1).repeat(2, 2).repeat(4, 3).astype(np.uint8) % 4
 IMAGES = LABELS / np.float32(4)
@@ -29,6 +29,12 @@ def hearts(request):
         ([4, 0], [4, 0]),
         (np.array([True, False, True, False, False]), [0, 2]),
         (TABLE["patient"] == "b", [2, 3]),
+        ((TABLE["patient"] == "b").iloc[[4, 2, 0, 1, 3]], [2, 3]),
+        ([True, False, False, False, True], [0, 4]),
+        (["z", "v"], [4, 0]),
+        (TABLE.index[[3, 1]], [3, 1]),
+        (pd.Series([4, 0], index=["v", "w"]), [4, 0]),
+        ({1: 0, 2: 0}.keys(), [1, 2]),
     ],
 )
 def test_rows_of_all_arrays_are_taken_together(hearts, rows, wanted):
@@ -38,6 +44,20 @@ def test_rows_of_all_arrays_are_taken_together(hearts, rows, wanted):
     assert some.table.index.tolist() == [TABLE.index[n] for n in wanted]
     more = some.motion if hasattr(some, "motion") else some.landmarks
     assert more[:, 0, 0].tolist() == [6.0 * n for n in wanted] and some.spacing == (1.0, 1.0, 2.0)
+
+
+def test_a_mask_of_other_rows_and_one_number_are_refused(hearts):
+    for rows, error in ((pd.Series([True] * 5), DataError), ([True] * 4, UsageError), (2, UsageError)):
+        with pytest.raises(error, match=type(hearts).__name__):
+            hearts[rows]
+
+
+def test_numbers_of_an_index_are_names(hearts):
+    from dataclasses import replace
+
+    numbered = replace(hearts, table=TABLE.set_axis([7, 3, 0, 1, 2]))
+    assert numbered[numbered.table.index[1:3]].table.index.tolist() == [3, 0]
+    assert numbered[[3, 0]].table.index.tolist() == [1, 7]  # a list's are positions
 
 
 def test_a_schemes_integers_are_not_taken_for_channel_numbers(hearts):

@@ -9,7 +9,6 @@ from sklearn.metrics import balanced_accuracy_score
 
 from shapelab.errors import DataError, UsageError
 from shapelab.latent import ClassificationResult, CrossValidation, SpaceFeatures, classification_report, classify
-from shapelab.latent.classification import _folds, _shuffle_within
 
 SMALL = RandomForestClassifier(n_estimators=10, max_features=None)  # every tree finds the one good column
 QUICK = CrossValidation(n_splits=5, n_repeats=2, permutations=0)
@@ -103,15 +102,6 @@ def test_same_seed_same_table_in_one_process_or_two():
     pd.testing.assert_frame_equal(first, classify(codes, settings=replace(how, n_jobs=2), **options))
     pd.testing.assert_frame_equal(first, classify(codes.sample(frac=1, random_state=1), settings=how, **options))
     assert not first.equals(classify(codes, settings=replace(how, seed=4), **options))
-
-
-def test_shuffles_keep_the_classes_of_each_fold():
-    truth = pd.Series(list("AAABBBCCC") * 4)
-    parts = _folds(truth, truth, CrossValidation(4, 1))[0]
-    shuffled = _shuffle_within(truth.to_numpy(), parts, np.random.default_rng(0))
-    assert (shuffled != truth).any()
-    for fold in parts:
-        assert sorted(shuffled[fold.test]) == sorted(truth[fold.test])
 
 
 class Recording:
@@ -213,6 +203,9 @@ def test_bad_tables():
         classify(codes.assign(z02=codes["z02"].where(codes.index != "p03_ED")), settings=QUICK)
     with pytest.raises(DataError, match="no 'group' for patient 'p05'"):
         classify(codes.assign(group=codes["group"].where(codes["patient"] != "p05")), settings=QUICK)
+    some = codes_of().assign(group=lambda t: t["group"].where(~t["patient"].isin(["p05", "p09"])))
+    with pytest.raises(DataError, match="no 'group' for patient 'p05' and 1 more of 30"):
+        classify(some, model=SMALL, settings=QUICK)
     with pytest.raises(UsageError, match="no codes"):
         classify({}, settings=QUICK)
 
@@ -238,3 +231,57 @@ def test_a_group_too_small_to_stratify_may_be_left_out():
     )
     result = classification_report(codes, model=SMALL, groups=["A", "B"], settings=QUICK)
     assert result.table["n_patients"].iloc[0] == 20
+
+
+def sides_of(n=20, seed=0):
+    """Left and right of n patients, without a phase; z01 tells the patient's group, z02 the side."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(rng.normal(size=(2 * n, 3)), columns=["z00", "z01", "z02"])
+    table["patient"], table["side"] = np.repeat([f"p{i:02d}" for i in range(n)], 2), ["L", "R"] * n
+    table["group"] = np.repeat(np.array(["A", "B"])[np.arange(n) % 2], 2)
+    table["z01"] += 10 * (table["group"] == "A")
+    table["z02"] += 10 * (table["side"] == "R")
+    return table.set_axis(table["patient"] + "_" + table["side"]).rename_axis("subject")
+
+
+@pytest.mark.parametrize("target", ["group", "side"])
+def test_two_rows_of_a_patient_stay_in_one_fold(target):
+    how = CrossValidation(5, 2, 19)
+    result = classification_report(sides_of(), target, SMALL, settings=how, controls=("shuffled", "random"))
+    table = result.table.set_index("features")
+    assert table.loc["codes", ["accuracy", "n_patients", "p"]].tolist() == [1.0, 20, 0.05]
+    assert table.loc["random codes", "p"] > 0.05 and (table["chance"] == 0.5).all()
+    rows = result.select("predictions")
+    assert len(rows) == 80 and (rows.groupby(["repeat", "patient"])["fold"].nunique() == 1).all()
+    assert (rows["row"] == rows["patient"] + ", side " + np.where(rows["row"].str.endswith("L"), "L", "R")).all()
+    truth = sides_of().set_index(["patient", "side"])[target] if target == "group" else None
+    for name, found in zip(rows["row"], rows["truth"]):
+        patient, side = name.split(", side ")
+        assert found == (side if truth is None else truth[patient, side])
+    one = classify(sides_of().query("side == 'L'"), model=SMALL, settings=QUICK)
+    assert one["n_patients"].item() == 20  # a row a patient: the side does not matter
+
+
+def test_two_rows_that_nothing_tells_apart_are_named():
+    with pytest.raises(DataError, match=r"more than one row for patient\(s\) \['p00'.*\(subjects p00_L, p00_R"):
+        classify(sides_of().drop(columns="side"), model=SMALL, settings=QUICK)
+
+
+def test_categories_and_groups_of_nobody():
+    codes = codes_of(groups="ABC")
+    wanted = classify(codes, model=SMALL, groups=["A", "B"], settings=QUICK)
+    categorical = codes.assign(
+        group=pd.Categorical(codes["group"], list("ABCD")),
+        patient=pd.Categorical(codes["patient"], [*codes["patient"].unique(), "p99"]),
+    )
+    for groups in (["A", "B"], {"A": 1, "B": 2}.keys(), (g for g in "AB"), pd.Series(["A", "B"])):
+        pd.testing.assert_frame_equal(classify(categorical, model=SMALL, groups=groups, settings=QUICK), wanted)
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    codes = codes_of(signal=1.0)
+    indices = codes.groupby("patient")[["z00"]].first().set_axis(["LVV_ED"], axis=1)
+    options = {"model": SMALL, "controls": ("volumes",), "settings": QUICK}
+    wanted = classify(codes, indices=indices, **options)
+    shuffled = classify(codes.sample(frac=1, random_state=2), indices=indices.sample(frac=1, random_state=3), **options)
+    pd.testing.assert_frame_equal(shuffled, wanted)

@@ -78,6 +78,26 @@ def test_code_columns():
         dimension_of("volume")
 
 
+def test_code_columns_are_in_the_order_of_the_dimensions():
+    paired = pair_phases(table())
+    shuffled = paired[["ED_z02", "group", "d_z01", "ED_z00", "d_z00", "ED_z01", "d_z02", "ES_z01", "ES_z00", "ES_z02"]]
+    assert code_columns(shuffled) == [f"{p}_z{k:02d}" for p in ("ED", "d", "ES") for k in range(3)]
+    many = pd.DataFrame(np.zeros((1, 101)), columns=[f"z{k}" for k in range(101)])
+    assert code_columns(many[sorted(many)]) == list(many)
+    for twice in ("z00", "z0"):
+        with pytest.raises(UsageError, match="of one dimension"):
+            code_columns(pd.concat([table(), table()[["z00"]].set_axis([twice], axis=1)], axis=1))
+
+
+def test_codes_and_facts_are_brought_together_by_name():
+    codes = table()
+    facts, numbers = codes[["patient", "phase"]], codes[["z00", "z01", "z02"]]
+    shuffled = numbers.sample(frac=1, random_state=3)[["z02", "z00", "z01"]]
+    pd.testing.assert_frame_equal(codes_table(shuffled, facts), codes_table(numbers.to_numpy(), facts))
+    with pytest.raises(DataError, match="codes_table: found values for 0, 1"):
+        codes_table(numbers.reset_index(drop=True), facts)
+
+
 def test_codes_table_checks_its_parts():
     facts = table()[["patient"]]
     with pytest.raises(UsageError, match="expected \\(12, d\\)"):
@@ -101,6 +121,47 @@ def test_pair_phases_by_hand():
 def test_facts_that_differ_between_phases_are_dropped():
     codes = table().assign(frame=range(12), note=np.nan)
     assert "frame" not in pair_phases(codes) and "note" in pair_phases(codes)
+
+
+def test_a_fact_known_of_one_phase_alone_is_the_patients():
+    codes = table()
+    gaps = codes.assign(group=codes["group"].where(codes.index != "p2_ES"), age=[60.0, np.nan] * 6)
+    paired = pair_phases(gaps)
+    assert paired["group"].tolist() == ["DCM", "NOR"] * 3 and paired["age"].tolist() == [60.0] * 6
+
+
+def sides():
+    """Left and right of each patient; the codes of the right are 1000 more."""
+    code = ["z00", "z01", "z02"]
+    left, right = (table().assign(side=side).rename(lambda i, s=side: f"{i}_{s}") for side in "LR")
+    return pd.concat([left, right.assign(**right[code] + 1000)])
+
+
+def test_sides_and_visits_are_rows_of_their_own():
+    paired = pair_phases(sides().sample(frac=1, random_state=1))
+    assert list(paired.index) == [f"p{i}, side {s}" for i in range(6) for s in "LR"]
+    assert (
+        paired["patient"].tolist() == [f"p{i}" for i in range(6) for _ in "LR"]
+        and paired["side"].tolist() == list("LR") * 6
+    )
+    assert paired.loc["p2, side R", ["ED_z01", "ES_z01", "d_z01"]].tolist() == [1021, 1121, 100]
+    visits = pair_phases(sides().rename(columns={"side": "visit"}).replace({"visit": {"L": 1, "R": 2}}))
+    assert list(visits.index)[:2] == ["p0, visit 1", "p0, visit 2"]
+
+
+def test_the_message_names_what_is_really_double():
+    codes = sides()
+    double = r"more than one ED row for patient\(s\) \['p0', 'p1', .*\(subjects p0_ED_L, .*a fact side or visit"
+    with pytest.raises(DataError, match=double):
+        pair_phases(codes.drop(columns="side"))
+    with pytest.raises(
+        DataError, match=r"more than one ED row for patient\(s\) \['p1, side L'\] \(subjects p1_ED_L, again\)"
+    ):
+        pair_phases(pd.concat([codes, codes.loc[["p1_ED_L"]].rename({"p1_ED_L": "again"})]))
+    with pytest.raises(DataError, match="no 'side' for subject 'p0_ED_R'"):
+        pair_phases(codes.assign(side=codes["side"].where(codes.index != "p0_ED_R")))
+    with pytest.raises(DataError, match=r"no ED row for patient\(s\) \['p0', .*\(phases: L, R\)"):
+        pair_phases(codes.drop(columns="side").assign(phase=codes["side"]))
 
 
 def test_pair_phases_names_the_patient():
@@ -145,6 +206,7 @@ def test_read_accepts_id_as_index(tmp_path):
         ("subject,z00,group\na,1,A\na,2,B\n", r"the ids \['a'\] more than once"),
         ("subject,z00,group\n,1,A\n", "no id in line 2"),
         ("subject,z00,group\n", "no row"),
+        ("subject,z00,Group\na,1,A\n", "a column 'Group'; expected 'group'"),
     ],
 )
 def test_bad_csv_is_named(tmp_path, text, message):

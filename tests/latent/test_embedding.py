@@ -97,3 +97,21 @@ def test_too_few_subjects():
         embedding_quality(blobs(12), "pca")
     with pytest.raises(UsageError, match="no seed"):
         embedding_quality(blobs(), "pca", seeds=[])
+
+
+def test_hearts_without_a_class_are_not_impure():
+    """Two far clusters of ten: all pure, and stay so when half of one has no class."""
+    rng = np.random.default_rng(0)
+    codes = pd.DataFrame(rng.normal(size=(20, 3)), columns=["z00", "z01", "z02"])
+    codes["z00"] += np.repeat([0, 100], 10)
+    codes["group"] = np.repeat(["A", "B"], 10)
+    (whole,) = embedding_quality(codes, "pca", seeds=[0], k=5)["purity"]
+    some = codes.assign(group=codes["group"].where(codes.index >= 5))
+    with pytest.warns(UserWarning, match="found 5 of 20 subjects without a group"):
+        row = embedding_quality(some, "pca", seeds=[0], k=5).loc["pca"]
+    assert whole == row["purity"] == row["purity_codes"] == 1
+    mixed = some.assign(group=["C", *some["group"][1:]])  # one of another class among five that are known
+    with pytest.warns(UserWarning, match="4 of 20"):
+        assert embedding_quality(mixed, "pca", seeds=[0], k=9).loc["pca", "purity"] == pytest.approx(
+            1 - 10 / (6 * 5 + 10 * 9)
+        )

@@ -101,8 +101,14 @@ def test_fixed_features_of_one_row_a_patient():
     fixed = FixedFeatures(codes)
     assert fixed.facts.loc["a", "group"] == "A"
     assert fixed.table(["a"], ["b"], ("ED",))["z0"].tolist() == [2, 1]
-    with pytest.raises(DataError, match="more than once"):
+    with pytest.raises(DataError, match=r"more than one row for patient\(s\) \['a'\] \(subjects s1, s2\)"):
         FixedFeatures(codes.assign(patient="a"))
+
+
+def test_a_patient_in_another_spelling_is_not_torn_apart():
+    codes = pd.DataFrame({"Patient": ["a", "a"], "z0": [1.0, 2.0]}, index=["s1", "s2"])
+    with pytest.raises(DataError, match="codes: found a column 'Patient'; expected 'patient'"):
+        FixedFeatures(codes)
 
 
 def test_indices_by_phase():
@@ -130,9 +136,30 @@ def test_indices_by_phase():
         IndexFeatures(indices[["group"]])
 
 
+def test_two_rows_of_a_patient_among_the_indices():
+    double = pd.DataFrame({"LVV_ED": [1.0, 2.0, 3.0]}, index=["a", "b", "a"])
+    with pytest.raises(DataError, match=r"more than one row for patient\(s\) \['a'\]"):
+        IndexFeatures(double)
+    sides = IndexFeatures(double.assign(patient=["a", "b", "a"]).set_axis(["a, side L", "b, side L", "a, side R"]))
+    assert sides.table(["b"], ["a"], ("ED",))["LVV_ED"].tolist() == [2, 1, 3]
+
+
+def test_sides_of_a_patient_go_together():
+    codes = subjects().assign(z00=np.arange(24.0), side=["L", "R"] * 12, phase="ED")
+    for fixed in (FixedFeatures(codes), FixedFeatures(codes.drop(columns="phase"))):
+        assert fixed.facts.loc["p03, side R", ["patient", "side"]].tolist() == ["p03", "R"]
+        assert fixed.table(["p03"], ["p01"], ("ED",)).iloc[:, 0].tolist() == [6, 7, 2, 3]
+    alone = fixed.table(["p00"], [], ("ED",))  # also where the rows asked for are few
+    assert list(alone.index) == ["p00, side L", "p00, side R"]
+    with pytest.raises(DataError, match=r"nothing for patient\(s\) \['nobody'\]"):
+        fixed.table(["p03"], ["nobody"], ("ED",))
+
+
 def test_random_features_know_nothing_and_repeat():
     fixed = FixedFeatures(subjects().assign(z00=1.0))
     a, b, c = (random_features(fixed, 5, seed).table(PATIENTS, [], ("ED", "ES")) for seed in (0, 0, 1))
+    both = FixedFeatures(subjects().assign(z00=1.0, side=["L", "R"] * 12, phase="ED"))
+    assert len(random_features(both, 2, 0).table(PATIENTS, [], ("ED", "ES"))) == 24
     assert a.shape == (12, 15) and a.equals(b) and not a.equals(c)
     np.testing.assert_allclose(a["ES_z03"] - a["ED_z03"], a["d_z03"])
 
@@ -142,6 +169,27 @@ def test_patient_facts():
     assert list(facts.columns) == ["group", "age"] and facts.loc["p00", "age"] == 60
     with pytest.raises(UsageError, match="'patient'"):
         patient_facts(subjects()[["group"]])
+
+
+def test_what_was_kept_comes_back_as_it_was(tmp_path):
+    """A file holds text: patients that are numbers would not be found again."""
+    table = subjects().assign(patient=lambda t: t["patient"].str[1:].astype(int), side="L").set_axis(range(24))
+    tables = []
+    for log in ([], []):
+        made = SpaceFeatures(
+            labels(), table, lambda x, seed, log=log: RecordingSpace(log)(x, seed), cache=tmp_path, cache_key="numbers"
+        )
+        tables.append(made.table([0, 1, 2], [3, 4], ("ED",)))
+    assert log == [] and list(tables[1].index) == [0, 1, 2, 3, 4]
+    pd.testing.assert_frame_equal(*tables, check_dtype=False)
+
+
+def test_what_is_measured_goes_to_its_label_map():
+    def worst_first(space, shapes):
+        return pd.DataFrame({"value": shapes[:, 0, 0, 0]}).sort_values("value", ascending=False)
+
+    features = SpaceFeatures(labels(), subjects(), lambda x, s: RecordingSpace([])(x, s), measure=worst_first)
+    assert features.measured(PATIENTS[:10], PATIENTS[10:])["value"].tolist() == [20, 21, 22, 23]
 
 
 def test_bad_arguments():

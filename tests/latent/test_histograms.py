@@ -198,6 +198,12 @@ def test_a_code_that_the_decoder_ignores_is_unused():
     codes = pd.DataFrame(rng.normal(size=(50, 3)), columns=["z00", "z01", "z02"])
     assert code_statistics(codes, draws=0)["used"].all()
     assert code_statistics(codes, Weighted(), draws=0)["used"].tolist() == [True, True, False]
+    shuffled = code_statistics(codes[["z02", "z00", "z01"]], Weighted(), draws=0)
+    pd.testing.assert_frame_equal(shuffled, code_statistics(codes, Weighted(), draws=0))
+    sigma = pd.Series([1.0, 2.0, 3.0], index=["z01", "z02", "z00"])
+    assert decoder_sensitivity(Weighted(), sigma).equals(decoder_sensitivity(Weighted(), np.array([3.0, 1.0, 2.0])))
+    with pytest.raises(UsageError, match="expected z00 to z02, each once"):
+        code_statistics(codes.rename(columns={"z02": "z03"}), Weighted(), draws=0)
     with pytest.raises(UsageError, match="2 code columns and a space of 3"):
         code_statistics(codes[["z00", "z01"]], Weighted(), draws=0)
 

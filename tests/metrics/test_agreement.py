@@ -92,10 +92,15 @@ def test_compare_agrees_with_scipy(seed):
 def test_series_are_matched_by_their_index():
     a, b = pd.Series([1.0, 2, 3], ["x", "y", "z"]), pd.Series([3.5, 1.5, 1.0], ["z", "y", "x"])
     assert compare(a, b) == compare([1, 2, 3], [1, 1.5, 3.5])
-    with pytest.raises(DataError, match="different or repeated cases"):
-        compare(a, b.rename({"x": "w"}))
-    with pytest.raises(DataError, match="different or repeated cases"):
-        compare(pd.concat([a, a]), pd.concat([b, b]))
+    for function in (bland_altman, correlation):
+        assert function(a, b) == function([1, 2, 3], [1, 1.5, 3.5]) == function(a.to_numpy(), b[::-1])
+    for function in (compare, bland_altman, correlation):
+        with pytest.raises(
+            DataError, match=f"{function.__name__}: found values for 'z', 'y', 'w'; expected one for each of"
+        ):
+            function(a, b.rename({"x": "w"}))
+        with pytest.raises(DataError, match=function.__name__):
+            function(pd.concat([a, a]), pd.concat([b, b]))
 
 
 def test_compare_names_what_is_wrong():

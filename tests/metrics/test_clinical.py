@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from shapelab.data.cohort import Cohort
@@ -71,6 +72,20 @@ def test_formulas():
     assert ejection_fraction(150.0, 60.0) == 60.0 and mass(100) == 105.0
     with pytest.raises(DataError, match="end-diastolic volume of 0"):
         ejection_fraction(0.0, 1.0)
+    ed, es = pd.Series([100.0, 200.0], ["a", "b"]), pd.Series([50.0, 60.0], ["b", "a"])
+    assert ejection_fraction(ed, es).to_dict() == {"a": 40, "b": 75}
+    with pytest.raises(DataError, match="ejection_fraction: found values for 'a_ES', 'b_ES'"):
+        ejection_fraction(ed, es.set_axis(["a_ES", "b_ES"]))
+
+
+def test_visits_of_a_patient_are_rows_of_their_own():
+    first, second = (patient("a", lv, 80, 60, visit=v) for v, lv in ((1, 100), (2, 120)))
+    second = [s.with_(id=f"{s.id}_again") for s in second]
+    table = cardiac_indices(Cohort([*second, *first, *patient("b", 60, 80, 60, visit=1)], "toy", CARDIAC))
+    assert table["LVV_ED"].to_dict() == {"a, visit 2": 120, "a, visit 1": 100, "b, visit 1": 60}
+    assert table["patient"].tolist() == ["a", "a", "b"] and table["visit"].tolist() == [2, 1, 1]
+    with pytest.raises(DataError, match="'a' .twice"):
+        cardiac_indices(Cohort([s.with_(facts={**s.facts, "visit": 1}) for s in [*first, *second]], "toy", CARDIAC))
 
 
 @pytest.mark.parametrize("phases", [("ED",), ("ED", "ED"), ("ES",)])

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,11 @@ def test_agrees_with_f1_of_scikit_learn_and_is_symmetric(a, b):
 def test_table_and_bad_shapes():
     a = np.zeros((2, 3, 3, 3), np.uint8)
     assert dice_table(a, a, CARDIAC, index=["x", "y"]).shape == (2, 3)
+    b = np.ones((2, 3, 3, 3), np.uint8)
+    named = dice_table({"y": b[0], "x": a[0]}, pd.Series({"x": a[1], "y": a[1]}), CARDIAC)
+    assert named["RV cavity"].to_dict() == {"x": 1, "y": 0} and list(named.index) == ["x", "y"]
+    with pytest.raises(DataError, match="dice_table: found values for 'y', 'x'"):
+        dice_table({"y": b[0], "x": a[0]}, a, CARDIAC, index=["x", "z"])
     with pytest.raises(DataError, match="the same shape"):
         dice(a[0], a, CARDIAC)
     with pytest.raises(DataError, match="2 predictions and 1"):

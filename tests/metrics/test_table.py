@@ -47,6 +47,35 @@ def test_schemes_iterables_and_spacing_by_case(maps):
     assert table.iloc[4]["assd"] == row["assd"] and table.iloc[4]["volume"] == row["volume"]
 
 
+def test_what_has_names_is_matched_by_them(maps):
+    ids, spacings = ["p1", "p2", "p3"], np.array([SPACING, (2, 2, 2), (1, 1, 1)])
+    wanted = evaluate_cohort(*maps, spacings, index=ids)
+    named = [dict(zip(ids, arrays)) for arrays in maps]
+    other = [dict(reversed(one.items())) for one in named]
+    sizes = pd.DataFrame(spacings, index=ids, columns=list("xyz"))
+    for ours, true, size, index in (
+        (other[0], named[1], sizes, None),
+        (pd.Series(other[0]), other[1], sizes[::-1], ids),
+        (maps[0], pd.Series(named[1]), dict(zip(ids, spacings)), None),
+        (other[0], maps[1], spacings, ids),
+    ):
+        pd.testing.assert_frame_equal(evaluate_cohort(ours, true, size, index=index), wanted)
+    assert evaluate_cohort(named[0], other[1], spacings[::-1])["id"].unique().tolist() == ids[::-1]  # the truths' order
+    with pytest.raises(
+        DataError, match="evaluate_cohort: found values for 'p1', 'p2', 'p3'; expected one for each of 'p1'"
+    ):
+        evaluate_cohort(named[0], named[1], SPACING, index=["p1", "p2", "p4"])
+    with pytest.raises(DataError, match="spacings: found values for 0, 1, 2"):
+        evaluate_cohort(*maps, pd.DataFrame(spacings), index=ids)
+
+
+def test_cases_without_a_group_are_a_group_of_their_own(maps):
+    table = evaluate_cohort(*maps, SPACING).assign(group=lambda t: t["id"].map({0: "NOR", 1: None, 2: "NOR"}))
+    assert summary(table, by=["group"], measures=["dice"])["n"].tolist() == [6, 3]
+    both = pd.concat([table.assign(method=m, dice=table["dice"] * w) for m, w in (("a", 1), ("b", 0.5))])
+    assert compare_methods(both[both["label"] == 2], "a", "b", by="group")["n"].tolist() == [2, 1]
+
+
 def test_cohort_names_what_is_wrong(maps):
     with pytest.raises(DataError, match="3 predictions and 2 truths"):
         evaluate_cohort(maps[0], maps[1][:2], SPACING)
@@ -145,5 +174,5 @@ def test_compare_methods(maps):
         compare_methods(table, "a", "c")
     with pytest.raises(UsageError, match="no column"):
         compare_methods(table.drop(columns="id"), "a", "b")
-    with pytest.raises(DataError, match="different or repeated cases"):
+    with pytest.raises(DataError, match="compare: found values for 2, 1, 0; .* Others: 0."):
         compare_methods(table[1:], "a", "b")

@@ -51,6 +51,18 @@ def test_report_of_a_cohort_against_itself_is_zero():
     assert len(report) == 2 * (feature_table(c).shape[1] - 2)
 
 
+def test_hearts_without_a_phase_are_counted():
+    c = heart_cohort(5, resolution="LR", scheme=CARDIAC)
+    some = Cohort(
+        [s.with_(facts={**s.facts, "phase": None}) if i == 3 else s for i, s in enumerate(c)], "some", CARDIAC
+    )
+    with pytest.warns(UserWarning, match=r"found \{'real': 1\} hearts without a phase"):
+        report = realism_report(some, c)
+    assert set(report.phase) == {"ED", "ES"}
+    with pytest.raises(DataError, match="the id 'phantom000_ED' more than once"):
+        feature_table([*c[:1], *c[:1]])
+
+
 def test_report_needs_a_common_phase():
     ed, es = (heart_cohort(2, resolution="LR", phases=(p,)) for p in ("ED", "ES"))
     with pytest.raises(UsageError, match="phase"):

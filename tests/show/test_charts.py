@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from shapelab.data.scheme import CARDIAC
-from shapelab.errors import UsageError
+from shapelab.errors import DataError, UsageError
 from shapelab.show import charts
 
 
@@ -35,6 +35,8 @@ def test_ridgeline_takes_arrays_and_chosen_dimensions(words):
         charts.ridgeline(pd.DataFrame({"z00": [1.0, 2.0]}), ["z77"])
     with pytest.raises(UsageError, match="expected code columns"):
         charts.ridgeline(pd.DataFrame({"group": ["NOR"]}))
+    with pytest.raises(UsageError, match=r"no finite code in 1 rows, \['b'\]"):
+        charts.ridgeline(pd.DataFrame({"z00": [1.0, np.nan]}, index=["a", "b"]))
 
 
 def test_confusion_shows_counts_shares_and_accuracy(words, inside):
@@ -47,6 +49,18 @@ def test_confusion_shows_counts_shares_and_accuracy(words, inside):
     assert "0 %" in words(charts.confusion(np.array([[0, 0], [1, 3]])))  # a group without patients
     with pytest.raises(UsageError, match=r"\(2, 3\)"):
         charts.confusion(np.ones((2, 3)), ["a", "b"])
+
+
+def test_confusion_matches_columns_with_rows_by_name(words):
+    counts = pd.DataFrame([[14, 2], [4, 12]], index=["NOR", "DCM"], columns=["NOR", "DCM"])
+    for table, labels in ((counts, None), (counts[["DCM", "NOR"]], None), (counts[["DCM", "NOR"]], ["DCM", "NOR"])):
+        text = words(charts.confusion(table, labels))
+        assert "81.2 % right" in text and "14\n88 %" in text
+    cells = [t.get_text() for t in charts.confusion(counts, ["DCM", "NOR"]).axes[0].texts]
+    assert cells == ["12\n75 %", "4\n25 %", "2\n12 %", "14\n88 %"]
+    assert "normal\n(n = 16)" in words(charts.confusion(counts, ["normal", "dilated"]))
+    with pytest.raises(DataError, match="columns: found values for 'NOR', 'HCM'"):
+        charts.confusion(counts.set_axis(["NOR", "HCM"], axis=1))
 
 
 def test_bars_have_the_length_and_interval_of_the_table(words, inside):
@@ -158,6 +172,15 @@ def test_bland_altman_draws_every_case_and_writes_the_limits(words, inside):
     points = np.concatenate([c.get_offsets() for ax in fig.axes for c in ax.collections])
     assert len(points) == 20 and np.allclose(points[:, 1], 2) and np.allclose(np.sort(points[:, 0]), np.sort(truth + 1))
     inside(fig)
+
+
+def test_bland_altman_draws_cases_without_a_group_in_grey(words):
+    table = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [1.0, 1.0, 1.0], "group": ["NOR", None, "NOR"]}, index=[1, 1, 2])
+    fig = charts.bland_altman(table, measured="a", truth="b", unit="ml", group="group")
+    assert sorted(len(c.get_offsets()) for c in fig.axes[0].collections) == [1, 2]
+    assert "1 without a group" in words(fig)
+    with pytest.raises(UsageError, match="1 cases without 'group'"):
+        charts.bland_altman(table, measured="a", truth="b", unit="ml", by="group")
 
 
 def test_bland_altman_refuses_what_it_cannot_draw():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import trimesh
 from matplotlib.text import Text
@@ -86,7 +87,7 @@ def test_grid_is_on_one_scale_with_names_and_notes(shapes):
     fig = mesh_grid(
         [[small, large, without], [large]],
         CARDIAC,
-        row_names=["z03", "z17"],
+        row_names=pd.Series(["z03", "z17"], index=[1, 0]),  # a name a row, in their order
         column_names=["−2 σ", "mean", "+2 σ"],
         title="Traversal",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from shapelab.data.grid import Grid
@@ -43,6 +44,17 @@ def test_codes_are_rows_of_finite_numbers():
         check_codes(np.zeros(3), 2)
     with pytest.raises(UsageError, match="NaN or infinity in row 1"):
         check_codes([[0, 0], [np.inf, 0], [np.nan, 0]], 2)
+
+
+def test_codes_of_a_table_go_by_their_names():
+    table = pd.DataFrame({"z1": [1.0, 4], "group": ["A", "B"], "z0": [0.0, 3], "z2": [2.0, 5]}, index=["a", "b"])
+    assert check_codes(table, 3).tolist() == [[0, 1, 2], [3, 4, 5]] and check_codes(table.loc["b"], 3).tolist() == [
+        [3, 4, 5]
+    ]
+    assert check_codes(pd.Series([7.0, 8.0]), 2).tolist() == [[7, 8]]  # no names: as it stands
+    for wrong in (table.drop(columns="z1"), table.rename(columns={"z1": "z00"}), table.assign(z3=1.0)):
+        with pytest.raises(UsageError, match="expected z00 to z02, each once"):
+            check_codes(wrong, 3)
 
 
 def test_label_maps_become_channel_numbers():

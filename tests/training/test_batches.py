@@ -3,12 +3,13 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shapelab.errors import UsageError
+from shapelab.errors import DataError, UsageError
 from shapelab.training import Batches, derive_seed, to_device
 from shapelab.training.batches import made_ahead
 
@@ -31,6 +32,18 @@ def test_order_changes_with_epoch_and_seed_and_rows_stay_together():
     assert order[0] != order[1] != order[2] != order[0]
     assert all(torch.equal(a, -b) for a, b in Batches(x, -x, batch_size=7)(3))
     assert torch.cat(list(Batches(x, batch_size=7, shuffle=False)(5))).tolist() == x.tolist()
+
+
+def test_series_go_by_their_index_and_never_by_its_numbers():
+    x = np.arange(12)
+    shuffled = pd.Series(-x, index=x[::-1])  # the label 0 is on the last row
+    order = [np.concatenate(b) for b in zip(*Batches(x, shuffled, batch_size=5, seed=1)(0), strict=True)]
+    assert (order[0] == -order[1]).all()  # beside an array: by position
+    a, b = pd.Series(x, index=list("abcdefghijkl")), pd.DataFrame({"y": -x, "z": x}, index=list("abcdefghijkl"))
+    for one, two in Batches(a, b.sample(frac=1, random_state=1), batch_size=5)(2):
+        assert torch.equal(one, -two[:, 0]) and torch.equal(one, two[:, 1])
+    with pytest.raises(DataError, match="batches: found values for 0, 1"):
+        Batches(a, b.reset_index(drop=True), batch_size=5)
 
 
 def test_wrong_batches_are_named():

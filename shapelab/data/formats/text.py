@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from shapelab.data.rows import check_fact_names
 from shapelab.errors import DataError, need
 from shapelab.files import read_csv
 
@@ -85,12 +86,13 @@ def read_table(file: str | Path, index: Sequence[str] = ("id", "subject"), todo:
     Ids and the column `patient` stay text; other columns are numbers where all their cells are. A cell that holds one
     of `UNKNOWN` is not known (NaN).
 
-    Raises DataError: as `read_rows`; no column of ids, a row without an id.
+    Raises DataError: as `read_rows`; no column of ids, a row without an id, a known fact in another spelling.
     """
     header, rows = read_rows(file, todo=todo)
     key = next((name for name in index if name in header), "")
     names = " or ".join(map(repr, index))
     need(key, file, f"the columns {', '.join(map(repr, header))}", f"a column {names}", todo)
+    check_fact_names(header, file)
     for line, row in rows:
         need(row[header.index(key)] not in UNKNOWN, file, f"no id in line {line}", "an id in every row", todo)
     clean = StringIO()

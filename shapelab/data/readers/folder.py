@@ -7,7 +7,8 @@ Three layouts; the first that fits is taken::
     a.nii.gz  b.nii.gz                          label maps alone
 
 and in each, if wanted, ``facts.csv``: a column ``id`` (or ``subject``), one row a subject, any further columns; a
-column ``patient`` tells which subjects must stay together in a split. A cell that is empty, NA or NaN is a fact that is
+column ``patient`` tells which subjects must stay together in a split, ``side`` or ``visit`` what tells shapes of one
+patient and phase apart. A cell that is empty, NA or NaN is a fact that is
 not known.
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 import pandas as pd
 
 from shapelab.data.cards import Card, register
+from shapelab.data.facts import KNOWN
 from shapelab.data.formats.nifti import is_nifti, read_label, stem
 from shapelab.data.formats.text import read_table
 from shapelab.data.reading import Case, Problem, Scan, scheme_of
@@ -130,6 +132,17 @@ def _facts(found: Scan, names: list[str]) -> dict[str, dict[str, Any]]:
             "a row for every label map",
             "Add rows; a cell may be left empty.",
         )
+    for fact in (c for c in KNOWN if c in table):
+        spelt = table[fact].dropna().astype(str).drop_duplicates()
+        several = spelt[spelt.str.casefold().duplicated(keep=False)]
+        if len(several):
+            found.problem(
+                "facts",
+                file,
+                f"in the column {fact!r} {_list(list(several))}",
+                "one spelling: they are taken for different ones",
+                "Write them alike, or make them differ by more than capitals.",
+            )
     rows = dict(zip(table.index, table.to_dict("records"), strict=True))
     once = set(table.index[~table.index.duplicated(keep=False)])
     return {

@@ -35,6 +35,7 @@ import pandas as pd
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.grid import images_on_grid, stack_labels
+from shapelab.data.rows import in_order
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import must
 from shapelab.experiments.acnn.reality import phantom_native, predicted_poses
@@ -245,7 +246,7 @@ def _spaces_of_folds(
 
 def _group_sets(groups: Sequence[str] | None, cohort: Cohort) -> dict[str, tuple[str, ...]]:
     """Name -> groups. The name is what the table shows."""
-    present = tuple(dict.fromkeys(cohort.table["group"]))
+    present = tuple(dict.fromkeys(cohort.table["group"].dropna()))
     sets = [THREE, present] if set(THREE) < set(present) else [present]
     if groups is not None:
         known = set(groups) <= set(present) and len(set(groups)) > 1
@@ -284,15 +285,16 @@ def code_agreement(images: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     """How well the codes read from images are those of the label maps, one row a dimension.
 
     Args:
-        images: Codes tables of the same subjects
-        labels: Codes tables of the same subjects
+        images: Codes tables of the same subjects, matched by their ids
+        labels: see `images`
 
     Returns:
         DataFrame, index = code column; r (Pearson), explained (1 - mean squared error / variance of the labels' code;
         less than r^2 where scale or mean is off), sd of both, share (of the variance of all the labels' codes)
     """
+    images = in_order("code_agreement", images, labels.index)
     read, true = code_array(images).astype(float), code_array(labels).astype(float)
-    alike = read.shape == true.shape and len(read) >= 3
+    alike = code_columns(images) == code_columns(labels) and len(read) >= 3
     must(alike, "code_agreement", f"codes {read.shape} and {true.shape}", "the same, of 3 or more")
     variance = true.var(0)
     product = ((read - read.mean(0)) * (true - true.mean(0))).mean(0)

@@ -320,14 +320,17 @@ class Laboratory:
 
 
 def landmark_errors(places: np.ndarray, volumes: LandmarkedVolumes) -> pd.DataFrame:
-    """Point-to-point distances, one row a (heart, landmark): id, landmark, error (mm).
+    """Point-to-point distances, one row a (heart, landmark): id, landmark, error (mm). A landmark whose true place is
+    not known has no row.
 
     Args:
         places: (N, L, 3) voxels; NaN where a landmark was not found: NaN mm
     """
     error = np.linalg.norm((np.asarray(places) - volumes.landmarks) * volumes.spacing, axis=2)
     ids = np.repeat(list(volumes.table.index), len(LANDMARKS))
-    return pd.DataFrame({"id": ids, "landmark": list(LANDMARKS) * len(volumes), "error": error.ravel()})
+    table = pd.DataFrame({"id": ids, "landmark": list(LANDMARKS) * len(volumes), "error": error.ravel()})
+    known = np.isfinite(volumes.landmarks).all(2).ravel()
+    return table if known.all() else table[known].reset_index(drop=True)
 
 
 def multi_atlas(stack: LowResolution, atlases: list[Atlas], n: int = 5) -> np.ndarray:

@@ -104,14 +104,15 @@ def chosen_hearts(cohort: Cohort, which: int | Sequence[str] | None) -> Cohort:
     must(once, "hearts", "patients with more than one heart", "one phase, filter(phase='ED')")
     if which is None:
         return cohort
-    if isinstance(which, int):
+    if isinstance(which, (int, np.integer)):
         whole("hearts", which)
         turn = pd.Series([str(s.facts.get("group")) for s in cohort])
         order = turn.groupby(turn).cumcount().sort_values(kind="stable").index[:which]
         return cohort[[cohort.ids[i] for i in sorted(order)]]
-    unknown = sorted(set(which) - set(patients))
+    wanted = {which} if isinstance(which, str) else set(map(str, which))
+    unknown = sorted(wanted - set(patients))
     must(not unknown, "hearts", unknown, f"patients of {cohort.name!r}")
-    return cohort.filter(lambda s: s.patient in set(which))
+    return cohort.filter(lambda s: s.patient in wanted)
 
 
 def refined_table(

@@ -8,6 +8,7 @@ const SHAPES = {
   "triangle-up": "M0,-5.6L5.2,4.2H-5.2Z", "triangle-down": "M0,5.6L5.2,-4.2H-5.2Z", diamond: "M0,-6L5,0L0,6L-5,0Z",
   cross: "M-1.8,-5.4H1.8V-1.8H5.4V1.8H1.8V5.4H-1.8V1.8H-5.4V-1.8H-1.8Z",
   x: "M-5,-3L-3,-5L0,-2L3,-5L5,-3L2,0L5,3L3,5L0,2L-3,5L-5,3L-2,0Z",
+  hexagon: "M-2.7,-4.7H2.7L5.4,0L2.7,4.7H-2.7L-5.4,0Z",
   star: "M0,-6L1.5,-2L5.7,-1.9L2.4,0.8L3.5,4.9L0,2.5L-3.5,4.9L-2.4,0.8L-5.7,-1.9L-1.5,-2Z",
 };
 const LEFT = 52, BOTTOM = 40, TOP = 8, RIGHT = 10;

@@ -28,7 +28,7 @@ from shapelab.show.meshes import heart_meshes
 from shapelab.show.slices import slices
 from shapelab.show.style import png_bytes
 from shapelab.show.widgets.views import MeshView, ScatterView
-from shapelab.spaces.contract import ShapeSpace
+from shapelab.spaces.contract import ShapeSpace, check_codes, code_size
 from shapelab.types import Triple
 
 if TYPE_CHECKING:
@@ -40,22 +40,22 @@ Meshes = dict[str, trimesh.Trimesh]
 # -------------------------------------------------------------------------------------------- functions that are shown
 
 
-def code_meshes(space: ShapeSpace, code: np.ndarray) -> Meshes:
-    """A code (d,) of a ShapeSpace -> meshes of the shape that it decodes to, in mm on the space's grid."""
-    code = np.asarray(code, dtype=np.float32)
-    must(code.ndim == 1, "code_meshes", f"codes of shape {code.shape}", "one code (d,)")
-    return heart_meshes(space.decode(code)[0], space.grid.spacing, space.scheme)
+def code_meshes(space: ShapeSpace, code: np.ndarray | pd.Series) -> Meshes:
+    """A code (d,) of a ShapeSpace, or a row of a Codes table -> meshes of the shape that it decodes to, in mm on the
+    space's grid."""
+    must(np.ndim(code) == 1, "code_meshes", f"codes of shape {np.shape(code)}", "one code (d,)")
+    return heart_meshes(space.decode(check_codes(code, code_size(space))[0])[0], space.grid.spacing, space.scheme)
 
 
 def interpolate_meshes(space: ShapeSpace, code_a: np.ndarray, code_b: np.ndarray, t: float) -> Meshes:
     """Meshes of the shape at (1 - t) a + t b."""
-    a, b = np.asarray(code_a, dtype=np.float32), np.asarray(code_b, dtype=np.float32)
+    a, b = (check_codes(code, code_size(space))[0] for code in (code_a, code_b))
     return code_meshes(space, (1 - t) * a + t * b)
 
 
 def traverse_meshes(space: ShapeSpace, sigmas: Mapping[int, float], base: np.ndarray | None = None) -> Meshes:
     """Meshes of the shape at base + sum over k of sigmas[k] sigma_k; `base` is the mean by default."""
-    code = np.array(space.mean if base is None else base, dtype=np.float32)
+    code = check_codes(space.mean if base is None else base, code_size(space))[0].copy()
     for dimension, amount in sigmas.items():
         k = whole("traverse_meshes: dimension", dimension, 0, len(code) - 1)
         code[k] += amount * space.sigma[k]
@@ -130,9 +130,11 @@ class InterpolationWidget(ShapeWidget):
         names: tuple[str, str] = ("A", "B"),
         steps: int = 20,
     ):
-        self.space, self.codes, self.names = space, (np.asarray(code_a), np.asarray(code_b)), tuple(names)
+        self.space, self.codes, self.names = space, (code_a, code_b), tuple(names)
         self.slider = _slider("t", 0.0, 1.0, 1.0 / steps, ".2f")
-        ends = ipywidgets.HTML(f"t = 0: <b>{html.escape(names[0])}</b>, t = 1: <b>{html.escape(names[1])}</b>")
+        ends = ipywidgets.HTML(
+            f"t = 0: <b>{html.escape(self.names[0])}</b>, t = 1: <b>{html.escape(self.names[1])}</b>"
+        )
         super().__init__(space.scheme, [ends, self.slider])
         self.slider.observe(lambda change: self.attempt(self.show, change["new"]), "value")
         self.attempt(self.show, 1.0) and self.attempt(self.show, 0.0)  # both ends: the camera fits all of the way
@@ -267,12 +269,15 @@ class EmbeddingWidget(ShapeWidget):
         self.attempt(self.choose, self.ids[0])
 
     def _check_ids(self) -> None:
-        known = {
-            "codes": None if self.codes is None else set(map(str, self.codes.index)),
-            "cohort": None if self.cohort is None else set(self.cohort.ids),
-        }
+        known: dict[str, list[str]] = {"embedding": self.ids}  # as text, also 0, 1, 2: what a browser sends back
+        if self.codes is not None:
+            known["codes"] = [str(i) for i in self.codes.index]
+        if self.cohort is not None:
+            known["cohort"] = list(self.cohort.ids)
         for name, ids in known.items():
-            absent = [] if ids is None else [i for i in self.ids if i not in ids]
+            twice = [i for i in self.ids if ids.count(i) > 1]
+            must(not twice, "EmbeddingWidget", f"subjects twice in the {name}, {twice[:3]}", "distinct ids")
+            absent = [i for i in self.ids if i not in ids]
             must(
                 not absent,
                 "EmbeddingWidget",
@@ -297,8 +302,8 @@ class EmbeddingWidget(ShapeWidget):
             from shapelab.latent.codes import code_columns
 
             assert self.codes is not None and self.space is not None
-            row = self.codes.loc[subject, code_columns(self.codes)]
-            meshes = code_meshes(self.space, row.to_numpy(dtype=np.float32))
+            row = self.codes[code_columns(self.codes)].iloc[[str(i) for i in self.codes.index].index(subject)]
+            meshes = code_meshes(self.space, row)
             self.picture.layout.display = "none"
         else:
             assert self.cohort is not None

@@ -116,7 +116,7 @@ class ScatterView(anywidget.AnyWidget):
 
     def show(self, table: pd.DataFrame, colour: str = "group", hollow: str | None = "phase") -> None:
         """Draw an embedding: columns x, y, `colour`; the same marks as `charts.embedding`."""
-        style.check_columns(table, ["x", "y", colour], "embedding")
+        scatter.check_points(table, colour, "embedding")
         points, legend = [], []
         for name, mark, open_, rows in scatter.pieces(table, colour, hollow):
             look = {"colour": mark.colour, "marker": mark.symbol, "hollow": open_}

@@ -87,6 +87,8 @@ def test_values_outside_the_scheme_name_the_file(tmp_path, make_folder):
         ('id,age\n"case00,1\n', "text that cannot be read"),
         ("", "an empty file"),
         ("id;age\ncase00;1\n", "the columns 'id;age'"),
+        ("id,Patient\ncase00,a\ncase01,a\ncase02,b\n", "a column 'Patient'"),
+        ("id,patient\ncase00,p1\ncase01,P1\ncase02,p2\n", "in the column 'patient' 'p1', 'P1'"),
     ],
 )
 def test_facts_out_of_order(tmp_path, make_folder, csv, found):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
-from shapelab.errors import UsageError
+from shapelab.errors import DataError, UsageError
 from shapelab.experiments import shipped as spaces
 from shapelab.experiments.acnn import pathology
 from shapelab.latent import classification
@@ -96,6 +96,10 @@ def test_agreement_of_codes_by_hand():
     assert table["explained"].tolist() == pytest.approx([1 - 1 / 1.25, 1 - 2 / 1.0])  # off by one; half wrong by 2
     assert table["share"].tolist() == pytest.approx([1.25 / 2.25, 1 / 2.25])
     assert table["sd labels"].tolist() == pytest.approx([np.sqrt(1.25), 1.0])
+    for other in (read.loc[list("cadb")], read[["z01", "z00"]]):
+        pd.testing.assert_frame_equal(pathology.code_agreement(other, true), table)
+    with pytest.raises(DataError, match="code_agreement: found values for 'a', 'b', 'c', 'e'"):
+        pathology.code_agreement(read.set_axis(list("abce")), true)
     with pytest.raises(UsageError, match=r"code_agreement: found codes \(4, 1\) and \(4, 2\)"):
         pathology.code_agreement(read[["z00"]], true)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shapelab.data.volumes import LandmarkedVolumes
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments.sslln import laboratory as sslln_methods
 from shapelab.experiments.sslln.hearts import Degradation, slices_of
@@ -85,3 +86,15 @@ def test_wrong_names_are_refused(config, folder):
 def test_profiles():
     assert SSLLNExperiment.profile("paper").network.shape == (192, 192, 80)
     assert SSLLNExperiment.profile("paper").training == 1000 and SSLLNExperiment.profile("full").degradation.factor == 5
+
+
+def test_a_landmark_without_a_true_place_is_no_error():
+    labels = np.zeros((2, 4, 4, 3), np.uint8)
+    places = np.zeros((2, len(LANDMARKS), 3))
+    places[0, 0] = np.nan  # the truth of one is not known; of another heart one was not found
+    volumes = LandmarkedVolumes(labels / 1.0, labels, places, pd.DataFrame(index=["a", "b"]), (1.0, 1.0, 2.0))
+    found = np.ones((2, len(LANDMARKS), 3))
+    found[1, 2] = np.nan
+    table = sslln_methods.landmark_errors(found, volumes).set_index(["id", "landmark"])["error"]
+    assert ("a", LANDMARKS[0]) not in table and len(table) == 2 * len(LANDMARKS) - 1
+    assert np.isnan(table["b", LANDMARKS[2]]) and table.dropna().tolist() == pytest.approx([6**0.5] * (len(table) - 1))

@@ -96,7 +96,9 @@ def test_measure_of_a_stack_that_is_its_own_refinement(cohort):
 def test_which_hearts(cohort):
     assert refinement.chosen_hearts(cohort, None) is cohort
     assert refinement.chosen_hearts(cohort, 2).ids == ("patient0_ED", "patient1_ED")  # one of each group
-    assert refinement.chosen_hearts(cohort, ["patient2"]).ids == ("patient2_ED",)
+    for which in (["patient2"], "patient2", (p for p in ["patient2"]), np.array(["patient2"]), pd.Series(["patient2"])):
+        assert refinement.chosen_hearts(cohort, which).ids == ("patient2_ED",)
+    assert refinement.chosen_hearts(cohort, np.int64(2)).ids == ("patient0_ED", "patient1_ED")
     with pytest.raises(UsageError, match="found 0"):
         refinement.chosen_hearts(cohort, 0)
     with pytest.raises(UsageError, match="patient9"):

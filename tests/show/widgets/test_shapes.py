@@ -176,6 +176,28 @@ def test_embedding_with_one_source_and_with_wrong_ones(space, tables):
         EmbeddingWidget(embedded, codes.drop(index="p2_ED"), space)
 
 
+def test_hearts_are_found_by_their_ids_of_whatever_type_and_in_whatever_order(space, tables):
+    embedded, codes, _ = tables
+    by_name = EmbeddingWidget(embedded, codes, space)
+    numbered, numbers = embedded.set_axis([0, 1, 2]), codes.set_axis([0, 1, 2])
+    shuffled = numbers.iloc[[2, 0, 1]][["z03", "z01", "group", "phase", "z00", "z02"]]  # rows and columns
+    for other in (EmbeddingWidget(numbered, numbers, space), EmbeddingWidget(numbered, shuffled, space)):
+        for subject, name in enumerate(embedded.index):
+            by_name.choose(name)
+            other.points.selected = str(subject)
+            assert other.error.value == "" and volume(other) == volume(by_name)
+    with pytest.raises(UsageError, match=r"subjects twice in the codes, \['1'\]"):
+        EmbeddingWidget(numbered, codes.set_axis([0, 1, "1"]), space)
+
+
+def test_a_row_of_a_table_is_a_code(space, tables):
+    row = tables[1].loc["p1_ES"]
+    for code in (row, row[["z03", "z02", "z01", "z00"]]):
+        widget = InterpolationWidget(space, code, row)
+        widget.show(0.5)
+        assert widget.error.value == "" and volume(widget) == volume(InterpolationWidget(space, [0.85, 0, 0, 0], row))
+
+
 def test_points_carry_marks_and_facts(tables):
     view = views.ScatterView()
     view.show(tables[0])

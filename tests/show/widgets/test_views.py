@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import UsageError
+from shapelab.show import style
 from shapelab.show.meshes import heart_meshes
 from shapelab.show.widgets import views
 from shapelab.show.widgets.views import UNIT, mesh_parts
@@ -37,6 +40,12 @@ def test_scripts_fetch_nothing():
         assert [line for line in text.splitlines() if "http" in line and "www.w3.org/2000/svg" not in line] == []
 
 
+def test_every_mark_has_its_shape():
+    text = (views.HERE / "scatter_view.js").read_text()
+    for mark in (style.WITHOUT, *style.SPARE, *style.GROUPS.values()):
+        assert re.search(rf'[{{ "]{mark.symbol}"?: "M', text), mark
+
+
 def test_points_carry_the_marks_and_facts_of_their_rows():
     table = pd.DataFrame(
         {"x": [0.0, 1.0, 2.0], "y": [3.0, 4.0, 5.0], "group": ["NOR", "NOR", "DCM"], "phase": ["ED", "ES", "ED"]},
@@ -49,5 +58,8 @@ def test_points_carry_the_marks_and_facts_of_their_rows():
     assert points["a"]["marker"] == points["b"]["marker"] != points["c"]["marker"]
     assert [points[n]["hollow"] for n in "abc"] == [False, True, False]
     assert points["c"]["text"] == "c\ngroup: DCM\nphase: ED"
+    view.show(table.assign(group=["NOR", None, "DCM"]))
+    assert {p["id"]: p["marker"] for p in view.points}["b"] == "hexagon" and len(view.points) == 3
+    assert "1 without a group" in [entry["name"] for entry in view.legend]
     with pytest.raises(UsageError, match="also .'x'."):
         view.show(table.drop(columns="x"))
