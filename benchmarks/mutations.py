@@ -84,6 +84,7 @@ MUTATIONS: list[tuple[str, str, str]] = [
     # masses of the other phase; a voxel too far; a border that is nobody's; a step of the descent ten times as long;
     # slices weighed by the squares of their areas
     ("metrics/clinical.py", "mass(ed[name]) for", "mass(es[name]) for"),
+    ("data/geometry.py", "share >= level - _ROUNDING", "share > level + _ROUNDING"),
     ("atlas/frame.py", "np.floor((x - o) / s + 0.5)", "np.floor((x - o) / s)"),
     ("atlas/interpolation.py", "depth >= (0 if best", "depth > (0 if best"),
     ("atlas/descent.py", "* first + (1 - BETAS[0]) * gradient", "* first + gradient"),
