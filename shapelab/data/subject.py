@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from shapelab.data.geometry import MOST_SKEW, skew
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import need
 from shapelab.types import Shape3, Triple
@@ -99,6 +100,12 @@ class Subject:
         affine = _read(self.affine_source).astype(np.float64, copy=False)
         good = affine.shape == (4, 4) and np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) >= 1e-9
         need(good, self.where, f"an affine that cannot be inverted: {affine.tolist()}", "4x4, invertible, in mm")
+        need(
+            skew(affine) <= MOST_SKEW,
+            self.where,
+            f"an affine whose axes are not at right angles: {affine.tolist()}",
+            "axes at right angles: voxels are boxes here",
+        )
         return affine
 
     @property

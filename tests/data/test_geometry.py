@@ -11,6 +11,7 @@ from shapelab.data.geometry import (
     most_probable,
     off_level,
     reaches,
+    skew,
 )
 
 
@@ -100,3 +101,12 @@ def test_of_equals_the_last_channel_so_that_no_structure_is_lost_to_the_backgrou
     assert most_probable(maps.T, 0).tolist() == [2, 1, 2, 0] and most_probable(maps).dtype == np.uint8
     noise = np.random.default_rng(0).random((5, 4, 3, 2))
     assert np.array_equal(most_probable(noise), noise.argmax(1))  # without ties it is the argmax
+
+
+def test_the_skew_of_axes_is_the_largest_cosine_between_two():
+    c, s = np.cos(0.3), np.sin(0.3)
+    turned = np.array([[c, -s, 0], [s, c, 0], [0, 0, -1]]) @ np.diag([1.5, 2, 10])
+    assert skew(turned) == pytest.approx(0, abs=1e-12)  # neither a turn nor sizes nor a mirror lean
+    sheared = turned.copy()
+    sheared[:, 2] += 7 * turned[:, 0]  # by 10.5 mm on 10
+    assert skew(sheared) == pytest.approx(10.5 / np.hypot(10, 10.5))

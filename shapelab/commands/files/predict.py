@@ -209,7 +209,7 @@ def _doubts(
 
 
 def _title(found: Mapping[str, Any]) -> str:
-    """Of the picture: the model, the ejection fractions or the volumes, and how many warnings there are."""
+    """Of the picture, a line each: scan and model, the ejection fractions or the volumes, how many warnings."""
     percent = found.get("ejection_fraction_percent")
     numbers = (
         [f"{name} {ml:.0f} ml" for name, ml in found["volumes_ml"].items()]
@@ -217,7 +217,7 @@ def _title(found: Mapping[str, Any]) -> str:
         else [f"{name} ejects {value} %" for name, value in percent.items()]
     )
     doubt = f"\n{len(found['warnings'])} warning(s), see the JSON" if found["warnings"] else ""
-    return f"{found['scan']} by {found['model']}: {', '.join(numbers)}{doubt}"
+    return f"{found['scan']}, {found['model']}\n{', '.join(numbers)}{doubt}"
 
 
 def _segment(
