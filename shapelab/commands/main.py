@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.formatwarning = usual
 
 
-def _plain(message: Warning | str, *where: object) -> str:
+def _plain(message: Warning | str, category: type, filename: str, lineno: int, line: str | None = None) -> str:
     """A warning as a user of the command line reads it: without the place in our code."""
     return f"shapelab: warning: {message}\n"
 

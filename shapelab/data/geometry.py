@@ -8,15 +8,30 @@ a mask then hangs together by faces alone (`FACES`): with both rules alike, a di
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from shapelab.errors import need
+
 TOUCHING = ndimage.generate_binary_structure(3, 3)
 FACES = ndimage.generate_binary_structure(3, 1)
+VOXEL_MM = (0.02, 100.0)  # outside this the unit is metres or micrometres, and no resampling has an end
 MOST_SKEW = 0.01  # 100 mm along one axis then lie 1 mm off, and volumes are right to a ten-thousandth
 _ROUNDING = 1e-6  # of probabilities in 32 bits that were added up
+
+
+def check_voxels(file: str | Path | None, spacing: Sequence[float] | np.ndarray) -> None:
+    """DataError naming the file for voxels of a size that no scan has in mm: then the unit is another one."""
+    need(
+        VOXEL_MM[0] <= min(spacing) and max(spacing) <= VOXEL_MM[1],
+        file,
+        f"voxels of {' x '.join(f'{s:g}' for s in spacing)} mm",
+        f"{VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm",
+        "Is the unit mm? Write the file again in mm.",
+    )
 
 
 def skew(affine: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shapelab.data.geometry import MOST_SKEW, skew
+from shapelab.data.geometry import MOST_SKEW, check_voxels, skew
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import need
 from shapelab.types import Shape3, Triple
@@ -111,7 +111,9 @@ class Subject:
     @property
     def spacing(self) -> np.ndarray:
         """Voxel size (3,) in mm along the array's axes."""
-        return np.linalg.norm(self.affine[:3, :3], axis=0)
+        spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
+        check_voxels(self.where, spacing)
+        return spacing
 
     @property
     def shape(self) -> Shape3:

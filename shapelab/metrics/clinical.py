@@ -81,7 +81,7 @@ def ejection_fraction(ed_ml: Numbers, es_ml: Numbers) -> Numbers:
     return 100 * (ed_ml - es_ml) / ed_ml
 
 
-def indices_of(ed: Mapping[Any, float], es: Mapping[Any, float]) -> dict[str, float]:
+def indices_of(ed: Mapping[Any, float] | pd.Series, es: Mapping[Any, float] | pd.Series) -> dict[str, float]:
     """Indices of one patient from the volumes (ml, by structure) of both phases, as `cardiac_indices` has them.
 
     An ejection fraction is NaN where there is no cavity at ED.
@@ -93,7 +93,7 @@ def indices_of(ed: Mapping[Any, float], es: Mapping[Any, float]) -> dict[str, fl
     return row | {key: mass(ed[of]) for key, of in _MASSES.items() if of in ed}
 
 
-def doubts(indices: Mapping[Any, float], es: Mapping[Any, float] | None = None) -> list[str]:
+def doubts(indices: Mapping[Any, float], es: Mapping[Any, float] | pd.Series | None = None) -> list[str]:
     """What of one patient's indices no heart has (`PLAUSIBLE`), in words; none: [].
 
     Args:
@@ -123,7 +123,7 @@ def _guess(key: str, value: float) -> str:
     if key.endswith("EF"):
         guesses = {"ED and ES exchanged?": value < 0, "one label map twice?": value == 0, "none at ES?": value == 100}
     else:
-        guesses = {"not there?": value == 0, "is the unit mm?": "/" not in key and not 0.01 < value < 1e4}
+        guesses = {"not there?": value == 0, "is the unit mm?": "/" not in key and not 1 < value < 1e4}
     return next((f"; {guess}" for guess, holds in guesses.items() if holds), "")
 
 

@@ -110,7 +110,7 @@ def before_after(result: Refinement, image: np.ndarray | None = None, title: str
     heart = heart_axes(result.label, result.frame, result.scheme, turned_over(result))
     pair = (("as given", result.target, result.target_frame), ("refined", result.label, result.frame))
     w, d, h = _windows(pair, heart)
-    scan = None if image is None else Scan(image, result.target_frame, result.target.any((0, 1)))
+    scan = None if image is None else Scan(image, result.target_frame, np.any(result.target, (0, 1)))
     fig = style.figure(11.0, 7.4)
     left, right = fig.subfigures(1, 2, squeeze=False, width_ratios=(1.22 * np.ptp(w), np.ptp(w)))[0]
     views = [
@@ -145,7 +145,7 @@ def segmented(
         w, d, _ = _windows(columns, heart, SEEN)
         depths = _depths(label > 0, where, heart, NEAR_ENDS)
         names = [f"{name} {place}" for place in ("basal", "middle", "apical")]
-        scan = Scan(image, where, label.any((0, 1)))
+        scan = Scan(image, where, np.any(label, (0, 1)))
         volumes += _fill(sub, _short_axis(heart, depths, w, d), columns, scheme, scan, names)
     return slices.finished(fig, title, volumes)
 

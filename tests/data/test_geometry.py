@@ -4,6 +4,7 @@ import pytest
 from shapelab.data.geometry import (
     FACES,
     bounding_box,
+    check_voxels,
     components,
     count_components,
     count_holes,
@@ -13,6 +14,7 @@ from shapelab.data.geometry import (
     reaches,
     skew,
 )
+from shapelab.errors import DataError
 
 
 def volume(*voxels, shape=(6, 5, 4)):
@@ -110,3 +112,11 @@ def test_the_skew_of_axes_is_the_largest_cosine_between_two():
     sheared = turned.copy()
     sheared[:, 2] += 7 * turned[:, 0]  # by 10.5 mm on 10
     assert skew(sheared) == pytest.approx(10.5 / np.hypot(10, 10.5))
+
+
+def test_voxels_in_another_unit_are_named():
+    for spacing in ((0.02, 1, 100), np.array([1.4, 1.4, 10])):
+        check_voxels("a.nii", spacing)
+    for spacing in ((0.0014, 0.0014, 0.01), (1400, 1400, 10000), (1, 1, 101)):
+        with pytest.raises(DataError, match=f"a.nii: found voxels of {spacing[0]:g} x .*Is the unit mm"):
+            check_voxels("a.nii", spacing)

@@ -173,9 +173,11 @@ def test_an_ed_cavity_of_0_keeps_the_patient_in_the_table():
     assert np.isnan(row["LVEF"]) and row["RVEF"] == 50
 
 
-def test_sizes_in_metres_and_phases_of_other_voxels_are_said():
+def test_sizes_in_another_unit_and_phases_of_other_voxels_are_said():
     ed, es = patient("a", 150, 160, 110)
-    with pytest.warns(UserWarning, match="is the unit mm"):
+    with pytest.warns(UserWarning, match="LVV_ED 0.15 ml .hearts: 30 to 500; is the unit mm"):  # in cm
+        cardiac_indices(Cohort([s.with_(affine=np.diag([1, 1, 1, 1])) for s in (ed, es)], "toy", CARDIAC))
+    with pytest.raises(DataError, match="Is the unit mm"):
         cardiac_indices(Cohort([s.with_(affine=np.diag([0.01, 0.01, 0.01, 1])) for s in (ed, es)], "toy", CARDIAC))
     with pytest.warns(UserWarning, match=r"voxels of \[10. 10. 10.\] mm at ED, \[10. 10. 11.\] at ES"):
         cardiac_indices(Cohort([ed, es.with_(affine=np.diag([10, 10, 11, 1]))], "toy", CARDIAC))

@@ -203,7 +203,7 @@ def _doubts(
     first, second = about
     said = [text if text in second else f"ED: {text}" for text in first]
     said += [f"ES: {text}" for text in second if text not in first]
-    if not np.allclose(*spacings, rtol=0.01):
+    if not np.allclose(spacings[0], spacings[1], rtol=0.01):
         said.append(f"ED and ES of other voxel sizes ({spacings[0]} and {spacings[1]} mm)")
     return [*said, *doubts(indices_of(*volumes), volumes[1])]
 
