@@ -96,7 +96,10 @@ MUTATIONS: list[tuple[str, str, str]] = [
     ("data/volumes.py", "step = max(1, round(STEP_MM / distance_mm))", "step = 1"),
     # masses of the other phase; a voxel too far; a border that is nobody's; a step of the descent ten times as long;
     # slices weighed by the squares of their areas
-    ("metrics/clinical.py", "mass(ed[name]) for", "mass(es[name]) for"),
+    ("metrics/clinical.py", "mass(ed[of]) for", "mass(es[of]) for"),
+    # a mass of the same phase twice; half as outside
+    ("metrics/clinical.py", "es.get(_MASSES", "indices.get(_MASSES"),
+    ("data/geometry.py", "share >= level - _ROUNDING", "share > level + _ROUNDING"),
     ("atlas/frame.py", "np.floor((x - o) / s + 0.5)", "np.floor((x - o) / s)"),
     ("atlas/interpolation.py", "depth >= (0 if best", "depth > (0 if best"),
     ("atlas/descent.py", "* first + (1 - BETAS[0]) * gradient", "* first + gradient"),

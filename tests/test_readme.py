@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -62,7 +63,8 @@ def check_command(words: list[str]) -> None:
     if unknown:
         raise click.UsageError(f"no options {unknown}")
     if not any(word.isupper() or word == "..." for word in words):  # DIR and such stand for something
-        command.make_context(context.info_name, list(words), parent=context.parent)
+        with suppress(click.exceptions.Exit):  # `--list` ends where its arguments are read
+            command.make_context(context.info_name, list(words), parent=context.parent)
 
 
 def links(page: Path) -> list[str]:

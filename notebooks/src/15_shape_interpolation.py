@@ -252,7 +252,7 @@ surfaces(paths, "The ways from A to B, as surfaces")
 
 # %% [markdown]
 # Blending **voxels** does nothing until $t = 0.5$ and then jumps: a voxel's label changes when $t$ passes one half,
-# for all voxels at the same moment. (At exactly 0.5 the two tie, and the surface is what both hearts share.) It is no
+# for all voxels at the same moment. (At exactly 0.5 the two tie, a structure is where either heart has it.) It is no
 # interpolation at all. **Distances** move the borders steadily, but the wall breaks where it lies in another place in
 # A and in B: half way, its blended distance is nowhere the deepest. **Nested distances** cannot break it, as they
 # know that the wall is what is left between two surfaces. The **autoencoder** was told nothing of the kind and keeps

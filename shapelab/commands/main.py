@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -51,6 +52,7 @@ def shapelab() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    usual, warnings.formatwarning = warnings.formatwarning, _plain
     try:
         return _run(sys.argv[1:] if argv is None else list(argv))
     except click.ClickException as error:
@@ -67,6 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python's own flush at exit does not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    finally:
+        warnings.formatwarning = usual
+
+
+def _plain(message: Warning | str, category: type, filename: str, lineno: int, line: str | None = None) -> str:
+    """A warning as a user of the command line reads it: without the place in our code."""
+    return f"shapelab: warning: {message}\n"
 
 
 def _run(argv: list[str]) -> int:

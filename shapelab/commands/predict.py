@@ -8,7 +8,22 @@ from typing import Any
 
 import click
 
-from shapelab.commands.terminal import PATH, force_option, output_option
+from shapelab.commands.terminal import PATH, force_option, output_option, print_table
+
+
+def _list(context: click.Context, option: click.Parameter, asked: bool) -> None:
+    """Print which networks there are and what each is for, and end."""
+    if not asked or context.resilient_parsing:
+        return
+    from shapelab.commands.files.networks import networks
+
+    known = networks()
+    rows = [(n.name, n.segments, n.takes, n.learned_from, n.caution) for n in known if not n.refused]
+    print_table(["model", "segments", "takes", "learned from", "caution"], rows)
+    for n in known:
+        if n.refused:
+            print(f"Not for predict: {n.name} {n.refused}.")
+    context.exit()
 
 
 @click.command("predict")
@@ -20,14 +35,18 @@ from shapelab.commands.terminal import PATH, force_option, output_option
     "--es-output", type=PATH, metavar="FILE", help="That of the ES scan (default: the output's name with _es)."
 )
 @force_option
+@click.option(
+    "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list, help="Which networks suit what, and end."
+)
 def command(model: str, scan: Path, output: Path, **options: Any) -> None:
     """Segment a scan of your own.
 
-    Writes a label map in the scan's own voxels and affine, and volumes, mass and (with --es) ejection fraction as JSON
-    beside it. MODEL is a folder that `shapelab train` wrote, or the name of shipped weights; SCAN a short-axis stack,
-    .nii or .nii.gz.
+    Writes a label map in the scan's own voxels and affine, and beside it volumes, mass and (with --es) ejection
+    fraction as JSON, and a picture: look at it. What no heart has is said on standard error and in the JSON. MODEL is a
+    folder that `shapelab train` wrote, or the name of shipped weights; SCAN a short-axis stack, .nii or .nii.gz.
 
     \b
+    shapelab predict --list
     shapelab predict acnn_seg_native_quick scan.nii.gz -o label.nii.gz
     """
     from shapelab.commands.files.predict import predict_file

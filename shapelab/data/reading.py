@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 from shapelab.data.cohort import Cohort
 from shapelab.data.formats import metaimage, nifti
 from shapelab.data.formats.nifti import Header, check_same_grid
+from shapelab.data.geometry import check_voxels
 from shapelab.data.scheme import LabelScheme, Structure
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, need, one_of
@@ -125,7 +126,9 @@ class Scan:
     def header(self, path: Path) -> Header:
         """Header of one file, checked, lengths in mm."""
         header = _format(path).read_header(path)
-        return header if self.in_mm is None else self.in_mm(header)
+        header = header if self.in_mm is None else self.in_mm(header)
+        check_voxels(path, header.spacing)
+        return header
 
 
 def volumes(folder: Path) -> dict[str, Path]:

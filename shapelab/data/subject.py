@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shapelab.data.geometry import MOST_SKEW, check_voxels, skew
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import need
 from shapelab.types import Shape3, Triple
@@ -100,12 +101,20 @@ class Subject:
         affine = _read(self.affine_source).astype(np.float64, copy=False)
         good = affine.shape == (4, 4) and np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) >= 1e-9
         need(good, self.where, f"an affine that cannot be inverted: {affine.tolist()}", "4x4, invertible, in mm")
+        need(
+            skew(affine) <= MOST_SKEW,
+            self.where,
+            f"an affine whose axes are not at right angles: {affine.tolist()}",
+            "axes at right angles: voxels are boxes here",
+        )
         return affine
 
     @property
     def spacing(self) -> np.ndarray:
         """Voxel size (3,) in mm along the array's axes."""
-        return np.linalg.norm(self.affine[:3, :3], axis=0)
+        spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
+        check_voxels(self.where, spacing)
+        return spacing
 
     @property
     def shape(self) -> Shape3:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from shapelab.data.geometry import count_components, count_holes
+from shapelab.data.geometry import count_components, count_holes, most_probable
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import in_range, must, whole
 from shapelab.metrics import dice
@@ -33,8 +33,8 @@ class Path:
 
     @property
     def channels(self) -> np.ndarray:
-        """(S, X, Y, Z) uint8, the most probable channel; of equals the lower (background first)."""
-        return self.probabilities.argmax(axis=1).astype(np.uint8)
+        """(S, X, Y, Z) uint8, the most probable channel; of equals the last, so a structure with 1/2 is there."""
+        return most_probable(self.probabilities)
 
     def __len__(self) -> int:
         return len(self.position)
@@ -98,7 +98,7 @@ def blend(labels_a: np.ndarray, labels_b: np.ndarray, steps: int = 9, scheme: La
     """Plain voxel blending, p(t) = (1 - t) onehot(A) + t onehot(B): what interpolation has to be better than.
 
     Each voxel's label is A's until t = 1/2 and B's after it, so the label map jumps in the middle; at t = 1/2, where A
-    and B tie, `Path.channels` takes the lower channel, so background wins over any structure.
+    and B tie, a structure is where either has it (`most_probable`), so nothing that one of them has is lost.
 
     Args:
         labels_a: (X, Y, Z) integers of the scheme, on one grid

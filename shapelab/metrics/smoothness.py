@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage.measure import marching_cubes
 
-from shapelab.data.geometry import bounding_box
+from shapelab.data.geometry import bounding_box, off_level
 from shapelab.errors import in_range, must, need, spacing3
 from shapelab.types import Triple
 
@@ -67,9 +67,8 @@ def surface_curvature(mask: np.ndarray, spacing: Triple, scale_mm: float = SCALE
         return float("nan")
     pad = np.ceil(4 * scale_mm / spacing).astype(int) + 1
     field = gaussian_filter(np.pad(mask[box], pad[:, None]).astype(np.float32), scale_mm / spacing)
+    field = off_level(field)
     if not field.max() > 0.5:
         return float("nan")
-    # a sample that is exactly at the level makes faces of no area
-    field = np.where(field == 0.5, np.float32(0.5 - 1e-5), field)
     vertices, faces, _, _ = marching_cubes(field, 0.5, spacing=tuple(spacing))
     return mesh_curvature(vertices, faces)

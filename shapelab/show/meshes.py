@@ -19,7 +19,7 @@ import trimesh
 from scipy import ndimage, sparse
 from skimage import measure
 
-from shapelab.data.geometry import bounding_box, cut_out
+from shapelab.data.geometry import bounding_box, cut_out, off_level, reaches
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import UsageError, must, spacing3
 from shapelab.show import style
@@ -42,14 +42,14 @@ def surface(
     max_faces: int | None = MAX_FACES,
     crop: bool = True,
 ) -> trimesh.Trimesh | None:
-    """Closed surface of one structure, in mm; None where there is nothing above `level`.
+    """Closed surface of one structure, in mm; None where nothing reaches `level`.
 
     Args:
         probability: (X, Y, Z) floats; or a mask (X, Y, Z) of bool or integers 0/1, which is first turned into a signed
             distance in mm and interpolated to slices at most 2.5 mm apart, so that 10 mm slices do not give a staircase
         spacing: (3,) voxel size in mm
-        level: the surface lies where the probability is `level`; a mask is cut where the mesh has the mask's volume,
-            since interpolated distances alone thin a wall by up to 10 %
+        level: the surface lies where the probability is `level`, with voxels of exactly that inside; a mask is cut
+            where the mesh has its volume, since interpolated distances alone thin a wall by up to 10 %
         smooth: passes of Taubin's filter (SIGGRAPH 1995, lambda | mu), 0 for none; 10 by default
         max_faces: where there are more triangles, the field is resampled more coarsely, at the same volume
         crop: march over the bounding box only (3 to 5 times faster; False is there to be measured against)
@@ -100,7 +100,7 @@ def _finish(
 
 
 def _field(array: np.ndarray, spacing: np.ndarray, level: float, crop: bool) -> _Field | None:
-    """A probability or a mask (X, Y, Z) -> what is marched over; None where nothing is above the level."""
+    """A probability or a mask (X, Y, Z) -> what is marched over; None where nothing reaches the level."""
     must(array.ndim == 3, "surface", f"an array of shape {array.shape}", "three axes (X, Y, Z)")
     is_mask = array.dtype == bool or np.issubdtype(array.dtype, np.integer)
     highest = array.max() if array.size else 0
@@ -110,7 +110,8 @@ def _field(array: np.ndarray, spacing: np.ndarray, level: float, crop: bool) -> 
         f"integers up to {highest}",
         "a mask of 0 and 1, or probabilities (heart_meshes takes a whole label map)",
     )
-    inside = array > 0 if is_mask else array > level
+    array = array if is_mask else array.astype(np.float32, copy=False)
+    inside = array > 0 if is_mask else reaches(array, level)
     box = bounding_box(inside)
     must(
         is_mask or np.isfinite(highest),
@@ -130,7 +131,7 @@ def _field(array: np.ndarray, spacing: np.ndarray, level: float, crop: bool) -> 
         volume = float(np.count_nonzero(inside) * spacing.prod())
         values, fine = _distance_field(cut_out(inside, box, margin.tolist()), spacing)
         return _Field(values, first, fine, 0.0, volume)
-    return _Field(cut_out(array, box, margin.tolist()).astype(np.float32, copy=False), first, spacing, level, None)
+    return _Field(cut_out(array, box, margin.tolist()), first, spacing, level, None)
 
 
 def _distance_field(mask: np.ndarray, spacing: np.ndarray, thickest: float = 2.5) -> tuple[np.ndarray, np.ndarray]:
@@ -174,10 +175,9 @@ def _coarser(field: np.ndarray, spacing: np.ndarray, factor: float) -> tuple[np.
 
 def _march(field: np.ndarray, spacing: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Marching cubes (Lewiner): vertices (V, 3) in mm from the first voxel centre, faces (F, 3)."""
+    field = off_level(field, level)
     if not field.min() < level < field.max():
         return np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int32)
-    # A sample that is exactly on the level would give triangles of no area and edges with four faces.
-    field = np.where(field == level, np.float32(level - 1e-4), field)
     vertices, faces, _, _ = measure.marching_cubes(field, level, spacing=tuple(spacing), gradient_direction="ascent")
     return vertices, faces
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 from pathlib import Path
 
 from shapelab.commands import main as cli
@@ -20,3 +22,30 @@ def test_predict_prints_the_indices(stand_in, capsys):
     names = ("net", Path("ed.nii.gz"), Path("out.nii.gz"))
     assert calls == [(names, {"es": Path("es.nii.gz"), "es_output": None, "force": True})]
     assert json.loads(capsys.readouterr().out) == {"volumes_ml": {"LV cavity": 120.5}}
+
+
+def test_the_list_says_what_suits_what_and_what_does_not(capsys):
+    assert cli.main(["predict", "--list"]) == 0
+    said = capsys.readouterr().out
+    rows = {line.split()[0]: line for line in said.splitlines()}
+    assert "short-axis stack" in rows["acnn_seg_native_quick"] and "phantom hearts" in rows["acnn_seg_native_quick"]
+    assert "Not for predict: acnn_sr_quick is for 'sr' (super-resolution)" in said
+    assert "Not for predict: acnn_seg" not in said
+
+
+def test_a_warning_is_plain_words_on_standard_error_and_the_exit_code_stays_0(stand_in, capsys):
+    def predict_file(*names, **arguments):
+        warnings.warn("a.nii.gz: found LVEF -8 %; expected a heart that can be.", stacklevel=2)
+        return {"warnings": ["LVEF -8 %"]}
+
+    stand_in("shapelab.commands.files.predict", predict_file=predict_file)
+    usual = warnings.formatwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, category, *where: print(
+            warnings.formatwarning(message, category, *where), end="", file=sys.stderr
+        )
+        assert cli.main(["predict", "net", "ed.nii.gz", "-o", "out.nii.gz"]) == 0
+    said = capsys.readouterr()
+    assert said.err == "shapelab: warning: a.nii.gz: found LVEF -8 %; expected a heart that can be.\n"
+    assert json.loads(said.out)["warnings"] == ["LVEF -8 %"] and warnings.formatwarning is usual

@@ -39,6 +39,12 @@ def test_raise_names_the_first_bad_header(root):
     assert caught.value.file == str(frame(root, gt=False))
 
 
+def test_sizes_in_metres_are_found_without_a_word_on_the_unit(root, write_nifti, tiny_heart):
+    write_nifti(frame(root), tiny_heart(), spacing=(0.0015, 0.0015, 0.01))
+    with pytest.raises(DataError, match="voxels of 0.0015 x 0.0015 x 0.01 mm; expected 0.02 to 100 mm. Is the unit mm"):
+        to_cohort(acdc.scan(root))
+
+
 def test_raise_finds_pairs_that_disagree(root, write_nifti):
     write_nifti(frame(root, gt=False), np.ones((24, 20, 6), np.int16))
     with pytest.raises(DataError, match="24 x 20 x 5 voxels; expected 24 x 20 x 6"):

@@ -52,6 +52,11 @@ def test_image_is_float32_and_facts_cannot_be_changed():
         ),
         (lambda: Subject("a", CARDIAC, image=label()[0]).image, r"an image of shape"),
         (lambda: Subject("a", CARDIAC, label=label(), affine=np.zeros((4, 4))).affine, "cannot be inverted"),
+        (lambda: Subject("a", CARDIAC, label=label(), affine=np.eye(4) + np.eye(4, k=1)).spacing, "right angles"),
+        (
+            lambda: Subject("a", CARDIAC, label=label(), affine=np.diag([0.0015, 0.0015, 0.01, 1])).spacing,
+            "Is the unit mm",
+        ),
         (
             lambda: Subject("a", CARDIAC, label=label(), affine=np.full((4, 4), np.nan)).spacing,
             "cannot be inverted",

@@ -81,7 +81,7 @@ def test_blend_by_hand():
         path.probabilities[1, :, :, 0, 0].T, [[0, 0, 0, 1], [0.25, 0, 0.75, 0], [0.75, 0.25, 0, 0]]
     )
     labels = path.channels[:, :, 0, 0].tolist()
-    assert labels == [[3, 2, 0], [3, 2, 0], [3, 0, 0], [3, 0, 1], [3, 0, 1]]  # a tie in the middle: background
+    assert labels == [[3, 2, 0], [3, 2, 0], [3, 2, 1], [3, 0, 1], [3, 0, 1]]  # a tie in the middle: the structure
 
 
 @settings(max_examples=20, deadline=None)

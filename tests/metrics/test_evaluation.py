@@ -311,6 +311,8 @@ def test_unknown_surface():
     [
         (GOOD.astype(float), "an array of type float64"),
         (torch.full((3, 3, 3), torch.nan), "an array of type float32 with NaN"),
+        (GOOD.astype(float), r"an array of type float64.*astype\(np.uint8\)"),
+        (GOOD * 0.5, "an array of type float64.*argmax"),
         (-GOOD.astype(np.int16), "label -1"),
         (GOOD[0], r"shape \(3, 3\)"),
         (np.zeros((3, 0, 3), np.uint8), r"shape \(3, 0, 3\)"),

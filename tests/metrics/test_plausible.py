@@ -12,7 +12,7 @@ from shapelab.data import open_cohort
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS, LabelScheme, Structure
 from shapelab.errors import DataError, UsageError
 from shapelab.metrics import plausibility
-from shapelab.metrics.plausible import _holes, _pieces, _pieces_in_slices
+from shapelab.metrics.plausible import _holes, _pieces, _pieces_in_slices, map_doubts
 from shapelab.phantoms.cohort import heart_cohort
 
 COUNTS = ["holes", "pieces", "leaks", "gaps", "missing"]
@@ -169,6 +169,7 @@ def test_phantoms_are_plausible():
 def test_expert_contours_are_plausible(acdc_root):
     table = pd.DataFrame([plausibility(s.label) for s in open_cohort("acdc", acdc_root)])
     assert table["plausible"].mean() >= 0.95 and (table[["holes", "gaps", "missing"]] == 0).all(axis=None)
+    assert [map_doubts(s.label) for s in open_cohort("acdc", acdc_root)] == [[]] * 160
 
 
 @pytest.mark.parametrize("name", ["min_voxels", "slack", "leak"])
@@ -189,3 +190,51 @@ def test_bad_input():
         plausibility(heart()[0])
     with pytest.raises(UsageError, match="spacing: found"):
         plausibility(heart(), spacing=(1, 1))
+
+
+def without(*values, slices=slice(None), label=None):
+    label = heart() if label is None else label
+    part = label[:, :, slices]
+    label[:, :, slices] = np.where(np.isin(part, values), 0, part)
+    return label
+
+
+def open_on_one_side(slices):
+    label = heart()
+    label[14:, 3:18, slices] = np.where(label[14:, 3:18, slices] == 2, 0, label[14:, 3:18, slices])
+    return label
+
+
+def with_crumbs(n):
+    label = heart()
+    label[0, :n, 0] = 2  # a bar of wall, in no touch with it
+    return label
+
+
+@pytest.mark.parametrize(
+    "label, expected",
+    [
+        (heart(), []),
+        (without(1), ["no RV cavity"]),
+        (without(2, 3), ["no LV cavity, no LV myocardium"]),
+        (without(1, slices=slice(1, None)), ["an RV in 1 of the LV's 5 slices"]),
+        (without(1, slices=slice(2, None)), []),  # 2 of 5: ACDC's experts have 3 of 10
+        (heart()[:, :, :2], ["an LV in 2 slices alone"]),
+        (heart()[:, :, :3], []),
+        (without(1, 2, 3, slices=2), ["3 slice(s) without a structure between slices with it"]),
+        (open_on_one_side(slice(0, 1)), []),
+        (open_on_one_side(slice(0, 2)), ["an LV cavity that is open to what is not its wall in 2 of 5 slices"]),
+        (with_crumbs(8), []),  # of 5 slices of 173 voxels; counted in 3-D and in the slice: 1.8 %
+        (with_crumbs(9), ["separate pieces or holes"]),  # 2.1 %
+    ],
+)
+def test_what_speaks_of_a_failed_segmentation(label, expected):
+    assert map_doubts(label) == expected
+
+
+def test_a_wall_of_the_rv_is_no_doubt():
+    label = heart()
+    label[1:6, 5:15] = np.where(label[1:6, 5:15] == 0, 4, label[1:6, 5:15])
+    assert map_doubts(label, BIVENTRICULAR) == []
+    with pytest.raises(UsageError, match="hippocampus"):
+        map_doubts(np.ones((4, 4, 4), np.uint8), HIPPOCAMPUS)

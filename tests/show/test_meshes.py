@@ -8,6 +8,7 @@ import trimesh
 
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS
 from shapelab.errors import UsageError
+from shapelab.latent import blend
 from shapelab.show import meshes
 from shapelab.show.meshes import heart_meshes, mesh_figure, surface
 
@@ -76,6 +77,72 @@ def test_single_voxel_and_samples_exactly_on_the_level_are_closed(shapes):
     half_way = 0.5 * a + 0.5 * b  # two hearts blended at t = .5: much of it is exactly on the level
     assert (half_way == 0.5).sum() > 500
     assert surface(half_way, (1, 1, 1), smooth=0).is_watertight
+
+
+def box_of(n, low, high):
+    cube = np.zeros((n, n, n), np.float32)
+    cube[low:high, low:high, low:high] = 1
+    return cube
+
+
+def cube_volume(t, small=4, large=10):
+    """mm3 by hand of a blend of a cube in a larger one, voxels of 1 mm.
+
+    Between two samples the surface lies where the line from one to the other passes 1/2, `out` mm from the last sample
+    inside; marching cubes cuts edges and corners off: triangles and tetrahedra of that side.
+    """
+    n, out = (small - 1, 0.5 / (1 - t)) if t < 0.5 else (large - 1, 1 - 0.5 / t)
+    return n**3 + 6 * n**2 * out + 12 * n * out**2 / 2 + 8 * out**3 / 6
+
+
+@pytest.mark.parametrize("forth", [True, False])
+@pytest.mark.parametrize("crop", [True, False])
+def test_half_way_of_a_blend_there_is_a_surface_as_large_as_those_on_either_side(crop, forth):
+    small, large = box_of(20, 8, 12), box_of(20, 5, 15)
+    found = {}
+    for t in (0.25, 0.45, 0.5, 0.55, 0.75):
+        weight = np.float32(t if forth else 1 - t)
+        mesh = surface((1 - weight) * small + weight * large, (1, 1, 1), smooth=0, crop=crop)
+        assert mesh.is_watertight
+        found[t] = mesh.volume
+    assert cube_volume(0.5) == 9**3
+    for t, volume in found.items():
+        assert volume == pytest.approx(cube_volume(t if forth else 1 - t), rel=0.002)
+    assert list(found.values()) == sorted(found.values(), reverse=not forth)
+
+
+def test_a_structure_that_has_half_at_most_has_a_surface_and_one_that_has_less_has_none():
+    cube = box_of(12, 3, 9)
+    assert surface(0.5 * cube, (1, 1, 2), smooth=0).volume == pytest.approx(5 * 5 * 5 * 2, rel=0.01)
+    assert surface(0.4999 * cube, (1, 1, 2), smooth=0) is None
+    # two hearts side by side: half way both are there, as in the label map
+    apart = 0.5 * box_of(24, 2, 8) + 0.5 * box_of(24, 12, 20)
+    assert surface(apart, (1, 1, 1), smooth=0).volume == pytest.approx(5**3 + 7**3, rel=0.01)
+
+
+@pytest.mark.parametrize("max_faces", [20_000, 600])
+def test_half_way_of_nested_hearts_no_structure_is_lost(max_faces):
+    """A cavity in a wall, blended with the same heart larger: every structure has a surface, also of few triangles."""
+    n = 32
+    radius = np.linalg.norm(np.indices((n, n, n)) - (n - 1) / 2, axis=0)
+
+    def heart(cavity, wall):
+        label = np.where(radius < cavity, 3, np.where(radius < wall, 2, 0))
+        return CARDIAC.onehot(np.where((label == 0) & (np.indices((n, n, n))[0] < 2), 1, label))
+
+    volumes = {}
+    for t in (0.45, 0.5, 0.55):
+        found = heart_meshes(
+            np.float32(1 - t) * heart(4, 8) + np.float32(t) * heart(8, 13), (1, 1, 1), CARDIAC, max_faces=max_faces
+        )
+        assert list(found) == list(CARDIAC.names)
+        volumes[t] = {name: mesh.volume for name, mesh in found.items()}
+    cavity = [volumes[t]["LV cavity"] for t in volumes]
+    assert cavity == sorted(cavity) and len(set(cavity)) == 3
+    # and in label maps: where the small heart has wall and the large one cavity there is cavity, which has 1/2
+    ring = (radius >= 4) & (radius < 8)
+    path = blend(*(CARDIAC.integers(heart(*r).argmax(0)) for r in ((4, 8), (8, 13))), 3, CARDIAC)
+    assert (path.channels[1][ring] == 3).all() and (path.channels[1][(radius >= 8) & (radius < 13)] == 2).all()
 
 
 def test_cropping_changes_nothing_but_the_time(ball, shapes):

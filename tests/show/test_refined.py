@@ -10,7 +10,7 @@ from shapelab.atlas import FreeFormDeformation, RefinementSettings, phantom_atla
 from shapelab.atlas.frame import Frame
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.errors import DataError, UsageError
-from shapelab.show.refined import STEP, before_after, heart_axes, plane, turned_over
+from shapelab.show.refined import STEP, before_after, heart_axes, plane, segmented, turned_over
 
 FFD = FreeFormDeformation(
     control_mm=20.0, levels=1, iterations=5, bending=(6,), blur_mm=(3,), sampling_mm=(5,), step_mm=(3,)
@@ -114,3 +114,38 @@ def test_an_image_stands_behind_the_contours(found):
     assert len({ax.images[0].get_clim() for ax in axes}) == 1
     with pytest.raises(UsageError, match="image of shape"):
         before_after(found, image[1:])
+
+
+def stack_of(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A scan that is brighter from slice to slice, and its label map."""
+    return np.broadcast_to(10.0 + np.arange(label.shape[2]), label.shape).astype(np.float32), label
+
+
+def test_a_segmentation_beside_its_scan():
+    label = blocks(rv=(15, 6), lv=(15, 20), shape=(30, 30, 6))  # the RV above: a quarter turn
+    part = stack_of(label)
+    fig = segmented([("ED", *part), ("ES", *part)], [(2, 2, 10), (2, 2, 10)], CARDIAC, "mine")
+    said = texts(fig)
+    assert {
+        f"{p} {place}: {what}"
+        for p in ("ED", "ES")
+        for place in ("basal", "middle", "apical")
+        for what in ("scan", "segmented")
+    } <= set(said)
+    assert "mine" in said and set(CARDIAC.names) <= set(said)
+    assert len(fig.axes) == 12
+    for ax in fig.axes:
+        bare = ax.get_title().endswith(": scan")
+        assert bool(ax.collections) != bare  # outlines on the right one alone
+    # slices at .1, .5 and .9 of six (0 is the base, the LV is wider there): 0, 2 and 4
+    seen = [np.unique(np.asarray(ax.images[0].get_array())).max() for ax in fig.axes[:6:2]]
+    assert seen == [10, 12, 14]
+    # turned so that the RV lies to the left: in the middle slice its outline is left of the LV's
+    rv, lv = (fig.axes[3].collections[k].get_paths()[0].vertices.mean(0) for k in (1, -1))
+    assert rv[0] < lv[0] and abs(rv[1] - lv[1]) < 2
+
+
+def test_a_segmentation_that_lacks_a_ventricle_is_drawn_as_the_array_has_it():
+    label = np.where(blocks(rv=(6, 15), lv=(20, 15)) == 1, 0, blocks(rv=(6, 15), lv=(20, 15))).astype(np.uint8)
+    fig = segmented([("scan", *stack_of(label))], [(2, 2, 10)], CARDIAC, "half")
+    assert "RV cavity" not in texts(fig) and "LV cavity" in texts(fig) and len(fig.axes) == 6

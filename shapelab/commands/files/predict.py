@@ -7,6 +7,8 @@ network then finds the heart first. Either way the label map has the scan's own 
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +16,21 @@ import numpy as np
 import torch
 
 from shapelab import __version__
+from shapelab.commands.files.networks import check_scan, find_network
 from shapelab.commands.files.outputs import beside, check_outputs, save_nifti
 from shapelab.data.formats.nifti import read_header, read_image, stem
 from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.device import autocast
-from shapelab.errors import UsageError, must, need
-from shapelab.files import write_json
-from shapelab.metrics.clinical import ejection_fraction, volumes_and_masses
+from shapelab.errors import must, need
+from shapelab.files import atomic_write, write_json
+from shapelab.metrics.clinical import doubts, ejection_fraction, indices_of, volumes_and_masses
+from shapelab.metrics.plausible import map_doubts
 from shapelab.models.native import NativeSegmenter, keep_largest
-from shapelab.places import weights_folders, weights_of
-from shapelab.spaces.kept import NETWORK as DESCRIPTION
+from shapelab.places import weights_of
+from shapelab.show.refined import segmented
+from shapelab.show.style import png_bytes
 from shapelab.spaces.kept import load_network
 from shapelab.types import Triple
 
@@ -37,27 +42,6 @@ if TYPE_CHECKING:
 FINDER = "acnn_seg_native_quick"  # finds the heart for models that want it laid on a grid
 LEAST_FIELD_MM = 100.0  # in plane; the smallest adult heart with its surroundings
 IN_PLANE_MM, THROUGH_MM = (0.3, 4.0), (2.0, 20.0)  # what a short-axis stack can have
-
-
-def find_model(model: str | Path) -> Path:
-    """Folder of a model: a folder with a `model.json`, or the name of shipped weights.
-
-    Raises UsageError naming what there is.
-    """
-    for folder in (Path(model), weights_of(str(model))):
-        if (folder / DESCRIPTION).is_file():
-            return folder
-    need(
-        not Path(model).is_dir(),
-        model,
-        f"no {DESCRIPTION}",
-        "a folder that holds a saved segmentation network",
-        "A shape space segments no image; name a network.",
-    )
-    folders = weights_folders()
-    names = sorted({file.parent.name for folder in folders for file in folder.glob(f"*/{DESCRIPTION}")})
-    known = f"one of {names}" if names else f"the name of a network in {folders[0]}, where there is none"
-    raise UsageError(f"model: found {str(model)!r}; expected a folder with a {DESCRIPTION}, or {known}")
 
 
 class GridSegmenter:
@@ -96,7 +80,7 @@ def load_segmenter(model: str | Path) -> NativeSegmenter | GridSegmenter:
 
     Raises UsageError for an unknown name, DataError where the folder's files are damaged or of an unknown kind.
     """
-    network = load_network(find_model(model))
+    network = load_network(find_network(model).folder)
     if isinstance(network, NativeSegmenter):
         return network
     return GridSegmenter(network, NativeSegmenter.load(weights_of(FINDER)))
@@ -141,13 +125,17 @@ def predict_file(
     es_output: str | Path | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Segment a scan (or the ED and ES scans of one patient); write label map and clinical indices.
+    """Segment a scan (or the ED and ES scans of one patient); write label map, clinical indices and a picture.
+
+    A warning says what no heart has (`shapelab.metrics.clinical.PLAUSIBLE`, `shapelab.metrics.plausible.map_doubts`),
+    and what of the scan does not suit the network. Without one a result may be wrong as well: look at the picture.
 
     Args:
         model: name of shipped weights (``acnn_seg_native_quick``), or a folder
         scan: short-axis NIfTI stack; at ED, where `es` is given
         output: label map, ``.nii`` or ``.nii.gz``: uint8, the model's integers, in the scan's voxels, affine and
-            header. Beside it, with the same name and ``.json``: the indices that are returned
+            header. Beside it, with the same name: ``.json``, the indices that are returned, and ``.png``, slices
+            of each scan with the outlines
         es: the scan at ES; its label map is `es_output`, or the output's name with ``_es``
         force: overwrite what is there
 
@@ -155,12 +143,12 @@ def predict_file(
         dict: model, scan(s), label map(s), `volumes_ml` by structure, `myocardial_mass_g` (and `rv_mass_g` of a model
             that knows the RV wall); with `es` also `es` (the same of
         the other scan), and of each ventricle `stroke_volume_ml` and `ejection_fraction_percent` (None without a
-            cavity)
+            cavity); `warnings`, a list of sentences, empty where there is nothing to say
 
     Raises:
-        UsageError: unknown model, an output that is no NIfTI name, exists, or is an input
-        DataError: a scan that cannot be read, is no short-axis stack (`read_short_axis`), or shows no heart to the
-            model
+        UsageError: unknown model or one that segments no scan, an output that is no NIfTI name, exists, or is an input
+        DataError: a scan that cannot be read, is no short-axis stack (`read_short_axis`), is a label map or nearly of
+            one intensity, or shows no heart to the model
     """
     must(es is not None or es_output is None, "es_output", "a name without an ES scan", "both or neither")
     scans, outputs = [Path(scan)], [Path(output)]
@@ -168,10 +156,12 @@ def predict_file(
         scans.append(Path(es))
         named = beside(outputs[0], "_es" + outputs[0].name[len(stem(outputs[0])) :])
         outputs.append(Path(es_output) if es_output is not None else named)
-    report = beside(outputs[0], ".json")
-    check_outputs(outputs, [report], scans, force)
+    report, picture = beside(outputs[0], ".json"), beside(outputs[0], ".png")
+    check_outputs(outputs, [report, picture], scans, force)
+    network = find_network(model)
     images = [read_short_axis(path) for path in scans]  # before the model: bad input is said at once
-    segmenter = load_segmenter(model)
+    unsuited = [check_scan(path, *image, network) for path, image in zip(scans, images)]
+    segmenter = load_segmenter(network.folder)
     labels = [_segment(segmenter, path, *image) for path, image in zip(scans, images)]
     parts: list[dict[str, Any]] = []
     for path, out, label, (_, spacing) in zip(scans, outputs, labels, images):
@@ -180,11 +170,54 @@ def predict_file(
             {"scan": path.name, "label_map": out.name, "scheme": segmenter.scheme.name}
             | volumes_and_masses(label, spacing, segmenter.scheme)
         )
-    found: dict[str, Any] = {"shapelab": __version__, "model": find_model(model).name, **parts[0]}
+    found: dict[str, Any] = {"shapelab": __version__, "model": network.name, "picture": picture.name, **parts[0]}
     if es is not None:
         found |= {"es": parts[1], **_function(*parts)}
+    found["warnings"] = _doubts(parts, labels, [spacing for _, spacing in images], unsuited)
+    names = ["ED", "ES"] if es is not None else ["scan"]
+    drawn = segmented(
+        [(name, image, label) for name, (image, _), label in zip(names, images, labels)],
+        [spacing for _, spacing in images],
+        segmenter.scheme,
+        _title(found),
+    )
+    with atomic_write(picture) as temporary:
+        temporary.write_bytes(png_bytes(drawn))
     write_json(found, report)
+    if found["warnings"]:
+        listed = "; ".join(found["warnings"])
+        todo = f"Look at {picture} before you use the result."
+        warnings.warn(f"{scans[0].name}: found {listed}; expected a heart that can be. {todo}", stacklevel=2)
     return found
+
+
+def _doubts(
+    parts: list[dict[str, Any]], labels: list[np.ndarray], spacings: list[np.ndarray], unsuited: list[list[str]]
+) -> list[str]:
+    """What of the scans does not suit the network, and what of the result no heart has; each once."""
+    volumes = [part["volumes_ml"] for part in parts]
+    about = [[*said, *map_doubts(label)] for said, label in zip(unsuited, labels)]
+    if len(parts) == 1:
+        lv, rv, mass = volumes[0]["LV cavity"], volumes[0]["RV cavity"], parts[0]["myocardial_mass_g"]
+        return [*about[0], *doubts({"LVV": lv, "RVV": rv, "LVM": mass})]
+    first, second = about
+    said = [text if text in second else f"ED: {text}" for text in first]
+    said += [f"ES: {text}" for text in second if text not in first]
+    if not np.allclose(spacings[0], spacings[1], rtol=0.01):
+        said.append(f"ED and ES of other voxel sizes ({spacings[0]} and {spacings[1]} mm)")
+    return [*said, *doubts(indices_of(*volumes), volumes[1])]
+
+
+def _title(found: Mapping[str, Any]) -> str:
+    """Of the picture, a line each: scan and model, the ejection fractions or the volumes, how many warnings."""
+    percent = found.get("ejection_fraction_percent")
+    numbers = (
+        [f"{name} {ml:.0f} ml" for name, ml in found["volumes_ml"].items()]
+        if percent is None
+        else [f"{name} ejects {value} %" for name, value in percent.items()]
+    )
+    doubt = f"\n{len(found['warnings'])} warning(s), see the JSON" if found["warnings"] else ""
+    return f"{found['scan']}, {found['model']}\n{', '.join(numbers)}{doubt}"
 
 
 def _segment(

@@ -24,6 +24,7 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
+from shapelab.data.geometry import MOST_SKEW, skew
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import DataError, need
 
@@ -33,6 +34,9 @@ GRID_TOLERANCE = 0.05
 SPACING_TOLERANCE = 0.01
 #: Deflate cannot shrink anything by more than 1032 : 1, so a header that claims more than this is wrong.
 MOST_COMPRESSION = 1100
+#: Label values are whole numbers to this share, and to half a step of a header that scales, if its step is small enough
+#: to tell them: a program that saves floats as integers writes 3 as 255 steps of .01176, which reads as 2.99999999.
+ROUNDED, LARGEST_STEP = 1e-6, 0.1
 _HEADER_BYTES = 540  # NIfTI-2's; NIfTI-1 has 348
 DAMAGED = "Copy or download the file again."
 
@@ -104,7 +108,8 @@ def read_label(
     Raises DataError: as `read_header`; also truncated or damaged, NaN, values that are not integers, negative,
     over 65535 or outside the scheme, and a label map that is background alone.
     """
-    return checked_label(Path(path), _read(Path(path)), scheme, mapping)
+    step = abs(read_header(path).slope)
+    return checked_label(Path(path), _read(Path(path)), scheme, mapping, step if step <= LARGEST_STEP else 0.0)
 
 
 def checked_image(file: Path, voxels: np.ndarray) -> np.ndarray:
@@ -117,12 +122,20 @@ def checked_image(file: Path, voxels: np.ndarray) -> np.ndarray:
 
 
 def checked_label(
-    file: Path, voxels: np.ndarray, scheme: LabelScheme | None = None, mapping: Mapping[int, int] | None = None
+    file: Path,
+    voxels: np.ndarray,
+    scheme: LabelScheme | None = None,
+    mapping: Mapping[int, int] | None = None,
+    step: float = 0.0,
 ) -> np.ndarray:
-    """Voxels as a label map, checked as `read_label` says. Shared with `shapelab.data.formats.metaimage`."""
-    if voxels.dtype.kind == "f":  # fine as long as it holds integers
+    """Voxels as a label map, checked as `read_label` says. Shared with `shapelab.data.formats.metaimage`.
+
+    `step` is of the header's scale, if it is small: values are whole numbers to half of it.
+    """
+    if voxels.dtype.kind == "f":  # fine as long as it holds integers, or what a header's scale made of them
         _check_finite(file, voxels)
-        broken = voxels[voxels != np.rint(voxels)]
+        nearest = np.rint(voxels)
+        broken = voxels[np.abs(voxels - nearest) > ROUNDED * np.maximum(np.abs(nearest), 1) + 0.501 * step]
         if len(broken):
             raise DataError(
                 file,
@@ -130,6 +143,7 @@ def checked_label(
                 "integers",
                 "Is this an image or a probability map? Resample label maps with nearest neighbour.",
             )
+        voxels = nearest
     low, high = voxels.min(), voxels.max()
     need(
         0 <= low and high <= 65535,
@@ -397,6 +411,14 @@ def _affine(path: Path, raw: Nifti1Header, spacing: tuple[float, float, float]) 
         f"an affine ({code}) that cannot be inverted: {affine[:3].tolist()}",
         "an invertible one, in mm",
         todo,
+    )
+    lean = skew(affine)
+    need(
+        lean <= MOST_SKEW,
+        path,
+        f"an affine ({code}) whose axes are not at right angles ({np.degrees(np.arccos(lean)):.1f} degrees)",
+        "axes at right angles: voxels are boxes here, and volumes and distances would be wrong",
+        "Resample the volume onto axes at right angles (a tilted gantry: dcm2niix does it), or mend the affine.",
     )
     sizes = [" x ".join(f"{s:.4g}" for s in v) for v in (lengths, spacing)]
     need(

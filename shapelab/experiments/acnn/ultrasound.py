@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from shapelab.augment import AffineRanges, random_affine_pair
-from shapelab.data.geometry import count_components, count_holes
+from shapelab.data.geometry import count_components, count_holes, reaches
 from shapelab.data.grid import Grid, GridTransform, from_grid, to_grid, to_unit_range
 from shapelab.data.scheme import LV_CAVITY
 from shapelab.errors import must, one_of
@@ -243,7 +243,7 @@ def on_prior_grid(labels: np.ndarray, config: UltrasoundConfig) -> np.ndarray:
     if config.prior_step == (1, 1, 1):
         return labels
     soft = torch.nn.functional.avg_pool3d(torch.from_numpy(labels).float()[:, None], config.prior_step)[:, 0]
-    return (soft >= 0.5).to(torch.uint8).numpy()
+    return reaches(soft.numpy()).astype(np.uint8)
 
 
 def train_method(

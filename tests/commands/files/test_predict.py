@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import warnings
 
 import nibabel
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from shapelab.commands.files import predict as p
 from shapelab.data.grid import RV_SIDE_MM
@@ -31,12 +33,17 @@ def heart(shape=(90, 84, 4), scale: float = 1.0) -> np.ndarray:
 
 
 class Knows:
-    """Reads the label from the intensity (10 times the label): what a perfect model would do."""
+    """Reads the label from the intensity (100 times the label, and noise): what a perfect model would do."""
 
     scheme, metadata = CARDIAC, {}
 
     def predict(self, image, spacing):
-        return (np.asarray(image) / 10).round().astype(np.uint8)
+        return (np.asarray(image) / 100).round().astype(np.uint8)
+
+
+def noisy(label: np.ndarray) -> np.ndarray:
+    """100 times a label map, and grey values as a scan has them: 10 to 30 more."""
+    return (100 * label.astype(int) + np.random.default_rng(0).integers(10, 31, label.shape)).astype(np.int16)
 
 
 @pytest.fixture
@@ -48,7 +55,7 @@ def known(monkeypatch, tmp_path):
 
 
 def scan(write_nifti, path, scale=1.0, **kwargs):
-    return write_nifti(path, (10 * heart(scale=scale)).astype(np.int16), **{"spacing": SPACING, **kwargs})
+    return write_nifti(path, noisy(heart(scale=scale)), **{"spacing": SPACING, **kwargs})
 
 
 def test_label_map_has_the_scans_grid_affine_and_header(write_nifti, known, tmp_path):
@@ -137,6 +144,17 @@ def test_bad_scans_are_named_and_leave_nothing(write_nifti, known, tmp_path, nam
     assert sorted(q.name for q in tmp_path.iterdir()) == ["bad.nii.gz", "model"]
 
 
+@pytest.mark.parametrize("name", ["label map", "one value but for a few voxels"])
+def test_what_is_no_scan_is_refused(write_nifti, known, tmp_path, name):
+    array = heart().astype(np.int16) if name == "label map" else np.full((90, 84, 4), 7, np.int16)
+    array[:4, :10, 0] = np.arange(40).reshape(4, 10) if name != "label map" else 0
+    file = write_nifti(tmp_path / "bad.nii.gz", array, spacing=SPACING)
+    match = "a label map.*Give the scan" if name == "label map" else "one intensity"
+    with pytest.raises(DataError, match=match):
+        p.predict_file(known, file, tmp_path / "o.nii.gz")
+    assert not (tmp_path / "o.nii.gz").exists()
+
+
 def test_damaged_files_are_named(known, tmp_path):
     with pytest.raises(DataError, match="no such file"):
         p.predict_file(known, tmp_path / "none.nii.gz", tmp_path / "o.nii.gz")
@@ -146,8 +164,8 @@ def test_damaged_files_are_named(known, tmp_path):
 
 
 def test_no_heart_is_an_error(write_nifti, known, tmp_path):
-    array = np.ones((90, 84, 4), np.int16)
-    array[0, 0, 0] = 2
+    array = noisy(np.zeros((90, 84, 4)))
+    array[0, :50, 0] = np.arange(50)  # more than the few values of a label map
     file = write_nifti(tmp_path / "a.nii.gz", array, spacing=SPACING)
     with pytest.raises(DataError, match="no heart"):
         p.predict_file(known, file, tmp_path / "o.nii.gz")
@@ -156,16 +174,9 @@ def test_no_heart_is_an_error(write_nifti, known, tmp_path):
 
 def test_models_by_name_and_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path))
-    with pytest.raises(UsageError, match=f"or the name of a network in {tmp_path}, where there is none"):
-        p.find_model("mine")
     NativeSegmenter(NativeNet(SMALL), SMALL).save(tmp_path / "mine")
-    assert p.find_model("mine") == p.find_model(tmp_path / "mine") == tmp_path / "mine"
     assert isinstance(p.load_segmenter("mine"), NativeSegmenter)
-    with pytest.raises(UsageError, match=r"expected a folder .* \['mine'\]"):
-        p.find_model("yours")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no model.json"):
-        p.find_model(tmp_path / "empty")
     (tmp_path / "empty" / "model.json").write_text("[]")
     with pytest.raises(DataError, match="damaged description"):
         p.load_segmenter(tmp_path / "empty")
@@ -193,7 +204,7 @@ class Halves(torch.nn.Module):
 def test_a_network_on_a_grid_gets_a_turned_heart_and_its_result_comes_back():
     finder = Knows()
     upside = np.ascontiguousarray(heart(shape=(90, 84, 8)).transpose(1, 0, 2))  # the RV lies above the LV: 90 degrees
-    made = p.GridSegmenter(Halves(), finder).predict(10.0 * upside, SPACING)
+    made = p.GridSegmenter(Halves(), finder).predict(100.0 * upside, SPACING)
     assert made.shape == upside.shape
     rv, lv = (np.argwhere(made == v) for v in (1, 3))
     assert abs(rv.mean(0)[0] - lv.mean(0)[0]) < 2 and rv[:, 1].max() < lv[:, 1].min()  # above each other in the scan
@@ -212,7 +223,7 @@ def test_a_network_on_a_grid_sees_the_heart_turned_and_in_thick_slices():
             return super().forward(x)
 
     upside = np.ascontiguousarray(heart().transpose(1, 0, 2))  # 4 slices of 10 mm, the RV above the LV
-    p.GridSegmenter(Sees(), Knows()).predict(10.0 * upside, SPACING)
+    p.GridSegmenter(Sees(), Knows()).predict(100.0 * upside, SPACING)
     rv, lv = (np.argwhere(mask).mean(0)[:2] * 3.0 for mask in (np.abs(seen[0] - 1 / 3) < 0.05, seen[0] > 0.95))
     visible = np.argwhere(upside == 1).mean(0)[1] * 1.5, np.argwhere(upside == 3).mean(0)[1] * 1.5
     assert lv - rv == pytest.approx([visible[1] - visible[0], 0], abs=2)  # mm: straight to the left
@@ -231,3 +242,73 @@ def test_sub_pixel_networks_are_read_by_kind(tmp_path, monkeypatch):
     save_network(tmp_path / "sr", SubPixelNet(SubPixelConfig.profile("quick", widths=(2, 2, 2, 2), n_out=1)), task="sr")
     with pytest.raises(UsageError, match="segments"):
         p.load_segmenter("sr")
+
+
+# ------------------------------------------------------------------------------------- what no heart has
+
+
+def tall(**kwargs) -> np.ndarray:
+    return heart(shape=(90, 84, 9), **kwargs)  # of a size that hearts have: LV 74 ml, RV 107 ml
+
+
+def written(write_nifti, tmp_path, **labels):
+    return [write_nifti(tmp_path / f"{n}.nii.gz", noisy(label), spacing=SPACING) for n, label in labels.items()]
+
+
+def test_of_a_heart_nothing_is_said(write_nifti, known, tmp_path):
+    ed, es = written(write_nifti, tmp_path, ed=tall(), es=tall(scale=0.7))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert p.predict_file(known, ed, tmp_path / "o.nii.gz", es=es)["warnings"] == []
+        assert p.predict_file(known, es, tmp_path / "one.nii.gz")["warnings"] == []
+
+
+def gone(label, value):
+    return np.where(label == value, 0, label).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "ed, es, expected",
+    [
+        (tall(scale=0.7), tall(), "LVEF -"),
+        (tall(), gone(tall(scale=0.7), 1), "ES: no RV cavity"),
+        (tall(), gone(tall(scale=0.7), 1), "RVEF 100 % (hearts: 1 to 90; none at ES?)"),
+        (gone(tall(), 3), None, "no LV cavity"),
+        (tall()[:, :, :2], None, "an LV in 2 slices alone"),
+        (np.where(np.arange(9) < 1, tall(), gone(tall(), 1)), None, "an RV in 1 of the LV's 9 slices"),
+        (tall(scale=0.3), None, "LVV 7.49 ml (hearts: 8 to 500)"),
+    ],
+)
+def test_what_no_heart_has_is_said_and_written(write_nifti, known, tmp_path, ed, es, expected):
+    files = written(write_nifti, tmp_path, ed=ed, **({} if es is None else {"es": es}))
+    with pytest.warns(UserWarning, match="Look at .*o.png") as said:
+        found = p.predict_file(known, files[0], tmp_path / "o.nii.gz", es=files[1] if es is not None else None)
+    assert any(text.startswith(expected) for text in found["warnings"]), found["warnings"]
+    assert [w.filename for w in said] == [__file__] and expected in str(said[0].message)
+    assert json.loads((tmp_path / "o.json").read_text())["warnings"] == found["warnings"]
+
+
+def test_scans_of_other_voxel_sizes_are_said(write_nifti, known, tmp_path):
+    ed = write_nifti(tmp_path / "ed.nii.gz", noisy(tall()), spacing=SPACING)
+    es = write_nifti(tmp_path / "es.nii.gz", noisy(tall(scale=0.7)), spacing=(1.5, 1.5, 8.0))
+    with pytest.warns(UserWarning, match="ED and ES of other voxel sizes"):
+        p.predict_file(known, ed, tmp_path / "o.nii.gz", es=es)
+
+
+def test_a_picture_lies_beside_the_result(write_nifti, known, tmp_path):
+    ed, es = written(write_nifti, tmp_path, ed=tall(), es=tall(scale=0.7))
+    found = p.predict_file(known, ed, tmp_path / "o.nii.gz", es=es)
+    with Image.open(tmp_path / found["picture"]) as picture:
+        assert picture.format == "PNG" and picture.width > 900
+    with pytest.raises(UsageError, match="o.png"):  # it would be lost, too
+        (tmp_path / "o.json").unlink()
+        p.predict_file(known, ed, tmp_path / "o.nii", es=es, es_output=tmp_path / "other.nii")
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_real_hearts_are_beyond_doubt_where_the_segmentation_is_good(acdc_root, tmp_path):
+    ed, es = (acdc_root / "training" / "patient001" / f"patient001_frame{k}.nii.gz" for k in ("01", "12"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert p.predict_file(p.FINDER, ed, tmp_path / "o.nii.gz", es=es)["warnings"] == []

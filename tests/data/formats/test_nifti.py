@@ -333,3 +333,41 @@ def test_pair_of_one_grid_with_rounding(tmp_path, write_nifti):
 def test_pair_of_two_grids(tmp_path, write_nifti, image, found, expected):
     label, other = pair(tmp_path, write_nifti, **image)
     assert_bad(lambda: check_same_grid(label, other), label.file, found, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16])
+@pytest.mark.parametrize("most", [1, 3, 4, 7, 11])
+def test_labels_that_a_header_scales_are_read_as_they_were(tmp_path, tiny_heart, dtype, most):
+    """What `get_fdata`, an edit and `set_data_dtype` write: labels in steps of the header's scale."""
+    label = np.minimum(tiny_heart(), most)
+    label[:2, 0, 0] = most, most // 2
+    image = nibabel.Nifti1Image(label.astype(np.float64), np.diag([1.5, 1.5, 10, 1]))
+    image.set_data_dtype(dtype)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    assert read_header(tmp_path / "a.nii.gz").slope < 0.1
+    assert np.array_equal(read_label(tmp_path / "a.nii.gz"), label)
+
+
+def test_an_image_that_a_header_scales_is_no_label_map(tmp_path):
+    image = nibabel.Nifti1Image(np.linspace(0, 3, 5 * 5 * 4).reshape(5, 5, 4), np.diag([1.5, 1.5, 10, 1]))
+    image.set_data_dtype(np.uint8)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    with pytest.raises(DataError, match="not integers"):
+        read_label(tmp_path / "a.nii.gz")
+    halves = nibabel.Nifti1Image(np.arange(100).reshape(5, 5, 4) / 2, np.diag([1.5, 1.5, 10, 1]))
+    halves.header.set_slope_inter(0.5, 0)  # a step that does not tell labels from what lies between them
+    nibabel.save(halves, tmp_path / "b.nii.gz")
+    with pytest.raises(DataError, match="not integers"):
+        read_label(tmp_path / "b.nii.gz")
+
+
+@pytest.mark.parametrize("lean, refused", [(0.005, False), (0.0099, False), (0.011, True), (0.9, True)])
+def test_axes_that_are_not_at_right_angles_are_refused(tmp_path, tiny_heart, lean, refused):
+    affine = np.diag([1.5, 1.5, 10, 1])
+    affine[0, 1], affine[1, 1] = 1.5 * lean, 1.5 * np.sqrt(1 - lean**2)  # as long as the header says
+    nibabel.save(nibabel.Nifti1Image(tiny_heart(), affine), tmp_path / "a.nii.gz")
+    if refused:
+        with pytest.raises(DataError, match=rf"not at right angles \({np.degrees(np.arccos(lean)):.1f} degrees\)"):
+            read_header(tmp_path / "a.nii.gz")
+    else:
+        assert np.array_equal(read_label(tmp_path / "a.nii.gz"), tiny_heart())

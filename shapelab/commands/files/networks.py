@@ -1,0 +1,189 @@
+"""Which networks there are, and which of them `shapelab predict` can use on which scan: read from their descriptions.
+
+A description (`shapelab.spaces.kept`) says the kind, its task, its numbers and what it learned from. What follows from
+that for a scan is written here, once: the list that `shapelab predict --list` prints, why a network is refused, and
+what of a scan does not suit it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shapelab.data.grid import Grid
+from shapelab.data.scheme import CARDIAC
+from shapelab.errors import DataError, UsageError, must, need
+from shapelab.places import weights_folders, weights_of
+from shapelab.spaces.kept import ADVICE, FILES, NETWORK, SPACE, find, scheme_of
+
+NATIVE = "native"  # the kind that takes slices as they come
+NATIVE_SLICES_MM = (5.0, 10.0)  # of the phantom's stacks and of ACDC's, which it learns from
+SLACK = 1.3  # times as thick, or as thin, as what a network learned from
+COARSE = 2.0  # times the network's own voxels in plane
+MOST_VALUES, MOST_LABELS, ALIKE = 32, 1024, 0.8  # of a label map, see `check_scan`
+# Dice of RV, wall and LV on 20 real ACDC stacks, own voxels: data/weights/README.md
+CAUTION = "learned from phantoms' images alone: on real scans its Dice is .4 to .65 (acnn_seg_native_quick: .8 to .9)"
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is kept in a folder, as far as a scan is concerned.
+
+    Attributes:
+        name: of its folder
+        folder: where it is kept
+        segments: the structures of its label maps
+        takes: the scans that it is made for
+        learned_from: as its description says
+        refused: why `shapelab predict` cannot use it; "": it can
+        caution: what is to be known before it is used on a real scan; "": nothing
+        slices_mm: thickness of the slices that it learned from, least and most
+        in_plane_mm: its own voxels
+    """
+
+    name: str
+    folder: Path
+    segments: str = ""
+    takes: str = ""
+    learned_from: str = ""
+    refused: str = ""
+    caution: str = ""
+    slices_mm: tuple[float, float] = (0.0, np.inf)
+    in_plane_mm: float = np.inf
+
+
+def described(folder: Path) -> Network:
+    """What the description in a folder says; DataError where there is none."""
+    file = find(folder)
+    need(
+        file is not None,
+        folder,
+        f"no {NETWORK}",
+        "a folder that holds a saved segmentation network",
+        "`shapelab predict --list` names those that ship.",
+    )
+    assert file is not None
+    try:
+        text = json.loads(file.read_text(encoding="utf-8"))
+        learned_from = str(text.get("metadata", {}).get("data", "not said"))
+        refused = _why_not(file.name, text)
+        more = {"refused": refused} if refused else _suits(text, learned_from)
+    except (ValueError, KeyError, TypeError, AttributeError, ImportError, UsageError) as error:
+        found = f"a damaged description ({type(error).__name__}: {error})"
+        raise DataError(file, found, "JSON of a network: kind, config, scheme", ADVICE) from error
+    return Network(folder.name, folder, learned_from=learned_from, **more)
+
+
+def _why_not(file: str, text: Mapping[str, Any]) -> str:
+    """Why a network cannot segment a short-axis stack; "": it can."""
+    if file != NETWORK:
+        kinds = {SPACE: "a shape space: it knows label maps, and no scan"}
+        return "is " + kinds.get(file, "a T-L network: it makes a shape's code from a high-resolution image")
+    if text.get("task", "seg") != "seg":
+        return f"is for {text['task']!r} (super-resolution): it makes a finer image, and no label map"
+    if scheme_of(text["scheme"]) != CARDIAC:
+        return f"labels {', '.join(scheme_of(text['scheme']).names)} in whole volumes, and not in a short-axis stack"
+    laid = text["kind"] == NATIVE or {"shape", "spacing", "factor"} <= set(text["config"])
+    return "" if laid else f"is a {text['kind']}, which takes no short-axis stack"
+
+
+def _suits(text: Mapping[str, Any], learned_from: str) -> dict[str, Any]:
+    """What a network that can segment does with a scan."""
+    config = text["config"]
+    segments = ", ".join(scheme_of(text["scheme"]).names)
+    if text["kind"] == NATIVE:
+        low, high = NATIVE_SLICES_MM
+        how = f"at {config['spacing']:g} mm in plane, {config['first'] * config['spacing']:.0f} mm about its middle"
+        return {
+            "segments": segments,
+            "takes": f"cardiac MR, short-axis stack, slices of {low:g} to {high:g} mm as they come, {how}",
+            "slices_mm": NATIVE_SLICES_MM,
+            "in_plane_mm": float(config["spacing"]),
+        }
+    grid, thick = Grid(config["shape"], config["spacing"]), float(config["spacing"][2] * config["factor"])
+    box = " x ".join(f"{mm:.0f}" for mm in grid.extent)
+    return {
+        "segments": segments,
+        "takes": f"cardiac MR, short-axis stack, slices of {thick:g} mm (thinner ones are averaged), {box} mm about "
+        f"the heart, which another network finds, on its grid, {grid}",
+        "caution": CAUTION if "phantom" in learned_from else "",
+        "slices_mm": (0.0, thick),
+        "in_plane_mm": float(grid.spacing[0]),
+    }
+
+
+def networks() -> list[Network]:
+    """All that is kept where weights are looked for, by name; what is found first counts."""
+    kept = {
+        file.parent.name: file.parent for root in weights_folders()[::-1] for f in FILES for file in root.glob(f"*/{f}")
+    }
+    found = []
+    for name, folder in sorted(kept.items()):
+        try:
+            found.append(described(folder))
+        except DataError as error:
+            found.append(Network(name, folder, refused=f"cannot be read: {error.found}"))
+    return found
+
+
+def find_network(model: str | Path) -> Network:
+    """The network of a folder, or of the name of shipped weights, that can segment a short-axis stack.
+
+    Raises UsageError for an unknown name and for a network of another task, naming those that can; DataError for a
+    folder that holds none.
+    """
+    folder = next((f for f in (Path(model), weights_of(str(model))) if f.is_dir()), None)
+    able = [network.name for network in networks() if not network.refused]
+    known = f"one of {able}" if able else f"the name of a network in {weights_folders()[0]}, where there is none"
+    must(folder is not None, "model", repr(str(model)), f"a folder with a {NETWORK}, or {known}")
+    assert folder is not None
+    found = described(folder)
+    expected = f"a network that segments a short-axis stack: {known}"
+    must(not found.refused, "model", f"{str(model)!r}, which {found.refused}", expected)
+    return found
+
+
+def check_scan(file: Path, image: np.ndarray, spacing: np.ndarray, network: Network) -> list[str]:
+    """What of a scan does not suit a network, in words; DataError for what is no scan.
+
+    That is a label map: `MOST_VALUES` different values or fewer, or few enough for one (`MOST_LABELS`) of which
+    neighbours along the first axis are mostly alike where there is anything; and an image that has one value nearly
+    everywhere. Of ACDC's 160 scans each has 116 values or more, and 3 to 48 % of such neighbours are alike.
+    """
+    values = np.unique(image)
+    low, high = np.percentile(image, (1, 99))
+    need(
+        low < high or len(values) <= MOST_VALUES,
+        file,
+        f"one intensity ({low:g}) in 98 % of the voxels",
+        "a scan's intensities",
+    )
+    there = (image[1:] > values[0]) | (image[:-1] > values[0])
+    alike = float((image[1:] == image[:-1])[there].mean()) if there.any() else 1.0
+    some = ", ".join(f"{v:g}" for v in values[:6]) + ", ..." * (len(values) > 6)
+    need(
+        len(values) > MOST_VALUES and (len(values) > MOST_LABELS or alike < ALIKE),
+        file,
+        f"{len(values)} different values ({some}): a label map",
+        "a scan's intensities",
+        "Give the scan, and not its segmentation.",
+    )
+    words = {
+        f"the network {network.caution}": bool(network.caution),
+        f"intensities down to {values[0]:g}: CT, or changed? The network knows MR": values[0] < 0,
+        f"slices of {spacing[2]:.3g} mm; the network learned from {_range(*network.slices_mm)} mm": not (
+            network.slices_mm[0] / SLACK <= spacing[2] <= network.slices_mm[1] * SLACK
+        ),
+        f"{spacing[0]:.3g} mm in plane; the network sees {network.in_plane_mm:g} mm": spacing[0]
+        > COARSE * network.in_plane_mm,
+    }
+    return [text for text, holds in words.items() if holds]
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:g} to {high:g}" if low else f"{high:g}"
