@@ -175,7 +175,11 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
         )
         (ed, facts, voxel), (es, facts_es, voxel_es) = (by_phase[phase] for phase in PHASES)
         row = indices_of(ed, es)
-        other = "" if np.allclose(voxel, voxel_es, rtol=0.01) else f"voxels of {voxel} mm at ED, {voxel_es} at ES"
+        other = (
+            ""
+            if np.allclose(np.sort(voxel), np.sort(voxel_es), rtol=0.01)
+            else f"voxels of {voxel} mm at ED, {voxel_es} at ES"
+        )
         why[patient] = "; ".join([*doubts(row, es), *([other] if other else [])])
         both = {k: (v, facts_es[k]) for k, v in facts.items() if k in facts_es and k not in row}
         # an array is no fact of the patient for a table

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from shapelab.data.grid import Grid
+from shapelab.data.orientation import canonical
 from shapelab.data.scheme import CARDIAC
+from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError, must, need
 from shapelab.places import weights_folders, weights_of
 from shapelab.spaces.kept import ADVICE, FILES, NETWORK, SPACE, find, scheme_of
@@ -148,13 +150,16 @@ def find_network(model: str | Path) -> Network:
     return found
 
 
-def check_scan(file: Path, image: np.ndarray, spacing: np.ndarray, network: Network) -> list[str]:
+def check_scan(scan: Subject, network: Network) -> list[str]:
     """What of a scan does not suit a network, in words; DataError for what is no scan.
 
     That is a label map: `MOST_VALUES` different values or fewer, or few enough for one (`MOST_LABELS`) of which
     neighbours along the first axis are mostly alike where there is anything; and an image that has one value nearly
     everywhere. Of ACDC's 160 scans each has 116 values or more, and 3 to 48 % of such neighbours are alike.
     """
+    upright, file = canonical(scan)[0], scan.where
+    image, spacing = upright.image, upright.spacing
+    assert image is not None
     values = np.unique(image)
     low, high = np.percentile(image, (1, 99))
     need(

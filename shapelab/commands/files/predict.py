@@ -2,13 +2,14 @@
 
 A model is a folder with a `model.json` that says its kind: "native" (`shapelab.models.native`, slices as they come)
 or a network of the ACNN work (`shapelab.models.acnn`), which wants the heart laid on its grid; the shipped native
-network then finds the heart first. Either way the label map has the scan's own voxels, affine and header.
+network then finds the heart first. Either way the label map has the scan's own voxels, order, affine and header.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from shapelab.commands.files.networks import check_scan, find_network
 from shapelab.commands.files.outputs import beside, check_outputs, save_nifti
 from shapelab.data.formats.nifti import read_header, read_image, stem
 from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
+from shapelab.data.orientation import THICK, orientation_of
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.device import autocast
@@ -27,7 +29,7 @@ from shapelab.errors import must, need
 from shapelab.files import atomic_write, write_json
 from shapelab.metrics.clinical import doubts, ejection_fraction, indices_of, volumes_and_masses
 from shapelab.metrics.plausible import map_doubts
-from shapelab.models.native import NativeSegmenter, keep_largest
+from shapelab.models.native import NativeSegmenter, keep_largest, segment
 from shapelab.places import weights_of
 from shapelab.show.refined import segmented
 from shapelab.show.style import png_bytes
@@ -86,25 +88,25 @@ def load_segmenter(model: str | Path) -> NativeSegmenter | GridSegmenter:
     return GridSegmenter(network, NativeSegmenter.load(weights_of(FINDER)))
 
 
-def read_short_axis(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Intensities (X, Y, Z) float32 and spacing (3,) mm of a short-axis stack.
+def read_short_axis(path: str | Path) -> Subject:
+    """A short-axis stack, its voxels in the file's order, whichever that is.
 
     Raises DataError: what `shapelab.data.formats.nifti` refuses (4-D among it), or a scan that is no short-axis stack:
-    slices not along the last axis, voxels or field of another size, or one single intensity.
+    no axis with clearly thicker voxels, voxels or field of another size, or one single intensity.
     """
     header = read_header(path)
-    spacing = np.array(header.spacing)
-    sizes = " x ".join(f"{s:.3g}" for s in spacing)
-    x, y, z = spacing
-    stack = "a stack of short-axis slices along the last axis (ACDC: 1.4 x 1.4 x 10 mm)"
-    todo = "Put the slices along the last axis." if min(x, y) < 0.8 * max(x, y, z) else "Give a short-axis stack."
-    need(z > 1.2 * max(x, y), path, f"voxels of {sizes} mm, no thicker along the last axis", stack, todo)
+    turn = orientation_of(header.affine, header.shape, stack=True)
+    x, y, z = spacing = turn.per_axis(header.spacing)
+    sizes = " x ".join(f"{s:.3g}" for s in header.spacing)
+    stack = "a stack of thick short-axis slices (ACDC: 1.4 x 1.4 x 10 mm)"
+    thick = z >= THICK * max(x, y)
+    need(thick, path, f"voxels of {sizes} mm, along no axis clearly thicker", stack, "Give a short-axis stack.")
     ranges = "{:g} to {:g} mm in plane, {:g} to {:g} mm through it".format(*IN_PLANE_MM, *THROUGH_MM)
     inside = IN_PLANE_MM[0] <= min(x, y) and max(x, y) <= IN_PLANE_MM[1] and THROUGH_MM[0] <= z <= THROUGH_MM[1]
     need(
         inside and max(x, y) <= 1.1 * min(x, y), path, f"voxels of {sizes} mm", f"{stack}, {ranges}", "Is the unit mm?"
     )
-    field = np.array(header.shape[:2]) * spacing[:2]
+    field = turn.per_axis(header.shape)[:2] * spacing[:2]
     need(
         field.min() >= LEAST_FIELD_MM,
         path,
@@ -114,7 +116,7 @@ def read_short_axis(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     )
     image = read_image(path)
     need(image.min() < image.max(), path, f"the same intensity ({image.flat[0]:g}) in every voxel", "an image")
-    return image, spacing
+    return Subject(stem(Path(path)), CARDIAC, image=image, affine=header.affine, file=path)
 
 
 def predict_file(
@@ -132,7 +134,7 @@ def predict_file(
 
     Args:
         model: name of shipped weights (``acnn_seg_native_quick``), or a folder
-        scan: short-axis NIfTI stack; at ED, where `es` is given
+        scan: short-axis NIfTI stack, stored in any order (`shapelab.models.native.segment`); at ED, where `es` is given
         output: label map, ``.nii`` or ``.nii.gz``: uint8, the model's integers, in the scan's voxels, affine and
             header. Beside it, with the same name: ``.json``, the indices that are returned, and ``.png``, slices
             of each scan with the outlines
@@ -143,7 +145,8 @@ def predict_file(
         dict: model, scan(s), label map(s), `volumes_ml` by structure, `myocardial_mass_g` (and `rv_mass_g` of a model
             that knows the RV wall); with `es` also `es` (the same of
         the other scan), and of each ventricle `stroke_volume_ml` and `ejection_fraction_percent` (None without a
-            cavity); `warnings`, a list of sentences, empty where there is nothing to say
+            cavity); `assumed`, what neither affine nor image could tell; `warnings`; both are lists of sentences,
+            empty where there is nothing to say
 
     Raises:
         UsageError: unknown model or one that segments no scan, an output that is no NIfTI name, exists, or is an input
@@ -159,25 +162,26 @@ def predict_file(
     report, picture = beside(outputs[0], ".json"), beside(outputs[0], ".png")
     check_outputs(outputs, [report, picture], scans, force)
     network = find_network(model)
-    images = [read_short_axis(path) for path in scans]  # before the model: bad input is said at once
-    unsuited = [check_scan(path, *image, network) for path, image in zip(scans, images)]
+    subjects = [read_short_axis(path) for path in scans]  # before the model: bad input is said at once
+    unsuited = [check_scan(subject, network) for subject in subjects]
     segmenter = load_segmenter(network.folder)
-    labels = [_segment(segmenter, path, *image) for path, image in zip(scans, images)]
+    hearts = [_segment(segmenter, subject) for subject in subjects]
     parts: list[dict[str, Any]] = []
-    for path, out, label, (_, spacing) in zip(scans, outputs, labels, images):
-        save_nifti(_as_the_scan(path, label), out)
+    for path, out, heart in zip(scans, outputs, hearts):
+        save_nifti(_as_the_scan(path, heart.as_stored), out)
         parts.append(
             {"scan": path.name, "label_map": out.name, "scheme": segmenter.scheme.name}
-            | volumes_and_masses(label, spacing, segmenter.scheme)
+            | volumes_and_masses(heart.label, heart.spacing, segmenter.scheme)
         )
     found: dict[str, Any] = {"shapelab": __version__, "model": network.name, "picture": picture.name, **parts[0]}
     if es is not None:
         found |= {"es": parts[1], **_function(*parts)}
-    found["warnings"] = _doubts(parts, labels, [spacing for _, spacing in images], unsuited)
+    found["assumed"] = list(dict.fromkeys(text for heart in hearts for text in heart.assumed))
+    found["warnings"] = _doubts(parts, hearts, unsuited)
     names = ["ED", "ES"] if es is not None else ["scan"]
     drawn = segmented(
-        [(name, image, label) for name, (image, _), label in zip(names, images, labels)],
-        [spacing for _, spacing in images],
+        [(name, heart.image, heart.label) for name, heart in zip(names, hearts)],
+        [heart.spacing for heart in hearts],
         segmenter.scheme,
         _title(found),
     )
@@ -191,20 +195,18 @@ def predict_file(
     return found
 
 
-def _doubts(
-    parts: list[dict[str, Any]], labels: list[np.ndarray], spacings: list[np.ndarray], unsuited: list[list[str]]
-) -> list[str]:
+def _doubts(parts: list[dict[str, Any]], hearts: list[Segmented], unsuited: list[list[str]]) -> list[str]:
     """What of the scans does not suit the network, and what of the result no heart has; each once."""
     volumes = [part["volumes_ml"] for part in parts]
-    about = [[*said, *map_doubts(label)] for said, label in zip(unsuited, labels)]
+    about = [[*said, *map_doubts(heart.label)] for said, heart in zip(unsuited, hearts)]
     if len(parts) == 1:
         lv, rv, mass = volumes[0]["LV cavity"], volumes[0]["RV cavity"], parts[0]["myocardial_mass_g"]
         return [*about[0], *doubts({"LVV": lv, "RVV": rv, "LVM": mass})]
     first, second = about
     said = [text if text in second else f"ED: {text}" for text in first]
     said += [f"ES: {text}" for text in second if text not in first]
-    if not np.allclose(spacings[0], spacings[1], rtol=0.01):
-        said.append(f"ED and ES of other voxel sizes ({spacings[0]} and {spacings[1]} mm)")
+    if not np.allclose(hearts[0].spacing, hearts[1].spacing, rtol=0.01):
+        said.append(f"ED and ES of other voxel sizes ({hearts[0].spacing} and {hearts[1].spacing} mm)")
     return [*said, *doubts(indices_of(*volumes), volumes[1])]
 
 
@@ -220,19 +222,31 @@ def _title(found: Mapping[str, Any]) -> str:
     return f"{found['scan']}, {found['model']}\n{', '.join(numbers)}{doubt}"
 
 
-def _segment(
-    segmenter: NativeSegmenter | GridSegmenter, scan: Path, image: np.ndarray, spacing: np.ndarray
-) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """A scan and its label map (X, Y, Z) as the heart was found, voxels of `spacing` mm; and the label map as the file
+    is stored."""
+
+    image: np.ndarray
+    label: np.ndarray
+    spacing: np.ndarray
+    as_stored: np.ndarray
+    assumed: tuple[str, ...]
+
+
+def _segment(segmenter: NativeSegmenter | GridSegmenter, scan: Subject) -> Segmented:
     """The scan's label map; DataError where the model labels nothing."""
-    label = segmenter.predict(image, spacing)
+    as_stored, turn = segment(segmenter, scan)
     need(
-        label.any(),
-        scan,
+        as_stored.any(),
+        scan.where,
         "no heart (the model labelled nothing)",
         "a short-axis cardiac MR stack",
-        "Look at the scan; the model knows slices as ACDC has them, base first.",
+        "Look at the scan; the model knows slices as ACDC has them.",
     )
-    return label
+    assert scan.image is not None
+    image, label = turn.canonical(scan.image), turn.canonical(as_stored)
+    return Segmented(image, label, turn.per_axis(scan.spacing), as_stored, turn.assumed)
 
 
 def _function(ed: dict[str, Any], es: dict[str, Any]) -> dict[str, Any]:

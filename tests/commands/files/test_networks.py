@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from shapelab.commands.files.networks import Network, check_scan, described, find_network, networks
-from shapelab.data.scheme import BIVENTRICULAR
+from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
+from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
 from shapelab.models.acnn import SubPixelConfig, SubPixelNet
 from shapelab.models.native import NativeConfig, NativeNet, NativeSegmenter
@@ -96,16 +97,20 @@ def grey(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 200, shape).astype(np.float32)
 
 
+def scan(image: np.ndarray, size: np.ndarray) -> Subject:
+    return Subject("a", CARDIAC, image=image, affine=np.diag([*size, 1]))
+
+
 def test_a_scan_that_suits_is_passed_and_one_that_does_not_is_told():
-    assert check_scan(Path("a"), grey(20, 20, 5), SIZE, NET) == []
+    assert check_scan(scan(grey(20, 20, 5), SIZE), NET) == []
     for thick, said in ((3.8, 1), (3.9, 0), (13, 0), (13.1, 1)):  # 5 / 1.3 = 3.85
-        assert len(check_scan(Path("a"), grey(20, 20, 5), np.array([1.5, 1.5, thick]), NET)) == said, thick
-    (text,) = check_scan(Path("a"), grey(20, 20, 5), np.array([3.3, 3.3, 8]), NET)
+        assert len(check_scan(scan(grey(20, 20, 5), np.array([1.5, 1.5, thick])), NET)) == said, thick
+    (text,) = check_scan(scan(grey(20, 20, 5), np.array([3.3, 3.3, 8])), NET)
     assert text == "3.3 mm in plane; the network sees 1.6 mm"
-    (text,) = check_scan(Path("a"), grey(20, 20, 5) - 500, SIZE, NET)
+    (text,) = check_scan(scan(grey(20, 20, 5) - 500, SIZE), NET)
     assert text.startswith("intensities down to -500: CT")
     cautious = Network("n", Path("n"), caution="is new")
-    assert check_scan(Path("a"), grey(20, 20, 5), SIZE, cautious) == ["the network is new"]
+    assert check_scan(scan(grey(20, 20, 5), SIZE), cautious) == ["the network is new"]
 
 
 def parcels(n: int) -> np.ndarray:
@@ -124,13 +129,13 @@ def parcels(n: int) -> np.ndarray:
 )
 def test_a_label_map_is_no_scan(image):
     with pytest.raises(DataError, match="different values .*: a label map"):
-        check_scan(Path("a"), image.astype(np.float32), SIZE, NET)
+        check_scan(scan(image.astype(np.float32), SIZE), NET)
 
 
 def test_an_image_of_one_value_is_no_scan():
     image = np.full((40, 40, 8), 5, np.float32)
     image[0, :40, 0] = np.arange(40)
     with pytest.raises(DataError, match=r"one intensity \(5\) in 98 %"):
-        check_scan(Path("a"), image, SIZE, NET)
+        check_scan(scan(image, SIZE), NET)
     with pytest.raises(DataError, match="a label map"):
-        check_scan(Path("a"), np.zeros((4, 4, 4), np.float32), SIZE, NET)
+        check_scan(scan(np.zeros((4, 4, 4), np.float32), SIZE), NET)
