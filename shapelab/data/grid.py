@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.facts import RV_SIDE_MM
+from shapelab.data.gaps import without_gaps
 from shapelab.data.geometry import bounding_box
 from shapelab.data.scheme import LV, VENTRICLES, LabelScheme
 from shapelab.data.subject import Subject
@@ -75,7 +76,8 @@ class GridSample:
 
 
 def to_grid(subject: Subject, grid: Grid, centre: str | Iterable[float] = "auto", align: str = "none") -> GridSample:
-    """Lay a subject on a grid; sizes in mm are kept.
+    """Lay a subject on a grid; sizes in mm are kept. Slices that nobody annotated, the empty ones between drawn ones,
+    are filled from those beside them, with a warning (`shapelab.data.gaps`).
 
     Args:
         subject: with a label map, unless `centre` is "volume" or a position and `align` is "none"
@@ -97,6 +99,8 @@ def to_grid(subject: Subject, grid: Grid, centre: str | Iterable[float] = "auto"
         UsageError: unknown `centre` or `align`
     """
     label, image, spacing = subject.label, subject.image, subject.spacing
+    if label is not None:
+        label = without_gaps(label, spacing, subject.scheme, subject.where)
     middle = _centre(subject, label, spacing, centre)
     rotation = _rotation(subject, label, align)
     if align == "rigid":

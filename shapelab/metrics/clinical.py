@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.facts import PHASES
+from shapelab.data.gaps import without_gaps
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import must, need
 from shapelab.types import Triple
@@ -33,10 +35,16 @@ def mass(volume_ml: Numbers) -> Numbers:
     return MYOCARDIAL_DENSITY * volume_ml
 
 
-def volumes_and_masses(label: np.ndarray, spacing: Triple, scheme: LabelScheme) -> dict[str, dict[str, float] | float]:
+def volumes_and_masses(
+    label: np.ndarray, spacing: Triple, scheme: LabelScheme, file: str | Path | None = None
+) -> dict[str, dict[str, float] | float]:
     """What a report says of one label map: volumes_ml by structure, myocardial_mass_g and rv_mass_g where the scheme
-    has an LV myocardium and an RV wall; to two decimals. Arguments as for `structure_volumes`."""
-    volumes = structure_volumes(label, spacing, scheme)
+    has an LV myocardium and an RV wall; to two decimals.
+
+    Slices that nobody annotated count as if filled from those beside them, with a warning (`shapelab.data.gaps`).
+    Arguments as for `structure_volumes`, slices along the last axis; `file` is what the warning names.
+    """
+    volumes = structure_volumes(without_gaps(label, spacing, scheme, file), spacing, scheme)
     found: dict[str, dict[str, float] | float] = {
         "volumes_ml": {str(k): round(float(v), 2) for k, v in volumes.items()}
     }
@@ -55,7 +63,8 @@ def ejection_fraction(ed_ml: Numbers, es_ml: Numbers) -> Numbers:
 
 
 def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
-    """Indices of each patient from ED and ES label maps.
+    """Indices of each patient from ED and ES label maps. Slices that nobody annotated are filled from those beside
+    them, with a warning (`shapelab.data.gaps`).
 
     Returns:
         DataFrame, one row a patient (index `patient`); LVV_ED, LVV_ES, RVV_ED, RVV_ES (ml), LVEF, RVEF (%), LVM (g, of
@@ -79,6 +88,7 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
             "one ED and one ES subject a patient",
         )
         assert label is not None
+        label = without_gaps(label, s.spacing, cohort.scheme, s.where)
         found[s.patient][phase] = structure_volumes(label, s.spacing, cohort.scheme), dict(s.facts)
     rows = {}
     for patient, by_phase in found.items():
