@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import Any
 
 import click
 
@@ -72,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     """The command's own exit code; all that it printed has gone out, or the error is raised here and not at exit."""
     try:
-        with shapelab.make_context("shapelab", argv) as context:
+        with shapelab.make_context("shapelab", argv) as context, warnings.catch_warnings():
+            warnings.showwarning = _say_warning
             code = shapelab.invoke(context)
     except click.exceptions.Exit as done:  # --help, --version
         code = done.exit_code
@@ -82,3 +85,8 @@ def _run(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+def _say_warning(message: Warning | str, *place: Any, **more: Any) -> None:
+    """A warning as one line on standard error, without the place in the library that gave it."""
+    print(f"shapelab: warning: {message}", file=sys.stderr, flush=True)

@@ -7,6 +7,7 @@ Here the file is brought to that, whatever its axes are, and the result back to 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from shapelab.commands.files.outputs import beside, check_outputs, save_nifti
 from shapelab.data import open_cohort
 from shapelab.data.facts import PHASES
 from shapelab.data.formats.nifti import check_same_grid, read_header, read_image, read_label, stem
+from shapelab.data.gaps import fill_gaps, slice_axis
 from shapelab.data.landmarks import landmarks_from_label, read_landmarks
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme, present_values
 from shapelab.data.subject import Subject
@@ -44,7 +46,6 @@ from shapelab.types import Triple
 
 SCHEMES = {"cardiac": CARDIAC, "biventricular": BIVENTRICULAR}
 PHANTOMS = 20  # hearts, each at ED and at ES; made in two seconds, so nothing is kept on disk
-THICK = 1.2  # times as thick as the next: the slice axis
 LEAST_SLICES = 3
 FAR_MM = 60.0  # landmarks lie no further than this outside the box of the labels
 
@@ -112,6 +113,11 @@ def refine_file(
     right for 156 of 160 ACDC hearts; of three others refined either way, Dice on the slices differed by .02 at most,
     the RV's volume by up to 10 %, and the picture shows anterior below.
 
+    Slices that nobody annotated, the empty ones between drawn ones, are not seen (`shapelab.atlas.pipeline`): they are
+    listed in `slices_not_annotated`, counted along the slice axis from 0, `before` has them filled by the shapes of the
+    slices beside them, and `dice_on_slices` is that of the others. Of this, and of a result far from what was given
+    (`Refinement.drift`) `warnings` speaks; each is a Python warning too.
+
     Returns:
         dict: what was refined by what, `before` and `after` (volumes_ml by structure, masses in g), `dice_on_slices`,
         `atlases` with their normalised mutual information, `min_jacobian`, `folded_share`, `seconds` of each step, ...
@@ -135,6 +141,8 @@ def refine_file(
     say(f"deforming {len(chosen)} of {len(offered)} atlases: " + ", ".join(offered[i].id for i in chosen))
     array, grey, size, points = arrays_of(case.subject)
     result = refine(array, grey, points, [offered[i] for i in chosen], size, settings=how)
+    for text in result.drift():
+        warnings.warn(f"{label}: found {text}", stacklevel=2)
     found = {
         "shapelab": __version__,
         "label": label.name,
@@ -216,9 +224,8 @@ def read_case(
 
 def with_slices_last(subject: Subject) -> Case:
     """The subject with its thickest axis third; as it is where none is clearly the thickest."""
-    size = subject.spacing
-    thin = np.argsort(size, kind="stable").tolist()
-    order = [0, 1, 2] if size[thin[2]] < THICK * size[thin[1]] else [*sorted(thin[:2]), thin[2]]
+    axis = slice_axis(subject.spacing)
+    order = [*(other for other in range(3) if other != axis), axis]
     label, image = subject.label, subject.image
     assert label is not None
     turned = subject.with_(
@@ -261,6 +268,7 @@ def choose(case: Case, atlases: Sequence[Atlas], n: int, file: str | Path | None
 def _most_like(subject: Subject, atlases: Sequence[Atlas], n: int, file: str | Path | None) -> tuple[list[int], float]:
     """Indices of the n atlases, best first, and their mean score."""
     label, _, spacing, points = arrays_of(subject)
+    label = fill_gaps(label, spacing, subject.scheme)[0]
     source: Literal["given", "label"] = "label" if points is None else "given"
     points = landmarks_from_label(label, spacing, subject.scheme, subject.where) if points is None else points
     affines = []
@@ -369,9 +377,11 @@ def _facts(case: Case, result: Refinement, seconds: dict[str, float]) -> dict[st
             "before": [round(v, 4) for v in result.target_frame.spacing],
             "after": [round(v, 4) for v in result.frame.spacing],
         },
-        "before": volumes_and_masses(result.target, result.target_frame.spacing, scheme),
+        "before": volumes_and_masses(result.filled, result.target_frame.spacing, scheme),
         "after": volumes_and_masses(result.label, result.frame.spacing, scheme),
         "dice_on_slices": {name: round(float(v), 4) for name, v in result.agreement().items()},
+        "slices_not_annotated": list(result.unseen),
+        "warnings": result.doubts(case.subject.where),
         "atlases": [{"id": a.id, "nmi": round(float(result.scores[i]), 4)} for a, i in zip(result.atlases, best)],
         "landmarks": {"from": "the label map"},
         "mirrored": case.mirrored != turned_over(result),
