@@ -52,9 +52,9 @@ def refine_cohort(
 
     Returns:
         DataFrame, a row a subject (index `subject`, in their order); state ("refined", "kept" from an earlier call,
-        "failed"), error, file, atlases, landmarks, fusion, nmi (of the best atlas), min_jacobian, folded, seconds, doubts
-        (slices that nobody annotated, a result far from what was given, see `Refinement.doubts`; "" without any), and
-        "dice X" of each structure: the agreement with the given label on its own slices
+        "failed"), error, file, atlases, landmarks, fusion, nmi (of the best atlas), min_jacobian, folded, seconds,
+        doubts (slices that nobody annotated, a result far from what was given, see `Refinement.doubts`; "" without
+        any), and "dice X" of each structure: the agreement with the given label on its own slices
 
     Raises:
         DataError: naming the subject that failed, with on_error "raise"; two subjects of one id
