@@ -381,7 +381,7 @@ def _facts(case: Case, result: Refinement, seconds: dict[str, float]) -> dict[st
         "after": volumes_and_masses(result.label, result.frame.spacing, scheme),
         "dice_on_slices": {name: round(float(v), 4) for name, v in result.agreement().items()},
         "slices_not_annotated": list(result.unseen),
-        "warnings": result.doubts(case.subject.where),
+        "warnings": result.doubts(Path(case.subject.where).name),
         "atlases": [{"id": a.id, "nmi": round(float(result.scores[i]), 4)} for a, i in zip(result.atlases, best)],
         "landmarks": {"from": "the label map"},
         "mirrored": case.mirrored != turned_over(result),
