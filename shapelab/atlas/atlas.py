@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from shapelab.atlas.frame import Frame, as_frame
+from shapelab.data.gaps import without_gaps
 from shapelab.data.landmarks import landmarks_from_label
 from shapelab.data.orientation import canonical
 from shapelab.data.scheme import BIVENTRICULAR, LabelScheme
@@ -25,7 +26,8 @@ class Atlas:
     landmarks and segmentation labels".
 
     Attributes:
-        label: (D0, D1, D2) integers of the scheme
+        label: (D0, D1, D2) integers of the scheme, slices along the third axis; those that nobody annotated are filled
+            from the slices beside them, with a warning (`shapelab.data.gaps`)
         spacing: (3,) mm; voxel (0, 0, 0) lies at 0 mm
         landmarks: name -> (3,) mm, or (n, 3) mm, or None: taken from the label map when they are needed
         image: (D0, D1, D2) float or None
@@ -47,6 +49,7 @@ class Atlas:
         object.__setattr__(self, "spacing", frame.spacing)
         self.scheme.check(self.label, self.id)
         frame.box(self.label, self.id)
+        object.__setattr__(self, "label", without_gaps(self.label, self.spacing, self.scheme, self.id))
         if self.image is not None:
             object.__setattr__(self, "image", checked_image(self.image, self.label.shape, self.id))
 

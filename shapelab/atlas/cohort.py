@@ -57,8 +57,9 @@ def refine_cohort(
 
     Returns:
         DataFrame, a row a subject (index `subject`, in their order); state ("refined", "kept" from an earlier call,
-        "failed"), error, file, atlases, landmarks, fusion, nmi (of the best atlas), min_jacobian, folded, seconds, and
-        "dice X" of each structure: the agreement with the given label on its own slices
+        "failed"), error, file, atlases, landmarks, fusion, nmi (of the best atlas), min_jacobian, folded, seconds,
+        doubts (slices that nobody annotated, a result far from what was given, see `Refinement.doubts`; "" without
+        any), and "dice X" of each structure: the agreement with the given label on its own slices
 
     Raises:
         DataError: naming the subject that failed, with on_error "raise"; two subjects of one id
@@ -173,6 +174,7 @@ def _one(
             "min_jacobian": round(result.min_jacobian, 4),
             "folded": result.folded,
             "seconds": round(sum(result.seconds.values()), 2),
+            "doubts": " ".join(result.doubts(subject.where, turn.slices_in_file(result.unseen))),
             **{f"dice {name}": round(float(v), 4) for name, v in result.agreement().items()},
         }
         write_json({"settings": key, "given": _given(subject), **row}, folder / f"{subject.id}.json")

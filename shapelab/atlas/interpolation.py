@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from shapelab.atlas.frame import Frame, as_frame
+from shapelab.data.gaps import without_gaps
 from shapelab.data.scheme import present_values
 from shapelab.spaces.distances import signed_distance
 from shapelab.types import Triple
@@ -19,7 +20,8 @@ def interpolate_slices(label: np.ndarray, frame: Frame | Triple, out: Frame) -> 
     """A stack's label map in a finer frame: signed distances within each slice, linear between slices.
 
     Args:
-        label: (D0, D1, D2) integers, slices along the third axis
+        label: (D0, D1, D2) integers, slices along the third axis; those that nobody annotated are filled first, with a
+            warning (`shapelab.data.gaps`)
         frame: `Frame` of it, or spacing (3,) mm (voxel (0, 0, 0) at 0)
         out: where the result is wanted, in the same mm
 
@@ -29,6 +31,7 @@ def interpolate_slices(label: np.ndarray, frame: Frame | Triple, out: Frame) -> 
         and the last one they go on for half a slice, as the nearest slice does, and end there: no apex is guessed.
     """
     frame = as_frame(frame, label, "label")
+    label = without_gaps(label, frame.spacing)
     thin = Frame(
         (*out.shape[:2], frame.shape[2]), (*out.spacing[:2], frame.spacing[2]), (*out.origin[:2], frame.origin[2])
     )

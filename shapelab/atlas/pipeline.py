@@ -6,6 +6,13 @@ information -> free-form deformation of each onto the target's labels -> label f
 Deviation: the majority of the warped atlases decides, not eq. 5 (`shapelab.atlas.fusion` says why, with numbers);
 ``fusion="non-local"`` is the paper's.
 
+Slices that nobody annotated (empty ones between drawn ones) are not seen: they say nothing to the deformation, and
+landmarks and selection take them as filled by the shapes of the slices beside them (`shapelab.data.gaps`). Of 30
+phantom stacks drawn on every second slice the volumes were (RV cavity, LV myocardium, LV cavity) 1.03, 1.00 and 1.03 of
+the whole stack's, refined from the whole stacks 1.06, 1.02 and 1.03; fitted to the filled slices as to drawn ones .93,
+.99 and .99, and taken for background .65, .73 and .81. Dice with the whole stack: .90 .89 .94, .85 .88 .94 and .65 .69
+.85.
+
 Breath-holds: every level of the deformation fits the labels of every slice, so a slice that lies 2 mm out of line bends
 the heart there. ``align=True`` brings slices into line first (`shapelab.atlas.alignment`), which the paper does not.
 """
@@ -14,6 +21,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,16 +40,22 @@ from shapelab.atlas.frame import Frame, as_frame
 from shapelab.atlas.fusion import BANDWIDTH, PATCH, WINDOW, fuse_labels, majority_vote
 from shapelab.atlas.selection import select_atlases
 from shapelab.atlas.warp import warp_label
+from shapelab.data.gaps import fill_gaps, filled_text
+from shapelab.data.geometry import bounding_box
 from shapelab.data.grid import to_unit_range
 from shapelab.data.landmarks import landmarks_from_label
-from shapelab.data.scheme import LabelScheme
+from shapelab.data.scheme import VENTRICLES, LabelScheme
 from shapelab.errors import must, one_of, spacing3, whole
 from shapelab.metrics import dice
 from shapelab.metrics.agreement import as_array
+from shapelab.metrics.clinical import structure_volumes
 from shapelab.types import Array, Triple
 
 SELECTION_MARGIN_MM = 10.0  # round the target's labels; far background would make all atlases look alike
 FUSIONS = ("majority", "non-local")
+# Of 30 phantom stacks as ACDC's (ED and ES, slices displaced, apex cut off) the least Dice on the slices given was .82,
+# and volumes were .95 to 1.19 of the stack's; of 80 hearts of ACDC .80, and .96 to 1.29.
+LEAST_DICE, MOST_CHANGE = 0.75, 0.35
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +65,7 @@ class Refinement:
     Attributes:
         label: (D0, D1, D2) integers of the scheme, in `frame` (mm of the target: its voxel (0, 0, 0) at 0)
         target: what was given, its slices brought into line if that was asked for
+        unseen: numbers of its slices that nobody annotated, see `shapelab.data.gaps`
         target_frame: see `target`
         shift: (Z, 2) mm, what was taken out of each slice; 0 unless that was asked for
         atlases: the chosen ones, best first
@@ -77,6 +92,7 @@ class Refinement:
     fusion: str
     seconds: dict[str, float]
     shift: np.ndarray
+    unseen: tuple[int, ...] = ()
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -107,9 +123,41 @@ class Refinement:
         return self.frame.nearest(self.label if label is None else label, self.target_frame)
 
     def agreement(self) -> pd.Series:
-        """Dice of each structure between the refined label map at the target's voxels and what was given: what the
-        refinement changed on the slices themselves. Breath-hold shifts that it took out count against it."""
-        return dice(self.on_target(), self.target, self.scheme)
+        """Dice of each structure between the refined label map at the target's voxels and what was given, on the slices
+        that were annotated: what the refinement changed on the slices themselves. Breath-hold shifts that it took out
+        count against it."""
+        refined, given = (np.delete(label, self.unseen, 2) for label in (self.on_target(), self.target))
+        return dice(refined, given, self.scheme)
+
+    @property
+    def filled(self) -> np.ndarray:
+        """The target, the slices that nobody annotated filled by the shapes of those beside them."""
+        return fill_gaps(self.target, self.target_frame.spacing, self.scheme)[0]
+
+    def doubts(self, name: str = "target", unseen: Sequence[int] | None = None) -> list[str]:
+        """What is to be known before the result is used: slices that nobody annotated, and `drift`; each with the name
+        of what was refined. `unseen`: their numbers as its file counts them."""
+        gaps = [filled_text(name, self.unseen if unseen is None else unseen)] if self.unseen else []
+        return [*gaps, *(f"{name}: found {text}" for text in self.drift())]
+
+    def drift(self) -> list[str]:
+        """Where the result is far from what was given, in words: a cavity or the LV myocardium with Dice below
+        `LEAST_DICE` on the slices given, or a volume off by more than the share `MOST_CHANGE` of the filled stack's.
+        Not asked of an RV wall, which is about a voxel thick and often moves by half of that."""
+        before = structure_volumes(self.filled, self.target_frame.spacing, self.scheme)
+        after = structure_volumes(self.label, self.frame.spacing, self.scheme)
+        agreement, found = self.agreement(), []
+        for name in (n for n in self.scheme.names if n in VENTRICLES):
+            if agreement[name] < LEAST_DICE:
+                found.append(
+                    f"{name} with Dice {agreement[name]:.2f} on the slices given; expected {LEAST_DICE:g} at least"
+                )
+            if abs(after[name] - before[name]) > MOST_CHANGE * before[name]:
+                found.append(
+                    f"{name} of {before[name]:.1f} ml before, {after[name]:.1f} ml after; expected a change of no more "
+                    f"than {MOST_CHANGE:.0%}"
+                )
+        return [f"{text}. Compare before and after before this result is used." for text in found]
 
 
 @dataclass(frozen=True)
@@ -187,20 +235,19 @@ def refine(
     source: LandmarkSource = "given" if landmarks is not None else "label"
     shift = np.zeros((label.shape[2], 2))
     if settings.align:
-        shift = slice_shifts(label, frame.spacing, scheme)
-        label = move_slices(label, -shift, frame.spacing)
-        image = None if image is None else move_slices(image, -shift, frame.spacing)
+        label, image, shift = _in_line(label, image, frame, scheme)
         seconds.lap("alignment")
+    whole, unseen = fill_gaps(label, frame.spacing, scheme)
     if landmarks is None:
-        landmarks = landmarks_from_label(label, frame.spacing, scheme, "target")
+        landmarks = landmarks_from_label(whole, frame.spacing, scheme, "target")
     affines = tuple(landmark_affine(landmarks, atlas.landmarks_of(source)) for atlas in atlases)
     seconds.lap("affine")
-    chosen, scores = most_like(label, frame, atlases, affines, settings.n_atlases)
+    chosen, scores = most_like(whole, frame, atlases, affines, settings.n_atlases)
     seconds.lap("selection")
     threads = min(len(chosen), threads or len(os.sched_getaffinity(0)))
     # BLAS with threads of its own would fight with these
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
-        target, fit = there(label), settings.ffd.fit
+        target, fit = there(_unseen(whole, unseen, scheme)), settings.ffd.fit
         deformations = tuple(
             pool.map(lambda i: fit(target, atlases[i].label, frame, atlases[i].frame, affines[i]), chosen)
         )
@@ -230,6 +277,7 @@ def refine(
         fusion="majority" if images is None else settings.fusion,
         seconds=dict(seconds),
         shift=shift,
+        unseen=tuple(unseen),
     )
 
 
@@ -241,6 +289,27 @@ class _Laps(dict[str, float]):
 
     def lap(self, name: str) -> None:
         self[name], self.last = time.perf_counter() - self.last, time.perf_counter()
+
+
+def _in_line(
+    label: np.ndarray, image: np.ndarray | None, frame: Frame, scheme: LabelScheme
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Label map and image with their slices brought into line, and the shifts (Z, 2) mm that were taken out."""
+    shift = slice_shifts(label, frame.spacing, scheme)
+    label = move_slices(label, -shift, frame.spacing)
+    return label, None if image is None else move_slices(image, -shift, frame.spacing), shift
+
+
+def _unseen(label: np.ndarray, slices: Sequence[int], scheme: LabelScheme) -> np.ndarray:
+    """The label map with an integer that no atlas has in these slices, where the others are drawn: its probability
+    is 0 everywhere in an atlas, so the deformation has nothing to gain or lose there. Warns where there are any."""
+    box = bounding_box(label)
+    if not slices or box is None:
+        return label
+    warnings.warn(filled_text("target", slices), stacklevel=3)
+    marked = label.astype(np.int32)
+    marked[box[0], box[1], list(slices)] = max(scheme.values) + 1
+    return marked
 
 
 def _there(device: torch.device | None) -> Callable[[np.ndarray], Any]:

@@ -62,9 +62,11 @@ def check(folder: Path, name: str | None) -> int:
     from shapelab import data
 
     problems = data.check_folder(folder, name=name)
+    notes = [f"note: {text}" for text in problems.attrs.get("notes", ())]
     if problems.empty:
-        print(f"{folder}: nothing wrong")
+        print(*notes, f"{folder}: nothing wrong", sep="\n")
         return OK
     print_table(list(problems.columns), problems.astype(str).values.tolist())
+    print(*notes, sep="\n", end="\n" * bool(notes))
     print(f"{folder}: {len(problems)} problem{'s' * (len(problems) != 1)}", file=sys.stderr)
     return BAD

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import Any
 
 import click
 
@@ -81,7 +82,8 @@ def _plain(message: Warning | str, category: type, filename: str, lineno: int, l
 def _run(argv: list[str]) -> int:
     """The command's own exit code; all that it printed has gone out, or the error is raised here and not at exit."""
     try:
-        with shapelab.make_context("shapelab", argv) as context:
+        with shapelab.make_context("shapelab", argv) as context, warnings.catch_warnings():
+            warnings.showwarning = _say_warning
             code = shapelab.invoke(context)
     except click.exceptions.Exit as done:  # --help, --version
         code = done.exit_code
@@ -91,3 +93,8 @@ def _run(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+def _say_warning(message: Warning | str, *place: Any, **more: Any) -> None:
+    """A warning as one line on standard error, without the place in the library that gave it."""
+    print(f"shapelab: warning: {message}", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ from . import (
     download as download,
     facts as facts,
     formats as formats,
+    gaps as gaps,
     geometry as geometry,
     grid as grid,
     landmarks as landmarks,

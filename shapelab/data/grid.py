@@ -18,8 +18,9 @@ import torch.nn.functional as F
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.facts import RV_SIDE_MM, SIDE
+from shapelab.data.gaps import canonical_without_gaps
 from shapelab.data.geometry import bounding_box
-from shapelab.data.orientation import Orientation, canonical
+from shapelab.data.orientation import Orientation
 from shapelab.data.placement import HEARTS, HasGrid, LaidLabels, Placement, placement_for
 from shapelab.data.scheme import LV, VENTRICLES, LabelScheme
 from shapelab.data.subject import Subject
@@ -109,7 +110,8 @@ def to_grid(
     mirror: str = "none",
     whole_walls: bool = False,
 ) -> GridSample:
-    """Lay a subject on a grid; sizes in mm are kept.
+    """Lay a subject on a grid; sizes in mm are kept. Slices that nobody annotated, the empty ones between drawn ones,
+    are filled from those beside them, with a warning (`shapelab.data.gaps`).
 
     Its voxels are first brought to canonical order (`shapelab.data.orientation`), so that one heart stored in any
     order, with the affine that says so, is laid the same way. Handedness is what the affine says.
@@ -139,7 +141,7 @@ def to_grid(
         UsageError: unknown `centre`, `align` or `mirror`
     """
     placement = Placement(centre if isinstance(centre, str) else tuple(centre), align, mirror, whole_walls)
-    own, (subject, turn) = subject, canonical(subject, from_base=align == "rigid")
+    own, (subject, turn) = subject, canonical_without_gaps(subject, from_base=align == "rigid")
     label, image, spacing = subject.label, subject.image, subject.spacing
     middle = _centre(subject, label, spacing, _in_canonical_order(placement.centre, own.spacing, turn))
     rotation = _rotation(subject, label, align)

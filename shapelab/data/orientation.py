@@ -19,7 +19,7 @@ import nibabel
 import numpy as np
 
 from shapelab.data.landmarks import base_end
-from shapelab.data.scheme import BIVENTRICULAR, LV, VENTRICLES, LabelScheme
+from shapelab.data.scheme import BIVENTRICULAR, LV, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.errors import need
 from shapelab.types import Triple
@@ -53,6 +53,17 @@ class Orientation:
     def matrix(self) -> np.ndarray:
         """(4, 4), voxel index in canonical order -> voxel index in the file's order."""
         return nibabel.orientations.inv_ornt_aff(self.axes, self.shape)
+
+    def slices_in_file(self, numbers: Sequence[int], axis: int = 2) -> list[int]:
+        """Numbers of slices along an axis of the canonical order, as the file counts them along its own."""
+        slices = int(np.flatnonzero(self.axes[:, 0] == axis)[0])
+        return sorted(self.shape[slices] - 1 - n if self.axes[slices, 1] < 0 else n for n in numbers)
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether a picture of a slice in canonical order is the mirror image of one in the file's order."""
+        (first, one), (second, other) = self.inverse[:2]
+        return bool((first > second) != (one * other < 0))
 
     def half_turned(self) -> Orientation:
         """The same, slices turned by 180 degrees in their plane."""
@@ -101,8 +112,8 @@ class Orientation:
 
 
 def is_short_axis(scheme: LabelScheme) -> bool:
-    """Whether label maps of a scheme are short-axis stacks: of both ventricles and nothing beside them."""
-    return set(VENTRICLES) <= set(scheme.names) <= set(BIVENTRICULAR.names)
+    """Whether label maps of a scheme are short-axis stacks: of a ventricle with its wall, and no other organ."""
+    return LV[1] in scheme.names and set(scheme.names) <= set(BIVENTRICULAR.names)
 
 
 def orientation_of(affine: np.ndarray, shape: tuple[int, ...], stack: bool) -> Orientation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 
 from shapelab.data.cohort import Cohort
 from shapelab.data.facts import PHASES
+from shapelab.data.gaps import canonical_without_gaps, without_gaps
 from shapelab.data.rows import in_one_order, row_names
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import must, need
@@ -61,10 +63,16 @@ def mass(volume_ml: Numbers) -> Numbers:
     return MYOCARDIAL_DENSITY * volume_ml
 
 
-def volumes_and_masses(label: np.ndarray, spacing: Triple, scheme: LabelScheme) -> dict[str, dict[str, float] | float]:
+def volumes_and_masses(
+    label: np.ndarray, spacing: Triple, scheme: LabelScheme, file: str | Path | None = None
+) -> dict[str, dict[str, float] | float]:
     """What a report says of one label map: volumes_ml by structure, myocardial_mass_g and rv_mass_g where the scheme
-    has an LV myocardium and an RV wall; to two decimals. Arguments as for `structure_volumes`."""
-    volumes = structure_volumes(label, spacing, scheme)
+    has an LV myocardium and an RV wall; to two decimals.
+
+    Slices that nobody annotated count as if filled from those beside them, with a warning (`shapelab.data.gaps`).
+    Arguments as for `structure_volumes`, slices along the last axis; `file` is what the warning names.
+    """
+    volumes = structure_volumes(without_gaps(label, spacing, scheme, file), spacing, scheme)
     found: dict[str, dict[str, float] | float] = {
         "volumes_ml": {str(k): round(float(v), 2) for k, v in volumes.items()}
     }
@@ -131,7 +139,7 @@ def _guess(key: str, value: float) -> str:
 
 def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
     """Indices of each patient, or of each side or visit of one (`shapelab.data.rows.row_names`), from ED and ES label
-    maps.
+    maps. Slices that nobody annotated are filled from those beside them, with a warning (`shapelab.data.gaps`).
 
     A warning names the patients with indices that no heart has (`PLAUSIBLE`); they stay in the table.
 
@@ -163,7 +171,10 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
             "one ED and one ES subject a patient",
         )
         assert label is not None
-        found[s.patient][phase] = structure_volumes(label, s.spacing, cohort.scheme), dict(s.facts), s.spacing
+        whole = canonical_without_gaps(s.with_(image=None, label=label))[0]
+        assert whole.label is not None
+        volumes = structure_volumes(whole.label, whole.spacing, cohort.scheme)
+        found[s.patient][phase] = volumes, dict(s.facts), whole.spacing
     rows, why = {}, {}
     for patient, by_phase in found.items():
         need(
@@ -175,11 +186,8 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
         )
         (ed, facts, voxel), (es, facts_es, voxel_es) = (by_phase[phase] for phase in PHASES)
         row = indices_of(ed, es)
-        other = (
-            ""
-            if np.allclose(np.sort(voxel), np.sort(voxel_es), rtol=0.01)
-            else f"voxels of {voxel} mm at ED, {voxel_es} at ES"
-        )
+        alike = np.allclose(voxel, voxel_es, rtol=0.01)
+        other = "" if alike else f"voxels of {voxel} mm at ED, {voxel_es} at ES"
         why[patient] = "; ".join([*doubts(row, es), *([other] if other else [])])
         both = {k: (v, facts_es[k]) for k, v in facts.items() if k in facts_es and k not in row}
         # an array is no fact of the patient for a table

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from shapelab.data.gaps import gaps
 from shapelab.data.rows import has_names, in_order, names_among
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import must, need
-from shapelab.metrics.agreement import compare, finite_mean, median
+from shapelab.metrics.agreement import as_array, compare, finite_mean, median
 from shapelab.metrics.evaluation import absent, check_labels, evaluate
 from shapelab.types import Array, Triple
 
@@ -46,7 +48,8 @@ def evaluate_cohort(
 
     Returns:
         DataFrame: (method,) id, label, then the columns of `evaluate`. Every case has a row for every label; where both
-        maps lack it, that of empty masks (dice 1, distances 0).
+        maps lack it, that of empty masks (dice 1, distances 0). A truth with slices that nobody annotated along its
+        last axis is measured as it is, with a warning.
 
     Raises:
         UsageError: as many names or spacings as cases there are not; as `evaluate`
@@ -77,6 +80,14 @@ def evaluate_cohort(
         evaluate(p, t, s, wanted, surface)
         for p, t, s in tqdm(zip(ours, true, sizes), total=n, disable=not progress, leave=False)
     ]
+    sparse = [str(name) for name, truth in zip(names, true) if gaps(as_array(truth))]
+    if sparse:
+        warnings.warn(
+            f"evaluate_cohort: found empty slices between drawn ones in the truths of {', '.join(sparse[:5])} "
+            f"({len(sparse)} of {n}); expected every slice annotated. What is predicted there counts as wrong: compare "
+            "on the other slices (`shapelab.data.gaps.gaps` gives the numbers of the empty ones).",
+            stacklevel=2,
+        )
     if wanted is None:
         wanted = sorted(set().union(*(case.index for case in cases)))
     rows = []

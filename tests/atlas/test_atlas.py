@@ -36,6 +36,16 @@ def test_landmarks_are_those_given_or_those_of_the_label_map(tiny_heart):
         assert found.keys() == from_label.keys() and all(np.array_equal(found[n], from_label[n]) for n in found)
 
 
+def test_slices_that_nobody_annotated_are_filled(tiny_heart):
+    label = tiny_heart((24, 20, 7))
+    label[:, :, 2:5] = label[:, :, 3:4]
+    sparse = label.copy()
+    sparse[:, :, 3] = 0
+    with pytest.warns(UserWarning, match="^a: found empty slice 3 "):
+        assert (Atlas(sparse, (1.5, 1.5, 10), scheme=CARDIAC, id="a").label == label).all()
+    assert not sparse[:, :, 3].any() and Atlas(label, (1.5, 1.5, 10), scheme=CARDIAC).label is label
+
+
 def test_bad_atlases():
     label = np.ones((4, 4, 4), np.uint8)
     with pytest.raises(DataError, match="a label map without labels"):

@@ -67,6 +67,16 @@ def test_each_is_written_where_it_lies(subjects, atlases, tmp_path):
     assert np.array_equal(np.asarray(nibabel.load(tmp_path / "case2.nii.gz").dataobj), turn.back(alone.label))
 
 
+def test_slices_that_nobody_annotated_stand_in_the_row(subjects, atlases, tmp_path):
+    label = subjects[0].label.copy()
+    middle = int(np.flatnonzero(label.any((0, 1))).mean())
+    label[:, :, middle] = 0
+    with pytest.warns(UserWarning, match="target: found empty slice"):
+        table = refine_cohort([subjects[0].with_(label=label)], atlases, tmp_path, 1, settings=SETTINGS)
+    assert table["doubts"].iloc[0].startswith(f"subject case0: found empty slice {middle} (counted from 0)")
+    assert json.loads((tmp_path / "case0.json").read_text())["doubts"] == table["doubts"].iloc[0]
+
+
 def test_what_was_written_is_read_back(subjects, atlases, tmp_path):
     refine_cohort(subjects[2:], atlases, tmp_path, settings=SETTINGS)
     label, frame = read_refinement(tmp_path / "case2.nii.gz", subjects[2].affine)

@@ -24,6 +24,15 @@ def test_half_way_the_border_is_half_way():
     assert found.dtype == np.uint8
 
 
+def test_a_slice_that_nobody_annotated_lies_between_its_neighbours():
+    label, fine = squares(6, 10), Frame((41, 41, 21), (1, 1, 1))
+    sparse = np.insert(label, 1, 0, 2)
+    with pytest.warns(UserWarning, match="found empty slice 1 "):
+        found = interpolate_slices(sparse, (1, 1, 10), fine)
+    widths = [(found[20, :, k] == 3).sum() for k in range(21)]
+    assert widths[::10] == [13, 17, 21] and widths == sorted(widths)
+
+
 def test_two_structures_that_touch_leave_no_gap():
     label = np.zeros((40, 40, 2), np.uint8)
     label[8:20, 8:32] = 1

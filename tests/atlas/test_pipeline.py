@@ -17,10 +17,12 @@ from shapelab.atlas import (
     refine,
     simulate_low_resolution,
 )
+from shapelab.data.gaps import filled_text
 from shapelab.data.grid import to_unit_range
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
 from shapelab.metrics import dice
+from shapelab.metrics.clinical import structure_volumes
 
 FFD = FreeFormDeformation(
     control_mm=12.0, levels=2, iterations=25, bending=(15, 6), blur_mm=(4, 0), sampling_mm=(5, 0), step_mm=(2, 0.8)
@@ -59,6 +61,54 @@ def test_a_thick_stack_becomes_the_heart_it_was_taken_of(target, refined):
     assert (score > dice(nearest, target.truth.label, refined.scheme)).all() and score[:3].min() > 0.87
     assert (refined.agreement()[:3] > 0.93).all()  # nothing drifts from what was given
     assert refined.min_jacobian > 0 and refined.folded == 0
+
+
+def test_slices_that_nobody_annotated_are_not_seen(target, hearts, refined, monkeypatch):
+    """A heart drawn on every second slice comes back as the whole one; what it is fitted to says nothing there."""
+    used = np.flatnonzero(target.label.any((0, 1)))
+    sparse, missing = target.label.copy(), used[1:-1:2].tolist()
+    sparse[:, :, missing] = 0
+    fitted, fit = [], FreeFormDeformation.fit
+
+    def fit_and_keep(self, label, *more):
+        fitted.append(label)
+        return fit(self, label, *more)
+
+    monkeypatch.setattr(FreeFormDeformation, "fit", fit_and_keep)
+    how = RefinementSettings(n_atlases=3, ffd=FFD)
+    with pytest.warns(UserWarning, match=r"target: found empty slices? [\d, ]+ \(counted from 0\) between"):
+        found = refine(sparse, None, target.landmarks, hearts[1:], target.spacing, settings=how, threads=1)
+    assert found.unseen == tuple(missing) and refined.unseen == () and np.array_equal(found.target, sparse)
+    for label in fitted:
+        drawn = np.delete(np.arange(label.shape[2]), missing)
+        assert np.array_equal(label[:, :, drawn], sparse[:, :, drawn])
+        assert set(np.unique(label[:, :, missing])) == {0, max(found.scheme.values) + 1}
+    truth = truth_in(target, found.frame)
+    assert dice(found.label, truth, found.scheme)[:3].min() > 0.8
+    after = structure_volumes(found.label, found.frame.spacing, found.scheme)[:3]
+    assert (abs(after / structure_volumes(truth, found.frame.spacing, found.scheme)[:3] - 1) < 0.15).all()
+    # on the slices given, by hand; all slices would count the others as wrong
+    back = found.on_target()
+    expected = [
+        2 * ((back == v) & (sparse == v))[:, :, drawn].sum() / ((back == v)[:, :, drawn].sum() + (sparse == v).sum())
+        for v in found.scheme.values
+    ]
+    np.testing.assert_allclose(found.agreement(), expected)
+    assert (found.agreement()[:3] > 0.9).all() and found.drift() == []
+    assert found.doubts() == [filled_text("target", missing)]
+
+
+def test_what_is_far_from_what_was_given_is_said(refined):
+    assert refined.drift() == []
+    value = refined.scheme.structure("LV cavity").value
+    thin = refined.label.copy()
+    thin[::2][thin[::2] == value] = 0  # half of the cavity, and so two thirds of Dice
+    first, second = (shrunk := replace(refined, label=thin)).drift()
+    assert first.startswith("LV cavity with Dice 0.6") and first.endswith("before this result is used.")
+    assert second.startswith("LV cavity of ") and " ml before, " in second and second.count("no more than 35%.") == 1
+    assert shrunk.doubts("a.nii") == [f"a.nii: found {first}", f"a.nii: found {second}"]
+    moved = replace(refined, label=np.roll(refined.label, 8, 0))  # 20 mm
+    assert [" with Dice 0." in text for text in moved.drift()] == [True] * 3
 
 
 def test_every_stage_is_there(target, refined):

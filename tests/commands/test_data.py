@@ -72,3 +72,14 @@ def test_data_check(stand_in, capsys):
     captured = capsys.readouterr()
     assert captured.out.splitlines()[1].split() == ["[red].nii", "shape", "(1,", "2)", "(3,", "4)", "mend", "it"]
     assert captured.err == "bad: 1 problem\n"
+
+
+def test_data_check_prints_notes_under_the_table(stand_in, capsys):
+    table = pd.DataFrame(columns=["file", "problem", "found", "expected", "todo"])
+    table.attrs["notes"] = ["acdc: 3 volumes", "voxel orders"]
+    stand_in("shapelab.data", check_folder=lambda folder, name=None: table)
+    assert cli.main(["data", "check", "good"]) == 0
+    assert capsys.readouterr().out == "note: acdc: 3 volumes\nnote: voxel orders\ngood: nothing wrong\n"
+    table.loc[0] = "x"
+    assert cli.main(["data", "check", "bad"]) == 1
+    assert capsys.readouterr().out.splitlines()[2:] == ["note: acdc: 3 volumes", "note: voxel orders"]

@@ -139,3 +139,24 @@ def test_every_module_beside_main_is_a_command(capsys):
 
 
 # ----------------------------------------------------------------------------------------- train, predict, refine
+
+
+def test_warnings_are_lines_without_the_place_in_the_library(stand_in, capsys):
+    import warnings
+
+    def check_folder(folder, name=None):
+        warnings.warn("a.nii.gz: found a gap", stacklevel=2)
+        raise DataError("b.nii.gz", "nothing", "something")
+
+    stand_in("shapelab.data", check_folder=check_folder)
+    before = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        shown = warnings.showwarning
+        assert cli.main(["data", "check", "x"]) == 1
+        assert warnings.showwarning is shown
+    assert warnings.showwarning is before
+    assert capsys.readouterr().err.splitlines() == [
+        "shapelab: warning: a.nii.gz: found a gap",
+        "shapelab: b.nii.gz: found nothing; expected something.",
+    ]

@@ -78,3 +78,30 @@ def test_schemes_fusions_and_landmarks_that_the_help_names_are_those_of_the_libr
     )
     words = " ".join(done.stdout.split())
     assert [name for name in (*HEART_LANDMARKS, *SCHEMES, *FUSIONS) if name not in words] == []
+
+
+@pytest.mark.slow
+def test_a_stack_drawn_on_every_second_slice_from_end_to_end(tmp_path, write_nifti, capsys):
+    """What a user sees: the heart's size, a line on standard error, slices in JSON, a row of the doctor."""
+    import numpy as np
+
+    from shapelab.data.scheme import CARDIAC
+    from shapelab.phantoms import heart_cohort
+
+    label = heart_cohort(1, 4, resolution=(1.5, 1.5, 8), scheme=CARDIAC, phases=["ED"])[0].label
+    used = np.flatnonzero(label.any((0, 1)))
+    sparse = label.copy()
+    sparse[:, :, used[1::2]] = 0
+    missing = [int(k) for k in used[1::2] if k < np.flatnonzero(sparse.any((0, 1)))[-1]]
+    file = write_nifti(tmp_path / "data" / "sparse.nii.gz", sparse, spacing=(1.5, 1.5, 8))
+    assert cli.main(["refine", str(file), "-o", str(tmp_path / "o.nii.gz")]) == 0
+    out, err = capsys.readouterr()
+    found, listed = json.loads(out), ", ".join(map(str, missing))
+    warned = [line for line in err.splitlines() if "warning" in line]
+    assert len(warned) == 1 and warned[0].startswith("shapelab: warning: target: found empty slices")
+    assert found["slices_not_annotated"] == missing and f"found empty slices {listed} " in found["warnings"][0]
+    for value, name in zip(CARDIAC.values, CARDIAC.names):
+        ml = (label == value).sum() * 18e-3
+        assert abs(found["after"]["volumes_ml"][name] / ml - 1) < 0.25 and found["dice_on_slices"][name] > 0.9
+    assert cli.main(["data", "check", str(tmp_path / "data")]) == 1
+    assert f"empty slices {listed} (counted from 0) between drawn ones" in capsys.readouterr().out

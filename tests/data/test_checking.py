@@ -80,3 +80,88 @@ def test_nothing_to_check(tmp_path):
 def test_progress_bar(tmp_path, make_acdc, capsys):
     check_folder(make_acdc(tmp_path, n=1), progress=True)
     assert "checking acdc" in capsys.readouterr().err
+
+
+def rewrite(file, write_nifti, change):
+    """Change the label map in a file in place, given as an array."""
+    import nibabel
+
+    image = nibabel.load(file)
+    label = np.asarray(image.dataobj).copy()
+    change(label)
+    write_nifti(file, label, affine=image.affine)
+
+
+def test_slices_that_nobody_annotated_are_named(tmp_path, make_acdc, write_nifti):
+    make_acdc(tmp_path, n=4, shape=(24, 20, 12))
+
+    def file(n, frame):
+        return tmp_path / "training" / f"patient00{n}" / f"patient00{n}_frame{frame:02d}_gt.nii.gz"
+
+    def every_second(label):
+        label[:, :, 1::2] = 0
+
+    def without_rv(label):
+        label[:, :, 3][label[:, :, 3] == 1] = 0
+
+    def upper_half(label):
+        label[:, :, :6], label[:, :, 6:] = label[:, :, 5:6], 0
+
+    for number, change in ((1, every_second), (2, without_rv), (3, upper_half)):
+        rewrite(file(number, 1), write_nifti, change)
+    rows = check_folder(tmp_path).set_index("file")
+    assert set(rows.problem) == {"slices"} and rows.expected.str.len().all() and rows.todo.str.len().all()
+    found = rows.groupby(level=0).found.agg(list).to_dict()
+    assert found == {
+        str(file(1, 1)): ["empty slices 1, 3, 5, 7, 9 (counted from 0) between drawn ones"],
+        str(file(2, 1)): ["no RV cavity in slice 3 (counted from 0), but above and below"],
+        str(file(3, 1)): [
+            "an LV that ends at 100% of its greatest cross-section, and 6 slices without annotation beyond",
+            "6 annotated slices, of patient003's other phase 12 (patient003_frame04_gt.nii.gz)",
+        ],
+    }
+
+
+def test_gaps_are_looked_for_along_the_thickest_axis(tmp_path, write_nifti, tiny_heart):
+    label = tiny_heart(shape=(24, 20, 9))
+    label[:, :, 3] = 0
+    write_nifti(tmp_path / "a.nii.gz", label.transpose(2, 0, 1), spacing=(10, 1.5, 1.5))
+    write_nifti(tmp_path / "b.nii.gz", np.ones((9, 5, 5), np.uint8), spacing=(10, 1.5, 1.5))
+    table = check_folder(tmp_path)
+    assert table.file.tolist() == [str(tmp_path / "a.nii.gz")] and "empty slice 3 " in table.found[0]
+
+
+def test_volumes_that_are_passed_over_are_named(tmp_path, make_folder):
+    make_folder(tmp_path, n=1)
+    for name in ("B.NII.GZ", "c.mha", "d.nrrd", "e.nrrd", ".f.mha", "g.txt", "old/labels/h.nii.gz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"?")
+    table = check_folder(tmp_path)
+    assert table[["file", "problem"]].agg(tuple, axis=1).tolist() == [
+        *[(str(tmp_path), "layout")] * 3,
+        (str(tmp_path / "old" / "labels"), "layout"),
+    ]
+    assert table.found.tolist() == [
+        "1 volume (.NII.GZ) that the reader passes over: B.NII.GZ",
+        "1 volume (.mha) that the reader passes over: c.mha",
+        "2 volumes (.nrrd) that the reader passes over: d.nrrd, e.nrrd",
+        "1 volume (.nii.gz) that the reader passes over: h.nii.gz",
+    ]
+
+
+def test_what_a_publisher_lays_beside_is_a_note(tmp_path, make_acdc):
+    make_acdc(tmp_path, n=1)
+    folder = tmp_path / "training" / "patient001"
+    (folder / "patient001_4d.nii.gz").write_bytes(b"?")
+    table = check_folder(tmp_path)
+    assert table.empty and table.attrs["notes"] == [
+        "acdc: 1 volume (.nii.gz) that the reader passes over: patient001_4d.nii.gz below "
+        f"{folder}; not part of what its reader uses"
+    ]
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_nothing_is_wrong_with_acdc(acdc_root):
+    table = check_folder(acdc_root)
+    assert table.empty and table.attrs["notes"] == []

@@ -120,6 +120,18 @@ def test_same_grid_changes_nothing():
     assert (from_grid(sample.label, sample.transform) == s.label).all()
 
 
+def test_slices_that_nobody_annotated_are_not_background():
+    """A heart that is alike in all slices: drawn on every second one, or on all, it is the same heart."""
+    full = heart(file="heart.nii.gz")
+    sparse = full.label.copy()
+    sparse[:, :, 3:9:2] = 0
+    expected = to_grid(full, GRID, align="rigid")
+    with pytest.warns(UserWarning, match="^heart.nii.gz: found empty slices 3, 5, 7 "):
+        found = to_grid(full.with_(label=sparse), GRID, align="rigid")
+    assert (found.label == expected.label).all() and found.outside == expected.outside
+    np.testing.assert_array_equal(found.transform.matrix, expected.transform.matrix)
+
+
 def test_image_follows_the_label():
     s = heart()
     s = s.with_(image=(s.label == 3).astype(np.float32))

@@ -210,3 +210,23 @@ def test_acdc_patients_are_beyond_doubt_by_their_own_label_maps(acdc_root):
         table = cardiac_indices(open_cohort("acdc", root=acdc_root))
     # one of 80: an RV that ejects 3 ml where the LV ejects 53
     assert len(said) == 1 and table.index[table["doubtful"] != ""].tolist() == ["patient098"]
+
+
+def test_slices_that_nobody_annotated_are_not_background():
+    """A cylinder of 9 slices of 9 voxels of 1 ml, at ED drawn on every second one: 81 ml at ED and at ES."""
+    label = np.zeros((5, 5, 12), np.uint8)
+    label[1:4, 1:4, 1:10] = 3
+    sparse = label.copy()
+    sparse[:, :, 2:10:2] = 0
+    assert structure_volumes(sparse, (10, 10, 10), CARDIAC)["LV cavity"] == 45
+    with pytest.warns(UserWarning, match="x.nii: found empty slices 2, 4, 6, 8"):
+        assert volumes_and_masses(sparse, (10, 10, 10), CARDIAC, "x.nii")["volumes_ml"]["LV cavity"] == 81
+    label[0, 0, 1] = sparse[0, 0, 1] = 1  # an RV, whose ejection fraction is asked for
+    phases = (("ED", sparse), ("ES", label))
+    hearts = [
+        Subject(f"a_{p}", CARDIAC, label=m, affine=np.diag([10, 10, 10, 1]), facts={"patient": "a", "phase": p})
+        for p, m in phases
+    ]
+    with pytest.warns(UserWarning, match="subject a_ED: found empty slices 2, 4, 6, 8"):
+        row = cardiac_indices(Cohort(hearts, "toy", CARDIAC)).loc["a"]
+    assert row[["LVV_ED", "LVV_ES", "LVEF"]].tolist() == [81, 81, 0]

@@ -91,6 +91,15 @@ def test_cohort_names_what_is_wrong(maps):
         evaluate_cohort(*maps, SPACING, labels=[0])
 
 
+def test_truths_of_which_not_every_slice_was_annotated_are_named():
+    full = np.ones((4, 5, 6), np.uint8)
+    sparse = full.copy()
+    sparse[:, :, 1::2] = 0
+    with pytest.warns(UserWarning, match=r"in the truths of b \(1 of 2\)") as caught:
+        table = evaluate_cohort([full, full], [full, sparse], SPACING, index=["a", "b"])
+    assert len(caught) == 1 and table.dice.tolist() == [1, pytest.approx(2 / 3)]
+
+
 # ------------------------------------------------------------------------------------------------ summary
 
 

@@ -7,8 +7,9 @@ Here the file is brought to that, whatever its axes are, and the result back to 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,9 @@ from shapelab.commands.files.outputs import beside, check_outputs, save_nifti
 from shapelab.data import open_cohort
 from shapelab.data.facts import PHASES
 from shapelab.data.formats.nifti import check_same_grid, read_header, read_image, read_label, stem
+from shapelab.data.gaps import fill_gaps
 from shapelab.data.landmarks import landmarks_from_label, read_landmarks
+from shapelab.data.orientation import Orientation, canonical
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme, present_values
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, in_range, need, one_of, whole
@@ -44,7 +47,6 @@ from shapelab.types import Triple
 
 SCHEMES = {"cardiac": CARDIAC, "biventricular": BIVENTRICULAR}
 PHANTOMS = 20  # hearts, each at ED and at ES; made in two seconds, so nothing is kept on disk
-THICK = 1.2  # times as thick as the next: the slice axis
 LEAST_SLICES = 3
 FAR_MM = 60.0  # landmarks lie no further than this outside the box of the labels
 
@@ -112,6 +114,11 @@ def refine_file(
     right for 156 of 160 ACDC hearts; of three others refined either way, Dice on the slices differed by .02 at most,
     the RV's volume by up to 10 %, and the picture shows anterior below.
 
+    Slices that nobody annotated, the empty ones between drawn ones, are not seen (`shapelab.atlas.pipeline`): they are
+    listed in `slices_not_annotated`, counted along the slice axis from 0, `before` has them filled by the shapes of the
+    slices beside them, and `dice_on_slices` is that of the others. Of this, and of a result far from what was given
+    (`Refinement.drift`) `warnings` speaks; each is a Python warning too.
+
     Returns:
         dict: what was refined by what, `before` and `after` (volumes_ml by structure, masses in g), `dice_on_slices`,
         `atlases` with their normalised mutual information, `min_jacobian`, `folded_share`, `seconds` of each step, ...
@@ -134,7 +141,11 @@ def refine_file(
     case, chosen = choose(case, offered, how.n_atlases, landmarks)
     say(f"deforming {len(chosen)} of {len(offered)} atlases: " + ", ".join(offered[i].id for i in chosen))
     array, grey, size, points = arrays_of(case.subject)
-    result = refine(array, grey, points, [offered[i] for i in chosen], size, settings=how)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "target: found empty slice")  # said below, with the file's name and numbers
+        result = refine(array, grey, points, [offered[i] for i in chosen], size, settings=how)
+    for text in result.doubts(str(label), case.turn.slices_in_file(result.unseen)):
+        warnings.warn(text, stacklevel=2)
     found = {
         "shapelab": __version__,
         "label": label.name,
@@ -149,7 +160,7 @@ def refine_file(
         found["landmarks"] = {"from": Path(landmarks).name, "used": list(case.subject.landmarks or ())}
     say("drawing")
     drawn = _picture(case, result, f"{label.name}: {_summary(found)}")
-    save_nifti(refinement_image(result, case.subject.affine, case.axes), output)
+    save_nifti(refinement_image(result, case.subject.affine, case.turn.inverse), output)
     with atomic_write(picture) as temporary:
         temporary.write_bytes(drawn)
     write_json(found, report)
@@ -166,19 +177,14 @@ def _picture(case: Case, result: Refinement, title: str) -> bytes:
 
 @dataclass(frozen=True)
 class Case:
-    """A subject whose slices lie along the third axis, and the way back to its file.
+    """A subject in canonical order, its base first, and how it came there from its file.
 
     Attributes:
-        axes: (3, 2) as nibabel's orientations have it: axis k of the subject's array is axis ``axes[k, 0]`` of the
-            file's, in the same direction (1) or the other (-1)
+        turn: from the file's order, mirrored where the atlases fit better so
     """
 
     subject: Subject
-    axes: np.ndarray
-
-    @property
-    def mirrored(self) -> bool:
-        return bool(self.axes[0, 1] < 0)
+    turn: Orientation
 
     def mirror(self) -> Case:
         """The same heart, the same mm, the first axis counted from its other end."""
@@ -186,10 +192,9 @@ class Case:
         assert label is not None
         turn[0, 3] = s.shape[0] - 1
         image = None if s.image is None else s.image[::-1]
-        return Case(
-            s.with_(label=label[::-1], image=image, affine=s.affine @ turn),
-            self.axes * np.array([[1, -1], [1, 1], [1, 1]]),
-        )
+        axes = np.where(self.turn.axes[:, :1] == 0, self.turn.axes * (1, -1), self.turn.axes)
+        mirrored = s.with_(label=label[::-1], image=image, affine=s.affine @ turn)
+        return Case(mirrored, replace(self.turn, axes=axes))
 
 
 def read_case(
@@ -207,26 +212,12 @@ def read_case(
     meaning = _scheme(label, array, scheme)
     points = None if landmarks is None else read_landmarks(landmarks)
     grey = None if image is None else read_image(image)
-    case = with_slices_last(Subject(stem(label), meaning, array, grey, header.affine, points, file=label))
+    subject = Subject(stem(label), meaning, array, grey, header.affine, points, file=label)
+    case = Case(*canonical(subject, from_base=True))
     _check_heart(label, case.subject)
     if landmarks is not None and points is not None:
         _check_place(Path(landmarks), points, case.subject)
     return case
-
-
-def with_slices_last(subject: Subject) -> Case:
-    """The subject with its thickest axis third; as it is where none is clearly the thickest."""
-    size = subject.spacing
-    thin = np.argsort(size, kind="stable").tolist()
-    order = [0, 1, 2] if size[thin[2]] < THICK * size[thin[1]] else [*sorted(thin[:2]), thin[2]]
-    label, image = subject.label, subject.image
-    assert label is not None
-    turned = subject.with_(
-        label=label.transpose(order),
-        affine=subject.affine @ np.eye(4)[:, [*order, 3]],
-        image=None if image is None else image.transpose(order),
-    )
-    return Case(turned, np.array([[axis, 1] for axis in order], float))
 
 
 def read_atlases(folder: str | Path, scheme: LabelScheme) -> list[Atlas]:
@@ -236,9 +227,9 @@ def read_atlases(folder: str | Path, scheme: LabelScheme) -> list[Atlas]:
     for subject in open_cohort("folder", root=folder, scheme=scheme, mapping=drop):
         need(subject.label_source is not None, subject.where, "an atlas without a label map", "a label map for each")
         files = [f for f in (folder / "landmarks" / f"{subject.id}.csv", folder / f"{subject.id}.csv") if f.is_file()]
-        case = with_slices_last(subject.with_(landmarks=read_landmarks(files[0]) if files else None))
-        _check_heart(subject.where, case.subject)
-        atlases.append(Atlas.of(case.subject))
+        upright, _ = canonical(subject.with_(landmarks=read_landmarks(files[0]) if files else None), from_base=True)
+        _check_heart(subject.where, upright)
+        atlases.append(Atlas.of(upright))
     return atlases
 
 
@@ -261,6 +252,7 @@ def choose(case: Case, atlases: Sequence[Atlas], n: int, file: str | Path | None
 def _most_like(subject: Subject, atlases: Sequence[Atlas], n: int, file: str | Path | None) -> tuple[list[int], float]:
     """Indices of the n atlases, best first, and their mean score."""
     label, _, spacing, points = arrays_of(subject)
+    label = fill_gaps(label, spacing, subject.scheme)[0]
     source: Literal["given", "label"] = "label" if points is None else "given"
     points = landmarks_from_label(label, spacing, subject.scheme, subject.where) if points is None else points
     affines = []
@@ -369,13 +361,16 @@ def _facts(case: Case, result: Refinement, seconds: dict[str, float]) -> dict[st
             "before": [round(v, 4) for v in result.target_frame.spacing],
             "after": [round(v, 4) for v in result.frame.spacing],
         },
-        "before": volumes_and_masses(result.target, result.target_frame.spacing, scheme),
+        "before": volumes_and_masses(result.filled, result.target_frame.spacing, scheme),
         "after": volumes_and_masses(result.label, result.frame.spacing, scheme),
         "dice_on_slices": {name: round(float(v), 4) for name, v in result.agreement().items()},
+        "slices_not_annotated": case.turn.slices_in_file(result.unseen),
+        "assumed": list(case.turn.assumed),
+        "warnings": result.doubts(Path(case.subject.where).name, case.turn.slices_in_file(result.unseen)),
         "atlases": [{"id": a.id, "nmi": round(float(result.scores[i]), 4)} for a, i in zip(result.atlases, best)],
         "landmarks": {"from": "the label map"},
-        "mirrored": case.mirrored != turned_over(result),
-        "slice_axis": int(case.axes[2, 0]),
+        "mirrored": case.turn.mirrors != turned_over(result),
+        "slice_axis": int(case.turn.inverse[2, 0]),
         "fusion": result.fusion,
         "slices_moved_mm": None if not result.shift.any() else (-result.shift).round(2).tolist(),
         "min_jacobian": round(result.min_jacobian, 4),

@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from shapelab.atlas import Atlas, move_slices, phantom_atlases, simulate_low_resolution
+from shapelab.atlas import Atlas, move_slices, phantom_atlases, pipeline, simulate_low_resolution
 from shapelab.commands.files import refine as r
 from shapelab.data.landmarks import write_landmarks
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
@@ -133,6 +133,36 @@ def test_report_by_hand(few, file, stack, tmp_path):
     assert found["min_jacobian"] > 0 and found["folded_share"] == 0 and found["fusion"] == "majority"
     assert min(found["dice_on_slices"].values()) > 0.8
     assert set(found["seconds"]) == {"atlases", "affine", "selection", "deformation", "warp", "fusion"}
+
+
+def test_slices_that_nobody_annotated(few, write_nifti, stack, tmp_path):
+    """Drawn on every second slice, and stored with the slices along the first axis: said, and about the same heart."""
+    sparse = stack.label.copy()
+    used = np.flatnonzero(sparse.any((0, 1)))
+    missing = used[1:-1:2].tolist()
+    sparse[:, :, missing] = 0
+    whole = r.refine_file(
+        write_nifti(tmp_path / "w.nii.gz", stack.label, affine=moved(stack.spacing)), tmp_path / "v.nii"
+    )
+    assert whole["slices_not_annotated"] == [] and whole["warnings"] == []
+    array, affine = turned(sparse, moved(stack.spacing), *AXES["slices first"])
+    file = write_nifti(tmp_path / "a.nii.gz", array, affine=affine)
+    with pytest.warns(UserWarning, match="a.nii.gz: found empty slice"):
+        found = r.refine_file(file, tmp_path / "o.nii.gz")
+    assert found["slices_not_annotated"] == missing and found["slice_axis"] == 0
+    assert len(found["warnings"]) == 1 and found["warnings"][0].startswith("a.nii.gz: found empty slice")
+    assert json.loads((tmp_path / "o.json").read_text()) == found
+    for name in CARDIAC.names:
+        for when in ("before", "after"):
+            assert abs(found[when]["volumes_ml"][name] / whole[when]["volumes_ml"][name] - 1) < 0.25, (when, name)
+        assert found["dice_on_slices"][name] > 0.8
+
+
+def test_a_result_far_from_what_was_given_is_said(few, file, stack, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "LEAST_DICE", 1.0)
+    with pytest.warns(UserWarning, match=r"a.nii.gz: found LV cavity with Dice [01].\d+ on the slices given") as seen:
+        found = r.refine_file(file, tmp_path / "o.nii.gz", how=ONE)
+    assert len(found["warnings"]) == len(seen) == 3
 
 
 def test_landmarks_in_mm_of_the_affine(few, file, stack, tmp_path):
