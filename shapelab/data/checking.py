@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 
@@ -100,7 +102,17 @@ def _check(name: str, root: Path, progress: bool) -> tuple[list[Problem], list[s
         problems += [Problem("layout", error) for error in unread]
     else:  # a publisher's folder holds more than is used here, the whole cine for one
         notes = [f"{error.found} below {error.file}; not part of what its reader uses" for error in unread]
-    return problems, notes, len(found.cases)
+    return problems, [*notes, *_orders(found)], len(found.cases)
+
+
+def _orders(found: Scan) -> list[str]:
+    """A note where voxels of the files are stored in several orders, which is no fault."""
+    codes: Counter[str] = Counter()
+    for case in found.cases:
+        with suppress(DataError):  # named elsewhere
+            codes["".join(nibabel.aff2axcodes(open_case(found, case).affine))] += 1
+    stored = ", ".join(f"{n} {code}" for code, n in codes.most_common())
+    return [f"voxels are stored in several orders ({stored}); each is brought to one by its affine"] * (len(codes) > 1)
 
 
 def _passed_over(found: Scan, problems: list[Problem]) -> list[DataError]:

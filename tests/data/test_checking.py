@@ -165,3 +165,14 @@ def test_what_a_publisher_lays_beside_is_a_note(tmp_path, make_acdc):
 def test_nothing_is_wrong_with_acdc(acdc_root):
     table = check_folder(acdc_root)
     assert table.empty and table.attrs["notes"] == []
+
+
+def test_voxel_orders_that_differ_are_noted_and_no_fault(tmp_path, write_nifti, tiny_heart):
+    label = tiny_heart((12, 10, 5))
+    for name, signs in (("a", (1, 1)), ("b", (-1, -1)), ("c", (1, 1))):
+        write_nifti(tmp_path / f"{name}.nii.gz", label, affine=np.diag([*np.multiply(signs, 1.5), 10, 1]))
+    table = check_folder(tmp_path)
+    (note,) = table.attrs["notes"]
+    assert table.empty and "(2 RAS, 1 LPS); each is brought to one" in note
+    (tmp_path / "b.nii.gz").unlink()
+    assert check_folder(tmp_path).attrs["notes"] == []
