@@ -137,6 +137,12 @@ def _guess(key: str, value: float) -> str:
     return next((f"; {guess}" for guess, holds in guesses.items() if holds), "")
 
 
+def doubts_of_map(told: Mapping[str, Any]) -> list[str]:
+    """What of one label map's `volumes_and_masses` no heart has, in words, whatever its phase; none: []."""
+    volumes = told["volumes_ml"]
+    return doubts({"LVV": volumes["LV cavity"], "RVV": volumes["RV cavity"], "LVM": told["myocardial_mass_g"]})
+
+
 def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
     """Indices of each patient, or of each side or visit of one (`shapelab.data.rows.row_names`), from ED and ES label
     maps. Slices that nobody annotated are filled from those beside them, with a warning (`shapelab.data.gaps`).

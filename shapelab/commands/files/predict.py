@@ -27,7 +27,7 @@ from shapelab.data.subject import Subject
 from shapelab.device import autocast
 from shapelab.errors import must, need
 from shapelab.files import atomic_write, write_json
-from shapelab.metrics.clinical import doubts, ejection_fraction, indices_of, volumes_and_masses
+from shapelab.metrics.clinical import doubts, doubts_of_map, ejection_fraction, indices_of, volumes_and_masses
 from shapelab.metrics.plausible import map_doubts
 from shapelab.models.native import NativeSegmenter, keep_largest, segment
 from shapelab.places import weights_of
@@ -200,8 +200,7 @@ def _doubts(parts: list[dict[str, Any]], hearts: list[Segmented], unsuited: list
     volumes = [part["volumes_ml"] for part in parts]
     about = [[*said, *map_doubts(heart.label)] for said, heart in zip(unsuited, hearts)]
     if len(parts) == 1:
-        lv, rv, mass = volumes[0]["LV cavity"], volumes[0]["RV cavity"], parts[0]["myocardial_mass_g"]
-        return [*about[0], *doubts({"LVV": lv, "RVV": rv, "LVM": mass})]
+        return [*about[0], *doubts_of_map(parts[0])]
     first, second = about
     said = [text if text in second else f"ED: {text}" for text in first]
     said += [f"ES: {text}" for text in second if text not in first]

@@ -40,7 +40,7 @@ from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme, present_va
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, in_range, need, one_of, whole
 from shapelab.files import atomic_write, write_json
-from shapelab.metrics.clinical import volumes_and_masses
+from shapelab.metrics.clinical import doubts_of_map, volumes_and_masses
 from shapelab.show.refined import before_after, turned_over
 from shapelab.show.style import png_bytes
 from shapelab.types import Triple
@@ -144,8 +144,6 @@ def refine_file(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "target: found empty slice")  # said below, with the file's name and numbers
         result = refine(array, grey, points, [offered[i] for i in chosen], size, settings=how)
-    for text in result.doubts(str(label), case.turn.slices_in_file(result.unseen)):
-        warnings.warn(text, stacklevel=2)
     found = {
         "shapelab": __version__,
         "label": label.name,
@@ -156,6 +154,8 @@ def refine_file(
         "atlases_from": Path(atlases).name if atlases else f"{PHANTOMS} phantom hearts at ED and ES, seed {how.seed}",
         "atlases_offered": len(offered),
     }
+    for text in found["warnings"]:
+        warnings.warn(text, stacklevel=2)
     if landmarks is not None:
         found["landmarks"] = {"from": Path(landmarks).name, "used": list(case.subject.landmarks or ())}
     say("drawing")
@@ -354,7 +354,10 @@ def _check_place(file: Path, points: Mapping[str, np.ndarray], subject: Subject)
 
 
 def _facts(case: Case, result: Refinement, seconds: dict[str, float]) -> dict[str, Any]:
-    scheme, best = result.scheme, result.chosen
+    scheme, best, name = result.scheme, result.chosen, Path(case.subject.where).name
+    unseen = case.turn.slices_in_file(result.unseen)
+    after = volumes_and_masses(result.label, result.frame.spacing, scheme)
+    odd = [f"{name}: found {text}; expected a heart that can be. Is the unit mm?" for text in doubts_of_map(after)]
     return {
         "scheme": next(name for name, s in SCHEMES.items() if s == scheme),
         "spacing_mm": {
@@ -362,11 +365,11 @@ def _facts(case: Case, result: Refinement, seconds: dict[str, float]) -> dict[st
             "after": [round(v, 4) for v in result.frame.spacing],
         },
         "before": volumes_and_masses(result.filled, result.target_frame.spacing, scheme),
-        "after": volumes_and_masses(result.label, result.frame.spacing, scheme),
+        "after": after,
         "dice_on_slices": {name: round(float(v), 4) for name, v in result.agreement().items()},
-        "slices_not_annotated": case.turn.slices_in_file(result.unseen),
+        "slices_not_annotated": unseen,
         "assumed": list(case.turn.assumed),
-        "warnings": result.doubts(Path(case.subject.where).name, case.turn.slices_in_file(result.unseen)),
+        "warnings": [*result.doubts(name, unseen), *odd],
         "atlases": [{"id": a.id, "nmi": round(float(result.scores[i]), 4)} for a, i in zip(result.atlases, best)],
         "landmarks": {"from": "the label map"},
         "mirrored": case.turn.mirrors != turned_over(result),

@@ -364,3 +364,27 @@ def test_a_real_heart(acdc_root, tmp_path):
     assert not found["mirrored"] and min(found["dice_on_slices"].values()) > 0.9 and found["folded_share"] == 0
     for name, ml in found["before"]["volumes_ml"].items():
         assert abs(found["after"]["volumes_ml"][name] / ml - 1) < 0.15
+
+
+def test_a_heart_of_impossible_size_is_said(few, write_nifti, stack, tmp_path):
+    file = write_nifti(tmp_path / "giant.nii.gz", stack.label, affine=moved(2.2 * np.array(stack.spacing)))
+    with pytest.warns(UserWarning, match="giant.nii.gz: found LVV .* ml .hearts: .*Is the unit mm"):
+        found = r.refine_file(file, tmp_path / "o.nii.gz", how=ONE)
+    assert any(text.startswith("giant.nii.gz: found LVV") for text in found["warnings"])
+
+
+@pytest.mark.slow
+def test_one_file_stored_in_any_order_is_refined_the_same_way(few, write_nifti, stack, tmp_path, every_order):
+    """A few of the 48: one heart in each file's own order, the same numbers and the same mm."""
+    results = []
+    for i, (label, _, affine) in enumerate([*every_order(stack.label, stack.label, moved(stack.spacing))][::7]):
+        file = write_nifti(tmp_path / f"{i}.nii.gz", np.ascontiguousarray(label), affine=affine)
+        found = r.refine_file(file, tmp_path / f"{i}_out.nii.gz", how=ONE)
+        image = nibabel.load(tmp_path / f"{i}_out.nii.gz")
+        assert nibabel.aff2axcodes(image.affine) == nibabel.aff2axcodes(affine)
+        upright = nibabel.as_closest_canonical(image)
+        numbers = {k: found[k] for k in ("before", "after", "dice_on_slices", "atlases", "warnings")}
+        results.append((numbers, np.asarray(upright.dataobj), upright.affine))
+    for numbers, label, affine in results[1:]:
+        assert numbers == results[0][0] and np.array_equal(label, results[0][1])
+        assert np.allclose(affine, results[0][2], atol=1e-3)
