@@ -31,6 +31,22 @@ MUTATIONS: list[tuple[str, str, str]] = [
     # the segmenter gets the heart unturned; the fine slice distance
     ("commands/files/predict.py", 'to_grid(subject, thick, align="rigid")', 'to_grid(subject, thick, align="none")'),
     ("commands/files/predict.py", "fine.spacing[2] * factor)", "fine.spacing[2])"),
+    # which way up: thick slices anywhere, turned the wrong way upright, the wrong order back, base and apex exchanged
+    ("data/orientation.py", "if stack and sizes[slices] >=", "if stack and sizes[slices] <="),
+    ("data/orientation.py", "directions = _upright(directions[:, slices]) @ directions", "pass"),
+    ("data/orientation.py", '& (base == "last")', '& (base == "first")'),
+    ("data/orientation.py", "self.shape[slices] - 1 - n if", "self.shape[slices] - n if"),
+    ("data/landmarks.py", "first >= CLEARLY * last else", "last >= CLEARLY * first else"),
+    ("models/native.py", "share_there > share:", "share_there < share:"),
+    # walls: a question less strict, crumbs and far pieces kept, the torn wall left open
+    ("data/walls.py", "(stacked.sum(0) > 0.5)", "(stacked.sum(0) > 0.4)"),
+    ("data/walls.py", "label[gone] = scheme.outer[channel]", "label[gone] = channel"),
+    ("data/walls.py", "label[near & (label == 0)] = outer", "label[near & (label == 0)] = 0"),
+    # a space that forgets, or says nothing of label maps laid another way
+    ("spaces/contract.py", "and fitted != here", "and fitted == here"),
+    ("spaces/pca.py", "self.placement = remembered(labels)", "self.placement = None"),
+    # sform and qform
+    ("data/formats/nifti.py", "_qform(raw), _shape(path, raw))", "affine, _shape(path, raw))"),
     # codes: so few draws that no column can be found once corrected; a bump of one heart taken for a hump
     ("latent/histograms.py", "10 * columns / alpha", "10 / alpha"),
     ("latent/histograms.py", " & (hearts > least) & (hearts < n - least)", ""),

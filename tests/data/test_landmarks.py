@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shapelab.data.landmarks import HEART_LANDMARKS, landmarks_from_label, read_landmarks, write_landmarks
+from shapelab.data.landmarks import HEART_LANDMARKS, base_end, landmarks_from_label, read_landmarks, write_landmarks
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS
 from shapelab.errors import DataError, UsageError
 from shapelab.phantoms import LANDMARKS, heart_cohort
@@ -136,3 +136,18 @@ def test_label_maps_without_landmarks():
         landmarks_from_label(label[:, :, :4], (1, 1, 5), BIVENTRICULAR, "case7")
     with pytest.raises(DataError, match="no slice with a septum"):
         landmarks_from_label(np.where(label == 1, 0, label), (1, 1, 5), CARDIAC)
+
+
+@pytest.mark.parametrize(
+    ("area", "end"),
+    [
+        ([0, 40, 35, 30, 20, 10, 5], "first"),
+        ([5, 10, 20, 30, 35, 40, 0], "last"),
+        ([10, 10, 10, 10, 10, 8.1], None),  # mean of two: 10 against 9.05
+        ([10, 8], None),
+        ([10, 9, 8], "first"),  # 10 is exactly a quarter more than 8
+        ([0, 0, 0], None),
+    ],
+)
+def test_the_base_is_where_the_lv_is_clearly_wider(area, end):
+    assert base_end(np.array(area)) == end

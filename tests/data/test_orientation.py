@@ -128,3 +128,20 @@ def test_numbers_of_axes_go_with_them():
     subject, turn = canonical(Subject("a", HIPPOCAMPUS, LABEL, affine=matrix))
     assert turn.per_axis((1, 2, 3)).tolist() == [3, 1, 2] == subject.spacing.tolist()
     assert subject.label.shape == (7, 5, 6)
+
+
+@pytest.mark.parametrize(("flip", "found"), [(1, [0, 2, 6]), (-1, [0, 4, 6])])
+def test_slices_are_counted_as_the_file_does(flip, found):
+    matrix = np.diag([1.5, 1.5, 8, 1]) @ np.diag([1, 1, flip, 1])
+    _, turn = canonical(Subject("a", CARDIAC, LABEL, affine=matrix))
+    assert turn.slices_in_file([6, 2, 0]) == found and turn.slices_in_file([4], axis=0) == [4]
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_whether_slices_are_mirrored_is_told_by_the_way_back(name, every_order):
+    for label, _, matrix in every_order(LABEL, LABEL, TURNED[name]):
+        _, turn = canonical(Subject("a", CARDIAC, label, affine=matrix))
+        # the two axes of a canonical slice, in the file's order
+        first, second = (np.argmax(np.abs(turn.matrix[:3, k])) for k in (0, 1))
+        flips = np.sign(turn.matrix[first, 0] * turn.matrix[second, 1])
+        assert turn.mirrors == ((first > second) != (flips < 0))

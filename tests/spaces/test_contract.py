@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from shapelab.data.grid import Grid
+from shapelab.data.placement import LaidLabels, Placement
 from shapelab.data.scheme import LabelScheme, Structure
 from shapelab.errors import DataError, UsageError
 from shapelab.spaces.contract import (
@@ -16,6 +18,7 @@ from shapelab.spaces.contract import (
     batches,
     check_codes,
     check_labels,
+    check_placement,
     code_names,
     code_size,
     encode_batches,
@@ -79,3 +82,17 @@ def test_batches_cover_everything_once_and_in_order():
     codes = encode_batches(SimpleNamespace(encode=encode), labels, 2)
     assert seen == [2, 2, 1] and codes.dtype == np.float32 and codes[:, 0].tolist() == [0, 4, 8, 12, 16]
     assert code_size(SimpleNamespace(mean=np.zeros(7))) == 7
+
+
+def test_label_maps_laid_another_way_than_the_spaces_own_are_said():
+    class Space:
+        placement = Placement(align="rigid")
+
+    labels = np.zeros((1, 2, 2, 2), np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for known in (labels, LaidLabels.of(labels, Space.placement)):
+            check_placement(Space(), known)
+        check_placement(object(), LaidLabels.of(labels, Placement()))
+    with pytest.warns(UserWarning, match="found them laid with .*align='none'.*expected .*align='rigid'"):
+        check_placement(Space(), LaidLabels.of(labels, Placement()))

@@ -7,6 +7,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from shapelab.data.grid import Grid
+from shapelab.data.placement import LaidLabels, Placement
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
 from shapelab.errors import DataError, UsageError
 from shapelab.spaces import PCASpace, ShapeSpace, code_size
@@ -220,3 +221,10 @@ def test_bad_arguments(hearts):
         PCASpace(2).fit(np.eye(5)).encode(hearts)
     with pytest.raises(UsageError, match="fitted on a table"):
         PCASpace(2).fit(np.eye(5)).save("nowhere")
+
+
+def test_how_its_label_maps_were_laid_is_remembered_and_kept(hearts, tmp_path):
+    how = Placement(align="rigid", whole_walls=True)
+    space = PCASpace(3, grid=GRID, scheme=CARDIAC)
+    assert space.fit(LaidLabels.of(hearts, how)).placement == how == PCASpace.load(space.save(tmp_path)).placement
+    assert space.fit(np.asarray(hearts)).placement is None is PCASpace.load(space.save(tmp_path)).placement
