@@ -8,6 +8,7 @@ profile quick | device cpu | data phantom | seed 0
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -78,12 +79,18 @@ def start(chapter: str, data: str = "phantom", seed: int = 0) -> Context:
     from shapelab.device import best_device, seed_everything
 
     seed_everything(seed)
+    warnings.formatwarning = _in_words
     _set_look()
     context = Context(str(chapter), current_profile(), best_device().type, data, int(seed))
     print(context)
     if context.device == "cuda" and context.profile == "quick":
         print(HOW_TO_TRAIN)
     return context
+
+
+def _in_words(message: Warning | str, category: type, filename: str, lineno: int, line: str | None = None) -> str:
+    """A warning as a student reads it: without the place in a temporary file of the kernel's."""
+    return f"{category.__name__}: {message}\n"
 
 
 def _set_look() -> None:

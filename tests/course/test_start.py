@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -146,3 +147,9 @@ def test_real_hearts_that_are_broken_are_an_error(acdc):
 def test_groups_in_turn_wants_a_patient(acdc):
     with pytest.raises(UsageError, match="n: found 0"):
         course.groups_in_turn(course.real_hearts(), 0)
+
+
+def test_warnings_in_a_notebook_name_no_file_of_the_kernels(quick, monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    course.start("00")
+    assert warnings.formatwarning("a: found b", UserWarning, "/tmp/kernel/1.py", 3) == "UserWarning: a: found b\n"
