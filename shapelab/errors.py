@@ -7,7 +7,7 @@ message alone, without a traceback; in a notebook the last line says it all.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
@@ -89,6 +89,15 @@ def in_range(what: str, value: Any, low: float = 0.0, high: float = math.inf, ab
             return number
     limits = f"{'above' if above else 'from'} {low:g}" + ("" if high == math.inf else f" to {high:g}")
     raise UsageError(f"{what}: found {value!r}; expected a number {limits}")
+
+
+def few(names: Sequence[Any], n: int = 5) -> str:
+    """The first n of some names, and how many there are where these are more.
+
+    >>> few(["a", "b", "c"], 2)
+    'a, b, ... (3 in all)'
+    """
+    return ", ".join(map(str, names[:n])) + (f", ... ({len(names)} in all)" if len(names) > n else "")
 
 
 def spacing3(what: str, spacing: Any) -> tuple[float, float, float]:

@@ -159,8 +159,7 @@ def _label_torch(label: Tensor, matrix: np.ndarray, origin: Triple, step: Triple
     at = places(matrix, origin, step, displacement)
     low = [y.floor() for y in at]
     weights = list(_weights([y - f for y, f in zip(at, low)]))
-    near = list(_corner_values(label, [f.long() for f in low], border=False))
-    return most_weight(near, weights)
+    return most_weight(list(_corner_values(label, [f.long() for f in low], border=False)), weights)
 
 
 def _image_torch(image: Tensor, matrix: np.ndarray, origin: Triple, step: Triple, displacement: Tensor) -> Tensor:

@@ -53,7 +53,6 @@ def shapelab() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    usual, warnings.formatwarning = warnings.formatwarning, _plain
     try:
         return _run(sys.argv[1:] if argv is None else list(argv))
     except click.ClickException as error:
@@ -70,13 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python's own flush at exit does not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
-    finally:
-        warnings.formatwarning = usual
-
-
-def _plain(message: Warning | str, category: type, filename: str, lineno: int, line: str | None = None) -> str:
-    """A warning as a user of the command line reads it: without the place in our code."""
-    return f"shapelab: warning: {message}\n"
 
 
 def _run(argv: list[str]) -> int:
@@ -91,10 +83,10 @@ def _run(argv: list[str]) -> int:
     return code or OK
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def _say_warning(message: Warning | str, *place: Any, **more: Any) -> None:
     """A warning as one line on standard error, without the place in the library that gave it."""
     print(f"shapelab: warning: {message}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

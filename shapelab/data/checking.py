@@ -45,7 +45,7 @@ def detect(path: str | Path) -> list[tuple[str, Path]]:
     )
     if name := recognise(path):
         return [(name, path)]
-    inside = [sub for sub in sorted(path.iterdir()) if sub.is_dir() and not sub.name.startswith(".")]
+    inside = (sub for sub in sorted(path.iterdir()) if sub.is_dir() and not sub.name.startswith("."))
     found = [(name, sub) for sub in inside if (name := recognise(sub))]
     layouts = "; ".join(f"{card.name}: {card.layout}" for card in catalogue().values() if card.scan)
     need(
@@ -147,8 +147,7 @@ def _slices(found: Scan) -> list[Problem]:
         except DataError:
             continue
         axis = slice_axis(upright.spacing)
-        assert upright.label is not None
-        label = np.moveaxis(upright.label, axis, 2)
+        label = np.moveaxis(np.asarray(upright.label), axis, 2)
         problems += _slices_of(upright, label, partial(turn.slices_in_file, axis=axis))
         if subject.facts.get("phase") in PHASES:
             n = int(label.any((0, 1)).sum()) + len(gaps(label))

@@ -12,7 +12,7 @@ import pandas as pd
 from shapelab.data.rows import Rows, positions
 from shapelab.data.scheme import LabelScheme
 from shapelab.data.subject import Subject, is_known
-from shapelab.errors import DataError, UsageError, must, need, one_of
+from shapelab.errors import DataError, few, must, need, one_of
 
 
 class Cohort(Sequence[Subject]):
@@ -57,8 +57,7 @@ class Cohort(Sequence[Subject]):
         A Series that is a mask, such as ``cohort.table["group"] == "NOR"``, goes by its index, in any order.
         """
         if isinstance(key, str):
-            if key not in self._position:
-                raise UsageError(f"cohort {self.name!r}: found no subject {key!r}; expected one of {self._some_ids()}")
+            must(key in self._position, f"cohort {self.name!r}", f"no subject {key!r}", f"one of {few(self.ids)}")
             return self._subjects[self._position[key]]
         if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
             return self._subjects[key]
@@ -75,10 +74,6 @@ class Cohort(Sequence[Subject]):
 
     def _with(self, subjects: Iterable[Subject]) -> Cohort:
         return Cohort(subjects, self.name, self.scheme, self.skipped)
-
-    def _some_ids(self) -> str:
-        ids = list(self._position)
-        return ", ".join(ids[:5]) + (f", ... ({len(ids)} in all)" if len(ids) > 5 else "")
 
     def __repr__(self) -> str:
         return (
@@ -126,8 +121,10 @@ class Cohort(Sequence[Subject]):
                 wanted = [str(v) for v in wanted]
             if len(self) and not any(s.fact(fact) in wanted for s in self):
                 found = ", ".join(sorted({repr(s.fact(fact)) for s in self})[:8])
-                text = f"cohort {self.name!r}: found nobody with {fact} in {wanted[:5]}; expected some of {found}"
-                warnings.warn(text, stacklevel=2)
+                warnings.warn(
+                    f"cohort {self.name!r}: found nobody with {fact} in {wanted[:5]}; expected some of {found}",
+                    stacklevel=2,
+                )
             kept = [s for s in kept if s.fact(fact) in wanted]
         return self._with(kept)
 

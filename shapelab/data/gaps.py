@@ -22,7 +22,7 @@ from shapelab.data.geometry import bounding_box
 from shapelab.data.orientation import THICK, Orientation, canonical
 from shapelab.data.scheme import VENTRICLES, LabelScheme, present_values
 from shapelab.data.subject import Subject
-from shapelab.errors import must, spacing3
+from shapelab.errors import few, must, spacing3
 from shapelab.types import Triple
 
 _CROSS = generate_binary_structure(2, 1)
@@ -121,8 +121,7 @@ def filled_text(file: str | Path | None, numbers: Sequence[int]) -> str:
 
 def listed(numbers: Sequence[int], most: int = 12) -> str:
     """Numbers of slices in words: "slices 1, 3, 5 (counted from 0)"."""
-    shown = ", ".join(map(str, numbers[:most])) + (f", ... ({len(numbers)} in all)" if len(numbers) > most else "")
-    return f"slice{'s' * (len(numbers) != 1)} {shown} (counted from 0)"
+    return f"slice{'s' * (len(numbers) != 1)} {few(numbers, most)} (counted from 0)"
 
 
 def forgotten(label: np.ndarray, scheme: LabelScheme) -> dict[str, list[int]]:
@@ -132,14 +131,15 @@ def forgotten(label: np.ndarray, scheme: LabelScheme) -> dict[str, list[int]]:
     UsageError for a scheme without LV cavity, LV myocardium and RV cavity.
     """
     must(set(VENTRICLES) <= set(scheme.names), "forgotten", f"scheme {scheme.name!r}", "a heart's")
-    drawn, found = (label > 0).max((0, 1)), {}
-    for name in VENTRICLES:
-        there = (label == scheme.structure(name).value).any((0, 1))
-        used = np.flatnonzero(there)
-        between = np.arange(used[0], used[-1]) if len(used) else used
-        if missing := [int(k) for k in between if drawn[k] and not there[k]]:
-            found[name] = missing
-    return found
+    drawn = set(np.flatnonzero(label.any((0, 1))).tolist())
+    found = {n: drawn & {*interruptions(label == scheme.structure(n).value)} for n in VENTRICLES}
+    return {name: sorted(missing) for name, missing in found.items() if missing}
+
+
+def interruptions(mask: np.ndarray) -> list[int]:
+    """Numbers of the slices without a structure between slices with it."""
+    used = np.flatnonzero(mask.any((0, 1)))
+    return np.setdiff1d(np.arange(*used[[0, -1]]), used).tolist() if len(used) else []
 
 
 def _drawn_beside_gaps(label: np.ndarray) -> list[tuple[int, int]]:
@@ -152,8 +152,7 @@ def _drawn_beside_gaps(label: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _show_one_thing(a: np.ndarray, b: np.ndarray) -> bool:
-    shared = set(present_values(a)) & set(present_values(b)) - {0}
-    return bool(shared) and bool(((a > 0) & (b > 0)).any())
+    return bool(set(present_values(a)) & set(present_values(b)) - {0}) and bool(((a > 0) & (b > 0)).any())
 
 
 def _inside_out(label: np.ndarray, scheme: LabelScheme | None) -> list[int]:

@@ -88,9 +88,7 @@ def bounding_box(mask: np.ndarray, margin: int | Sequence[int] | np.ndarray = 0)
     >>> bounding_box(np.array([[0, 0, 0, 0], [0, 3, 0, 0]]), margin=(0, 1))
     (slice(1, 2, None), slice(0, 3, None))
     """
-    mask = np.asarray(mask)
-    if mask.dtype != bool:
-        mask = mask != 0
+    mask = np.asarray(mask).astype(bool, copy=False)
     axes = range(mask.ndim)
     used = [np.flatnonzero(mask.any(axis=tuple(other for other in axes if other != axis))) for axis in axes]
     if not all(len(u) for u in used):
@@ -136,5 +134,4 @@ def count_components(mask: np.ndarray) -> int:
 
 def count_holes(mask: np.ndarray) -> int:
     """Pieces of what is not in a mask (X, Y, Z) that are wholly enclosed by it."""
-    padded = np.pad(~np.asarray(mask, dtype=bool), 1, constant_values=True)
-    return int(ndimage.label(padded, FACES)[1]) - 1
+    return int(ndimage.label(np.pad(~np.asarray(mask, dtype=bool), 1, constant_values=True), FACES)[1]) - 1

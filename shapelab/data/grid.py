@@ -143,7 +143,7 @@ def to_grid(
     placement = Placement(centre if isinstance(centre, str) else tuple(centre), align, mirror, whole_walls)
     own, (subject, turn) = subject, canonical_without_gaps(subject, from_base=align == "rigid")
     label, image, spacing = subject.label, subject.image, subject.spacing
-    middle = _centre(subject, label, spacing, _in_canonical_order(placement.centre, own.spacing, turn))
+    middle = _centre(subject, label, placement.centre, own, turn)
     rotation = _rotation(subject, label, align)
     if align == "rigid":
         middle = middle + rotation @ (-RV_SIDE_MM, 0, 0)
@@ -153,9 +153,9 @@ def to_grid(
     matrix = np.eye(4)
     matrix[:3, :3] = np.diag(1 / spacing) @ rotation @ np.diag(grid.spacing)
     matrix[:3, 3] = middle / spacing - matrix[:3, :3] @ ((np.array(grid.shape) - 1) / 2)
-    read = image if label is None else label
-    assert read is not None  # a subject has one of them
-    transform = GridTransform(grid, matrix, read.shape, subject.scheme, turn, whole_walls)
+    transform = GridTransform(
+        grid, matrix, np.asarray(image if label is None else label).shape, subject.scheme, turn, whole_walls
+    )
     # a coarse grid averages the scan instead of skipping
     oversampling = tuple(int(max(1, round(g / s))) for g, s in zip(grid.spacing, spacing, strict=True))
     new_label, outside = None, 0.0
@@ -270,8 +270,7 @@ def to_unit_range(image: np.ndarray, percentiles: tuple[float, float] = (1, 99))
 
 def _centroid(subject: Subject, label: np.ndarray | None, values: Iterable[int], what: str, instead: str) -> np.ndarray:
     """Centroid in mm (voxel index * spacing) of the voxels that hold one of `values`; DataError if there is none."""
-    assert label is not None  # asked for before
-    mask = np.isin(label, list(values))
+    mask = np.isin(np.asarray(label), list(values))
     total = mask.sum()
     need(
         total,
@@ -287,27 +286,19 @@ def _centroid(subject: Subject, label: np.ndarray | None, values: Iterable[int],
     return np.array(sums) / total * subject.spacing
 
 
-def _in_canonical_order(
-    centre: str | tuple[float, ...], spacing: np.ndarray, turn: Orientation
-) -> str | tuple[float, ...]:
-    """A position in voxel index * spacing (mm) of the file's order, in that of the canonical order."""
-    if isinstance(centre, str):
-        return centre
-    index = np.linalg.inv(turn.matrix) @ [*np.asarray(centre) / spacing, 1]
-    return tuple(index[:3] * turn.per_axis(spacing))
-
-
 def _centre(
-    subject: Subject, label: np.ndarray | None, spacing: np.ndarray, centre: str | tuple[float, ...]
+    subject: Subject, label: np.ndarray | None, centre: str | tuple[float, ...], own: Subject, turn: Orientation
 ) -> np.ndarray:
-    """Middle of the box in mm (voxel index * spacing), see `to_grid`."""
+    """Middle of the box in mm (voxel index * spacing) of the subject in canonical order, see `to_grid`; `own`: in its
+    file's, in which a position is given."""
     if not isinstance(centre, str):
-        return np.asarray(centre)
+        index = np.linalg.inv(turn.matrix) @ [*np.asarray(centre) / own.spacing, 1]
+        return index[:3] * turn.per_axis(own.spacing)
     lv = subject.scheme.labels_of(*LV)
     if centre == "auto":
         centre = "volume" if label is None else "lv" if lv else "heart"
     if centre == "volume":
-        return (np.array(subject.shape) - 1) / 2 * spacing
+        return (np.array(subject.shape) - 1) / 2 * subject.spacing
     need(label is not None, subject.where, f"no label, and centre={centre!r}", "a label map, or centre='volume'")
     must(lv or centre != "lv", "to_grid", f"centre='lv' with scheme {subject.scheme.name!r}", "one with an LV")
     values, what = (lv, "the LV") if centre == "lv" else (subject.scheme.values, "any structure")
@@ -409,7 +400,6 @@ def images_on_grid(
             need(subject.id in poses, subject.where, "no pose of this subject", "a label map for each in `poses`")
             subject = subject.with_(label=poses[subject.id])
         sample = to_grid(subject, grid, **vars(HEARTS))
-        assert sample.image is not None and sample.label is not None  # both were asked for
-        images.append(unit_image(sample.image))
-        labels.append(sample.label)
+        images.append(unit_image(np.asarray(sample.image)))
+        labels.append(np.asarray(sample.label))
     return np.stack(images), LaidLabels.of(np.stack(labels), HEARTS), rows

@@ -67,8 +67,7 @@ class Orientation:
 
     def half_turned(self) -> Orientation:
         """The same, slices turned by 180 degrees in their plane."""
-        in_plane = self.axes[:, :1] != 2
-        return replace(self, axes=np.where(in_plane, self.axes * (1, -1), self.axes))
+        return replace(self, axes=np.where(self.axes[:, :1] != 2, self.axes * (1, -1), self.axes))
 
     def from_base(self, label: np.ndarray, values: Sequence[int]) -> Orientation:
         """The same, slices of a heart from base to apex, where its label map in the file's order tells (`base_end`);

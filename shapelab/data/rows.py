@@ -16,7 +16,7 @@ import pandas as pd
 from pandas.api.types import infer_dtype
 
 from shapelab.data.facts import APART, KNOWN
-from shapelab.errors import must, need
+from shapelab.errors import few, must, need
 
 Rows: TypeAlias = np.ndarray | pd.Series | pd.Index | Mapping[Any, bool]  # a mask, positions or names, see `positions`
 BY_POSITION = "Where it is in the order of the rows, take its values alone, such as .to_numpy()."
@@ -119,7 +119,7 @@ def row_names(table: pd.DataFrame) -> pd.Series:
         DataError: a row without a patient, or without the fact that tells its patient's shapes apart
     """
     must("patient" in table, "codes", "no column 'patient'", "one, to keep a patient's phases together")
-    _filled(table, "patient")
+    filled(table, "patient")
     patient = table["patient"]
     if isinstance(patient.dtype, pd.CategoricalDtype):  # whose categories may be of patients that are not there
         patient = patient.astype(object)
@@ -127,7 +127,7 @@ def row_names(table: pd.DataFrame) -> pd.Series:
     if not apart:
         return patient
     for fact in apart:
-        _filled(table, fact)
+        filled(table, fact)
     parts = zip(patient, *(table[fact] for fact in apart))
     text = [", ".join([str(p), *(f"{f} {v}" for f, v in zip(apart, rest))]) for p, *rest in parts]
     return pd.Series(text, index=table.index, name="row", dtype=object)
@@ -159,7 +159,8 @@ def of_patients(rows: pd.DataFrame, patients: Iterable[Hashable]) -> pd.DataFram
     return rows.iloc[[i for _, i in sorted(chosen)]]
 
 
-def _filled(table: pd.DataFrame, fact: str) -> None:
+def filled(table: pd.DataFrame, fact: str) -> None:
+    """DataError for a row in which a fact is not known."""
     gaps = table.index[table[fact].isna()]
     need(not len(gaps), "codes", f"no {fact!r} for subject {next(iter(gaps), None)!r}", "one in every row")
 
@@ -168,5 +169,5 @@ def _names(values: Any) -> Iterable[Hashable]:
     return values.keys() if isinstance(values, Mapping) else values.index
 
 
-def _few(names: list, n: int = 5) -> str:
-    return ", ".join(map(repr, names[:n])) + (f", ... ({len(names)} in all)" if len(names) > n else "")
+def _few(names: Iterable[Hashable]) -> str:
+    return few([*map(repr, names)])

@@ -41,16 +41,15 @@ class LabelScheme:
     inside: tuple[tuple[str, str], ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.inside is None:
-            known = tuple(pair for pair in KNOWN_INSIDE if set(pair) <= set(self.names))
-            object.__setattr__(self, "inside", known)
+        known = [pair for pair in KNOWN_INSIDE if set(pair) <= set(self.names)]
+        inside = known if self.inside is None else self.inside
+        object.__setattr__(self, "inside", tuple((inner, outer) for inner, outer in inside))
         values = [s.value for s in self.structures]
         what = f"label scheme {self.name!r}"
         must(values, what, "no structure", "at least one")
         distinct = len(set(values)) == len(values) and min(values) > 0 and max(values) <= 65535
         must(distinct, what, f"integers {values}", "distinct ones, 1 to 65535 (0 is the background)")
         must(len(set(self.names)) == len(values), what, f"names {self.names}", "distinct ones")
-        object.__setattr__(self, "inside", tuple((inner, outer) for inner, outer in self.inside or ()))
         must(self._nests(), what, f"inside={self.inside}", "pairs of its names, each in one other at most, no circle")
 
     def _nests(self) -> bool:

@@ -119,9 +119,7 @@ class Subject:
     @property
     def shape(self) -> Shape3:
         """Shape of the label, else of the image (reads it)."""
-        array = self.image if self.label_source is None else self.label
-        assert array is not None  # a subject has one of them
-        x, y, z = array.shape
+        x, y, z = np.asarray(self.image if self.label_source is None else self.label).shape
         return x, y, z
 
     @property

@@ -48,25 +48,27 @@ def nested_choice(shares: np.ndarray, scheme: LabelScheme) -> np.ndarray:
     """Channel numbers (X, Y, Z) uint8 by nested questions alone; see the top of this module."""
     total = {c: shares[c - 1] + sum(shares[k - 1] for k in _within(c, scheme)) for c in range(1, scheme.n_classes)}
     out = np.zeros(shares.shape[1:], np.uint8)
-
-    def ask(outer: int) -> None:
-        inner = [c for c, holder in enumerate(scheme.outer) if c and holder == outer]
-        if not inner:
-            return
-        stacked = np.stack([total[c] for c in inner])
-        there = (stacked.sum(0) > 0.5) & (out == outer)
-        out[there] = np.array(inner, np.uint8)[stacked.argmax(0)[there]]
-        for c in inner:
-            ask(c)
-
-    ask(0)
+    for outer in (0, *_from_outside(scheme)):
+        if inner := _inner(outer, scheme):
+            stacked = np.stack([total[c] for c in inner])
+            there = (stacked.sum(0) > 0.5) & (out == outer)
+            out[there] = np.array(inner, np.uint8)[stacked.argmax(0)[there]]
     return out
+
+
+def _inner(channel: int, scheme: LabelScheme) -> list[int]:
+    """The channels that lie in one, and in none between."""
+    return [c for c, holder in enumerate(scheme.outer) if c and holder == channel]
 
 
 def _within(channel: int, scheme: LabelScheme) -> list[int]:
     """The channels that lie in one, in those too."""
-    inner = [c for c, holder in enumerate(scheme.outer) if c and holder == channel]
-    return [k for c in inner for k in (c, *_within(c, scheme))]
+    return [k for c in _inner(channel, scheme) for k in (c, *_within(c, scheme))]
+
+
+def _from_outside(scheme: LabelScheme) -> list[int]:
+    """The structures' channels, from the outermost to the innermost."""
+    return sorted(range(1, scheme.n_classes), key=lambda c: -len(_within(c, scheme)))
 
 
 def _keep_walls(label: np.ndarray, scheme: LabelScheme) -> None:
@@ -79,8 +81,7 @@ def _keep_walls(label: np.ndarray, scheme: LabelScheme) -> None:
 def _drop_pieces(label: np.ndarray, own: np.ndarray, scheme: LabelScheme) -> None:
     """Pieces and small patches that the own voxels do not have go to what surrounds them, holes of what holds others
     are filled; in place, from the outermost structures to the innermost."""
-    order = sorted(range(1, scheme.n_classes), key=lambda c: -len(_within(c, scheme)))
-    for channel in order:
+    for channel in _from_outside(scheme):
         inner = _within(channel, scheme)
         mask, same = np.isin(label, [channel, *inner]), np.isin(own, [channel, *inner])
         pieces, size = components(mask, FACES)

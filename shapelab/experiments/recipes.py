@@ -85,8 +85,12 @@ class Order:
         from shapelab.data import open_cohort
 
         cohort = open_cohort(self.data, root=self.root).filter(lambda s: s.label_source is not None)
-        found = f"{self.data!r} with scheme {cohort.scheme.name!r}"
-        must(cohort.scheme == CARDIAC, "data", found, f"one with {', '.join(CARDIAC.names)}")
+        must(
+            cohort.scheme == CARDIAC,
+            "data",
+            f"{self.data!r} with scheme {cohort.scheme.name!r}",
+            f"one with {', '.join(CARDIAC.names)}",
+        )
         return cohort if self.hearts is None else cohort.filter(patient=list(cohort.patients[: self.hearts]))
 
 
@@ -179,7 +183,7 @@ def train(model: str, output: str | Path, resume: bool = False, profile: str | N
         finally:
             if not (folder / CHECKPOINTS).exists():  # it was not begun
                 (folder / BEGUN).unlink()
-        _save(made, asked, found)
+        _save(made, folder, asked, found)
     return folder
 
 
@@ -211,7 +215,7 @@ def _check_interrupted(order: Order, folder: Path, resume: bool) -> None:
     must(not asked, "output", found, f"{todo}: ask for what it was begun with, or give another folder")
 
 
-def _save(made: Any, order: Order, found: Recipe) -> None:
+def _save(made: Any, folder: Path, order: Order, found: Recipe) -> None:
     """Write what was trained to the order's folder, and clear what was needed on the way."""
     if found.method:
         made.metadata = {
@@ -221,7 +225,6 @@ def _save(made: Any, order: Order, found: Recipe) -> None:
             "seed": order.seed,
             "final": made.metadata["final"],
         }
-    assert order.output is not None
-    save_trained(made, order.output)
-    shutil.rmtree(order.output / CHECKPOINTS, ignore_errors=True)
-    (order.output / BEGUN).unlink()
+    save_trained(made, folder)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    (folder / BEGUN).unlink()

@@ -231,9 +231,7 @@ def _truth(facts: pd.DataFrame, target: str, groups: Sequence | None, n_splits: 
 
 
 def _phase_sets(phases: str | Sequence[str | Sequence[str]]) -> list[tuple[str, ...]]:
-    if isinstance(phases, str):
-        phases = [phases]
-    phases = list(phases)
+    phases = [phases] if isinstance(phases, str) else list(phases)
     asked: list[Any] = [phases] if all(p in PHASES for p in phases) else list(phases)
     sets = [tuple(one.split("+")) if isinstance(one, str) else tuple(one) for one in asked]
     known = (("ED",), ("ES",), ("ED", "ES"))

@@ -16,7 +16,7 @@ import pandas as pd
 
 from shapelab.data.facts import APART, PHASES
 from shapelab.data.formats.text import read_table
-from shapelab.data.rows import in_order, row_names
+from shapelab.data.rows import filled, in_order, row_names
 from shapelab.errors import DataError, must, need
 from shapelab.files import atomic_write
 from shapelab.spaces.contract import ShapeSpace, code_names, code_values, encode_batches
@@ -127,8 +127,7 @@ def check_table(codes: pd.DataFrame, where: str | Path) -> None:
     need(len(codes), where, "no row", "one row a subject")
     twice = codes.index[codes.index.duplicated()].unique()
     need(not len(twice), where, f"the ids {[str(i) for i in twice[:5]]} more than once", "a distinct id for each row")
-    numbers = codes[columns].apply(pd.to_numeric, errors="coerce")
-    wrong = ~np.isfinite(numbers.to_numpy(dtype=np.float64))
+    wrong = ~np.isfinite(codes[columns].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64))
     if wrong.any():
         column, row = np.argwhere(wrong.T)[0]
         value = codes[columns].iloc[row, column]
@@ -213,8 +212,7 @@ def patient_rows(
     """
     columns = code_columns(codes)
     must("phase" in codes, "codes", "no column 'phase'", "one, to bring a patient's phases together")
-    gaps = codes.index[codes["phase"].isna()]
-    need(not len(gaps), "codes", f"no 'phase' for subject {next(iter(gaps), None)!r}", "one in every row")
+    filled(codes, "phase")
     names = row_names(codes) if names is None else names
     counts = pd.crosstab(names.to_numpy(), codes["phase"].to_numpy()).reindex(columns=list(phases), fill_value=0)
     for phase in phases:
@@ -228,8 +226,8 @@ def patient_rows(
         )
         one_each(names[codes["phase"] == phase], f"{phase} row")
     chosen = codes["phase"].isin(phases)
-    by_phase = {p: codes.loc[codes["phase"] == p, columns].set_axis(names[codes["phase"] == p]) for p in phases}
-    by_phase = {phase: table.sort_index() for phase, table in by_phase.items()}
+    of_phase = {p: codes["phase"] == p for p in phases}
+    by_phase = {p: codes.loc[here, columns].set_axis(names[here]).sort_index() for p, here in of_phase.items()}
     blocks = [table.add_prefix(f"{phase}_") for phase, table in by_phase.items()]
     if difference and len(phases) == 2:
         first, second = by_phase.values()

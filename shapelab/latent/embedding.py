@@ -68,8 +68,7 @@ def _embed(x: np.ndarray, method: str, seed: int, options: dict) -> np.ndarray:
         warnings.filterwarnings("ignore", message="n_jobs value .* overridden")
         warnings.filterwarnings("ignore", message="k >= N for N \\* N square matrix")
         settings = {"n_neighbors": neighbours, "random_state": seed, "n_jobs": 1, **options}
-        reducer = umap.UMAP(n_components=2, **settings)
-        return np.asarray(reducer.fit_transform(x), dtype=np.float64)
+        return np.asarray(umap.UMAP(n_components=2, **settings).fit_transform(x), dtype=np.float64)
 
 
 def embedding_quality(
@@ -116,8 +115,11 @@ def embedding_quality(
     classes = codes[target].astype(object).to_numpy() if target is not None and target in codes else None
     n_without = 0 if classes is None else int(pd.isna(classes).sum())
     if n_without:
-        text = f"embedding_quality: found {n_without} of {len(x)} subjects without a {target}; expected one for each. "
-        warnings.warn(text + "Purity leaves them out, as neighbours too.", stacklevel=2)
+        warnings.warn(
+            f"embedding_quality: found {n_without} of {len(x)} subjects without a {target}; expected one for each. "
+            "Purity leaves them out, as neighbours too.",
+            stacklevel=2,
+        )
     rows = []
     for name in methods:
         planes = [_embed(x, name, seed, dict((options or {}).get(name, {}))) for seed in seeds]

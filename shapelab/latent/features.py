@@ -115,8 +115,12 @@ class IndexFeatures:
         )
         for column in [*self._columns["ED"], *self._columns["ES"]]:
             holes = indices.index[~np.isfinite(indices[column].to_numpy(dtype=float))]
-            found = f"NaN or infinity in {column!r} of patient {next(iter(holes), None)!r}"
-            need(not len(holes), "indices", found, "a finite number")
+            need(
+                not len(holes),
+                "indices",
+                f"NaN or infinity in {column!r} of patient {next(iter(holes), None)!r}",
+                "a finite number",
+            )
         one_each(indices.index.to_series())
 
     @property
@@ -217,10 +221,10 @@ class SpaceFeatures:
             if file is not None and file.exists():
                 kept = read_codes(file, required=("patient", "phase")).set_axis(self.subjects.index).rename_axis(INDEX)
                 self._codes[key] = kept.assign(**self._facts)  # text in the file, whatever they are here
-                return self._codes[key]
-            self._codes[key] = self._fit(patients)
-            if file is not None:
-                write_codes(self._codes[key], file)
+            else:
+                self._codes[key] = self._fit(patients)
+                if file is not None:
+                    write_codes(self._codes[key], file)
         return self._codes[key]
 
     def _fit(self, patients: Sequence[str]) -> pd.DataFrame:

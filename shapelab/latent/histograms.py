@@ -84,9 +84,8 @@ def code_statistics(
     must(len(x) >= 8, "code_statistics", f"{len(x)} rows", "at least 8")
     sd = x.std(axis=0, ddof=1)
     alive = sd > 1e-12 * max(float(np.abs(x).max()), 1e-300)
-    rows = pd.DataFrame({"mean": x.mean(axis=0), "sd": sd}, index=pd.Index(columns, name="column"))
-    for name in ("skew", "kurtosis", "k2", "p_normal", "modes", "p_unimodal"):
-        rows[name] = np.nan
+    later = dict.fromkeys(("skew", "kurtosis", "k2", "p_normal", "modes", "p_unimodal"), np.nan)
+    rows = pd.DataFrame({"mean": x.mean(axis=0), "sd": sd, **later}, index=pd.Index(columns, name="column"))
     z = x[:, alive]
     rows.loc[alive, "skew"], rows.loc[alive, "kurtosis"] = stats.skew(z), stats.kurtosis(z)
     if alive.any():

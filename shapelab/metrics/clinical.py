@@ -73,13 +73,9 @@ def volumes_and_masses(
     Arguments as for `structure_volumes`, slices along the last axis; `file` is what the warning names.
     """
     volumes = structure_volumes(without_gaps(label, spacing, scheme, file), spacing, scheme)
-    found: dict[str, dict[str, float] | float] = {
-        "volumes_ml": {str(k): round(float(v), 2) for k, v in volumes.items()}
-    }
-    for key, name in (("myocardial_mass_g", "LV myocardium"), ("rv_mass_g", "RV wall")):
-        if name in volumes:
-            found[key] = round(float(mass(volumes[name])), 2)
-    return found
+    wall_of = {"myocardial_mass_g": "LV myocardium", "rv_mass_g": "RV wall"}
+    masses = {key: round(float(mass(volumes[name])), 2) for key, name in wall_of.items() if name in volumes}
+    return {"volumes_ml": {str(k): round(float(v), 2) for k, v in volumes.items()}, **masses}
 
 
 def ejection_fraction(ed_ml: Numbers, es_ml: Numbers) -> Numbers:
@@ -176,10 +172,8 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
             f"phase {phase!r} of patient {s.patient!r} (twice, or none of ED and ES)",
             "one ED and one ES subject a patient",
         )
-        assert label is not None
         whole = canonical_without_gaps(s.with_(image=None, label=label))[0]
-        assert whole.label is not None
-        volumes = structure_volumes(whole.label, whole.spacing, cohort.scheme)
+        volumes = structure_volumes(np.asarray(whole.label), whole.spacing, cohort.scheme)
         found[s.patient][phase] = volumes, dict(s.facts), whole.spacing
     rows, why = {}, {}
     for patient, by_phase in found.items():
@@ -192,9 +186,8 @@ def cardiac_indices(cohort: Cohort) -> pd.DataFrame:
         )
         (ed, facts, voxel), (es, facts_es, voxel_es) = (by_phase[phase] for phase in PHASES)
         row = indices_of(ed, es)
-        alike = np.allclose(voxel, voxel_es, rtol=0.01)
-        other = "" if alike else f"voxels of {voxel} mm at ED, {voxel_es} at ES"
-        why[patient] = "; ".join([*doubts(row, es), *([other] if other else [])])
+        other = [] if np.allclose(voxel, voxel_es, rtol=0.01) else [f"voxels of {voxel} mm at ED, {voxel_es} at ES"]
+        why[patient] = "; ".join([*doubts(row, es), *other])
         both = {k: (v, facts_es[k]) for k, v in facts.items() if k in facts_es and k not in row}
         # an array is no fact of the patient for a table
         same = (k for k, (a, b) in both.items() if np.ndarray not in (type(a), type(b)) and bool(a == b))

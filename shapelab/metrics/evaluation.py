@@ -137,10 +137,15 @@ def label_map(values: Array, name: str) -> np.ndarray:
     if array.dtype == bool:
         array = array.view(np.uint8)
     nan = np.issubdtype(array.dtype, np.floating) and np.isnan(array).any()
-    found = f"an array of type {array.dtype}{' with NaN' if nan else ''}"
     whole = array.dtype.kind == "f" and not nan and bool((array == np.rint(array)).all())
     todo = "Make it one: label.astype(np.uint8)." if whole else "Turn probabilities into labels with argmax."
-    need(np.issubdtype(array.dtype, np.integer), name, found, "a label map of integers", todo)
+    need(
+        np.issubdtype(array.dtype, np.integer),
+        name,
+        f"an array of type {array.dtype}{' with NaN' if nan else ''}",
+        "a label map of integers",
+        todo,
+    )
     need(array.ndim == 3 and array.size, name, f"shape {array.shape}", "three axes (D0, D1, D2), none of them empty")
     if np.issubdtype(array.dtype, np.signedinteger) and int(array.min()) < 0:
         raise DataError(name, f"label {int(array.min())}", "labels from 0")

@@ -54,7 +54,11 @@ def dice_table(
     """
     names = names_among(truths, predictions) if index is None else list(index)
     predictions, truths = (in_order("dice_table", x, names or ()) if has_names(x) else x for x in (predictions, truths))
-    found = f"{len(predictions)} predictions and {len(truths)} truths"
-    need(len(predictions) == len(truths), "dice_table", found, "as many of both")
+    need(
+        len(predictions) == len(truths),
+        "dice_table",
+        f"{len(predictions)} predictions and {len(truths)} truths",
+        "as many of both",
+    )
     rows = [dice(p, t, scheme) for p, t in zip(predictions, truths, strict=True)]
     return pd.DataFrame(rows, index=range(len(rows)) if names is None else names)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from shapelab.data.gaps import interruptions
 from shapelab.data.geometry import TOUCHING, bounding_box
 from shapelab.data.scheme import CARDIAC, LV, VENTRICLES, LabelScheme
 from shapelab.errors import in_range, spacing3
@@ -84,7 +85,7 @@ def plausibility(
     counts: dict[str, float] = {name: sum(size >= min_voxels for size in sizes) for name, sizes in stray.items()}
     counts |= {
         "leaks": int((leaking > leak * rim).sum()),
-        "gaps": sum(_gaps(mask) for mask in (cavity, wall, rv)),
+        "gaps": sum(len(interruptions(mask)) for mask in (cavity, wall, rv)),
         "missing": sum(not mask.any() for mask in (cavity, wall, rv)),
     }
     violations = sum(counts.values())
@@ -161,9 +162,3 @@ def _leaks(cavity: np.ndarray, lv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shut = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
         counts.append((cavity & ~shut).sum((0, 1)))
     return counts[0], counts[1]
-
-
-def _gaps(mask: np.ndarray) -> int:
-    """Slices without the structure between slices with it."""
-    used = np.flatnonzero(mask.any((0, 1)))
-    return int(used[-1] - used[0] + 1 - len(used)) if len(used) else 0

@@ -63,8 +63,12 @@ def evaluate_cohort(
         for x in (predictions, truths)
     )
     n = len(true)
-    found = f"{len(ours)} predictions and {n} truths"
-    need(len(ours) == n > 0, "evaluate_cohort", found, "as many of both, at least one")
+    need(
+        len(ours) == n > 0,
+        "evaluate_cohort",
+        f"{len(ours)} predictions and {n} truths",
+        "as many of both, at least one",
+    )
     names = list(range(n)) if known is None else known
     by_name = isinstance(spacings, (pd.DataFrame, Mapping))
     sizes = np.asarray(in_order("spacings", spacings, names) if by_name else spacings, dtype=float)
@@ -88,8 +92,7 @@ def evaluate_cohort(
             "on the other slices (`shapelab.data.gaps.gaps` gives the numbers of the empty ones).",
             stacklevel=2,
         )
-    if wanted is None:
-        wanted = sorted(set().union(*(case.index for case in cases)))
+    wanted = sorted(set().union(*(case.index for case in cases))) if wanted is None else wanted
     rows = []
     for name, case in zip(names, cases):
         for label in wanted:
@@ -142,13 +145,12 @@ def summary(
     for key, group in groups:
         for measure in measures:
             values = group[measure].to_numpy(float)
-            missed = group["missed"].sum() if "missed" in group else np.isinf(values).sum()
             rows.append(
                 {
                     **dict(zip(by, key if isinstance(key, tuple) else (key,))),
                     "measure": measure,
                     "n": len(values),
-                    "n_missed": int(missed),
+                    "n_missed": int(group["missed"].sum() if "missed" in group else np.isinf(values).sum()),
                     **_describe(values, n_bootstrap, seed),
                 }
             )
@@ -190,9 +192,10 @@ def compare_methods(table: pd.DataFrame, a: str, b: str, measure: str = "dice", 
     methods = list(table["method"].unique())
     for name in (a, b):
         must(name in methods, "compare_methods", f"method {name!r}", f"one of {methods}")
-    rows = {}
-    for key, group in table.groupby(by, sort=False, observed=True, dropna=False):
-        rows[key] = compare(*(group[group["method"] == m].set_index("id")[measure] for m in (a, b)))
+    rows = {
+        key: compare(*(group[group["method"] == m].set_index("id")[measure] for m in (a, b)))
+        for key, group in table.groupby(by, sort=False, observed=True, dropna=False)
+    }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(by)
 
 

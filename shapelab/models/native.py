@@ -299,8 +299,7 @@ def segment(segmenter: Segmenter, subject: Subject) -> tuple[np.ndarray, Orienta
     rv, lv = scheme.labels_of(VENTRICLES[2]), scheme.labels_of(*LV)
 
     def shown(way: Orientation) -> tuple[float, np.ndarray]:
-        image = np.ascontiguousarray(way.canonical(scan))
-        label = segmenter.predict(image, upright.spacing)
+        label = segmenter.predict(np.ascontiguousarray(way.canonical(scan)), upright.spacing)
         return np.isin(label, rv).sum() / max(1, np.isin(label, lv).sum()), way.back(label)
 
     share, label = shown(turn)

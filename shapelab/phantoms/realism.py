@@ -213,10 +213,11 @@ def realism_report(real: Cohort, phantom: Cohort, by_phase: bool = True) -> pd.D
     phases = sorted(known["real"] & known["phantom"]) if by_phase else [None]
     left_out = {name: n for name, t in tables.items() if by_phase and (n := int((~t["phase"].isin(phases)).sum()))}
     if left_out:
-        text = (
+        warnings.warn(
             f"realism_report: found {left_out} hearts without a phase that both cohorts have; expected one for each. "
+            "They are left out; by_phase=False takes all.",
+            stacklevel=2,
         )
-        warnings.warn(text + "They are left out; by_phase=False takes all.", stacklevel=2)
     must(phases, "realism_report", "no phase that both cohorts have", "ED or ES in both")
     rows = []
     for phase in phases:

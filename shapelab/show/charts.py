@@ -167,8 +167,12 @@ def confusion(
     table = pd.DataFrame(matrix)
     rows = [str(c) for c in table.index]
     labels = rows if labels is None else [str(c) for c in labels]
-    found = f"a matrix {table.shape} and {len(labels)} labels"
-    must(table.shape == (len(labels), len(labels)), "confusion", found, "(K, K) and K")
+    must(
+        table.shape == (len(labels), len(labels)),
+        "confusion",
+        f"a matrix {table.shape} and {len(labels)} labels",
+        "(K, K) and K",
+    )
     if not isinstance(table.columns, pd.RangeIndex):
         table = in_order("confusion: columns", table.T, table.index).T
     if sorted(labels) == sorted(rows):
@@ -340,8 +344,12 @@ def bland_altman(
     check_columns(table, [measured, truth, *([by] if by else []), *([group] if group else [])], "bland_altman")
     panels = list(dict.fromkeys(table[by])) if by else [None]
     finite = np.isfinite(table[[measured, truth]].to_numpy(dtype=float)).all(1)
-    found = f"{len(table)} cases, {(~finite).sum()} of them not finite"
-    must(len(table) and finite.all(), "bland_altman", found, "finite numbers")
+    must(
+        len(table) and finite.all(),
+        "bland_altman",
+        f"{len(table)} cases, {(~finite).sum()} of them not finite",
+        "finite numbers",
+    )
     known = panels if limits is None else list(limits)
     must(all(p in known for p in panels), "bland_altman", f"limits of {known}", f"those of {panels}")
     gaps = int(table[by].isna().sum()) if by else 0

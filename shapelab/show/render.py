@@ -48,8 +48,7 @@ FRONT, SIDE = View(), View(azimuth=78.0)
 
 def project(vertices: np.ndarray, view: View, heart: bool) -> np.ndarray:
     """Vertices (V, 3) mm -> (right, away, up) mm as the viewer sees them; a heart's z is turned over (base up)."""
-    flipped = np.asarray(vertices, dtype=float) * (1, 1, -1 if heart else 1)
-    return flipped @ view.axes().T
+    return (np.asarray(vertices, dtype=float) * (1, 1, -1 if heart else 1)) @ view.axes().T
 
 
 @dataclass(frozen=True)
@@ -137,8 +136,7 @@ def shaded(
     shape = 2 * max(1, round(pixels * np.ptp(window[1]) / np.ptp(window[0]))), 2 * pixels
     n = shape[0] * shape[1]
     image, depth = np.ones((n, 3)), np.full(n, np.inf)
-    drawn = sorted((s for s in scheme.structures if s.name in meshes), key=lambda s: -alpha[s.name])
-    for structure in drawn:
+    for structure in sorted((s for s in scheme.structures if s.name in meshes), key=lambda s: -alpha[s.name]):
         mesh = meshes[structure.name]
         points = project(_meshes.display_vertices(mesh, alpha[structure.name]), view, heart)
         normals = project(mesh.vertex_normals, view, heart)
@@ -176,8 +174,7 @@ def window_of(sets: Sequence[Meshes], view: View, heart: bool, margin: float = 4
     if not corners:
         return np.array([[0.0, 100.0], [0.0, 100.0]])
     low = np.min([c.min(0) for c in corners], axis=0) - margin
-    high = np.max([c.max(0) for c in corners], axis=0) + margin
-    return np.stack([low, high], axis=1)
+    return np.stack([low, np.max([c.max(0) for c in corners], axis=0) + margin], axis=1)
 
 
 @style.styled

@@ -51,8 +51,7 @@ def pieces(table: pd.DataFrame, colour: str, hollow: str | None) -> list[tuple[s
             found += [(f"{name}, {p}", mark, bool(i), rows[rows[hollow] == p]) for i, p in enumerate(phases)]
         else:
             found.append((name, mark, False, rows))
-    if two:
-        assert hollow is not None
+    if two and hollow:
         rest = table[table[colour].notna() & table[hollow].isna()]
         found.append((without(rest, hollow), style.WITHOUT, True, rest))
     return [piece for piece in found if len(piece[3])]

@@ -74,8 +74,12 @@ def code_values(codes: Any, d: int) -> Any:
     if isinstance(names, pd.RangeIndex):
         return codes
     found = sorted((int(m[1]), i) for i, name in enumerate(names) if (m := re.fullmatch(r"z(\d+)", str(name))))
-    expected = f"{code_names(d)[0]} to {code_names(d)[-1]}, each once"
-    must([k for k, _ in found] == list(range(d)), "codes", f"columns {[str(n) for n in names[:6]]}", expected)
+    must(
+        [k for k, _ in found] == list(range(d)),
+        "codes",
+        f"columns {[str(n) for n in names[:6]]}",
+        f"{code_names(d)[0]} to {code_names(d)[-1]}, each once",
+    )
     places = [i for _, i in found]
     return codes.iloc[:, places] if isinstance(codes, pd.DataFrame) else codes.iloc[places]
 

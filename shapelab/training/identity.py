@@ -124,21 +124,20 @@ def compared(state: Mapping[str, Any], identity: Mapping[str, Any], machine: Map
     differing = [*differences(state["identity"], asked)]
     there = state["machine"]
     if any(there.get(name, value) != value for name, value in machine.items()):
-        notes += [f"the run began with {there} and continues on {machine}"]
-        notes += ["results will agree to rounding, not in every bit"]
-        rounded = [d for d in differing if d.by_rounding]
-        differing = [d for d in differing if d not in rounded]
+        rounded = ", ".join(d.where for d in differing if d.by_rounding)
+        differing = [d for d in differing if not d.by_rounding]
         notes += [
-            f"other numbers, by rounding or because they are others: {', '.join(d.where for d in rounded)}"
-        ] * bool(rounded)
+            f"the run began with {there} and continues on {machine}",
+            "results will agree to rounding, not in every bit",
+            *([f"other numbers, by rounding or because they are others: {rounded}"] if rounded else []),
+        ]
     if younger:
         notes += ["an older shapelab made it, which noted neither loss, prior, optimiser nor batches: not compared"]
-    if "epochs" in (d.where for d in differing):
-        why = _not_longer(state, identity)
-        if not why:
-            differing = [d for d in differing if d.where.rpartition(".")[2] not in ("epochs", "validate_every")]
-        return Compared(differing, why, notes)
-    return Compared(differing, "", notes)
+    longer = "epochs" in (d.where for d in differing)
+    why = _not_longer(state, identity) if longer else ""
+    if longer and not why:
+        differing = [d for d in differing if d.where.rpartition(".")[2] not in ("epochs", "validate_every")]
+    return Compared(differing, why, notes)
 
 
 def _not_longer(state: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
@@ -159,8 +158,7 @@ def _not_longer(state: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
 
 def differences(found: Any, asked: Any, where: str = "") -> Iterator[Difference]:
     """All that differs in two identities."""
-    both = isinstance(found, dict) and isinstance(asked, dict)
-    if both and found.get("class") == asked.get("class"):
+    if isinstance(found, dict) and isinstance(asked, dict) and found.get("class") == asked.get("class"):
         for name in sorted({*found, *asked}, key=lambda name: (name in YOUNGER, name)):  # causes first
             yield from differences(found.get(name), asked.get(name), f"{where}.{name}".lstrip("."))
     elif found != asked:
@@ -229,8 +227,7 @@ class _Description:
         if callable(value):
             named = {"class": getattr(value, "__name__", name["class"])}  # a compiled function has a name
             return {**named, **self.parts(attributes, True)}
-        public = {k: v for k, v in attributes.items() if not k.startswith("_") and k not in SILENT}
-        told = self.parts(public, numbers)
+        told = self.parts({k: v for k, v in attributes.items() if not k.startswith("_") and k not in SILENT}, numbers)
         return {**name, **told} if numbers else told
 
     def parts(self, parts: Mapping[Any, Any], numbers: bool) -> Any:

@@ -169,8 +169,7 @@ def fit(
     device = run.target
     model.to(device)
     training = Training(step, model, batches, epochs, settings, optimiser, validate, run)
-    seen = probed(training)
-    if seen is not None:
+    if (seen := probed(training)) is not None:
         return seen
     with nullcontext() if run.checkpoint is None else only_one("checkpoint", run.checkpoint):
         return _trained(training, device)
@@ -256,7 +255,6 @@ class _State:
         self.history = History()
         self.stopped = ""
         self.file: Path | None = None
-        self.advice = Run.ADVICE
         self.saved_at = time.monotonic()
 
     def learn(self, step: Step, batch: Batch, progress: float) -> None:
@@ -443,10 +441,9 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _machine(device: torch.device) -> dict[str, Any]:
     """What the last bits depend on."""
-    precision = str(fast_dtype(device)).removeprefix("torch.")
     return {
         "torch": torch.__version__,
         "device": device.type,
         "threads": torch.get_num_threads(),
-        "precision": precision,
+        "precision": str(fast_dtype(device)).removeprefix("torch."),
     }

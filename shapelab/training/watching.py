@@ -82,8 +82,7 @@ def time_limit(seconds: float) -> Iterator[None]:
     It stops after the step it is at, so each call does one step at least. Called again later it goes on from there, and
     ends in the weights of a training that was never stopped. Of two limits, one in the other, the nearer counts.
     """
-    deadline = time.monotonic() + in_range("seconds", seconds)
-    token = _deadline.set(min(deadline, _deadline.get()))
+    token = _deadline.set(min(time.monotonic() + in_range("seconds", seconds), _deadline.get()))
     try:
         yield
     finally:

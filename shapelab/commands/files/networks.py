@@ -61,23 +61,26 @@ class Network:
 
 def described(folder: Path) -> Network:
     """What the description in a folder says; DataError where there is none."""
-    file = find(folder)
+    file = find(folder) or folder / NETWORK
     need(
-        file is not None,
+        file.is_file(),
         folder,
         f"no {NETWORK}",
         "a folder that holds a saved segmentation network",
         "`shapelab predict --list` names those that ship.",
     )
-    assert file is not None
     try:
         text = json.loads(file.read_text(encoding="utf-8"))
         learned_from = str(text.get("metadata", {}).get("data", "not said"))
         refused = _why_not(file.name, text)
         more = {"refused": refused} if refused else _suits(text, learned_from)
     except (ValueError, KeyError, TypeError, AttributeError, ImportError, UsageError) as error:
-        found = f"a damaged description ({type(error).__name__}: {error})"
-        raise DataError(file, found, "JSON of a network: kind, config, scheme", ADVICE) from error
+        raise DataError(
+            file,
+            f"a damaged description ({type(error).__name__}: {error})",
+            "JSON of a network: kind, config, scheme",
+            ADVICE,
+        ) from error
     return Network(folder.name, folder, learned_from=learned_from, **more)
 
 
@@ -145,8 +148,12 @@ def find_network(model: str | Path) -> Network:
     must(folder is not None, "model", repr(str(model)), f"a folder with a {NETWORK}, or {known}")
     assert folder is not None
     found = described(folder)
-    expected = f"a network that segments a short-axis stack: {known}"
-    must(not found.refused, "model", f"{str(model)!r}, which {found.refused}", expected)
+    must(
+        not found.refused,
+        "model",
+        f"{str(model)!r}, which {found.refused}",
+        f"a network that segments a short-axis stack: {known}",
+    )
     return found
 
 
@@ -158,8 +165,7 @@ def check_scan(scan: Subject, network: Network) -> list[str]:
     everywhere. Of ACDC's 160 scans each has 116 values or more, and 3 to 48 % of such neighbours are alike.
     """
     upright, file = canonical(scan)[0], scan.where
-    image, spacing = upright.image, upright.spacing
-    assert image is not None
+    image, spacing = np.asarray(upright.image), upright.spacing
     values = np.unique(image)
     low, high = np.percentile(image, (1, 99))
     need(

@@ -67,9 +67,7 @@ class GridSegmenter:
         subject = Subject("scan", CARDIAC, found, np.asarray(image, np.float32), np.diag([*spacing, 1.0]))
         fine, factor = self.config.grid, self.config.factor
         thick = Grid((*fine.shape[:2], fine.shape[2] // factor), (*fine.spacing[:2], fine.spacing[2] * factor))
-        laid = to_grid(subject, thick, align="rigid").image
-        assert laid is not None
-        stack = to_unit_range(laid)
+        stack = to_unit_range(np.asarray(to_grid(subject, thick, align="rigid").image))
         back = to_grid(subject.with_(image=None, scheme=CARDIAC), fine, align="rigid").transform
         device = next(self.network.parameters()).device
         with autocast(device):
@@ -243,8 +241,7 @@ def _segment(segmenter: NativeSegmenter | GridSegmenter, scan: Subject) -> Segme
         "a short-axis cardiac MR stack",
         "Look at the scan; the model knows slices as ACDC has them.",
     )
-    assert scan.image is not None
-    image, label = turn.canonical(scan.image), turn.canonical(as_stored)
+    image, label = turn.canonical(np.asarray(scan.image)), turn.canonical(as_stored)
     return Segmented(image, label, turn.per_axis(scan.spacing), as_stored, turn.assumed)
 
 

@@ -188,13 +188,9 @@ class Case:
 
     def mirror(self) -> Case:
         """The same heart, the same mm, the first axis counted from its other end."""
-        s, turn, label = self.subject, np.diag([-1.0, 1, 1, 1]), self.subject.label
-        assert label is not None
-        turn[0, 3] = s.shape[0] - 1
-        image = None if s.image is None else s.image[::-1]
+        first_reversed = Orientation(np.array([[0, -1], [1, 1], [2, 1]]), self.subject.shape)
         axes = np.where(self.turn.axes[:, :1] == 0, self.turn.axes * (1, -1), self.turn.axes)
-        mirrored = s.with_(label=label[::-1], image=image, affine=s.affine @ turn)
-        return Case(mirrored, replace(self.turn, axes=axes))
+        return Case(first_reversed.applied(self.subject), replace(self.turn, axes=axes))
 
 
 def read_case(
@@ -287,8 +283,7 @@ def _scheme(file: Path, array: np.ndarray, name: str | None) -> LabelScheme:
 
 def _check_heart(file: str | Path, subject: Subject) -> None:
     """DataError for an LV in fewer slices than a refinement needs, and for cavities that have changed places."""
-    label, (rv, wall, lv) = subject.label, (subject.scheme.structure(n).value for n in CARDIAC.names)
-    assert label is not None
+    label, (rv, wall, lv) = np.asarray(subject.label), (subject.scheme.structure(n).value for n in CARDIAC.names)
     slices = int(np.isin(label, (wall, lv)).any((0, 1)).sum())
     need(
         slices >= LEAST_SLICES,

@@ -136,8 +136,9 @@ def _scheme(file: Path, content: dict) -> LabelScheme:
 
 def _case(file: Path, entry: object, modality: object) -> Case:
     if not (isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("image", "label"))):
-        found = f"the training entry {str(entry)[:80]}"
-        raise DataError(file, found, "'image' and 'label', each a relative path", _TODO)
+        raise DataError(
+            file, f"the training entry {str(entry)[:80]}", "'image' and 'label', each a relative path", _TODO
+        )
     for key in ("image", "label"):
         inside = PurePosixPath(entry[key])
         need(

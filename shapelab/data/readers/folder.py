@@ -26,7 +26,7 @@ from shapelab.data.formats.nifti import is_nifti, read_label, stem
 from shapelab.data.formats.text import read_table
 from shapelab.data.reading import Case, Problem, Scan, scheme_of
 from shapelab.data.scheme import LabelScheme, present_values
-from shapelab.errors import DataError, need
+from shapelab.errors import DataError, few, need
 
 #: What a label map's name may end with when its image lies beside it.
 ENDINGS = ("_label", "_gt", "_seg")
@@ -120,15 +120,15 @@ def _facts(found: Scan, names: list[str]) -> dict[str, dict[str, Any]]:
         found.problem(
             "facts",
             file,
-            f"ids without a file: {_list(unmatched)}",
-            f"the name of a label map without its ending, such as {_list(names[:2])}",
+            f"ids without a file: {few([*map(repr, unmatched)], 8)}",
+            f"the name of a label map without its ending, such as {few([*map(repr, names[:2])])}",
             "Correct the ids, add the files, or remove the rows.",
         )
     if bare:
         found.problem(
             "facts",
             file,
-            f"no row for: {_list(bare)}",
+            f"no row for: {few([*map(repr, bare)], 8)}",
             "a row for every label map",
             "Add rows; a cell may be left empty.",
         )
@@ -139,7 +139,7 @@ def _facts(found: Scan, names: list[str]) -> dict[str, dict[str, Any]]:
             found.problem(
                 "facts",
                 file,
-                f"in the column {fact!r} {_list(list(several))}",
+                f"in the column {fact!r} {few([*map(repr, several)], 8)}",
                 "one spelling: they are taken for different ones",
                 "Write them alike, or make them differ by more than capitals.",
             )
@@ -150,10 +150,6 @@ def _facts(found: Scan, names: list[str]) -> dict[str, dict[str, Any]]:
         for name in names
         if name in once
     }
-
-
-def _list(names: list[str], n: int = 8) -> str:
-    return ", ".join(map(repr, names[:n])) + (f", ... ({len(names)} in all)" if len(names) > n else "")
 
 
 def _scheme_of_files(found: Scan) -> LabelScheme:

@@ -431,8 +431,7 @@ def sweep_figure(table: pd.DataFrame, title: str | None = None) -> style.Picture
     fig = style.figure(9.0, 2.7)
     for ax, (column, name) in zip(fig.subplots(1, 4), panels.items(), strict=True):
         ax.set_xscale("log")
-        shown = pd.DataFrame(means[column]).rename(index={0.0: zero}, columns="{} patients".format)
-        _curves(ax, shown, "λ", name)
+        _curves(ax, pd.DataFrame(means[column]).rename(index={0.0: zero}, columns="{} patients".format), "λ", name)
         ax.set_xticks([zero, *positive], ["0", *(f"{w:g}" for w in positive)])
         ax.minorticks_off()
     fig.axes[3].set_yscale("symlog", linthresh=1)

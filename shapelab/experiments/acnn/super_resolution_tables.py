@@ -63,8 +63,7 @@ def claims(hearts: pd.DataFrame, speed: pd.DataFrame) -> pd.DataFrame:
     for size, part in speed.groupby("size", sort=False):
         ratio = float(part.set_index("method")["times_srcnn"]["SR"])
         rows.append(("SR at least 5 times as fast as SR-CNN", size, ratio, np.nan, ratio >= 5))
-    table = pd.DataFrame(rows, columns=["claim", "condition", "difference", "p", "holds"])
-    return table.astype({"holds": "boolean"})
+    return pd.DataFrame(rows, columns=["claim", "condition", "difference", "p", "holds"]).astype({"holds": "boolean"})
 
 
 def sweep_table(runs: Sequence[tuple[float, pd.DataFrame, History]]) -> pd.DataFrame:

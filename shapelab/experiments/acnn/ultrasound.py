@@ -172,8 +172,7 @@ def phantom_echoes(
     n: int, config: UltrasoundConfig, seed: int, artefacts: Artefacts | None = None, progress: bool = False
 ) -> Echoes:
     """Phantom patients on the experiment's grid; artefacts: of usual strength if not given."""
-    cohort = us_cohort(n, seed=seed, grid=config.grid, artefacts=artefacts or Artefacts())
-    return Echoes(*us_arrays(cohort, progress))
+    return Echoes(*us_arrays(us_cohort(n, seed=seed, grid=config.grid, artefacts=artefacts or Artefacts()), progress))
 
 
 def cetus_echoes(
@@ -256,12 +255,11 @@ def train_method(
     weight = config.weight_of(method)
     scale = config.scale if weight else "none"
     told = ("widths", "epochs", "batch", "learning_rate", "decay")
-    training = {k: v for k, v in numbers_of(config).items() if k in told} | asdict(config.affine)
     about = plain(
         {
             "method": "prior" if weight else "plain",
             "seed": seed,
-            "training": training,
+            "training": {k: v for k, v in numbers_of(config).items() if k in told} | asdict(config.affine),
             "weight": weight,
             "scale": scale,
             "data": train.checksum,

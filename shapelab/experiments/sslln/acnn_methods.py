@@ -31,7 +31,6 @@ def acnn_pairs(config: SSLLNExperiment, cohort: str, n: int, folder: Path | None
         config: `shapelab.experiments.sslln.laboratory.SSLLNExperiment`
         folder: where they are kept
     """
-    cache = None if folder is None else folder / f"pairs_{cohort}.npz"
     return heart_pairs(
         n,
         config.acnn.grid,
@@ -39,7 +38,7 @@ def acnn_pairs(config: SSLLNExperiment, cohort: str, n: int, folder: Path | None
         SEEDS[cohort],
         Mix(COHORTS[cohort], (PHASE,)),
         MotionRanges(config.degradation.shift_mm, 0.0),
-        cache,
+        None if folder is None else folder / f"pairs_{cohort}.npz",
         progress,
     )
 

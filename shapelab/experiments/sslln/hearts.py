@@ -89,11 +89,10 @@ def atlas_of(
     """One of the hearts as an atlas, with its own labels (X, Y, S) and landmarks (L, 3) voxels or those given."""
     label = volumes.labels[i] if label is None else label
     landmarks = volumes.landmarks[i] if landmarks is None else landmarks
-    in_mm = dict(zip(LANDMARKS, np.asarray(landmarks, float) * volumes.spacing, strict=True))
     return Atlas(
         volumes.scheme.integers(label),
         volumes.spacing,
-        in_mm,
+        dict(zip(LANDMARKS, np.asarray(landmarks, float) * volumes.spacing, strict=True)),
         volumes.images[i],
         volumes.scheme,
         str(volumes.table.index[i]),

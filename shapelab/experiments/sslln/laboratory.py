@@ -123,8 +123,12 @@ class SSLLNExperiment(Config):
         super().__post_init__()
         sizes = (self.training, self.healthy, self.PH, self.atlases, self.compared, self.n_atlases, len(self.seeds))
         enough = min(sizes) >= 1 and self.compared <= self.healthy
-        expected = "each from 1, and no more compared than tested"
-        must(enough, "SSLLNExperiment", f"{sizes} hearts, atlases and seeds", expected)
+        must(
+            enough,
+            "SSLLNExperiment",
+            f"{sizes} hearts, atlases and seeds",
+            "each from 1, and no more compared than tested",
+        )
 
 
 class Laboratory:
@@ -360,8 +364,7 @@ def _ordered(order: Order) -> nn.Module:
     method = next(m for m in SHIPPED if recipe_of(m) == order.model)
     epochs = "baseline_epochs" if method == "2D FCN" else "epochs"
     asked: dict[str, Any] = {} if order.epochs is None else {epochs: order.epochs}
-    network = replace(numbers.network, **asked)
-    numbers = replace(numbers, training=order.hearts or numbers.training, network=network)
+    numbers = replace(numbers, training=order.hearts or numbers.training, network=replace(numbers.network, **asked))
     return Laboratory(numbers, order.checkpoint, order.seed, order.progress).network(method)
 
 

@@ -77,5 +77,4 @@ def started_from(
     at = np.argwhere(label > 0) * np.asarray(spacing, float)
     low, high = at.min(0), at.max(0)
     points = np.array([low, high, *(np.where(np.arange(3) == a, high, low) for a in range(3)), (low + high) / 2])
-    moved = [replace(a, landmarks=transform_points(m, points)) for a, m in zip(atlases, affines, strict=True)]
-    return points, moved
+    return points, [replace(a, landmarks=transform_points(m, points)) for a, m in zip(atlases, affines, strict=True)]

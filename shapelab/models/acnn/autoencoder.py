@@ -334,8 +334,7 @@ def rotate_to_principal_axes(model: Autoencoder, codes: np.ndarray) -> None:
     entry of largest size in each axis is positive.
     """
     centred = np.asarray(codes, np.float64) - np.mean(codes, axis=0, dtype=np.float64)
-    axes = principal_axes(centred.T @ centred)
-    turn = torch.from_numpy(np.ascontiguousarray(axes)).to(model.to_code.weight.device)
+    turn = torch.from_numpy(np.ascontiguousarray(principal_axes(centred.T @ centred))).to(model.to_code.weight.device)
     for layer, weight in (
         (model.to_code, turn.T @ model.to_code.weight.double()),
         (model.from_code, model.from_code.weight.double() @ turn),

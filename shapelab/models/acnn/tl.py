@@ -334,8 +334,7 @@ class _Stages:
         self.measure()
         labels = self.space.scheme.integers(self.labels)
         if self.network.autoencoder.config.principal_axes:
-            codes = np.asarray(self.space.encode(labels), np.float64)
-            change_basis(self.network, principal_axes(np.cov(codes.T)))
+            change_basis(self.network, principal_axes(np.cov(np.asarray(self.space.encode(labels), np.float64).T)))
         self.space.set_training_codes(self.space.encode(labels))
 
 
@@ -415,7 +414,6 @@ class TLSpace(NetworkSpace):
     @classmethod
     def rebuilt(cls, text: Mapping[str, Any]) -> TLSpace:
         config, numbers = PredictorConfig(**text["config"]), AEConfig(**text["autoencoder"])
-        shapes = AESpace(numbers, scheme_of(text["scheme"]), model=Autoencoder(numbers))
-        space = cls(shapes, Predictor(config))
+        space = cls(AESpace(numbers, scheme_of(text["scheme"]), model=Autoencoder(numbers)), Predictor(config))
         space.metadata = text.get("metadata", {})
         return space

@@ -141,8 +141,7 @@ def train_network(
         images, labels, motion = rows
         if inputs.affine is not None:
             images, labels = random_affine_pair(images.float(), labels, pairs.spacing, inputs.affine)
-        stacks = _acquired(images, motion, pairs, inputs)
-        output = network(stacks[:, None])
+        output = network(_acquired(images, motion, pairs, inputs)[:, None])
         return loss(output, labels if task == "seg" else images.float()[:, None])
 
     def validate(_: nn.Module) -> dict[str, float]:
@@ -151,8 +150,7 @@ def train_network(
             images = predict_images(network, held_out)
             return {"val error": float(np.abs(images - validation.images.astype(np.float32)).mean())}
         made = torch.from_numpy(predict_labels(network, held_out))
-        n_classes = int(pairs.n_classes)
-        return {"val dice": float(dice_scores(made, torch.as_tensor(validation.labels), n_classes).mean())}
+        return {"val dice": float(dice_scores(made, torch.as_tensor(validation.labels), int(pairs.n_classes)).mean())}
 
     history = fit(
         step,

@@ -90,10 +90,9 @@ class ShapeWidget(ipywidgets.VBox):
         except Exception as error:  # every one of them: what is not shown here is seen nowhere
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{type(error).__name__}: {error} (line {last.lineno} of {last.name})"
-            message = str(error) if isinstance(error, ShapelabError) else where
             self.error.value = (
                 '<div role="alert" style="color:#B34700;font-weight:600;line-height:1.3;'
-                f'white-space:normal">{html.escape(message)}</div>'
+                f'white-space:normal">{html.escape(str(error) if isinstance(error, ShapelabError) else where)}</div>'
             )
             return False
         self.error.value = ""
@@ -141,8 +140,7 @@ class InterpolationWidget(ShapeWidget):
 
     def show(self, t: float) -> None:
         """Show the shape at `t`, 0 = A, 1 = B."""
-        meshes = interpolate_meshes(self.space, *self.codes, t)
-        self.draw(meshes, f"{self.names[0]} → {self.names[1]}, t = {t:.2f}")
+        self.draw(interpolate_meshes(self.space, *self.codes, t), f"{self.names[0]} → {self.names[1]}, t = {t:.2f}")
 
 
 class TraversalWidget(ShapeWidget):
