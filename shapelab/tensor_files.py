@@ -48,7 +48,9 @@ def checksum(tensors: Mapping[str, Tensor | np.ndarray]) -> str:
     """CRC-32 over names, shapes and bytes: tells one data set, or one set of weights, from another (1 GB/s)."""
     value = 0
     for name in sorted(tensors):
-        tensor = torch.as_tensor(tensors[name]).detach().cpu().contiguous()
+        given = tensors[name]  # torch takes no array that is read backwards
+        given = np.asarray(given, order="C") if isinstance(given, np.ndarray) else given
+        tensor = torch.as_tensor(given).detach().cpu().contiguous()
         value = zlib.crc32(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode(), value)
         value = zlib.crc32(tensor.view(-1).view(torch.uint8).numpy().data, value)  # bytes: NumPy has no bf16
     return f"{value:08x}"

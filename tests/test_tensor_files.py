@@ -1,5 +1,6 @@
 """Tensors in a file: what the checksum sees."""
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,3 +16,8 @@ def test_checksum_sees_every_bit_name_and_shape(position, dtype):
     sums = {checksum({"a": tensor}), checksum({"a": other}), checksum({"b": tensor}), checksum({"a": tensor.T})}
     assert len(sums) == 4
     assert checksum({"a": tensor.T}) == checksum({"a": tensor.T.contiguous()})
+
+
+def test_an_array_that_is_read_backwards_has_the_checksum_of_its_copy():
+    backwards = np.arange(12).reshape(3, 4)[::-1, ::-1]
+    assert checksum({"a": backwards}) == checksum({"a": backwards.copy()}) != checksum({"a": backwards[::-1]})

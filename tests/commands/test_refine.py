@@ -98,7 +98,7 @@ def test_a_stack_drawn_on_every_second_slice_from_end_to_end(tmp_path, write_nif
     out, err = capsys.readouterr()
     found, listed = json.loads(out), ", ".join(map(str, missing))
     warned = [line for line in err.splitlines() if "warning" in line]
-    assert len(warned) == 1 and warned[0].startswith("shapelab: warning: target: found empty slices")
+    assert len(warned) == 1 and warned[0].startswith("shapelab: warning: sparse.nii.gz: found empty slices")
     assert found["slices_not_annotated"] == missing and f"found empty slices {listed} " in found["warnings"][0]
     for value, name in zip(CARDIAC.values, CARDIAC.names):
         ml = (label == value).sum() * 18e-3
