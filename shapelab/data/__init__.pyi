@@ -32,6 +32,7 @@ from .scheme import (
     BIVENTRICULAR as BIVENTRICULAR,
     CARDIAC as CARDIAC,
     HIPPOCAMPUS as HIPPOCAMPUS,
+    WHOLE_HEART as WHOLE_HEART,
     LV_CAVITY as LV_CAVITY,
     LabelScheme as LabelScheme,
     Structure as Structure,

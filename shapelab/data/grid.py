@@ -373,6 +373,12 @@ def unit_image(image: np.ndarray) -> np.ndarray:
     return np.clip(image / np.percentile(scanned, 99), 0, 1) if len(scanned) else np.zeros_like(image)
 
 
+def z_normalised(image: np.ndarray) -> np.ndarray:
+    """An image less its mean, divided by its standard deviation, float32; a constant image becomes 0."""
+    image = np.asarray(image, np.float32)
+    return (image - image.mean()) / max(float(image.std()), 1e-6)
+
+
 def images_on_grid(
     cohort: Cohort, grid: Grid, poses: Mapping[str, np.ndarray] | None = None, progress: bool = False
 ) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:

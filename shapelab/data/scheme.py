@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,10 @@ class Structure:
     value: int
     name: str
     colour: str
+
+    def numbered(self, value: int) -> Structure:
+        """The same structure under the integer that another scheme gives it."""
+        return replace(self, value=value)
 
 
 #: Structures that lie in another one wherever both are in a scheme.
@@ -211,3 +215,16 @@ HIPPOCAMPUS = LabelScheme(
 )
 #: Of 3D ultrasound (CETUS): the LV's blood pool, closed at the mitral valve, papillary muscles inside.
 LV_CAVITY = LabelScheme("LV cavity", (Structure(1, "LV cavity", "#D55E00"),))
+#: Seven structures of a whole heart, in the order in which tables of MM-WHS name them.
+WHOLE_HEART = LabelScheme(
+    "whole heart",
+    (
+        CARDIAC.structure("LV cavity").numbered(1),
+        CARDIAC.structure("LV myocardium").numbered(2),
+        CARDIAC.structure("RV cavity").numbered(3),
+        Structure(4, "left atrium", "#CC79A7"),
+        Structure(5, "right atrium", "#56B4E9"),
+        Structure(6, "ascending aorta", "#E69F00"),
+        Structure(7, "pulmonary artery", "#F0E442"),
+    ),
+)

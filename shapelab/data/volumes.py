@@ -11,8 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from shapelab.data.grid import Grid
 from shapelab.data.rows import Rows, positions
-from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, LabelScheme
+from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, WHOLE_HEART, LabelScheme
 from shapelab.device import gathered, resident, sent
 from shapelab.errors import need
 
@@ -125,6 +126,37 @@ class LandmarkedVolumes(Volumes):
                 f"those of {n} images (N, X, Y, S): {self.images.shape}",
             )
         super().__post_init__()
+
+
+@dataclass(frozen=True, eq=False)
+class Scans(Volumes):
+    """Scans of N hearts with their label maps, on one grid; of one modality or of several.
+
+    Attributes:
+        images: (N, X, Y, Z) floating, each of mean 0 and sd 1 (`shapelab.data.grid.z_normalised`)
+        labels: (N, X, Y, Z) uint8, channel numbers of `scheme`
+        table: one row a scan: patient, modality ("CT", "MR"), ...
+        grid: shape and spacing
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    table: pd.DataFrame
+    grid: Grid
+    scheme: LabelScheme = WHOLE_HEART
+
+    def __post_init__(self) -> None:
+        shape = (len(self.table), *self.grid.shape)
+        for name in ("images", "labels"):
+            found = getattr(self, name).shape
+            need(found == shape, f"Scans.{name}", f"shape {found}", f"{shape}: a row of the table each, on {self.grid}")
+        super().__post_init__()
+
+    @classmethod
+    def of(cls, *parts: Scans) -> Scans:
+        """Scans on one grid, one after the other."""
+        images, labels = (np.concatenate([getattr(p, name) for p in parts]) for name in ("images", "labels"))
+        return cls(images, labels, pd.concat([p.table for p in parts]), parts[0].grid, parts[0].scheme)
 
 
 STEP_MM = 10.0  # a neighbour is the slice about this far away: the next one in most stacks, the second next at 5 mm

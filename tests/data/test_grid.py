@@ -17,6 +17,7 @@ from shapelab.data.grid import (
     to_grid,
     to_unit_range,
     unit_image,
+    z_normalised,
 )
 from shapelab.data.placement import Placement
 from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
@@ -199,6 +200,11 @@ def test_unit_range():
     assert np.array_equal(to_unit_range(image), scaled)  # 1 and 99 unless others are asked for
     assert to_unit_range(image)[[1, 2, 99], 0, 0] == pytest.approx([0, 1 / 98, 1])
     assert (to_unit_range(np.full((2, 2, 2), 7.0)) == 0).all()
+
+
+def test_a_z_normalised_image_has_mean_0_and_sd_1():
+    np.testing.assert_allclose(z_normalised(np.array([1, 3, 1, 3])), [-1, 1, -1, 1])
+    assert not z_normalised(np.full((2, 2), 7)).any()
 
 
 def test_unit_images_are_in_units_of_the_99th_percentile_of_what_was_scanned():

@@ -4,7 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS, LabelScheme, Structure, present_values
+from shapelab.data.scheme import (
+    BIVENTRICULAR,
+    CARDIAC,
+    HIPPOCAMPUS,
+    WHOLE_HEART,
+    LabelScheme,
+    Structure,
+    present_values,
+)
 from shapelab.errors import DataError, UsageError
 
 SPARSE = LabelScheme(
@@ -23,7 +31,7 @@ def test_acdc_integers():
 
 
 def test_colours_differ():
-    for scheme in (CARDIAC, BIVENTRICULAR, HIPPOCAMPUS):
+    for scheme in (CARDIAC, BIVENTRICULAR, HIPPOCAMPUS, WHOLE_HEART):
         assert len(set(scheme.colours)) == len(scheme.colours)
 
 
@@ -133,3 +141,9 @@ def test_what_lies_in_what_is_known_by_name_or_said():
 def test_nesting_that_cannot_be_is_refused(inside):
     with pytest.raises(UsageError, match="inside=.*no circle"):
         LabelScheme("bad", CARDIAC.structures, inside)
+
+
+def test_a_structure_keeps_name_and_colour_under_another_schemes_integer():
+    for name in CARDIAC.names:
+        assert WHOLE_HEART.structure(name).numbered(9) == CARDIAC.structure(name).numbered(9)
+    assert WHOLE_HEART.values == (1, 2, 3, 4, 5, 6, 7) and len(set(WHOLE_HEART.colours)) == 7

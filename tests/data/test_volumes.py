@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from shapelab.data.volumes import HeartPairs, LandmarkedVolumes, SliceData, neighbours
+from shapelab.data.grid import Grid
+from shapelab.data.volumes import HeartPairs, LandmarkedVolumes, Scans, SliceData, neighbours
 from shapelab.errors import DataError, UsageError
 
 LABELS = np.arange(5)[:, None, None, None].repeat(2, 1).repeat(2, 2).repeat(4, 3).astype(np.uint8) % 4
@@ -15,10 +16,12 @@ IMAGES = LABELS / np.float32(4)
 TABLE = pd.DataFrame({"patient": list("aabbc")}, index=list("vwxyz"))
 
 
-@pytest.fixture(params=["pairs", "landmarks"])
+@pytest.fixture(params=["pairs", "landmarks", "scans"])
 def hearts(request):
     if request.param == "pairs":
         return HeartPairs(IMAGES, LABELS, np.arange(30.0).reshape(5, 2, 3), TABLE, (1.0, 1.0, 2.0), 2)
+    if request.param == "scans":
+        return Scans(IMAGES, LABELS, TABLE, Grid((2, 2, 4), (3, 3, 3)))
     return LandmarkedVolumes(IMAGES, LABELS, np.arange(30.0).reshape(5, 2, 3), TABLE, (1.0, 1.0, 2.0))
 
 
@@ -42,6 +45,9 @@ def test_rows_of_all_arrays_are_taken_together(hearts, rows, wanted):
     assert type(some) is type(hearts) and len(some) == len(wanted) and some.shape == (2, 2, 4)
     assert some.labels[:, 0, 0, 0].tolist() == [n % 4 for n in wanted]
     assert some.table.index.tolist() == [TABLE.index[n] for n in wanted]
+    if isinstance(some, Scans):
+        assert some.grid == hearts.grid and some.images[:, 0, 0, 0].tolist() == [n % 4 / 4 for n in wanted]
+        return
     more = some.motion if hasattr(some, "motion") else some.landmarks
     assert more[:, 0, 0].tolist() == [6.0 * n for n in wanted] and some.spacing == (1.0, 1.0, 2.0)
 
@@ -93,3 +99,13 @@ def test_slices_on_a_device_are_taken_as_here(room, monkeypatch):
     for a, b in zip(here.take(np.array([5, 0, 2])), there.take(np.array([5, 0, 2])), strict=True):
         assert torch.equal(a, b) and a.shape == (3, 3, 6, 5)
     assert here.take(np.array([0]))[0][0, 0].max() == 0  # nothing lies above the first slice
+
+
+def test_scans_follow_one_another_and_must_lie_on_their_grid():
+    grid = Grid((2, 2, 4), (3, 3, 3))
+    scans = Scans(IMAGES, LABELS, TABLE, grid)
+    both = Scans.of(scans[[3]], scans[:2])
+    np.testing.assert_array_equal(both.labels, LABELS[[3, 0, 1]])
+    assert list(both.table.index) == ["y", "v", "w"] and both.grid == grid and both.n_classes == 8
+    with pytest.raises(DataError, match=r"Scans.images.*shape \(5, 2, 2, 4\).*\(5, 2, 2, 5\)"):
+        Scans(IMAGES, LABELS, TABLE, Grid((2, 2, 5), (3, 3, 3)))
