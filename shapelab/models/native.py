@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from shapelab.data.geometry import bounding_box, components, largest_component
 from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
-from shapelab.data.orientation import Orientation, canonical
+from shapelab.data.orientation import Orientation, is_short_axis, orientation_of
 from shapelab.data.scheme import CARDIAC, LV, VENTRICLES, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.data.volumes import SliceData, neighbours
@@ -295,11 +295,12 @@ def segment(segmenter: Segmenter, subject: Subject) -> tuple[np.ndarray, Orienta
     scheme, scan = segmenter.scheme, subject.image
     must(scan is not None, subject.where, "no image", "one to segment")
     assert scan is not None
-    upright, turn = canonical(subject.with_(label=None, image=scan, scheme=scheme))
+    turn = orientation_of(subject.affine, scan.shape, is_short_axis(scheme))
+    spacing = turn.per_axis(subject.spacing)
     rv, lv = scheme.labels_of(VENTRICLES[2]), scheme.labels_of(*LV)
 
     def shown(way: Orientation) -> tuple[float, np.ndarray]:
-        label = segmenter.predict(np.ascontiguousarray(way.canonical(scan)), upright.spacing)
+        label = segmenter.predict(np.ascontiguousarray(way.canonical(scan)), spacing)
         return np.isin(label, rv).sum() / max(1, np.isin(label, lv).sum()), way.back(label)
 
     share, label = shown(turn)
