@@ -36,9 +36,15 @@ Item: TypeAlias = "Subject | Array | tuple[Array | None, Array | None]"
 MARGIN, NARROW = 15.0, 8.0  # mm round the labelled structures; and where many hearts stand side by side
 #: Where a picture's axes go, in short axis and in a whole heart; and of the planes across x, y, z of one: name, letters
 #: at the left, right, bottom and top edge (Right, Left, Anterior, Posterior, Head, Feet).
-HEART_WORDS = {"x": "RV → LV", "y": "anterior → inferior", "up y": "anterior up", "up z": "base up"}
-BODY_WORDS = {"x": "right → left", "y": "anterior → posterior", "up y": "anterior up", "up z": "head up"}
+HEART_WORDS = {"x": ", RV → LV", "y": ", anterior → inferior", "up y": ", anterior up", "up z": ", base up"}
+BODY_WORDS = {"x": ", right → left", "y": ", anterior → posterior", "up y": ", anterior up", "up z": ", head up"}
 BODY_PLANES = (("sagittal", "APFH"), ("coronal", "RLFH"), ("axial", "RLPA"))
+EDGES = (  # where these letters stand, in shares of the panel, and how they are aligned
+    (0.02, 0.98, 0.5, 0.5),
+    (0.5, 0.5, 0.02, 0.98),
+    ("left", "right", "center", "center"),
+    ("center", "center", "bottom", "top"),
+)
 PATCH = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
 HALO = [patheffects.withStroke(linewidth=2.2, foreground="white")]
 
@@ -70,9 +76,7 @@ class Volume:
         """Of the plane across an axis: the titles of its two axes."""
         words = HEART_WORDS if self.heart else BODY_WORDS if self.body else {}
         x, y = (n for n in "xyz" if n != "xyz"[across])
-        return ", ".join(filter(None, (f"{x} (mm)", words.get(x)))), ", ".join(
-            filter(None, (f"{y} (mm)", words.get(f"up {y}")))
-        )
+        return f"{x} (mm){words.get(x, '')}", f"{y} (mm){words.get(f'up {y}', '')}"
 
     def masks(self) -> list[tuple[int, str, str, np.ndarray]]:
         """(position, name, colour, mask) of every structure of the scheme that the label has."""
@@ -193,9 +197,7 @@ def frame(
     ax.spines[:].set(visible=True, color=style.GRID)
     if body is not None:
         ax.set(xlim=window[0][::-1], ylim=window[1])
-        places = ((0.02, 0.5, "left", "center"), (0.98, 0.5, "right", "center"))
-        places += ((0.5, 0.02, "center", "bottom"), (0.5, 0.98, "center", "top"))
-        for letter, (right, up, ha, va) in zip(BODY_PLANES[body][1], places, strict=True):
+        for letter, right, up, ha, va in zip(BODY_PLANES[body][1], *EDGES, strict=True):
             ax.text(right, up, letter, transform=ax.transAxes, ha=ha, va=va, fontsize=7.5, bbox=PATCH)
 
 
@@ -400,7 +402,7 @@ def compare_planes(
     size = np.array([np.ptp(window, axis=1) for window in windows])
     inches = min((style.WIDTH - 0.8) / size[:, 0].sum(), 3.4 / size[:, 1].max())
     fig = style.figure(inches * size[:, 0].sum() + 0.8, len(items) * (inches * size[:, 1].max() + 0.1) + 1.2)
-    axes = fig.subplots(len(items), 3, squeeze=False, width_ratios=size[::-1, 0])
+    axes = fig.subplots(len(items), 3, squeeze=False, width_ratios=size[::-1, 0].tolist())
     for row, (volume, (name, _)) in enumerate(zip(volumes, items, strict=True)):
         for ax, axis in zip(axes[row], (2, 1, 0), strict=True):
             draw(ax, volume, axis, point[axis], contours, names=volume.image is None)
