@@ -36,6 +36,13 @@ MUTATIONS: list[tuple[str, str, str]] = [
     ("data/orientation.py", "directions = _upright(directions[:, slices]) @ directions", "pass"),
     ("data/orientation.py", '& (base == "last")', '& (base == "first")'),
     ("data/orientation.py", "self.shape[slices] - 1 - n if", "self.shape[slices] - n if"),
+    # a whole heart: turned to its LV; seen in a mirror, from behind, or with its feet up
+    ("data/orientation.py", " and not is_whole_heart(scheme):", ":"),
+    ("show/style.py", "(-1, -1, 1) if in_body", "(1, -1, 1) if in_body"),
+    ("show/meshes.py", "[b, a] if way < 0", "[b, a] if way > 0"),
+    ("show/slices.py", "xlim=window[0][::-1], ylim=window[1])", "xlim=window[0], ylim=window[1])"),
+    ("show/slices.py", "xlim=window[0][::-1], ylim=window[1])", "xlim=window[0][::-1], ylim=window[1][::-1])"),
+    ("show/slices.py", '("sagittal", "APFH")', '("sagittal", "PAFH")'),
     ("data/landmarks.py", "first >= CLEARLY * last else", "last >= CLEARLY * first else"),
     ("models/native.py", "share_there > share:", "share_there < share:"),
     # walls: a question less strict, crumbs and far pieces kept, the torn wall left open

@@ -25,8 +25,8 @@ from shapelab.data.orientation import canonical
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import ShapelabError, must, one_of, whole
 from shapelab.show.meshes import heart_meshes
-from shapelab.show.slices import slices
-from shapelab.show.style import png_bytes
+from shapelab.show.slices import planes, slices
+from shapelab.show.style import in_body, png_bytes
 from shapelab.show.widgets.views import MeshView, ScatterView
 from shapelab.spaces.contract import ShapeSpace, check_codes, code_size
 from shapelab.types import Triple
@@ -221,7 +221,8 @@ class EmbeddingWidget(ShapeWidget):
         embedding: table with x, y, the facts, and subject ids as index (`latent.embed`)
         codes: a Codes table with the same ids, and its ShapeSpace: the heart is what the code decodes to
         space: see `codes`
-        cohort: with the same ids: the heart is the subject's own label map, with its slices under it
+        cohort: with the same ids: the heart is the subject's own label map, with its slices under it, of a whole
+            heart three planes
 
     With both, a switch chooses. UsageError if neither is given, or if ids are missing in what is given.
     """
@@ -307,6 +308,7 @@ class EmbeddingWidget(ShapeWidget):
             assert self.cohort is not None
             chosen = canonical(self.cohort[subject], from_base=True)[0]
             meshes = heart_meshes(np.asarray(chosen.label), chosen.spacing, chosen.scheme)
-            self.picture.value = png_bytes(slices(chosen, n=6), dpi=72)
+            still = planes(chosen) if in_body(chosen.scheme) else slices(chosen, n=6)
+            self.picture.value = png_bytes(still, dpi=72)
             self.picture.layout.display = ""
         self.draw(meshes, f"{subject}: {self.source.value}", recentre=True)

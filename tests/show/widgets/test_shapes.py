@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 
 from shapelab.data.cohort import Cohort
-from shapelab.data.scheme import CARDIAC
+from shapelab.data.scheme import CARDIAC, WHOLE_HEART
 from shapelab.data.subject import Subject
 from shapelab.errors import UsageError
+from shapelab.show.slices import planes
+from shapelab.show.style import png_bytes
 from shapelab.show.widgets import EmbeddingWidget, InterpolationWidget, StagesWidget, TraversalWidget, views
 from shapelab.show.widgets import shapes as widgets
 from shapelab.show.widgets.views import UNIT, MeshView
@@ -250,3 +252,31 @@ def test_stages_slide_through_label_maps(shapes):
         StagesWidget({}, spacing, CARDIAC)
     with pytest.raises(UsageError, match="of one shape"):
         StagesWidget({"a": stages["before"], "b": stages["after"][:-1]}, spacing, CARDIAC)
+
+
+def test_whole_hearts_are_shown_unchanged(embedded):
+    label = np.zeros((24, 14, 12), np.uint8)
+    for k, value in enumerate(WHOLE_HEART.values):
+        label[2 + 3 * k : 5 + 3 * k, 3:10, 3:9] = value
+
+    class Space:
+        scheme, grid, n_codes = WHOLE_HEART, SimpleNamespace(shape=label.shape, spacing=(6.0, 6.0, 6.0)), 1
+        mean, sigma = np.zeros(1, np.float32), np.ones(1, np.float32)
+
+        def decode(self, codes):
+            return np.stack([WHOLE_HEART.onehot(np.roll(label, round(c), axis=2)) for c in np.ravel(codes)])
+
+    widget = InterpolationWidget(Space(), np.array([0.0]), np.array([2.0]))
+    heights = []
+    for t in (0.0, 1.0):
+        widget.slider.value = t
+        assert widget.error.value == ""
+        assert [p["name"] for p in widget.view.parts] == list(WHOLE_HEART.names) and widget.view.note == ""
+        vertices = np.frombuffer(widget.view.parts[0]["vertices"], "<i2").reshape(-1, 3) * UNIT
+        heights.append(vertices[:, 2].mean())
+    assert heights[1] - heights[0] == pytest.approx(12, abs=0.1)  # two voxels towards the head: upwards
+    assert all(f"{name} " in widget.info.value for name in WHOLE_HEART.names)
+
+    heart = Subject("p00", WHOLE_HEART, label=label, affine=np.diag([6.0, 6, 6, 1]))
+    chosen = EmbeddingWidget(embedded.loc[["p00"]], cohort=Cohort([heart], "whole hearts", WHOLE_HEART))
+    assert bytes(chosen.picture.value) == png_bytes(planes(heart), dpi=72) and chosen.error.value == ""
