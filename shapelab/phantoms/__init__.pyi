@@ -12,6 +12,8 @@ from . import (
     ultrasound as ultrasound,
     ultrasound_geometry as ultrasound_geometry,
     ultrasound_imaging as ultrasound_imaging,
+    whole_heart as whole_heart,
+    whole_heart_population as whole_heart_population,
 )
 from .acquisition import StackFlaws as StackFlaws
 from .anatomy import Heart as Heart, LANDMARKS as LANDMARKS, build_heart as build_heart
@@ -26,3 +28,10 @@ from .realism import (
 )
 from .ultrasound import US_GROUPS as US_GROUPS, us_arrays as us_arrays, us_cohort as us_cohort
 from .ultrasound_geometry import Artefacts as Artefacts
+from .whole_heart import (
+    Drawn as Drawn,
+    draw_whole_heart as draw_whole_heart,
+    labels_of_whole_hearts as labels_of_whole_hearts,
+    whole_heart_labels as whole_heart_labels,
+)
+from .whole_heart_population import WHOLE_GROUPS as WHOLE_GROUPS, whole_heart_factors as whole_heart_factors

@@ -7,7 +7,7 @@ scanner makes of the heart (`cohort`, `pairs`, `ultrasound`) starts here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,13 +26,18 @@ Draw = Callable[[Patient, str], tuple[dict[str, np.ndarray], Mapping[str, object
 
 @dataclass(frozen=True)
 class Mix:
-    """Groups, of which the patients take turns, and the phases that each is seen at; UsageError for unknown ones."""
+    """Groups, of which the patients take turns, and the phases that each is seen at; UsageError for unknown ones.
+
+    Attributes:
+        known: the groups that there are: of short-axis hearts, or others such as `WHOLE_GROUPS`
+    """
 
     groups: Sequence[str] = GROUPS
     phases: Sequence[str] = PHASES
+    known: Sequence[str] = field(default=GROUPS, repr=False)
 
     def __post_init__(self) -> None:
-        for what, known in (("groups", GROUPS), ("phases", PHASES)):
+        for what, known in (("groups", self.known), ("phases", PHASES)):
             values = getattr(self, what)
             some = not isinstance(values, str) and len(values) and set(values) <= set(known)
             must(some, what, repr(values), f"some of {list(known)}")
