@@ -124,9 +124,10 @@ def _lay_back(
     x, y, z = _open(axes)
     middle, uneven = frame["midline"], fields[50]
     wide = rng.uniform(20, 30)
-    aside, upper = np.abs(x - middle + 10 + 4 * uneven), frame["top high"] - rng.uniform(35, 55)
+    aside = np.abs(x - middle + 10 + 5 * uneven + 3 * fields[25])
+    upper = frame["top high"] - rng.uniform(35, 55) + 8 * fields[25] + 0.02 * (x - middle + 10) ** 2
     behind = (aside < wide) & (y < frame["front"] + rng.uniform(15, 25))
-    behind |= (aside < wide + 10) & (z > upper) & (y < frame["front high"] - rng.uniform(5, 25))
+    behind |= (aside < wide + 10) & (z > upper) & (y < frame["front high"] - rng.uniform(5, 25) + 5 * fields[25])
     np.copyto(materials, FAT, where=behind)
     np.copyto(materials, SOFT, where=behind & (fields[25] > rng.uniform(-0.3, 0.8)))
     spine_y = frame["front"] - rng.uniform(8, 16)

@@ -36,16 +36,16 @@ from shapelab.phantoms.whole_heart_body import MATERIALS, Body, make_body
 from shapelab.phantoms.whole_heart_population import WHOLE_GROUPS, whole_heart_factors
 
 QUICK = Grid((28, 24, 28), (6.0, 6.0, 6.0))
-FINEST_MM = 1.5  # of a voxel drawn on to be averaged
-COARSE_MM = 3.0  # of a voxel, at least, that distances are drawn on
+FINE_MM = 2.0  # voxels up to this are drawn as they are, larger ones as means of eight
+COARSE_MM = 4.0  # voxels, at least, that distances are drawn on
 CAVITIES = ("LV cavity", *WHOLE_HEART.names[2:], "descending", "superior vein", "inferior vein")
 MIXED = ("right atrium", "superior vein", "inferior vein")  # where blood with and without contrast agent meets
 BODY, SCANNER = 21, 22  # streams of random numbers, beside those of the anatomy
 
 
 def _oversample(grid: Grid) -> int:
-    """Voxels drawn along each edge of one of the grid's: 3 at 6 mm, 2 at 3 mm, 1 at 1.5 mm."""
-    return int(np.clip(round(max(grid.spacing) / FINEST_MM), 1, 3))
+    """Voxels drawn along each edge of one of the grid's."""
+    return 2 if max(grid.spacing) > FINE_MM else 1
 
 
 def ct_tissues(rng: np.random.Generator, late: bool = False) -> dict[str, float]:
@@ -211,12 +211,12 @@ MODALITIES: dict[str, Callable[[Body, Grid, np.random.Generator], np.ndarray]] =
 def _drawn(who: Patient, grid: Grid) -> Drawn:
     """One patient on the voxels that are averaged for the grid's.
 
-    Distances and unlabelled vessels are drawn on voxels of 3 mm and more and interpolated: a distance is all but
+    Distances and unlabelled vessels are drawn on voxels of 4 mm and more and interpolated: a distance is all but
     linear over that, and takes far longer than a label.
     """
     k = _oversample(grid)
     fine = Grid(tuple(k * n for n in grid.shape), tuple(s / k for s in grid.spacing))
-    size = [max(2 * s, COARSE_MM) for s in fine.spacing]
+    size = [max(s, COARSE_MM) for s in fine.spacing]
     shape = [_covering(n, s, c) for n, s, c in zip(fine.shape, fine.spacing, size, strict=True)]
     coarse = draw_whole_heart(who, Grid(shape, size))
     maps = (coarse.distance, *((coarse.others == kind).astype(np.float32) for kind in (1, 2)))
