@@ -13,6 +13,8 @@ from . import (
     ultrasound_geometry as ultrasound_geometry,
     ultrasound_imaging as ultrasound_imaging,
     whole_heart as whole_heart,
+    whole_heart_body as whole_heart_body,
+    whole_heart_imaging as whole_heart_imaging,
     whole_heart_population as whole_heart_population,
 )
 from .acquisition import StackFlaws as StackFlaws
@@ -34,4 +36,5 @@ from .whole_heart import (
     labels_of_whole_hearts as labels_of_whole_hearts,
     whole_heart_labels as whole_heart_labels,
 )
+from .whole_heart_imaging import whole_heart_cohort as whole_heart_cohort, whole_heart_scans as whole_heart_scans
 from .whole_heart_population import WHOLE_GROUPS as WHOLE_GROUPS, whole_heart_factors as whole_heart_factors
