@@ -69,7 +69,7 @@ def frames(paths: dict[str, Walk], space) -> list[Image.Image]:
             mesh.apply_translation(-centre)  # so that it turns about itself
     order = np.r_[0:STEPS, STEPS - 2 : 0 : -1]
     views = [render.View(azimuth=-12 + SWAY * np.sin(2 * np.pi * k / len(order))) for k in range(len(order))]
-    windows = [render.window_of(every, views[k], heart=True) for k in (0, len(order) // 4, 3 * len(order) // 4)]
+    windows = [render.window_of(every, views[k], space.scheme) for k in (0, len(order) // 4, 3 * len(order) // 4)]
     window = np.stack([np.min(windows, axis=0)[:, 0], np.max(windows, axis=0)[:, 1]], axis=1)
     pictures = []
     for step, view in zip(order, views, strict=True):

@@ -19,7 +19,7 @@ import nibabel
 import numpy as np
 
 from shapelab.data.landmarks import base_end
-from shapelab.data.scheme import BIVENTRICULAR, LV, LabelScheme
+from shapelab.data.scheme import BIVENTRICULAR, LV, WHOLE_HEART, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.errors import need
 from shapelab.types import Triple
@@ -115,6 +115,11 @@ def is_short_axis(scheme: LabelScheme) -> bool:
     return LV[1] in scheme.names and set(scheme.names) <= set(BIVENTRICULAR.names)
 
 
+def is_whole_heart(scheme: LabelScheme) -> bool:
+    """Whether a scheme names an atrium or a great vessel: it lies as in the body, and is not turned to the LV."""
+    return bool(set(scheme.names) & set(WHOLE_HEART.names) - set(BIVENTRICULAR.names))
+
+
 def orientation_of(affine: np.ndarray, shape: tuple[int, ...], stack: bool) -> Orientation:
     """How an array of this affine becomes one in canonical order.
 
@@ -152,7 +157,7 @@ def canonical(subject: Subject, from_base: bool = False) -> tuple[Subject, Orien
 
     Args:
         from_base: the slices of a heart also run from base to apex, where its label map tells (`base_end`); as they
-            come, where it cannot, which the orientation's `assumed` says
+            come, where it cannot, which the orientation's `assumed` says. A whole heart stays as it lies in the body
 
     Raises:
         DataError: image and label of two shapes
@@ -161,6 +166,6 @@ def canonical(subject: Subject, from_base: bool = False) -> tuple[Subject, Orien
     shapes = [a.shape for a in (label, image) if a is not None]
     need(len(set(shapes)) == 1, subject.where, f"image and label of shapes {shapes}", "one shape for both")
     turn = orientation_of(subject.affine, shapes[0], is_short_axis(scheme))
-    if from_base and label is not None and (lv := scheme.labels_of(*LV)):
+    if from_base and label is not None and (lv := scheme.labels_of(*LV)) and not is_whole_heart(scheme):
         turn = turn.from_base(label, lv)
     return turn.applied(subject.with_(label=label, image=image)), turn

@@ -1,6 +1,7 @@
 from . import (
     charts as charts,
     meshes as meshes,
+    networks as networks,
     refined as refined,
     render as render,
     scatter as scatter,

@@ -34,6 +34,7 @@ __all__ = [
     "bars_with_interval",
     "bland_altman",
     "confusion",
+    "curves",
     "embedding",
     "embedding_picture",
     "explained_variance",
@@ -324,6 +325,59 @@ def history(
 
 
 @styled
+def curves(
+    table: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    by: str = "method",
+    panels: str | None = None,
+    levels: Mapping[Any, float] | None = None,
+    labels: tuple[str, str] | None = None,
+    title: str | None = None,
+) -> Picture:
+    """A measure against steps, time or number of hearts: a line per value of `by`, a panel per value of `panels`.
+
+    Args:
+        table: a row a measurement; rows of one x, panel and line (several seeds) are drawn as mean, with a band from
+            least to most
+        x: column of the horizontal axis
+        y: column of the measure
+        by: column of what is compared, lines in the order in which they come
+        panels: column, such as the modality; None: one panel
+        levels: a horizontal line in a panel, by its value (None where there is one panel), called "ceiling": what the
+            measure cannot get above
+        labels: titles of the two axes, with their units; None: the columns' names
+
+    UsageError for a missing column, and where no row has both numbers.
+    """
+    check_columns(table, [x, y, by, *([panels] if panels else [])], "curves")
+    table = table[np.isfinite(table[[x, y]].to_numpy(dtype=float)).all(axis=1)]
+    must(len(table), "curves", f"no row with a number in {x!r} and {y!r}", "at least one")
+    parts = {None: table} if panels is None else dict(list(table.groupby(panels, sort=False)))
+    colours = {str(name): style.spare(i).colour for i, name in enumerate(dict.fromkeys(table[by]))}
+    fig = style.figure(min(style.WIDTH, 4.4 * len(parts) + 1.0), 3.8)
+    for ax, (panel, part) in zip(
+        fig.subplots(1, len(parts), squeeze=False, sharey=True)[0], parts.items(), strict=True
+    ):
+        grouped = part.groupby([x, part[by].astype(str)])[y]
+        mean, low, high = (some.unstack() for some in (grouped.mean(), grouped.min(), grouped.max()))
+        lines(ax, {"": mean}, colours, *(labels or (x, y)))
+        for name in (n for n in colours if n in mean):
+            there = mean.index[mean[name].notna()]
+            ax.fill_between(there, low.loc[there, name], high.loc[there, name], color=colours[name], alpha=0.15, lw=0)
+        if levels is not None and panel in levels:
+            ax.axhline(levels[panel], color=style.INK, lw=1.0, ls=style.line_style(2))
+            ax.annotate("ceiling", (0.02, levels[panel]), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
+        ax.set_title("" if panel is None else str(panel))
+        ax.label_outer()
+    shown = [*table[y], *(levels or {}).values()]
+    fig.axes[0].set_ylim(np.min(shown) - 0.05 * np.ptp(shown), np.max(shown) + 0.08 * np.ptp(shown))
+    fig.suptitle(title or "")
+    return fig
+
+
+@styled
 def bland_altman(
     table: pd.DataFrame,
     *,
@@ -431,7 +485,8 @@ def lines(ax: Axes, tables: Mapping[str, pd.DataFrame], colours: Mapping[str, st
     for method, table in enumerate(tables.values()):
         for name in (n for n in looks if n in table.columns):
             fill = colours[name] if method == 0 else "white"
-            ax.plot(table.index, table[name], ls=style.line_style(method), lw=1.5, ms=4, mfc=fill, **looks[name])
+            known = table[name].dropna()  # one of several columns may have fewer places
+            ax.plot(known.index, known, ls=style.line_style(method), lw=1.5, ms=4, mfc=fill, **looks[name])
     handles = [Line2D([], [], ms=4, label=name, **look) for name, look in looks.items()]
     if len(tables) > 1:
         handles += [

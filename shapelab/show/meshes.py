@@ -5,7 +5,8 @@
 Vertices are in mm in the frame of the array: voxel (i, j, k) has its CENTRE at ((i + .5) sx, (j + .5) sy, (k + .5) sz),
 as in `slices`, and faces are wound so that a closed mesh has a positive volume. A heart's z runs from base to apex and
 its x from RV to LV, which makes the array's frame left-handed: pictures therefore turn z over (base up), so that what
-is seen is the heart and not its mirror image.
+is seen is the heart and not its mirror image. A whole heart's axes are the patient's right, anterior, superior: it is
+seen from the front, head up, the patient's left on the right.
 """
 
 from __future__ import annotations
@@ -293,13 +294,14 @@ def display_vertices(mesh: trimesh.Trimesh, opacity: float) -> np.ndarray:
 def mesh_figure(
     meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme, *, title: str = "Surfaces", height: int = 520
 ) -> go.Figure:
-    """Plotly figure of the meshes, axes in mm on one scale; a heart is shown base up with the RV to the left.
+    """Plotly figure of the meshes, axes in mm on one scale; a heart is shown base up with the RV to the left, a
+    whole heart from the front, head up.
 
     Structures without a mesh are named in the title.
     """
     import plotly.graph_objects as go
 
-    heart, alpha, fig = style.is_heart(scheme), opacities(scheme), go.Figure()
+    alpha, fig = opacities(scheme), go.Figure()
     for structure in (s for s in scheme.structures if s.name in meshes):
         mesh = meshes[structure.name]
         corners = np.round(display_vertices(mesh, alpha[structure.name]), 2).astype(np.float32).T
@@ -316,22 +318,22 @@ def mesh_figure(
     note = missing(meshes, scheme)
     layout = {"legend": {"orientation": "h", "y": -0.02}, "margin": {"l": 0, "r": 0, "t": 50, "b": 0}}
     title = f"{title}<br><sup>{note}</sup>" if note else title
-    return fig.update_layout(style.plotly_layout(title, 560, height, scene=_scene(meshes, heart), **layout))
+    return fig.update_layout(style.plotly_layout(title, 560, height, scene=_scene(meshes, scheme), **layout))
 
 
-def _scene(meshes: Mapping[str, trimesh.Trimesh], heart: bool) -> dict[str, Any]:
+def _scene(meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme) -> dict[str, Any]:
     """Axes of a plotly figure in mm, and where the viewer stands. The ranges are fixed: a structure that is switched
     off in the legend must not change the scale of the others."""
     bounds = np.array([m.bounds for m in meshes.values()]) if meshes else np.array([[[0.0] * 3, [100.0] * 3]])
     low, high = bounds[:, 0].min(axis=0) - 3, bounds[:, 1].max(axis=0) + 3
     ratio = 1.45 * (high - low) / (high - low).max()  # 1.45: as large as it fits while it is turned
-    ranges = np.stack([low, high], 1).tolist()
+    # turned as `style.towards` says (see the module's text)
+    ranges = [[b, a] if way < 0 else [a, b] for a, b, way in zip(low, high, style.towards(scheme), strict=True)]
     words = ("x (mm)", "y (mm)", "z (mm)")
-    if heart:  # z grows towards the apex: turned over, the base is up and left stays left (see the module's text)
-        words, ranges = (
-            ("x (mm), RV → LV", "y (mm), anterior in front", "z (mm), base up"),
-            [*ranges[:2], ranges[2][::-1]],
-        )
+    if style.is_heart(scheme):
+        words = "x (mm), RV → LV", "y (mm), anterior in front", "z (mm), base up"
+    elif style.in_body(scheme):
+        words = "x (mm), right → left", "y (mm), anterior in front", "z (mm), head up"
     plain = {"showbackground": False, "gridcolor": style.GRID, "nticks": 5}
     axes = {
         f"{n}axis": {"title": {"text": w}, "range": r, **plain} for n, w, r in zip("xyz", words, ranges, strict=True)

@@ -29,7 +29,7 @@ LIGHT = np.array([-0.45, -0.72, 0.53])  # from the viewer's upper left: (right, 
 class View:
     """Where the viewer stands. azimuth 0: in front (of a heart: anterior, RV to the viewer's left); degrees.
 
-    azimuth 90 looks from the array's low x (a heart: from the RV); elevation > 0 looks down (on the base).
+    azimuth 90 looks from what is on the left in front: the RV, or a whole heart's right; elevation > 0 looks down.
     """
 
     azimuth: float = -12.0
@@ -46,9 +46,9 @@ class View:
 FRONT, SIDE = View(), View(azimuth=78.0)
 
 
-def project(vertices: np.ndarray, view: View, heart: bool) -> np.ndarray:
-    """Vertices (V, 3) mm -> (right, away, up) mm as the viewer sees them; a heart's z is turned over (base up)."""
-    return (np.asarray(vertices, dtype=float) * (1, 1, -1 if heart else 1)) @ view.axes().T
+def project(vertices: np.ndarray, view: View, scheme: LabelScheme) -> np.ndarray:
+    """Vertices (V, 3) mm -> (right, away, up) mm as the viewer sees them (`style.towards`)."""
+    return (np.asarray(vertices, dtype=float) * style.towards(scheme)) @ view.axes().T
 
 
 @dataclass(frozen=True)
@@ -131,15 +131,15 @@ def shaded(
     `window` is ((right low, high), (up low, high)) in mm of the projected frame; `pixels` is the picture's width. Twice
     as many are drawn each way and averaged, for smooth edges.
     """
-    heart, alpha = style.is_heart(scheme), _meshes.opacities(scheme)
+    alpha = _meshes.opacities(scheme)
     scale = 2 * pixels / np.ptp(window[0])
     shape = 2 * max(1, round(pixels * np.ptp(window[1]) / np.ptp(window[0]))), 2 * pixels
     n = shape[0] * shape[1]
     image, depth = np.ones((n, 3)), np.full(n, np.inf)
     for structure in sorted((s for s in scheme.structures if s.name in meshes), key=lambda s: -alpha[s.name]):
         mesh = meshes[structure.name]
-        points = project(_meshes.display_vertices(mesh, alpha[structure.name]), view, heart)
-        normals = project(mesh.vertex_normals, view, heart)
+        points = project(_meshes.display_vertices(mesh, alpha[structure.name]), view, scheme)
+        normals = project(mesh.vertex_normals, view, scheme)
         fragments = _rasterise(points, normals, mesh.faces, window[:, 0], scale, shape)
         front, inner = fragments.depth < depth[fragments.pixel], fragments.normal[:, 1] > 0
         for side in (front,) if alpha[structure.name] >= 1 else (front & inner, front & ~inner):
@@ -168,9 +168,9 @@ def _paint(
     image[hit] = paint
 
 
-def window_of(sets: Sequence[Meshes], view: View, heart: bool, margin: float = 4.0) -> np.ndarray:
+def window_of(sets: Sequence[Meshes], view: View, scheme: LabelScheme, margin: float = 4.0) -> np.ndarray:
     """((right low, high), (up low, high)) in mm that holds every mesh of every set, seen from `view`."""
-    corners = [project(m.vertices, view, heart)[:, [0, 2]] for meshes in sets for m in meshes.values()]
+    corners = [project(m.vertices, view, scheme)[:, [0, 2]] for meshes in sets for m in meshes.values()]
     if not corners:
         return np.array([[0.0, 100.0], [0.0, 100.0]])
     low = np.min([c.min(0) for c in corners], axis=0) - margin
@@ -198,8 +198,7 @@ def mesh_grid(
     columns = max(len(r) for r in rows)
     views = [view] * columns if isinstance(view, View) else list(view)
     must(len(views) == columns, "mesh_grid", f"{len(views)} views", f"one, or one for each of {columns} columns")
-    heart = style.is_heart(scheme)
-    windows = [window_of([m for r in rows for m in r], v, heart) for v in views]
+    windows = [window_of([m for r in rows for m in r], v, scheme) for v in views]
     span = np.max([np.ptp(w, axis=1) for w in windows], axis=0)
     windows = [np.stack([w.mean(1) - span / 2, w.mean(1) + span / 2], 1) for w in windows]
     panel = min((width - 0.4) / columns, 3.2)
@@ -268,7 +267,8 @@ def _names(fig: Picture, scheme: LabelScheme, seen: set[str]) -> None:
     if absent:
         handles.append(Patch(facecolor="none", edgecolor="none", label=f"no surface: {', '.join(absent)}"))
     if handles:
-        fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        columns = len(handles) if len(handles) <= 5 else (len(handles) + 1) // 2
+        fig.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 @style.styled
@@ -280,28 +280,33 @@ def mesh_picture(
     views: Sequence[View] = (FRONT, SIDE),
     names: bool = True,
 ) -> Picture:
-    """Still picture of one heart from the front and from the side, on one scale, with the structures' names in it."""
-    heart = style.is_heart(scheme)
-    where = [f"from {_where(v, heart)}" for v in views]
+    """Still picture of one heart from the front and from the side, on one scale, with the structures' names in it.
+
+    Of a whole heart the legend alone has them: half of its seven structures are hidden by others.
+    """
+    where = [f"from {_where(v, scheme)}" for v in views]
     fig = mesh_grid([[meshes] * len(views)], scheme, column_names=where, title=title, view=views, width=6.8)
-    if names and meshes:
+    if names and meshes and not style.in_body(scheme):
         for ax, view in zip(fig.axes, views, strict=True):
-            _write_names(ax, meshes, view, heart)
+            _write_names(ax, meshes, view, scheme)
     return fig
 
 
-def _where(view: View, heart: bool) -> str:
-    side = "the front" if abs(view.azimuth) <= 45 else ("low x" if view.azimuth > 0 else "high x")
-    of_heart = {"the front": "anterior, base up", "low x": "the RV side, base up", "high x": "the LV side, base up"}
-    return of_heart[side] if heart else side
+def _where(view: View, scheme: LabelScheme) -> str:
+    side = 0 if abs(view.azimuth) <= 45 else (1 if view.azimuth > 0 else 2)
+    if style.is_heart(scheme):
+        return ("anterior, base up", "the RV side, base up", "the LV side, base up")[side]
+    if style.in_body(scheme):
+        return ("the front, head up", "the patient's right, head up", "the patient's left, head up")[side]
+    return ("the front", "low x", "high x")[side]
 
 
-def _write_names(ax: Axes, meshes: Meshes, view: View, heart: bool) -> None:
+def _write_names(ax: Axes, meshes: Meshes, view: View, scheme: LabelScheme) -> None:
     """Each short name beside the picture with a line to the middle of its mesh."""
     left, right = ax.get_xlim()
     low, high = ax.get_ylim()
     ends = sorted(
-        ((style.short_name(n), project(m.vertices, view, heart)[:, [0, 2]]) for n, m in meshes.items()),
+        ((style.short_name(n), project(m.vertices, view, scheme)[:, [0, 2]]) for n, m in meshes.items()),
         key=lambda e: -e[1][:, 1].mean(),
     )
     for i, (name, points) in enumerate(ends):

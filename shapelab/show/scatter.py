@@ -128,16 +128,19 @@ def embedding_picture(
     hollow: str | None = "phase",
     title: str | None = None,
     names: Sequence[str] = (),
+    links: Sequence[tuple[str, str]] = (),
 ) -> Picture:
     """Still twin of `embedding`; a mapping {title: table} gives panels side by side.
 
-    `names` are subjects whose id is written beside their point; UsageError for one that is in no table.
+    `names` are subjects whose id is written beside their point, `links` pairs that a line joins (a scan and its own
+    label map); UsageError for an id that is in no table.
     """
     panels = {"": tables} if isinstance(tables, pd.DataFrame) else dict(tables)
     for table in panels.values():
         check_points(table, colour, "embedding_picture")
-    unknown = [name for name in names if not any(name in table.index for table in panels.values())]
-    must(not unknown, "embedding_picture: names", unknown, "ids of subjects in the table")
+    for what, ids in (("names", names), ("links", [i for link in links for i in link])):
+        unknown = [i for i in ids if not any(i in table.index for table in panels.values())]
+        must(not unknown, f"embedding_picture: {what}", unknown, "ids of subjects in the table")
     n = len(panels)
     fig = style.figure(min(style.WIDTH, 4.6 * n + 1.2), 3.9 if n > 1 else 4.3)
     axes = fig.subplots(1, n, squeeze=False)[0]
@@ -158,6 +161,9 @@ def embedding_picture(
             ax.scatter(rows["x"], rows["y"], s=30, **look)
             look = {"marker": mark.marker, "ls": "", "ms": 6, "color": mark.colour, "mfc": face}
             handles[text] = Line2D([], [], label=text, **look)
+        joined = [link for link in links if set(link) <= set(table.index)]
+        ends = table.loc[[i for link in joined for i in link], ["x", "y"]].to_numpy(float).reshape(-1, 2, 2)
+        ax.plot(*ends.T, color=style.MUTED, lw=0.7, alpha=0.7, zorder=0.9)
         for subject in table.index.intersection(list(names), sort=False):
             ax.annotate(subject, table.loc[subject, ["x", "y"]], (6, 6), textcoords="offset points", fontsize=7.5)
         ax.set(title=name, **dict(zip(("xlabel", "ylabel"), axis_titles(table, name), strict=True)))

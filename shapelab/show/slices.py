@@ -4,6 +4,9 @@ Orientation: a slice is shown as ``a[:, :, k].T`` with the origin at the top, so
 anterior is up; slices run from base to apex, and a long-axis cut has the base at the top. A `Subject` is drawn in
 canonical order, a heart's base first (`shapelab.data.orientation`), so that one heart gives one picture however its
 file stores it; arrays are drawn as they are.
+
+A whole heart, whose axes are the patient's right, anterior and superior, is drawn as radiologists see it: head and
+anterior up, the patient's left on the right, and in sagittal planes anterior on the left; letters at the edges say so.
 """
 
 from __future__ import annotations
@@ -31,6 +34,18 @@ from shapelab.types import Array, Triple
 #: What is drawn: a subject, a label map, an image, or a pair (image, label).
 Item: TypeAlias = "Subject | Array | tuple[Array | None, Array | None]"
 MARGIN, NARROW = 15.0, 8.0  # mm round the labelled structures; and where many hearts stand side by side
+#: Where a picture's axes go, in short axis and in a whole heart; and of the planes across x, y, z of one: name, letters
+#: at the left, right, bottom and top edge (Right, Left, Anterior, Posterior, Head, Feet).
+HEART_WORDS = {"x": ", RV → LV", "y": ", anterior → inferior", "up y": ", anterior up", "up z": ", base up"}
+BODY_WORDS = {"x": ", right → left", "y": ", anterior → posterior", "up y": ", anterior up", "up z": ", head up"}
+BODY_PLANES = (("sagittal", "APFH"), ("coronal", "RLFH"), ("axial", "RLPA"))
+EDGES = (  # where these letters stand, in shares of the panel, and how they are aligned
+    (0.02, 0.98, 0.5, 0.5),
+    (0.5, 0.5, 0.02, 0.98),
+    ("left", "right", "center", "center"),
+    ("center", "center", "bottom", "top"),
+)
+PATCH = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8}
 HALO = [patheffects.withStroke(linewidth=2.2, foreground="white")]
 
 
@@ -52,6 +67,16 @@ class Volume:
     @property
     def heart(self) -> bool:
         return style.is_heart(self.scheme)
+
+    @property
+    def body(self) -> bool:
+        return style.in_body(self.scheme)
+
+    def axis_titles(self, across: int) -> tuple[str, str]:
+        """Of the plane across an axis: the titles of its two axes."""
+        words = HEART_WORDS if self.heart else BODY_WORDS if self.body else {}
+        x, y = (n for n in "xyz" if n != "xyz"[across])
+        return f"{x} (mm){words.get(x, '')}", f"{y} (mm){words.get(f'up {y}', '')}"
 
     def masks(self) -> list[tuple[int, str, str, np.ndarray]]:
         """(position, name, colour, mask) of every structure of the scheme that the label has."""
@@ -158,13 +183,22 @@ def _write_name(ax: Axes, plane: np.ndarray, spacing: np.ndarray, text: str) -> 
     )
 
 
-def frame(ax: Axes, window: np.ndarray, labels: tuple[str, str], left: bool, bottom: bool) -> None:
-    """Limits in mm (second axis downwards), equal scale; axis titles on the outer panels only."""
+def frame(
+    ax: Axes, window: np.ndarray, labels: tuple[str, str], left: bool, bottom: bool, body: int | None = None
+) -> None:
+    """Limits in mm (second axis downwards), equal scale; axis titles on the outer panels only.
+
+    `body`: of a whole heart, the axis that the plane lies across: both its axes are turned round, its edges lettered.
+    """
     x, y = labels[0] if bottom else "", labels[1] if left else ""
     ax.set(xlim=window[0], ylim=window[1][::-1], aspect="equal", xlabel=x, ylabel=y)
     ax.locator_params(nbins=4)
     ax.tick_params(length=2, labelleft=left, labelbottom=bottom)
     ax.spines[:].set(visible=True, color=style.GRID)
+    if body is not None:
+        ax.set(xlim=window[0][::-1], ylim=window[1])
+        for letter, right, up, ha, va in zip(BODY_PLANES[body][1], *EDGES, strict=True):
+            ax.text(right, up, letter, transform=ax.transAxes, ha=ha, va=va, fontsize=7.5, bbox=PATCH)
 
 
 def finished(fig: Picture, title: str, volumes: Sequence[Volume]) -> Picture:
@@ -177,7 +211,7 @@ def finished(fig: Picture, title: str, volumes: Sequence[Volume]) -> Picture:
                 entries[name] = Line2D([], [], color=colour, lw=1.6, linestyle=style.line_style(position), label=name)
             else:
                 entries.setdefault(name, Patch(facecolor=colour, alpha=0.85, edgecolor=style.INK, label=name))
-    columns = len(entries) if fig.get_figwidth() > 1.7 * len(entries) else 2
+    columns = len(entries) if fig.get_figwidth() > 1.7 * len(entries) else max(2, (len(entries) + 1) // 2)
     fig.suptitle(title)
     if entries:
         fig.legend(handles=list(entries.values()), loc="outside lower center", ncols=columns, handlelength=2.6)
@@ -217,7 +251,8 @@ def slices(
     fig = style.figure(width, rows * (width / columns * ratio + 0.25) + 0.9)
     label = volume.label
     named = None if label is None else max(chosen, key=lambda k: len(np.unique(label[:, :, k])))
-    labels = ("x (mm), RV → LV", "y (mm), anterior up") if volume.heart else ("x (mm)", "y (mm)")
+    labels, body = volume.axis_titles(2), 2 if volume.body else None
+    between = ", " if body is None else "\n"
     ends = {chosen[-1]: "\n(apical)", chosen[0]: "\n(basal)"}
     axes = fig.subplots(rows, columns, squeeze=False).flat
     for ax in axes[len(chosen) :]:
@@ -225,9 +260,9 @@ def slices(
     for position, (ax, k) in enumerate(zip(axes, chosen)):
         draw(ax, volume, 2, k, contours, names=k == named)
         bottom, left = position + columns >= len(chosen), position % columns == 0
-        frame(ax, window, labels if position == 0 else ("x (mm)", labels[1]), left, bottom)
+        frame(ax, window, labels if position == 0 else ("x (mm)", labels[1]), left, bottom, body)
         end = ends.get(k, "\n") if volume.heart and len(chosen) > 1 else ""
-        ax.set_title(f"slice {k}, z = {k * volume.spacing[2]:.0f} mm{end}", fontsize=8.5)
+        ax.set_title(f"slice {k}{between}z = {k * volume.spacing[2]:.0f} mm{end}", fontsize=8.5)
     return finished(fig, title if title is not None else _default_title(item), [volume])
 
 
@@ -250,11 +285,11 @@ def _default_title(item: Item) -> str:
 
 
 def _cut_position(volume: Volume, axis: int) -> int:
-    """Where to cut: through the middle of the LV cavity if there is one, else of everything labelled, else half way."""
+    """Where to cut: through the middle of a heart's LV cavity, else of everything labelled, else half way."""
     if volume.label is None or not volume.label.any():
         return volume.shape[axis] // 2
-    cavity = next((mask for _, name, _, mask in volume.masks() if name == "LV cavity"), volume.label > 0)
-    return int(round(ndimage.center_of_mass(cavity)[axis]))
+    cavities = [mask for _, name, _, mask in volume.masks() if name == "LV cavity" and not volume.body]
+    return int(round(ndimage.center_of_mass((cavities or [volume.label > 0])[0])[axis]))
 
 
 def long_axis(
@@ -265,7 +300,10 @@ def long_axis(
     title: str | None = None,
     **options: Any,
 ) -> Picture:
-    """A cut along the long axis, base up: `compare_long_axes` of one item, with its `plane`, `position`, `contours`."""
+    """A cut along the long axis, base up; of a whole heart a coronal or sagittal plane.
+
+    `compare_long_axes` of one item, with its `plane`, `position`, `contours`.
+    """
     title = title if title is not None else f"{_default_title(item)}: {options.get('plane', 'xz')} cut"
     return compare_long_axes([("", item)], spacing, scheme, title=title, **options)
 
@@ -288,8 +326,9 @@ def compare_long_axes(
         spacing: as in `slices`
         scheme: as in `slices`
         contours: as in `slices`
-        plane: "xz" (RV on the left) or "yz" (anterior on the left)
-        position: voxel index across the plane; None: through the LV cavity of the first item that has one
+        plane: "xz" (RV, of a whole heart the patient's right, on the left) or "yz" (anterior on the left)
+        position: voxel index across the plane; None: through the LV cavity of the first item that has one, of a whole
+            heart through its middle
 
     Voxels are drawn as large as they are in mm, so thick slices look thick.
     """
@@ -303,14 +342,78 @@ def compare_long_axes(
     width = min(style.WIDTH, 4.6 * len(items))
     panel = (width - 0.8) / len(items)
     fig = style.figure(width, min(4.2, panel * np.ptp(window[1]) / np.ptp(window[0])) + 1.1)
-    words = {"xz": "x (mm), RV → LV", "yz": "y (mm), anterior → inferior"}[plane], "z (mm), base up"
-    names = words if first.heart else (f"{plane[0]} (mm)", "z (mm)")
+    names, body = first.axis_titles(across), across if first.body else None
     axes = fig.subplots(1, len(items), squeeze=False)[0]
     for column, (ax, (name, _), volume) in enumerate(zip(axes, items, volumes, strict=True)):
         draw(ax, volume, across, where, contours)
-        frame(ax, window, names if column == 0 else (names[0].split(",")[0], ""), left=column == 0, bottom=True)
+        frame(ax, window, names if column == 0 else (names[0].split(",")[0], ""), column == 0, True, body)
         ax.set_title(name)
-    return finished(fig, title if title is not None else "One cut along the long axis", volumes)
+    cut = f"One {BODY_PLANES[across][0]} plane" if first.body else "One cut along the long axis"
+    return finished(fig, title if title is not None else cut, volumes)
+
+
+def planes(
+    item: Item,
+    spacing: Triple | None = None,
+    scheme: LabelScheme | None = None,
+    *,
+    title: str | None = None,
+    **options: Any,
+) -> Picture:
+    """Axial, coronal and sagittal plane of a whole heart: `compare_planes` of one item, with its `at`, `contours`."""
+    title = title if title is not None else _default_title(item)
+    return compare_planes([("", item)], spacing, scheme, title=title, **options)
+
+
+@style.styled
+def compare_planes(
+    items: Sequence[tuple[str, Item]],
+    spacing: Triple | None = None,
+    scheme: LabelScheme | None = None,
+    *,
+    at: Sequence[int] | None = None,
+    contours: bool = True,
+    title: str | None = None,
+) -> Picture:
+    """Axial, coronal and sagittal plane of whole hearts on one grid, a heart a row, all at the same millimetre scale.
+
+    The patient's left is on the right, in the sagittal plane anterior on the left; the head is up.
+
+    Args:
+        items: list of (title, Subject | label map | image | (image, label)), one or several
+        spacing: as in `slices`
+        scheme: as in `slices`, of images without labels too: it says that they show a whole heart
+        at: voxel (3,) that all planes go through, of a Subject in canonical order; None: the middle of what is labelled
+            in the first item with labels
+        contours: as in `slices`
+
+    UsageError for another scheme, and a voxel outside the grid.
+    """
+    who, volumes = "compare_planes", _volumes("compare_planes", items, spacing, scheme)
+    _check_same_grid(who, volumes)
+    found = [None if v.scheme is None else v.scheme.name for v in volumes if not v.body]
+    must(not found, who, f"label scheme {found[:1]}", "a whole heart's, with an atrium or a great vessel")
+    labelled = [v for v in volumes if v.label is not None and v.label.any()] or volumes
+    point = [_cut_position(labelled[0], axis) for axis in range(3)] if at is None else list(at)
+    must(len(point) == 3, f"{who}: at", point, "a voxel (3,)")
+    for k, n in zip(point, volumes[0].shape, strict=True):
+        whole(f"{who}: at", k, 0, n - 1)
+    windows = [_union([_window(v, axis, MARGIN) for v in labelled]) for axis in range(3)]
+    size = np.array([np.ptp(window, axis=1) for window in windows])
+    inches = min((style.WIDTH - 0.8) / size[:, 0].sum(), 3.4 / size[:, 1].max())
+    fig = style.figure(inches * size[:, 0].sum() + 0.8, len(items) * (inches * size[:, 1].max() + 0.1) + 1.2)
+    axes = fig.subplots(len(items), 3, squeeze=False, width_ratios=size[::-1, 0].tolist())
+    for row, (volume, (name, _)) in enumerate(zip(volumes, items, strict=True)):
+        for ax, axis in zip(axes[row], (2, 1, 0), strict=True):
+            draw(ax, volume, axis, point[axis], contours, names=volume.image is None)
+            frame(ax, windows[axis], ("", ""), False, False, axis)
+            ax.set(xticks=[], yticks=[])
+            if row == 0:
+                where = f"{'xyz'[axis]} = {point[axis] * volume.spacing[axis]:.0f} mm"
+                ax.set_title(f"{BODY_PLANES[axis][0]}, {where}", fontsize=8.5)
+        axes[row, 0].set_ylabel(name, fontsize=9)
+    _scale_bar(axes[0, 0], 30.0)
+    return finished(fig, title if title is not None else "Three planes, one scale", volumes)
 
 
 def _volumes(
@@ -356,12 +459,12 @@ def compare_slices(
             ax.set_axis_off()
         for column, (ax, k) in enumerate(zip(axes[row], chosen[row])):
             draw(ax, volume, 2, k, contours, names=column == 0 and row == 0)
-            frame(ax, shown, ("", ""), left=False, bottom=False)
+            frame(ax, shown, ("", ""), False, False, 2 if volume.body else None)
             ax.set(xticks=[], yticks=[])
             if row == 0 and indices is not None:
                 ax.set_title(f"z = {k * volume.spacing[2]:.0f} mm", fontsize=8.5)
         axes[row, 0].set_ylabel(items[row][0], fontsize=9)
-        _scale_bar(axes[row, 0], shown, 30.0)
+        _scale_bar(axes[row, 0], 30.0)
     heart = all(v.heart for v in volumes)
     return finished(fig, title if title is not None else "Base to apex, one scale" if heart else "One scale", volumes)
 
@@ -372,9 +475,11 @@ def _check_same_grid(who: str, volumes: Sequence[Volume]) -> None:
     must(len(grids) <= 1, who, f"{len(grids)} different grids", "one grid for all")
 
 
-def _scale_bar(ax: Axes, window: np.ndarray, length: float) -> None:
+def _scale_bar(ax: Axes, length: float) -> None:
     """A bar of `length` mm in the lower left corner."""
-    x, y = window[0, 0] + 0.05 * np.ptp(window[0]), window[1, 1] - 0.06 * np.ptp(window[1])
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    x, y = left + 0.05 * (right - left), low + 0.06 * (high - low)
+    end = x + length * np.sign(right - left)
     edge = [patheffects.Stroke(linewidth=4.5, foreground="white"), patheffects.Normal()]
-    ax.plot([x, x + length], [y, y], color=style.INK, lw=2.0, path_effects=edge, solid_capstyle="butt")
-    ax.text(x, y - 0.02 * np.ptp(window[1]), f"{length:.0f} mm", fontsize=7, va="bottom", path_effects=HALO)
+    ax.plot([x, end], [y, y], color=style.INK, lw=2.0, path_effects=edge, solid_capstyle="butt")
+    ax.text(x, y + 0.02 * (high - low), f"{length:.0f} mm", fontsize=7, va="bottom", path_effects=HALO)

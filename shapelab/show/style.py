@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from shapelab.data import facts
+from shapelab.data.orientation import is_whole_heart
 from shapelab.errors import must
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ SPARE = (
 )
 #: Points without a group, or without a phase: drawn all the same, in grey, and counted in the legend.
 WITHOUT = Mark("#A6A6A6", "H", "hexagon")
+SHORT = {"left atrium": "LA", "right atrium": "RA", "ascending aorta": "Ao", "pulmonary artery": "PA"}
 LINES: tuple[Any, ...] = ("solid", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)))
 
 
@@ -131,6 +133,8 @@ def line_style(position: int) -> Any:
 
 def short_name(name: str) -> str:
     """A structure's name for a crowded picture: 'LV myocardium' -> 'Myo', 'RV cavity' -> 'RV', 'RV wall' -> 'RVw'."""
+    if name in SHORT:
+        return SHORT[name]
     words = name.split()
     if "myocardium" in name.lower():
         return "Myo"
@@ -141,8 +145,24 @@ def short_name(name: str) -> str:
 
 
 def is_heart(scheme: LabelScheme | None) -> bool:
-    """Whether a scheme is a short-axis heart: it has structures called LV ... (shown base up, RV to the left)."""
-    return scheme is not None and any(s.name.upper().startswith("LV") for s in scheme.structures)
+    """Whether a scheme is of ventricles: it has structures called LV ... (shown base up, RV to the left) and is no
+    whole heart."""
+    ventricles = scheme is not None and any(s.name.upper().startswith("LV") for s in scheme.structures)
+    return ventricles and not in_body(scheme)
+
+
+def in_body(scheme: LabelScheme | None) -> bool:
+    """Whether a scheme is a whole heart: shown as it lies in the body, seen from the front, head up."""
+    return scheme is not None and is_whole_heart(scheme)
+
+
+def towards(scheme: LabelScheme | None) -> np.ndarray:
+    """(3,) of 1 and -1: which way x, y, z of an array go in a picture in space: to the right, away, up.
+
+    A heart's z runs to the apex and goes down. A whole heart's axes are the patient's right, anterior, superior: the
+    patient's left is on the right, anterior in front, the head up.
+    """
+    return np.array((-1, -1, 1) if in_body(scheme) else (1, 1, -1) if is_heart(scheme) else (1, 1, 1))
 
 
 class Picture(Figure):

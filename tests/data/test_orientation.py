@@ -3,8 +3,16 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from shapelab.data.orientation import canonical, is_short_axis, orientation_of
-from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS, LV_CAVITY, LabelScheme, Structure
+from shapelab.data.orientation import canonical, is_short_axis, is_whole_heart, orientation_of
+from shapelab.data.scheme import (
+    BIVENTRICULAR,
+    CARDIAC,
+    HIPPOCAMPUS,
+    LV_CAVITY,
+    WHOLE_HEART,
+    LabelScheme,
+    Structure,
+)
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError
 
@@ -99,6 +107,16 @@ def test_schemes_of_short_axis_stacks():
         False,
         False,
     ]
+
+
+def test_a_whole_heart_stays_as_it_lies_in_the_body():
+    assert is_whole_heart(WHOLE_HEART) and not is_short_axis(WHOLE_HEART)
+    assert not any(is_whole_heart(s) for s in (CARDIAC, BIVENTRICULAR, LV_CAVITY, HIPPOCAMPUS))
+    label = np.zeros((9, 9, 6), np.uint8)
+    for z, radius in enumerate((1, 1, 2, 2, 3, 4)):  # wider at the end: its base, were it a stack
+        label[4 - radius : 5 + radius, 4, z] = WHOLE_HEART.structure("LV myocardium").value
+    turned, turn = canonical(Subject("a", WHOLE_HEART, label[::-1], None, np.diag([-3.0, 3, 3, 1])), from_base=True)
+    assert (turned.label == label).all() and turn.code == "LAS" and not turn.assumed
 
 
 def test_image_and_label_of_two_shapes_are_refused():

@@ -191,3 +191,31 @@ def test_bland_altman_refuses_what_it_cannot_draw():
         charts.bland_altman(table, measured="a", truth="c", unit="ml")
     with pytest.raises(UsageError, match=r"expected those of \['x'\]"):
         charts.bland_altman(table[:1], measured="a", truth="b", unit="ml", by="m", limits={"y": {}})
+
+
+def test_curves_are_the_mean_over_seeds_with_their_spread(words, inside):
+    steps = {"E-D": (0, 200), "CE-Reg": (0, 100, 200)}
+    rows = [
+        ("CT", method, seed, step, 0.2 + 0.1 * (method == "CE-Reg") + 0.1 * seed + step / 1000)
+        for method in steps
+        for seed in (0, 1)
+        for step in steps[method]
+    ]
+    table = pd.DataFrame(rows, columns=["modality", "method", "seed", "step", "dice"])
+    table = pd.concat([table, table.assign(modality="MR", dice=table["dice"] / 2)])
+    fig = charts.curves(table, x="step", y="dice", panels="modality", levels={"MR": 0.9}, labels=("batches", "Dice"))
+    ct, mr = fig.axes
+    first, second = ct.lines  # in the order in which they come, and a line goes on where another has more points
+    assert first.get_xdata().tolist() == [0, 200] and first.get_ydata() == pytest.approx([0.25, 0.45])
+    assert second.get_xdata().tolist() == [0, 100, 200] and second.get_ydata() == pytest.approx([0.35, 0.45, 0.55])
+    assert [line.get_color() for line in mr.lines[:2]] == [first.get_color(), second.get_color()]
+    band = ct.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == pytest.approx(0.2) and band[:, 1].max() == pytest.approx(0.5)
+    assert mr.lines[2].get_ydata() == [0.9, 0.9] and mr.get_ylim()[1] > 0.9 and mr.get_ylim() == ct.get_ylim()
+    assert all(w in words(fig) for w in ("CT", "MR", "E-D", "CE-Reg", "ceiling", "batches", "Dice"))
+    inside(fig)
+    assert len(charts.curves(table, x="step", y="dice", by="modality").axes) == 1
+    with pytest.raises(UsageError, match="also .'seconds'."):
+        charts.curves(table, x="seconds", y="dice")
+    with pytest.raises(UsageError, match="no row with a number"):
+        charts.curves(table.assign(dice=np.nan), x="step", y="dice")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS
+from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS, WHOLE_HEART
 from shapelab.errors import UsageError
 from shapelab.latent import blend
 from shapelab.show import meshes
@@ -219,6 +219,20 @@ def test_other_schemes_are_not_turned_over(shapes):
     assert fig.layout.scene.zaxis.range[0] < fig.layout.scene.zaxis.range[1]
     assert set(meshes.opacities(HIPPOCAMPUS).values()) == {1.0}
     assert meshes.opacities(BIVENTRICULAR)["RV wall"] < 1
+
+
+def test_whole_heart_is_seen_from_the_front_in_its_colours():
+    label = np.zeros((20, 22, 24), np.uint8)
+    for i in range(7):
+        label[2 + 2 * i : 4 + 2 * i, 5:15, 8:16] = i + 1
+    found = heart_meshes(label, (3, 3, 3), WHOLE_HEART)
+    fig = mesh_figure(found, WHOLE_HEART)
+    assert [t.color for t in fig.data] == list(WHOLE_HEART.colours) and [*found] == list(WHOLE_HEART.names)
+    assert {n for n, alpha in meshes.opacities(WHOLE_HEART).items() if alpha < 1} == {"LV myocardium"}
+    scene = fig.layout.scene
+    ways = [np.sign(a.range[1] - a.range[0]) for a in (scene.xaxis, scene.yaxis, scene.zaxis)]
+    assert ways == [-1, -1, 1] and scene.camera.eye.y < 0  # the viewer stands at large y, before the heart
+    assert "right → left" in scene.xaxis.title.text and "head up" in scene.zaxis.title.text
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import trimesh
 from matplotlib.text import Text
 
-from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
+from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS, WHOLE_HEART
 from shapelab.errors import UsageError
 from shapelab.show.meshes import heart_meshes
 from shapelab.show.render import FRONT, View, mesh_grid, mesh_picture, project, shaded, window_of
@@ -40,7 +40,7 @@ def test_view_axes_are_a_right_handed_frame():
 
 
 def test_heart_is_seen_base_up_rv_left_anterior_in_front():
-    right, away, up = project(np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]), STRAIGHT, heart=True)
+    right, away, up = project(np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]), STRAIGHT, CARDIAC)
     assert right == pytest.approx([1, 0, 0])  # larger x (LV) to the right
     assert away == pytest.approx([0, 1, 0])  # larger y (inferior) away from the viewer
     assert up == pytest.approx([0, 0, -1])  # larger z (apex) down
@@ -51,6 +51,23 @@ def test_picture_puts_the_parts_where_they_belong():
     picture = shaded(parts, CARDIAC, BOX, STRAIGHT, 120)
     rv, lv = where(picture, CARDIAC.colours[0]), where(picture, CARDIAC.colours[2])
     assert rv == pytest.approx([30, 25], abs=4) and lv == pytest.approx([90, 95], abs=4)
+
+
+def test_whole_heart_is_seen_from_the_front_head_up(words):
+    right, away, up = project(np.eye(3), STRAIGHT, WHOLE_HEART).T
+    assert right == pytest.approx([-1, 0, 0])  # larger x, the patient's right, to the left
+    assert away == pytest.approx([0, -1, 0])  # larger y, anterior, in front
+    assert up == pytest.approx([0, 0, 1])
+    parts = {"LV cavity": ball(-35, 0, -30), "right atrium": ball(35, 0, 30), "left atrium": ball(35, -30, 30)}
+    picture = shaded(parts, WHOLE_HEART, BOX, STRAIGHT, 120)
+    lv, ra = (where(picture, WHOLE_HEART.structure(n).colour) for n in ("LV cavity", "right atrium"))
+    assert lv == pytest.approx([90, 95], abs=4) and ra == pytest.approx([30, 25], abs=4)  # and hides what is behind
+    text = words(mesh_picture(parts, WHOLE_HEART))
+    assert "from the front, head up" in text and "from the patient's right, head up" in text
+    side = shaded(
+        {"right atrium": parts["right atrium"], "LV cavity": ball(-35, 0, 30)}, WHOLE_HEART, BOX, View(90, 0), 120
+    )
+    assert where(side, WHOLE_HEART.structure("right atrium").colour) == pytest.approx([30, 60], abs=4)
 
 
 def test_nearer_parts_hide_farther_ones():
@@ -96,8 +113,8 @@ def test_grid_is_on_one_scale_with_names_and_notes(shapes):
     words = " | ".join(t.get_text() for t in fig.findobj(Text))
     for word in ("z03", "z17", "−2 σ", "Traversal", "mm", "no surface: RV", *CARDIAC.names):
         assert word in words
-    window = window_of([large], FRONT, True)
-    assert (np.ptp(window, axis=1) > np.ptp(window_of([small], FRONT, True), axis=1)).all()
+    window = window_of([large], FRONT, CARDIAC)
+    assert (np.ptp(window, axis=1) > np.ptp(window_of([small], FRONT, CARDIAC), axis=1)).all()
 
 
 def test_picture_names_its_parts_and_is_small(shapes):

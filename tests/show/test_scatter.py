@@ -37,6 +37,20 @@ def test_embedding_picture_is_the_twin(embedded, words, inside):
     inside(fig)
 
 
+def test_links_join_a_scan_and_its_label_map(embedded, inside):
+    links = [("p01", "p02"), ("p07", "p03")]
+    fig = charts.embedding_picture({"all": embedded, "without": embedded.drop(index="p02")}, links=links)
+    joined = [[line.get_xydata() for line in ax.lines] for ax in fig.axes]
+    assert [len(lines) for lines in joined] == [2, 1]
+    for line, link in zip(joined[0], links, strict=True):
+        assert line == pytest.approx(embedded.loc[list(link), ["x", "y"]].to_numpy())
+    assert (joined[1][0] == joined[0][1]).all()
+    inside(fig)
+    assert not charts.embedding_picture(embedded).axes[0].lines
+    with pytest.raises(UsageError, match=r"links: found \['nobody'\]"):
+        charts.embedding_picture(embedded, links=[("p01", "nobody")])
+
+
 @pytest.fixture
 def gaps(embedded):
     """Ten without a group, and three others without a phase."""

@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
+from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS, WHOLE_HEART
 from shapelab.data.subject import Subject
 from shapelab.errors import UsageError
-from shapelab.show.slices import compare_long_axes, compare_slices, long_axis, pick_slices, slices
+from shapelab.show.slices import (
+    compare_long_axes,
+    compare_planes,
+    compare_slices,
+    long_axis,
+    pick_slices,
+    planes,
+    slices,
+)
 from shapelab.show.style import png_bytes, rgb
 
 SPACING = (2.0, 2.0, 8.0)
@@ -185,6 +193,94 @@ def test_wrong_plane_and_no_items_are_named(label):
         compare_long_axes([("a", label)], SPACING, CARDIAC, position=-1)
     with pytest.raises(UsageError, match="compare_long_axes: found 2 different grids"):
         compare_long_axes([("a", label), ("b", label[1:])], SPACING, CARDIAC)
+
+
+@pytest.fixture
+def body():
+    """A block on each side of the middle of a body, in canonical order: x grows to the right, y forward, z upwards."""
+    a = np.zeros((30, 26, 34), np.uint8)
+    a[2:8, 10:16, 14:20] = WHOLE_HEART.structure("LV cavity").value  # the patient's left
+    a[22:28, 10:16, 14:20] = WHOLE_HEART.structure("right atrium").value
+    a[12:18, 19:24, 14:20] = WHOLE_HEART.structure("RV cavity").value  # anterior
+    a[12:18, 2:7, 14:20] = WHOLE_HEART.structure("left atrium").value
+    a[12:18, 10:16, 27:32] = WHOLE_HEART.structure("pulmonary artery").value  # towards the head
+    a[12:18, 10:16, 2:7] = WHOLE_HEART.structure("LV myocardium").value
+    return a
+
+
+def sides(fig, picture, panel, names):
+    """(across, up) of the middle of each structure in a panel of a picture, in shares of it: 0 is left or the foot."""
+    fig.draw_without_rendering()
+    box, scale = fig.axes[panel].get_window_extent(), len(picture) / fig.bbox.height
+    rows = len(picture) - np.array([box.y1, box.y0]) * scale
+    inner = picture[int(rows[0]) : int(rows[1]), int(box.x0 * scale) : int(box.x1 * scale)]
+    found = [middle_of(inner, WHOLE_HEART.structure(n).colour) / inner.shape[:2] for n in names]
+    return [(across, 1 - down) for down, across in found]
+
+
+def test_whole_heart_has_the_head_up_and_the_left_on_the_right(body, painted):
+    names = ["RV cavity", "left atrium", "right atrium", "LV cavity", "pulmonary artery", "LV myocardium"]
+    front, back, right, left, head, foot = names
+    fig = planes(body, (3, 3, 3), WHOLE_HEART, contours=False)
+    picture = painted(fig)
+    for panel, (at_left, at_right, above, below) in enumerate(
+        ((right, left, front, back), (right, left, head, foot), (front, back, head, foot))  # axial, coronal, sagittal
+    ):
+        around = sides(fig, picture, panel, (at_left, at_right, above, below))
+        assert around[0][0] < 0.35 and around[1][0] > 0.65 and around[2][1] > 0.65 and around[3][1] < 0.35
+        assert [around[i][1] for i in (0, 1)] == pytest.approx([0.5, 0.5], abs=0.1)
+    for fig, pair in (
+        (slices(body, (3, 3, 3), WHOLE_HEART, indices=[16], contours=False), (front, back)),
+        (long_axis(body, (3, 3, 3), WHOLE_HEART, contours=False), (head, foot)),
+    ):
+        around = sides(fig, painted(fig), 0, (right, left, *pair))
+        assert around[0][0] < 0.35 and around[1][0] > 0.65 and around[2][1] > 0.65 and around[3][1] < 0.35
+
+
+def test_edges_of_a_whole_heart_are_lettered_and_of_a_short_axis_not(body, label):
+    fig = planes(body, (3, 3, 3), WHOLE_HEART)
+    for ax, letters in zip(fig.axes, ("RLPA", "RLFH", "APFH"), strict=True):
+        at = {t.get_text(): t.get_position() for t in ax.texts if t.get_text() in set("RLPAHF")}
+        left, right, low, high = (at[letter] for letter in letters)
+        assert left[0] < 0.1 and right[0] > 0.9 and low[1] < 0.1 and high[1] > 0.9 and len(at) == 4
+    words = texts(fig)
+    assert all(
+        w in words for w in ("axial, z = 48 mm", "coronal, y = 36 mm", "sagittal, x = 42 mm", "RA", "PA", "30 mm")
+    )
+    assert "x (mm), right → left" in texts(slices(body, (3, 3, 3), WHOLE_HEART))
+    assert "One coronal plane" in texts(compare_long_axes([("a", body)], (3, 3, 3), WHOLE_HEART))
+    assert not any(t.get_text() in set("RLPAHF") for ax in slices(label, SPACING, CARDIAC).axes for t in ax.texts)
+
+
+def test_planes_share_one_scale_and_go_through_the_voxel_asked_for(body, painted):
+    image = np.zeros(body.shape, np.float32)
+    image[6, 14, 21] = 1.0
+    fig = compare_planes([("map", body), ("CT", (image, body))], (3, 3, 3), WHOLE_HEART, at=(6, 14, 21))
+    assert [ax.images[0].get_array().max() for ax in fig.axes[3:]] == [1, 1, 1]  # each plane holds the voxel
+    fig.draw_without_rendering()
+    per_mm = [ax.get_window_extent().width / np.ptp(ax.get_xlim()) for ax in fig.axes]
+    assert per_mm == pytest.approx([per_mm[0]] * 6, rel=0.03)
+    lines = compare_slices([("a", body)], (3, 3, 3), WHOLE_HEART).axes[0]
+    (ends,) = (line.get_xdata() for line in lines.lines)
+    assert max(lines.get_xlim()) > ends[0] > ends[1] > min(lines.get_xlim()) and ends[0] - ends[1] == 30
+
+
+def test_one_whole_heart_stored_in_any_order_gives_one_picture(body, every_order):
+    image = np.random.default_rng(0).random(body.shape).astype(np.float32)
+    orders = [*every_order(body, image, np.diag([3.0, 3, 3, 1]))][::7]
+    hearts = [Subject("a", WHOLE_HEART, label=stored, image=grey, affine=affine) for stored, grey, affine in orders]
+    assert len({png_bytes(planes(heart)) for heart in hearts}) == 1
+
+
+def test_planes_that_cannot_be_drawn_are_named(body, label):
+    with pytest.raises(UsageError, match="found label scheme .*cardiac short axis.*whole heart"):
+        planes(label, SPACING, CARDIAC)
+    with pytest.raises(UsageError, match="compare_planes: at: found 34"):
+        planes(body, (3, 3, 3), WHOLE_HEART, at=(0, 0, 34))
+    with pytest.raises(UsageError, match=r"a voxel \(3,\)"):
+        planes(body, (3, 3, 3), WHOLE_HEART, at=(0, 0))
+    with pytest.raises(UsageError, match="2 different grids"):
+        compare_planes([("a", body), ("b", body[1:])], (3, 3, 3), WHOLE_HEART)
 
 
 @pytest.mark.realdata

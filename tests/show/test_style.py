@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS, LV_CAVITY, WHOLE_HEART
 from shapelab.show import charts, style
 
 
@@ -25,6 +26,15 @@ def test_the_user_s_own_matplotlib_look_is_left_alone(embedded):
     assert dict(matplotlib.rcParams) == before
 
 
+def test_which_way_shapes_are_shown():
+    for scheme in (CARDIAC, BIVENTRICULAR, LV_CAVITY):
+        assert style.is_heart(scheme) and not style.in_body(scheme)
+        assert style.towards(scheme).tolist() == [1, 1, -1]
+    assert style.in_body(WHOLE_HEART) and not style.is_heart(WHOLE_HEART)
+    assert style.towards(WHOLE_HEART).tolist() == [-1, -1, 1]
+    assert style.towards(HIPPOCAMPUS).tolist() == style.towards(None).tolist() == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("name", "short"),
     [
@@ -32,6 +42,8 @@ def test_the_user_s_own_matplotlib_look_is_left_alone(embedded):
         ("RV cavity", "RV"),
         ("RV wall", "RVw"),
         ("aorta", "aorta"),
+        ("left atrium", "LA"),
+        ("ascending aorta", "Ao"),
         ("anterior hippocampus", "ante."),
     ],
 )

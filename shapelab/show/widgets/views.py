@@ -66,8 +66,8 @@ class MeshView(anywidget.AnyWidget):
 
 
 def _up(vertices: np.ndarray, scheme: LabelScheme) -> np.ndarray:
-    """Array frame -> (right, away, up): a heart's z is turned over, base up."""
-    return vertices * (1, 1, -1 if style.is_heart(scheme) else 1)
+    """Array frame -> (right, away, up), see `style.towards`."""
+    return vertices * style.towards(scheme)
 
 
 def mesh_parts(meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme) -> list[dict[str, Any]]:
@@ -87,7 +87,8 @@ def mesh_parts(meshes: Mapping[str, trimesh.Trimesh], scheme: LabelScheme) -> li
             f"at most {32767 * UNIT:.0f} mm",
         )
         wide = len(vertices) > 65535
-        faces = mesh.faces[:, ::-1] if style.is_heart(scheme) else mesh.faces  # turned over: wound the other way
+        mirrored = style.towards(scheme).prod() < 0  # wound the other way then
+        faces = mesh.faces[:, ::-1] if mirrored else mesh.faces
         parts.append(
             {
                 "name": structure.name,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shapelab.data.scheme import CARDIAC
+from shapelab.data.scheme import CARDIAC, WHOLE_HEART
 from shapelab.errors import UsageError
 from shapelab.show import style
 from shapelab.show.meshes import heart_meshes
@@ -31,6 +31,17 @@ def test_what_is_sent_is_the_mesh_base_up_and_wound_outwards(shapes):
     far["LV cavity"].apply_translation((900, 0, 0))
     with pytest.raises(UsageError, match="655 mm"):
         mesh_parts(far, CARDIAC)
+
+
+def test_a_whole_heart_is_sent_with_the_left_on_the_right():
+    label = np.zeros((16, 14, 12), np.uint8)
+    label[2:6, 3:9, 2:9] = 3
+    meshes = heart_meshes(label, (6, 6, 6), WHOLE_HEART)
+    (part,) = mesh_parts(meshes, WHOLE_HEART)
+    vertices = np.frombuffer(part["vertices"], "<i2").reshape(-1, 3) * UNIT
+    assert vertices == pytest.approx(meshes["RV cavity"].vertices * (-1, -1, 1), abs=UNIT)
+    a, b, c = (vertices[np.frombuffer(part["faces"], "<u2").reshape(-1, 3)[:, i]] for i in range(3))
+    assert np.einsum("ij,ij->", a, np.cross(b, c)) / 6 == pytest.approx(meshes["RV cavity"].volume, rel=0.01)
 
 
 def test_scripts_fetch_nothing():
