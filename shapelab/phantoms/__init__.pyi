@@ -15,7 +15,9 @@ from . import (
     whole_heart as whole_heart,
     whole_heart_body as whole_heart_body,
     whole_heart_imaging as whole_heart_imaging,
+    whole_heart_levels as whole_heart_levels,
     whole_heart_population as whole_heart_population,
+    whole_heart_surfaces as whole_heart_surfaces,
 )
 from .acquisition import StackFlaws as StackFlaws
 from .anatomy import Heart as Heart, LANDMARKS as LANDMARKS, build_heart as build_heart

@@ -11,6 +11,7 @@ Random fields are cubic B-splines whose knots have fixed places in mm, so that a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,6 +94,7 @@ def make_body(drawn: Drawn, rng: np.random.Generator) -> Body:
     _lay_back(materials, axes, fields, frame, rng)
     _lay_chest(materials, axes, fields, frame, rng)
     _lay_abdomen(materials, axes, fields, frame, rng)
+    _lay_arch(materials, drawn.labels, axes, frame, rng)
     _lay_heart(materials, drawn, axes, fields, rng)
     return Body(materials, fields[8], fields[25], axes)
 
@@ -137,14 +139,33 @@ def _lay_back(
     np.copyto(materials, SOFT, where=spine & disc)
     beside = (np.abs(np.abs(x - middle) - 26) < 8) & (y < spine_y - 8)
     np.copyto(materials, MUSCLE, where=beside)
-    gullet = np.hypot(x - frame["right"] - rng.uniform(10, 16), y - frame["front"] - rng.uniform(6, 11)) / rng.uniform(
-        6, 9
-    )
-    np.copyto(materials, SOFT, where=gullet + 0 * z < 1)
+    gullet = np.hypot(x - frame["right"] - rng.uniform(10, 16), y - frame["front"] - rng.uniform(6, 11))
+    np.copyto(materials, SOFT, where=gullet < rng.uniform(6, 9))
     if rng.random() < 0.3:
-        np.copyto(materials, AIR, where=gullet + 0 * z < 0.4)
+        np.copyto(materials, AIR, where=gullet < 3)
     pipe = np.hypot(x - middle + 4, y - frame["front"] - rng.uniform(18, 24)) < rng.uniform(7, 9)
     np.copyto(materials, AIR, where=pipe & (z > frame["top high"] - rng.uniform(15, 30)))
+
+
+def _lay_arch(
+    materials: np.ndarray, labels: np.ndarray, axes: Axes, frame: dict[str, float], rng: np.random.Generator
+) -> None:
+    """The aorta beyond its label: from the highest labelled part in an arch to the descending aorta, ball by ball."""
+    radius, rise = rng.uniform(10, 13), rng.uniform(15, 30)
+    labelled = labels == AORTA
+    if not labelled.any():
+        return
+    x, y, z = axes
+    top = np.flatnonzero(labelled.any((0, 1)))[-1]
+    here = labelled[:, :, top]
+    start = np.array([x[here.any(1)].mean(), y[here.any(0)].mean(), z[top]])
+    end = np.array([frame["right"], frame["front"], z[top]])
+    for t in np.linspace(0, 1, 31):
+        middle = start + t * (end - start) + (0, 0, 4 * rise * t * (1 - t) - radius)
+        box = tuple(slice(*np.searchsorted(a, (m - radius, m + radius))) for a, m in zip(axes, middle))
+        apart = [a[part] - m for a, part, m in zip(axes, box, middle)]
+        dx, dy, dz = _open((apart[0], apart[1], apart[2]))
+        np.copyto(materials[box], DESCENDING, where=dx**2 + dy**2 + dz**2 < radius**2)
 
 
 def _lay_chest(
@@ -157,10 +178,9 @@ def _lay_chest(
     depth = (y - front) - half * (1 - aside.clip(0, 1) ** 3) ** (1 / 3) + 2 * fields[50]  # mm into the wall
     thick = rng.uniform(14, 24)
     np.copyto(materials, MUSCLE, where=depth > 0)
-    ribs = (
-        np.sin((z + 0.5 * np.abs(x - frame["midline"]) + rng.uniform(0, 25)) * (2 * np.pi / rng.uniform(24, 30))) > 0.2
-    )
-    sternum = np.abs(x - frame["midline"]) < rng.uniform(14, 20)
+    off = np.abs(x - frame["midline"])
+    ribs = np.sin((z + 0.5 * off + rng.uniform(0, 25)) * (2 * np.pi / rng.uniform(24, 30))) > 0.2
+    sternum = off < rng.uniform(14, 20)
     np.copyto(materials, BONE, where=(depth > 3) & (depth < 13) & (ribs | sternum))
     np.copyto(materials, FAT, where=depth > thick)
 
@@ -178,7 +198,7 @@ def _lay_abdomen(
     left = below & (right < rng.uniform(-75, -25) + 8 * fields[50])
     np.copyto(materials, FAT, where=left)
     np.copyto(materials, STOMACH, where=left & (z < floor - rng.uniform(4, 10)))
-    if rng.random() < 0.5:
+    if rng.random() < 0.5:  # gas in it
         np.copyto(materials, AIR, where=left & (z < floor - 8) & (y > rng.uniform(-20, 20)))
 
 
@@ -203,6 +223,22 @@ def _lay_heart(
     np.copyto(materials, WALL, where=outside & (distance < thick) & (near > 0))
     inside = labels > 0
     np.copyto(materials, labels, where=inside)
-    deep, rough = -distance, rng.uniform(0.9, 1.5)
-    trabeculae = (deep < rng.uniform(3, 6)) & (fine > rough) | (deep < rng.uniform(9, 13)) & (fields[8] > rough + 0.2)
-    np.copyto(materials, WALL, where=((labels == LV) | (labels == RV)) & trabeculae & (deep > 0.5))
+    _lay_muscles(materials, labels, spacing, fields, rng)
+
+
+def _lay_muscles(
+    materials: np.ndarray,
+    labels: np.ndarray,
+    spacing: Sequence[float],
+    fields: dict[int, np.ndarray],
+    rng: np.random.Generator,
+) -> None:
+    """Trabeculae on the walls of both ventricles, and papillary muscles, which reach farther in."""
+    rough, wide = rng.uniform(0.9, 1.6), 5.0  # mm
+    low, high = rng.uniform(0.75, 0.9), rng.uniform(0.96, 0.99)  # 3 to 6 mm, 9 to 12 mm from an even wall
+    for value, box in enumerate(ndimage.find_objects(labels, max_label=RV), 1):
+        if box is not None and value != MYOCARDIUM:
+            cavity = labels[box] == value
+            inner = ndimage.gaussian_filter(cavity.astype(np.float32), wide / np.array(spacing), mode="constant")
+            muscle = (inner < low) & (fields[5][box] > rough) | (inner < high) & (fields[8][box] > rough + 0.2)
+            np.copyto(materials[box], WALL, where=cavity & muscle)

@@ -50,9 +50,9 @@ def _oversample(grid: Grid) -> int:
 
 def ct_tissues(rng: np.random.Generator, late: bool = False) -> dict[str, float]:
     """HU of each material in one scan; `late`: some minutes after the contrast agent was given."""
-    left = rng.uniform(260, 480)
+    left = rng.uniform(220, 460)
     right = left * rng.uniform(0.3, 1.1)
-    muscle = rng.uniform(75, 130)
+    muscle = rng.uniform(75, 145)
     if late:
         left = rng.uniform(140, 190)
         right, muscle = left * rng.uniform(0.95, 1.05), rng.uniform(90, 115)
@@ -84,7 +84,7 @@ def ct_tissues(rng: np.random.Generator, late: bool = False) -> dict[str, float]
 def mr_tissues(rng: np.random.Generator, dark_blood: bool = False) -> dict[str, float]:
     """Intensity of each material in one scan, LV blood about 1; `dark_blood`: as after a double inversion."""
     left, right = rng.uniform(0.75, 1.0), rng.uniform(0.65, 0.98)
-    muscle = left * rng.uniform(0.3, 0.55)
+    muscle = left * rng.uniform(0.32, 0.6)
     tissue = {
         "LV cavity": left,
         "LV myocardium": muscle,
@@ -142,10 +142,10 @@ def ct_image(body: Body, grid: Grid, rng: np.random.Generator, late: bool = Fals
         body: drawn on the grid's voxels, or on whole fractions of them
         late: a contrast of its own, see the module
     """
-    fine = _painted(body, ct_tissues(rng, late), rng.uniform(6, 14), 0.0 if late else rng.uniform(0.05, 0.3))
+    fine = _painted(body, ct_tissues(rng, late), rng.uniform(6, 14), 0.0 if late else rng.uniform(0.05, 0.35))
     image = ndimage.gaussian_filter(_averaged(fine, grid.shape), 0.6 / np.array(grid.spacing))
     noise = ndimage.gaussian_filter(rng.standard_normal(grid.shape, dtype=np.float32), 0.6, mode="wrap")
-    return (image + noise * (rng.uniform(25, 65) / noise.std())).clip(-1024, None)
+    return (image + noise * (rng.uniform(30, 85) / noise.std())).clip(-1024, None)
 
 
 def mr_image_3d(body: Body, grid: Grid, rng: np.random.Generator, dark_blood: bool = False) -> np.ndarray:
@@ -163,7 +163,7 @@ def mr_image_3d(body: Body, grid: Grid, rng: np.random.Generator, dark_blood: bo
     voxels = [rng.uniform(1.6, 2.5) if axis == through else plane for axis in range(3)]
     fine = _by_axes(ndimage.gaussian_filter(fine, 0.7 / np.array(grid.spacing)), grid, voxels, _box_means)
     fine *= bias_field(rng, fine.shape, torch.device("cpu"))[:, ::-1] ** rng.uniform(1, 1.8)  # brighter in front
-    sd = np.float32(rng.uniform(0.04, 0.09))
+    sd = np.float32(rng.uniform(0.05, 0.12))
     noise = (sd * rng.standard_normal(fine.shape, dtype=np.float32) for _ in range(2))
     return _by_axes(np.hypot(fine + next(noise), next(noise)), grid, voxels, _interpolation).astype(np.float32)
 

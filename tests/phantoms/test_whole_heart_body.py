@@ -80,11 +80,32 @@ def test_neighbours_lie_where_they_are_in_a_chest(bodies):
 
 
 def test_the_rv_has_a_wall_that_no_label_names_and_fat_lies_round_the_heart(bodies):
+    shares = []
     for drawn, body in bodies:
         free = ndimage.binary_dilation(drawn.labels == wb.RV) & (drawn.labels == 0) & (drawn.others == 0)
         assert (body.materials[free] == wb.WALL).mean() > 0.5
         near = (drawn.distance > 0) & (drawn.distance < 8) & (drawn.labels == 0)
-        assert 0.2 < (body.materials[near] == wb.FAT).mean() < 0.9
+        shares.append((body.materials[near] == wb.FAT).mean())
+    assert 0.1 < min(shares) and max(shares) < 0.9 and np.ptp(shares) > 0.1  # lean and other patients
+
+
+def test_the_aorta_goes_on_beyond_its_label_to_the_descending_one(bodies):
+    """Above the labelled part lies more unlabelled aorta, of which some is over the middle between both."""
+    found = []
+    for drawn, body in bodies:
+        labelled = drawn.points[drawn.labels == wb.AORTA]
+        arch = drawn.points[(body.materials == wb.DESCENDING) & (drawn.others == 0)]
+        if len(arch):
+            assert arch[:, 2].max() > labelled[:, 2].max() - 3 and np.ptp(arch[:, 1]) > 15
+        found.append(len(arch) > 20)
+    assert sum(found) >= 2
+
+
+def test_papillary_muscles_reach_in_from_the_walls_and_leave_the_middle_of_the_lv(bodies):
+    for drawn, body in bodies:
+        deep = ndimage.distance_transform_edt(drawn.labels == wb.LV, sampling=3.0)
+        share = [(body.materials[part] == wb.WALL).mean() for part in ((deep > 2) & (deep < 8), deep > 16)]
+        assert share[0] > 0.03 and share[0] > 3 * share[1]
 
 
 def test_a_body_follows_its_random_numbers_alone(bodies):

@@ -46,7 +46,7 @@ def medians(cohort, modality):
 def test_ct_has_the_hounsfield_units_of_its_tissues(cohort):
     m = medians(cohort, "CT")
     blood = m[:, [LV - 1, LA - 1, AO - 1]]
-    assert (blood > 200).all() and (blood < 560).all() and np.ptp(m[:, LV - 1]) > 100
+    assert (blood > 170).all() and (blood < 560).all() and np.ptp(m[:, LV - 1]) > 100
     assert (m[:, MYO - 1] > 40).all() and (m[:, MYO - 1] < 260).all()  # 6 mm: blood on both sides comes in
     assert (m[:, MYO - 1] < m[:, LV - 1]).all()
     ratio = m[:, RV - 1] / m[:, LV - 1]
@@ -78,10 +78,10 @@ def test_rician_noise_of_air_is_rayleighs_and_ct_noise_has_no_mean_and_is_correl
     body, grid = even(wb.AIR)
     air = wi.mr_image_3d(body, grid, np.random.default_rng(0))
     assert air.mean() / air.std() == pytest.approx(np.sqrt(np.pi / (4 - np.pi)), rel=0.05) and air.min() >= 0
-    assert 0.04 * np.sqrt(2 - np.pi / 2) < air.std() < 0.1 * np.sqrt(2 - np.pi / 2)
+    assert 0.05 * np.sqrt(2 - np.pi / 2) < air.std() < 0.125 * np.sqrt(2 - np.pi / 2)
     body, grid = even(wb.SOFT)
     soft = wi.ct_image(body, grid, np.random.default_rng(0))
-    assert 30 < soft.mean() < 65 and 24 < soft.std() < 66
+    assert 30 < soft.mean() < 65 and 29 < soft.std() < 86
     near = np.corrcoef(soft[1:].ravel(), soft[:-1].ravel())[0, 1]
     assert 0.15 < near < 0.8 and abs(np.corrcoef(soft[6:].ravel(), soft[:-6].ravel())[0, 1]) < 0.05
 
