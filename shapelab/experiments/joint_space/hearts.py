@@ -27,6 +27,7 @@ from shapelab.phantoms.whole_heart_imaging import whole_heart_scans
 
 FOLDS = 5
 DATA = ("phantom-wh", "mmwhs", "acdc")
+PHANTOM = ("phantom", "phantom-wh")  # whole hearts, by either name
 MODALITIES = ("CT", "MR")
 UNSEEN = ("CT late", "MR dark blood")  # contrasts that nothing is trained on
 #: Seeds of the phantom hearts; no other experiment draws from them. A fold and a seed are added to those of training.

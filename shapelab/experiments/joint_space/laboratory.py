@@ -37,6 +37,7 @@ from shapelab.errors import must, one_of, whole
 from shapelab.experiments.joint_space import hearts, measures
 from shapelab.experiments.kept_runs import KeptRun, Study, kept_network, slug
 from shapelab.experiments.recipes import Order, recipe
+from shapelab.experiments.shipped import shipped
 from shapelab.files import read_csv, write_csv
 from shapelab.models.joint_space import METHODS, JointSpace, JointSpaceConfig, train_joint_space
 from shapelab.tensor_files import checksum
@@ -303,7 +304,7 @@ def laboratory(
 ) -> Laboratory:
     """The laboratory of a study: `folder` None is results/joint-space, "phantom" is "phantom-wh", `config` None takes
     the numbers of the profile; what is kept lies in <folder>/<data>_<profile>."""
-    data = {"phantom": "phantom-wh"}.get(data, data)
+    data = "phantom-wh" if data in hearts.PHANTOM else data
     study = Study.of("joint-space", folder, profile, root, progress)
     one_of("data", data, hearts.DATA)
     config = config or JointExperiment.profile(study.profile)
@@ -339,16 +340,21 @@ def run_share(part: int, of: int, **where: Any) -> None:
         here.measured(training)
 
 
-@recipe("joint-space", "one space of CT, MR and label maps (CE-Reg)", ("phantom-wh", "mmwhs"), ships="joint_space")
+@recipe("joint-space", "CT, MR and label maps in one space (CE-Reg)", (*hearts.PHANTOM, "mmwhs"), ships="joint_space")
 def _ordered(order: Order) -> JointSpace:
     config = JointExperiment.profile(order.profile)
     numbers, n = config.network, order.hearts or config.shipped
     if order.epochs is not None:
         numbers = replace(numbers, steps=order.epochs * numbers.every)
-    if order.data == "phantom-wh":
+    if order.data in hearts.PHANTOM:
         scans = hearts.phantom_training(n, numbers.grid, order.seed, 0, order.checkpoint)
     else:
         scans = hearts.real_scans(order.data, numbers.grid, order.root)
         scans = scans if order.hearts is None else hearts.few_labelled(scans, n, order.seed)[0]
     data = f"{len(scans)} {order.data} scans of {scans.table['patient'].nunique()} patients"
     return train_joint_space(scans, numbers, order.run, data=data)[0]
+
+
+def phantom_joint_space(profile: str | None = None, progress: bool = True) -> JointSpace:
+    """CE-Reg learned from phantoms in CT and MR (seed 0): shipped weights, or trained now (and kept)."""
+    return shipped("joint-space", profile, progress)

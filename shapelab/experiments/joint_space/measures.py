@@ -26,7 +26,7 @@ from shapelab.models.joint_space import STATISTICS, JointSpace
 MEAN = "mean"  # beside the structures
 #: kind of corruption -> strengths. Noise: sd, where the image's own is 1; missing: share of the slices.
 CORRUPTIONS = {"noise": (0.0, 0.5, 1.0, 2.0), "missing slices": (0.0, 0.1, 0.2, 0.4)}
-CONTRAST = "unseen contrast"
+CONTRAST, GIVEN = "unseen contrast", "given label maps"
 SEED = 17  # of noise, of the slices that are missing, of rough label maps: the same for every method
 
 
@@ -193,6 +193,7 @@ def smoothness(reader: JointSpace, scans: Scans) -> pd.DataFrame:
 
 def robustness(reader: JointSpace, scans: Scans, unseen: Scans | None = None) -> pd.DataFrame:
     """Dice and impossible shapes against growing corruption (`CORRUPTIONS`); images are normalised anew afterwards.
+    Beside them the label maps that were given: on a coarse grid some of these are impossible as well.
 
     Args:
         unseen: scans of contrasts that nothing was trained on
@@ -209,7 +210,8 @@ def robustness(reader: JointSpace, scans: Scans, unseen: Scans | None = None) ->
                 changed = np.stack([z_normalised(i) for i in ways[kind](images, strength, SEED)])
                 found = _judged(reader.segment(changed), scans)
             parts.append(found.assign(kind=kind, strength=strength))
-    parts.append(clean.assign(kind=CONTRAST, strength=0.0))
+    given = _judged(scans.scheme.integers(scans.labels), scans)
+    parts += [clean.assign(kind=CONTRAST, strength=0.0), given.assign(kind=GIVEN, strength=0.0)]
     if unseen is not None:
         parts.append(_judged(reader.segment(unseen.images), unseen).assign(kind=CONTRAST, strength=1.0))
     found = pd.concat(parts, ignore_index=True)

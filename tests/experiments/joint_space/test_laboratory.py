@@ -122,7 +122,7 @@ def test_the_recipe_learns_from_as_many_hearts_as_are_asked_for(boxed, monkeypat
     asked = []
     monkeypatch.setattr(laboratory, "train_joint_space", lambda *a, **k: asked.append((a, k)) or ("space", None))
     known = recipes()["joint-space"]
-    assert known.learns_from == ("phantom-wh", "mmwhs") and known.ships == "joint_space"
+    assert known.learns_from == ("phantom", "phantom-wh", "mmwhs") and known.ships == "joint_space"
     assert known.train(Order("joint-space", data="phantom-wh", profile="quick", hearts=3, epochs=2)) == "space"
     scans, numbers, run = asked[0][0]
     assert len(scans) == 6 and numbers.steps == 2 * numbers.every and run.seed == 0
@@ -130,3 +130,8 @@ def test_the_recipe_learns_from_as_many_hearts_as_are_asked_for(boxed, monkeypat
     known.train(Order("joint-space", data="mmwhs", profile="quick", hearts=4))
     assert [len(a[0]) for a, _ in asked[1:]] == [10, 4] and "mmwhs" in asked[1][1]["data"]
     assert hearts.DATA == ("phantom-wh", "mmwhs", "acdc")
+
+
+def test_what_ships_is_asked_for_by_its_recipe(monkeypatch):
+    monkeypatch.setattr(laboratory, "shipped", lambda *asked: asked)
+    assert laboratory.phantom_joint_space("quick", False) == ("joint-space", "quick", False)

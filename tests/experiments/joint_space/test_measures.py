@@ -125,7 +125,11 @@ def test_smoothness_and_robustness_have_a_row_a_scan(scans):
     table = measures.robustness(oracle, scans, scans)
     assert (table.groupby(["kind", "strength"]).size() == len(scans)).all()
     clean = table[table["strength"] == 0]
-    assert (clean["dice"] == 1).all() and set(table["kind"]) == {*measures.CORRUPTIONS, measures.CONTRAST}
+    assert (clean["dice"] == 1).all() and set(table["kind"]) == {
+        *measures.CORRUPTIONS,
+        measures.CONTRAST,
+        measures.GIVEN,
+    }
     assert measures.robustness(oracle, scans).query("kind == @measures.CONTRAST")["strength"].tolist() == [0] * 6
 
 
