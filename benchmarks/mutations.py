@@ -59,6 +59,16 @@ MUTATIONS: list[tuple[str, str, str]] = [
     ("latent/histograms.py", " & (hearts > least) & (hearts < n - least)", ""),
     # T-L: the weight inverted
     ("models/acnn/tl.py", "sums[0] / sums[1]", "sums[1] / sums[0]"),
+    # the joint space: image batches that train the decoder, or its statistics; the other statistics
+    ("models/joint_space.py", 'f"decoder.{name}": p.detach() for', 'f"decoder.{name}": p for'),
+    ("models/joint_space.py", "b.clone() for name, b in statistics", "b for name, b in statistics"),
+    ("models/joint_space.py", 'instance = statistics == "instance"', 'instance = statistics != "instance"'),
+    # the same pass again and again; a mean over steps that do not give the loss
+    ("training/turns.py", "kind(number // len(kind))", "kind(0)"),
+    ("training/loop.py", "total / self.counts[name]", "total / self.index"),
+    # the box moves away from the heart; what was not scanned is as bright as water
+    ("commands/files/whole_hearts.py", "heart.mean(0) - aim", "aim - heart.mean(0)"),
+    ("commands/files/whole_hearts.py", "image=image - image.min()", "image=image"),
     # the background counted
     ("training/losses.py",
      "softmax(1)[:, 1:]\n    truth = onehot(labels, logits.shape[1])[:, 1:]",

@@ -16,6 +16,8 @@ from .corruptions import (
     add_noise as add_noise,
     corrupt as corrupt,
     drop_slices as drop_slices,
+    missing_slices as missing_slices,
+    noisy as noisy,
     random_missing as random_missing,
     random_motion as random_motion,
     rician_noise as rician_noise,

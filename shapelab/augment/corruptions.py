@@ -240,6 +240,27 @@ def corrupt(volume: Tensor, spacing: Sequence[float], parameters: Corruption, se
     return volume
 
 
+# ------------------------------------------------------------------------------------------- arrays of normalised scans
+
+
+def noisy(images: np.ndarray, sd: float, seed: int) -> np.ndarray:
+    """Images (N, X, Y, Z) of mean 0 and sd 1 with Gaussian noise of sd `sd`, of the same type; see `corrupt`.
+
+    Image i is a function of (seed, i): at a larger sd the same noise is larger.
+    """
+    return corrupt(torch.from_numpy(images), (1.0, 1.0, 1.0), Corruption(noise=sd), seed).numpy()
+
+
+def missing_slices(images: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Images (N, X, Y, Z) of which a share (0 to 1) of the slices along Z shows nothing: the image's darkest value.
+
+    Image i is a function of (seed, i): what is missing at a low share is missing at a high one.
+    """
+    count, slices = in_range("share", share, 0, 1) * images.shape[3], images.shape[3]
+    mask = _each(sample_seeds(seed, len(images)), 3, lambda g: random_missing(1, slices, count, g)).numpy()
+    return np.where(mask[:, None, None], images.min((1, 2, 3), keepdims=True), images)
+
+
 # ----------------------------------------------------------------------------------------------------------- the core
 
 

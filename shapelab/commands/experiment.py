@@ -69,7 +69,7 @@ def paper(context: click.Context, output: Path | None, **options: Any) -> int:
     """Make one table of the paper that the command is named after."""
     name = str(context.info_name)
     output = output or Path("results") / name
-    import_module(f"shapelab.experiments.{name}").run(output=output, **options)
+    import_module(f"shapelab.experiments.{name.replace('-', '_')}").run(output=output, **options)
     print(f"Tables: {output}")
     return OK
 
@@ -78,7 +78,7 @@ HOW = """Trains what the table compares, prints it with the paper's numbers besi
 that was interrupted resumes where it stopped."""
 for module in iter_modules(experiments.__path__, "shapelab.experiments."):
     if module.ispkg:  # a folder a paper, and what it says of itself is the help
-        name = module.name.rpartition(".")[2]
+        name = module.name.rpartition(".")[2].replace("_", "-")
         command.add_command(
             click.Command(
                 name,

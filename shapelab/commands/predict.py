@@ -34,6 +34,10 @@ def _list(context: click.Context, option: click.Parameter, asked: bool) -> None:
 @click.option(
     "--es-output", type=PATH, metavar="FILE", help="That of the ES scan (default: the output's name with _es)."
 )
+@click.option("--modality", metavar="CT|MR", help="Of a whole heart's scan (default: CT where there is air in HU).")
+@click.option(
+    "--centre", type=float, nargs=3, metavar="I J K", help="A voxel in the whole heart (default: the middle)."
+)
 @force_option
 @click.option(
     "--list", is_flag=True, is_eager=True, expose_value=False, callback=_list, help="Which networks suit what, and end."
@@ -43,7 +47,8 @@ def command(model: str, scan: Path, output: Path, **options: Any) -> None:
 
     Writes a label map in the scan's own voxels and affine, and beside it volumes, mass and (with --es) ejection
     fraction as JSON, and a picture: look at it. What no heart has is said on standard error and in the JSON. MODEL is a
-    folder that `shapelab train` wrote, or the name of shipped weights; SCAN a short-axis stack, .nii or .nii.gz.
+    folder that `shapelab train` wrote, or the name of shipped weights; SCAN a short-axis stack, .nii or .nii.gz; for a
+    joint space (kind "joint") CT or MR of a whole heart.
 
     \b
     shapelab predict --list

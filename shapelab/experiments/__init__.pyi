@@ -1,5 +1,6 @@
 from . import (
     acnn as acnn,
+    joint_space as joint_space,
     kept_runs as kept_runs,
     recipes as recipes,
     shipped as shipped,

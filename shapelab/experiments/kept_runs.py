@@ -158,17 +158,18 @@ def _there(tables: Tables) -> dict[str, pd.DataFrame]:
 
 def kept_network(
     folder: Path | None,
-    train: Callable[[Path | None], nn.Module],
+    train: Callable[[Path | None], Any],
     key: Mapping[str, Any],
     checkpoint: str = "training",
-) -> nn.Module:
-    """The network that lies in <folder>/network; or the one that `train` returns, kept there.
+) -> Any:
+    """The network, or space, that lies in <folder>/network; or the one that `train` returns, kept there.
 
     Args:
         key: what it depends on, as JSON can hold it, kept beside it. An earlier shapelab kept none: such a network is
             taken as it is
-        train: (folder of its checkpoint) -> network with `task`, `scheme` and `metadata` set on it. A killed training
-            resumes from <folder>/<checkpoint>, which is cleared afterwards. Without a folder nothing is kept.
+        train: (folder of its checkpoint) -> a space, or a network with `task`, `scheme` and `metadata` set on it. A
+            killed training resumes from <folder>/<checkpoint>, which is cleared afterwards. Without a folder nothing is
+            kept.
 
     DataError where the network of another key lies here.
     """

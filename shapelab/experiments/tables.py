@@ -158,7 +158,8 @@ def layout(table: pd.DataFrame) -> pd.DataFrame:
         if row["measure"].startswith(("plausible", "within")):
             text = f"{100 * row['mean']:.0f} %"
         if np.isfinite(row["paper_mean"]):
-            text += f" ({row['paper_mean']:.{d}f}±{row['paper_sd']:.{d}f})"
+            spread_of = f"±{row['paper_sd']:.{d}f}" if np.isfinite(row["paper_sd"]) else ""
+            text += f" ({row['paper_mean']:.{d}f}{spread_of})"
         if row["n_missed"]:
             text += f" [{int(row['n_missed'])} missed]"
         if np.isfinite(row["p"]):

@@ -51,7 +51,7 @@ def mr_image(
     image, wall_side = _neighbours(body, tissue, stack, f, outline, device, lung_vessels=variety.uniform(1.5, 2.2))
     image = _paint_heart(image, wall_side, hearts, stack, tissue, body, phase, variety)
     image = blurred(image, (0.55, 0.55, 0))  # finite k-space
-    image *= _bias(body, stack.shape, device)
+    image *= bias_field(body, stack.shape, device)
     sigma = body.uniform(0.008, 0.022)
     real, imaginary = (sigma * there(noise.standard_normal(stack.shape), device) for _ in range(2))
     image = of(device).hypot(image + real, imaginary)
@@ -322,7 +322,7 @@ def _papillary(
     return out
 
 
-def _bias(rng: np.random.Generator, shape: Shape3, device: torch.device) -> Array:
+def bias_field(rng: np.random.Generator, shape: Shape3, device: torch.device) -> Array:
     """Sensitivity of the surface coils: a smooth product about 1, brighter towards the chest."""
     axes = (np.linspace(-1, 1, n).reshape([-1 if i == k else 1 for i in range(3)]) for k, n in enumerate(shape))
     u, v, w = (there(axis, device) for axis in axes)

@@ -7,7 +7,7 @@ scanner makes of the heart (`cohort`, `pairs`, `ultrasound`) starts here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,19 +24,28 @@ Patient = tuple[int, int, str, int]  # seed, number, group, number within the gr
 Draw = Callable[[Patient, str], tuple[dict[str, np.ndarray], Mapping[str, object]]]
 
 
+def some_of(what: str, values: Sequence[str], known: Sequence[str], once: bool = False) -> None:
+    """UsageError unless `values` are one or more of the known names; `once`: none of them twice."""
+    some = not isinstance(values, str) and len(values) and set(values) <= set(known)
+    must(some, what, repr(values), f"some of {list(known)}")
+    must(not once or len(set(values)) == len(values), what, repr(values), "each once")
+
+
 @dataclass(frozen=True)
 class Mix:
-    """Groups, of which the patients take turns, and the phases that each is seen at; UsageError for unknown ones."""
+    """Groups, of which the patients take turns, and the phases that each is seen at; UsageError for unknown ones.
+
+    Attributes:
+        known: the groups that there are: of short-axis hearts, or others such as `WHOLE_GROUPS`
+    """
 
     groups: Sequence[str] = GROUPS
     phases: Sequence[str] = PHASES
+    known: Sequence[str] = field(default=GROUPS, repr=False)
 
     def __post_init__(self) -> None:
-        for what, known in (("groups", GROUPS), ("phases", PHASES)):
-            values = getattr(self, what)
-            some = not isinstance(values, str) and len(values) and set(values) <= set(known)
-            must(some, what, repr(values), f"some of {list(known)}")
-        must(len(set(self.phases)) == len(self.phases), "phases", repr(self.phases), "each once")
+        some_of("groups", self.groups, self.known)
+        some_of("phases", self.phases, PHASES, once=True)
 
     def patient(self, seed: int, index: int) -> Patient:
         """Patient number `index`: the same whatever is made of it, and however many there are."""
@@ -57,15 +66,17 @@ def cached_hearts(
     cache: str | Path | None = None,
     key: str = "",
     progress: bool = False,
+    seen: str = "phase",
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """Arrays of many hearts, and their table: patient by patient, a row a phase, or what `cache` holds of them.
 
     Args:
         draw: (patient, phase) -> arrays of one heart by name, and its facts
         cache: `.npz` file that is read if it holds what `key` names, else written
+        seen: the table's name for a phase, which may be a modality
 
-    Returns name -> (N, ...), N = patients x phases, and the table (index ``phantom000_ED``): patient, group, phase,
-    facts.
+    Returns name -> (N, ...), N = patients x phases, and the table (index ``phantom000_ED``): patient, group, phase
+    (or what `seen` calls it), facts.
     """
     if cache is not None and (held := read_cache(cache, key)) is not None:
         return held
@@ -77,7 +88,7 @@ def cached_hearts(
         for phase in phases:
             arrays, facts = draw(one, phase)
             made.append(arrays)
-            rows[f"{name}_{phase}"] = {"patient": name, "group": one[2], "phase": phase, **facts}
+            rows[f"{name}_{phase}"] = {"patient": name, "group": one[2], seen: phase, **facts}
     arrays = {name: np.stack([one[name] for one in made]) for name in made[0]}
     table = pd.DataFrame(list(rows.values()), index=list(rows))
     if cache is not None:

@@ -58,7 +58,7 @@ TERRITORIES = {"LAD": (50.0, 75.0, 0.78, 0.50), "LCX": (178.0, 48.0, 0.45, 0.38)
 TERRITORY_SHARE = {"LAD": 0.65, "LCX": 0.13, "RCA": 0.22}
 
 
-def _lognormal(z: float, mean: float, sd: float) -> float:
+def lognormal(z: float, mean: float, sd: float) -> float:
     """Value with that mean and sd at standard normal score z."""
     s2 = np.log1p((sd / mean) ** 2)
     return float(np.exp(np.log(mean) - s2 / 2 + np.sqrt(s2) * z))
@@ -71,7 +71,7 @@ def _bounded(z: float, mean: float, sd: float, low: float, high: float) -> float
     return float(low + (high - low) * stats.beta.ppf(stats.norm.cdf(z), m * k, (1 - m) * k))
 
 
-def _mix(share: float, common: float, own: float) -> float:
+def mixed_score(share: float, common: float, own: float) -> float:
     """Standard normal score with correlation `share` to the score `common`."""
     return share * common + np.sqrt(1 - share * share) * own
 
@@ -111,14 +111,14 @@ def draw_factors(seed: int, index: int, group: str, turn: int | None = None) -> 
     f: dict[str, float] = {"shape_seed": float(rng.integers(2**31))}
     f |= _body(rng, z[0], z[1])
     size = (f["bsa"] - 1.9) / 0.21  # score of body size
-    left = _mix(0.45, size, z[2])
-    right, wall = _mix(m.LVV_RVV, left, z[3]), _mix(m.LVV_LVM, left, z[4])
-    rv_wall = _mix(0.6, right, z[5])
+    left = mixed_score(0.45, size, z[2])
+    right, wall = mixed_score(m.LVV_RVV, left, z[3]), mixed_score(m.LVV_LVM, left, z[4])
+    rv_wall = mixed_score(0.6, right, z[5])
     for name, score in (("LVV", left), ("LVM", wall), ("RVV", right), ("RVM", rv_wall)):
-        f[name if name.endswith("M") else f"{name}_ED"] = _lognormal(np.clip(score, -2.4, 2.5), *getattr(m, name))
+        f[name if name.endswith("M") else f"{name}_ED"] = lognormal(np.clip(score, -2.4, 2.5), *getattr(m, name))
     f |= {
         "LVEF": _bounded(z[6], *m.LVEF),
-        "RVEF": _bounded(_mix(0.5, z[6], z[7]), *m.RVEF),
+        "RVEF": _bounded(mixed_score(0.5, z[6], z[7]), *m.RVEF),
         "wall_ratio": 1 + float(np.clip(0.012 * z[29], -0.025, 0.025)),  # wall volume ES : ED; conserved within 5 %
     }
     f |= _left_shape(m, f, z, group) | _right_shape(m, z) | _disease(rng, z, group)
@@ -129,7 +129,7 @@ def _body(rng: np.random.Generator, z_height: float, z_weight: float) -> dict[st
     """Sex, height (cm), weight (kg) and body surface (Mosteller, m2); ACDC: 171 +- 9 cm, 76 +- 17 kg."""
     male = float(rng.random() < 0.62)
     height = float(np.clip((174.5 if male else 165.5) + 7.2 * z_height, 148, 198))
-    bmi = _lognormal(_mix(-0.1, z_height, z_weight), 25.8, 4.3)
+    bmi = lognormal(mixed_score(-0.1, z_height, z_weight), 25.8, 4.3)
     weight = float(np.clip(bmi * (height / 100) ** 2, 44, 140))
     bsa = float(np.sqrt(height * weight / 3600))
     return {"male": male, "height": round(height, 1), "weight": round(weight, 1), "bsa": bsa}

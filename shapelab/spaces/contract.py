@@ -126,6 +126,22 @@ def check_shape(labels: np.ndarray, grid: Grid) -> None:
     need(len(labels), "labels", "no label map", "at least one")
 
 
+def check_images(images: np.ndarray, grid: Grid) -> np.ndarray:
+    """Images as finite floats (N, X, Y, Z) on the grid, N >= 1; DataError on anything else."""
+    images = np.asarray(images)
+    need(
+        images.ndim == 4 and images.shape[1:] == tuple(grid.shape) and len(images) != 0,
+        "images",
+        f"an array of shape {images.shape}",
+        f"(N, X, Y, Z) with (X, Y, Z) = {tuple(grid.shape)}, the space's grid",
+        "Bring the images to the grid with shapelab.data.grid.to_grid.",
+    )
+    finite = bool(np.isfinite(images).all())
+    found = f"numbers of type {images.dtype}, finite: {finite}"
+    need(images.dtype.kind == "f" and finite, "images", found, "finite floats")
+    return np.ascontiguousarray(images)
+
+
 def encode_batches(space: ShapeSpace, labels: np.ndarray, batch: int = BATCH) -> np.ndarray:
     """`space.encode` in batches, to bound memory; (N, X, Y, Z) -> (N, d) float32."""
     return np.concatenate(

@@ -41,6 +41,7 @@ ADVICE = "Save it again, or fetch the folder anew."
 KINDS: dict[str, str | type] = {
     "autoencoder": "shapelab.models.acnn.autoencoder:AESpace",
     "tl": "shapelab.models.acnn.tl:TLSpace",
+    "joint": "shapelab.models.joint_space:JointSpace",
     "PCASpace": "shapelab.spaces.pca:PCASpace",
     "native": "shapelab.models.native:NativeSegmenter",
     "subpixel": "shapelab.models.acnn.subpixel:SubPixelNet",

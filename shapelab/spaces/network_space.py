@@ -40,6 +40,13 @@ class NetworkSpace(Kept):
 
     def __init__(self, config: Any, scheme: LabelScheme = CARDIAC, model: nn.Module | None = None) -> None:
         self.config, self.scheme, self.model = config, scheme, model
+        classes = getattr(config, "n_classes", scheme.n_classes)
+        must(
+            classes == scheme.n_classes,
+            type(self).__name__,
+            f"{classes} classes in the config and {scheme.n_classes} in the scheme {scheme.name!r}",
+            "the same number",
+        )
         self.axes: np.ndarray | None = None
         self.training_codes: np.ndarray | None = None
         self._mean: np.ndarray | None = None

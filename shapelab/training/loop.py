@@ -43,7 +43,8 @@ from shapelab.training.identity import DONE, compared, identity_of
 from shapelab.training.watching import MakeOptimiser, Step, TimeUp, Training, probed, time_is_up
 
 CHECKPOINT = "checkpoint.safetensors"
-SCHEDULES = ("constant", "cosine", "one-cycle")
+SCHEDULES = ("constant", "cosine", "one-cycle", "stairs")
+STAIR = (0.03, 0.9)  # share of the run between two stairs, and what each leaves of the rate
 READ_EVERY = {"cpu": 1, "cuda": 20}  # steps whose losses are read at once: to read one, a GPU has to be waited for
 FORMAT = 1  # raised when a checkpoint of an older shapelab can no longer be read
 
@@ -58,7 +59,8 @@ class FitSettings:
 
     # fmt: off
     learning_rate: float = 1e-3          # Adam's usual; the ACNN paper's as well
-    schedule: str = "constant"           # "constant", "cosine" (down to 0) or "one-cycle" (warm-up, then cosine)
+    schedule: str = "constant"           # "constant", "cosine" (down to 0), "one-cycle" (warm-up, then cosine) or
+                                         # "stairs" (times .9 at every 30th of 1000 epochs, or of as many shares)
     warmup: float = 0.1                  # one-cycle: share of the run spent going up
     weight_decay: float = 0.0            # L2 term of the optimiser (ACNN-Seg: 5e-6)
     decay: str = "all"                   # what it is of: "all", or "convolutions", as both papers say (`decay`)
@@ -81,6 +83,9 @@ class FitSettings:
         """Learning rate at `progress` (0 start of the run, 1 end): a pure function, so there is nothing to save."""
         if self.schedule == "constant":
             return self.learning_rate
+        if self.schedule == "stairs":
+            share, factor = STAIR
+            return self.learning_rate * factor ** math.floor(progress / share + 1e-9)  # .21 / .03 is a little below 7
         if self.schedule == "one-cycle" and progress < self.warmup:
             return self.learning_rate * (0.04 + 0.96 * progress / self.warmup)  # 1/25 of the peak, as Smith's 1cycle
         start = self.warmup if self.schedule == "one-cycle" else 0.0
@@ -146,9 +151,9 @@ def fit(
 
     Args:
         step: batch -> dict of losses (scalar tensors). What is minimised is its "loss" if there is one, else the sum of
-            all values; everything in the dict is logged as the epoch's mean. What it draws from torch's default
-            generator (dropout, augmentation) depends on (seed, epoch, step) alone. A frozen network that it uses
-            belongs outside `model`, or it would be put into training mode.
+            all values; everything in the dict is logged as the mean over those steps of the epoch that gave it. What it
+            draws from torch's default generator (dropout, augmentation) depends on (seed, epoch, step) alone. A frozen
+            network that it uses belongs outside `model`, or it would be put into training mode.
         model: its parameters that require a gradient are trained
         batches: epoch (0, 1, ...) -> the batches of that epoch, such as `Batches`; or a list of batches, the same in
             every epoch
@@ -248,6 +253,7 @@ class _State:
         self.epoch = self.index = 0                   # index: steps done in this epoch
         self.stale = 0                                # epochs without a better one
         self.sums: dict[str, float] = {}              # of the losses of this epoch's steps
+        self.counts: dict[str, int] = {}              # how many of them had each loss
         self.pending: list[tuple[int, list[str], Tensor]] = []   # (step, names, losses) that are still on the device
         # fmt: on
         self.best_value = float("inf")
@@ -297,6 +303,7 @@ class _State:
                 )
             for name, value in values.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
+                self.counts[name] = self.counts.get(name, 0) + 1
         self.pending = []
 
     def end_epoch(self, extra: Mapping[str, float], validated: bool, seconds: float) -> None:
@@ -307,11 +314,12 @@ class _State:
             "epoch": self.epoch,
             "lr": self.rate,
             "seconds": round(seconds, 3),
-            **{name: total / self.index for name, total in self.sums.items()},
+            **{name: total / self.counts[name] for name, total in self.sums.items()},
             **extra,
         }
         self.history.rows.append(row)
         self.epoch, self.index, self.sums = self.epoch + 1, 0, {}
+        self.counts = {}
         if self.settings.patience is None:
             return
         if self.settings.monitor not in row:
@@ -367,6 +375,7 @@ class _State:
             "epoch": self.epoch,
             "index": self.index,
             "sums": self.sums,
+            "counts": self.counts,
             "lr": self.rate,
             "stale": self.stale,
             "best_value": self.best_value,
@@ -416,6 +425,7 @@ class _State:
         self.best = {k: v.to(self.device) for k, v in _part(tensors, "best/").items()} or None
         self._restore_optimiser(tensors, state["numbers"])
         self.epoch, self.index, self.sums, self.rate = state["epoch"], state["index"], state["sums"], state["lr"]
+        self.counts = state.get("counts", dict.fromkeys(self.sums, self.index))  # once each step had all losses
         self.stale, self.best_value, self.stopped = state["stale"], state["best_value"], state["stopped"]
         if self.stopped == DONE and self.epoch < self.identity["epochs"]:
             self.stopped = ""

@@ -17,6 +17,8 @@ from shapelab.augment import (
     add_noise,
     corrupt,
     drop_slices,
+    missing_slices,
+    noisy,
     random_missing,
     random_motion,
     rician_noise,
@@ -283,9 +285,34 @@ def test_growing_strength_goes_on_in_the_same_direction():
     assert ALL.scaled(2) == Corruption(2, shift_mm=4.0, rotation_deg=10.0, rician=0.1, noise=0.1, missing=3.0)
 
 
+# ------------------------------------------------------------------------------------------- arrays of normalised scans
+
+
+def test_arrays_of_scans_get_noise_of_the_sd_asked_for_whatever_else_is_beside():
+    scans = images(3, (20, 20, 20)).numpy().astype(np.float16)
+    weak, strong = (noisy(scans, sd, 7).astype(np.float32) - scans for sd in (0.5, 1.0))
+    assert strong.std() == pytest.approx(1.0, abs=0.02) and np.allclose(2 * weak, strong, atol=0.01)
+    assert noisy(scans, 0.5, 7).dtype == np.float16 and np.array_equal(
+        noisy(scans[:1], 0.5, 7), noisy(scans, 0.5, 7)[:1]
+    )
+    assert np.array_equal(noisy(scans, 0.0, 7), scans)
+
+
+def test_missing_slices_of_arrays_are_dark_and_the_rest_is_untouched():
+    scans = images(4, (5, 5, 10)).numpy() - 0.5
+    few, more = (missing_slices(scans, share, 2) for share in (0.2, 0.5))
+    gone, lost = ((a != scans).any((1, 2)) for a in (few, more))
+    assert gone.sum(1).tolist() == [2] * 4 and lost.sum(1).tolist() == [5] * 4 and (lost | ~gone).all()
+    darkest = np.broadcast_to(scans.min((1, 2, 3))[:, None, None, None], scans.shape)
+    assert np.array_equal(more, np.where(lost[:, None, None], darkest, scans))
+    assert np.array_equal(missing_slices(scans[:2], 0.5, 2), more[:2]) and len({row.tobytes() for row in lost}) > 1
+
+
 @pytest.mark.parametrize(
     "call, words",
     [
+        (lambda: noisy(images().numpy(), -1.0, 0), "Corruption.noise: found -1.0"),
+        (lambda: missing_slices(images().numpy(), 1.5, 0), "share: found 1.5; expected a number from 0 to 1"),
         (lambda: acquire(images()[0], SPACING, 2), r"images: found shape \(12, 10, 12\)"),
         (lambda: acquire(images().to(torch.uint8), SPACING, 2), "images: found shape .* of torch.uint8"),
         (lambda: acquire(images(), (2, 2), 2), "spacing: found"),

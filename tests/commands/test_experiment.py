@@ -78,7 +78,7 @@ def test_every_paper_with_a_folder_is_an_experiment(capsys):
     from shapelab import experiments
 
     folder = Path(experiments.__file__).parent
-    papers = [p.parent.name for p in folder.glob("*/__init__.py")]
+    papers = [p.parent.name.replace("_", "-") for p in folder.glob("*/__init__.py")]
     assert papers and all(f"The {name.upper()} paper's tables." in said for name in papers)
     assert cli.main(["experiment", "sslln", "--help"]) == 0
     assert "6: volumes and masses in pulmonary hypertension" in " ".join(capsys.readouterr().out.split())

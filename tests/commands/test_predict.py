@@ -20,8 +20,12 @@ def test_predict_prints_the_indices(stand_in, capsys):
     stand_in("shapelab.commands.files.predict", predict_file=predict_file)
     assert cli.main(["predict", "net", "ed.nii.gz", "-o", "out.nii.gz", "--es", "es.nii.gz", "--force"]) == 0
     names = ("net", Path("ed.nii.gz"), Path("out.nii.gz"))
-    assert calls == [(names, {"es": Path("es.nii.gz"), "es_output": None, "force": True})]
+    es = {"es": Path("es.nii.gz"), "es_output": None, "force": True}
+    assert calls.pop() == (names, {**es, "modality": None, "centre": None})
     assert json.loads(capsys.readouterr().out) == {"volumes_ml": {"LV cavity": 120.5}}
+    whole = ["--modality", "CT", "--centre", "80", "90", "41.5"]
+    assert cli.main(["predict", "net", "ed.nii.gz", "-o", "out.nii.gz", *whole]) == 0
+    assert {name: calls[0][1][name] for name in ("modality", "centre")} == {"modality": "CT", "centre": (80, 90, 41.5)}
 
 
 def test_the_list_says_what_suits_what_and_what_does_not(capsys):

@@ -17,7 +17,16 @@ CARDS = Path(shapelab.__file__).parents[1] / "data"
 
 
 def test_names():
-    assert list(catalogue()) == ["acdc", "cetus", "hippocampus", "decathlon", "folder", "phantom", "phantom-us"]
+    assert list(catalogue()) == [
+        "acdc",
+        "cetus",
+        "hippocampus",
+        "decathlon",
+        "folder",
+        "phantom",
+        "phantom-us",
+        "phantom-wh",
+    ]
     assert all(card.name == name for name, card in catalogue().items())
     assert {name for name, card in catalogue().items() if card.fetchable} == {"hippocampus"}
 

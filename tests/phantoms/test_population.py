@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from shapelab.errors import UsageError
-from shapelab.phantoms.population import GROUPS, MODELS, _bounded, _lognormal, draw_factors
+from shapelab.phantoms.population import GROUPS, MODELS, _bounded, draw_factors, lognormal
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_ejection_fractions_are_apart(table):
 
 def test_score_functions():
     z = np.random.default_rng(0).standard_normal(20000)
-    values = np.array([_lognormal(v, 150.0, 35.0) for v in z])
+    values = np.array([lognormal(v, 150.0, 35.0) for v in z])
     assert values.mean() == pytest.approx(150, rel=0.01) and values.std() == pytest.approx(35, rel=0.03)
     values = np.array([_bounded(v, 60.0, 5.0, 50.0, 72.0) for v in z[:3000]])
     assert values.mean() == pytest.approx(60, abs=0.3) and values.std() == pytest.approx(5, rel=0.05)

@@ -23,7 +23,7 @@ from shapelab.spaces.kept import FILES, KINDS, find, is_kept, kind_of, open_kept
 
 OLD = Path(__file__).parent / "old"  # a folder of each kind, written before there was this module
 NUMBERS = json.loads((OLD / "numbers.json").read_text())  # every so-many-th number of what each gave then
-SPACES = ("autoencoder", "tl", "PCASpace")
+SPACES = ("autoencoder", "tl", "joint", "PCASpace")
 labels = np.random.default_rng(0).integers(0, 4, (3, 24, 24, 12)).astype(np.uint8)
 images = np.random.default_rng(1).random((2, 24, 24, 12)).astype(np.float32)
 stack = torch.from_numpy(np.random.default_rng(2).random((1, 1, 16, 16, 4)).astype(np.float32))
@@ -36,6 +36,8 @@ def given(kind: str, made) -> list[np.ndarray]:
         return [made.encode(labels), made.decode(made.mean), made.sigma]
     if kind == "tl":
         return [made.encode(labels), made.decode(made.mean), made.encode_images(images)]
+    if kind == "joint":
+        return [made.encode(labels), made.decode(made.mean), made.encode_images((images - 0.5) * np.sqrt(12))]
     if kind == "PCASpace":
         return [made.encode(small), made.decode(made.sigma)]
     if kind == "native":

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from shapelab.data.grid import Grid
-from shapelab.data.orientation import canonical
+from shapelab.data.orientation import canonical, is_short_axis
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError, must, need
@@ -24,11 +24,13 @@ from shapelab.places import weights_folders, weights_of
 from shapelab.spaces.kept import ADVICE, FILES, NETWORK, SPACE, find, scheme_of
 
 NATIVE = "native"  # the kind that takes slices as they come
+JOINT = "joint"  # the kind that takes whole hearts, of the modalities that it was trained on
 NATIVE_SLICES_MM = (5.0, 10.0)  # of the phantom's stacks and of ACDC's, which it learns from
 SLACK = 1.3  # times as thick, or as thin, as what a network learned from
 COARSE = 2.0  # times the network's own voxels in plane
 MOST_VALUES, MOST_LABELS, ALIKE = 32, 1024, 0.8  # of a label map, see `check_scan`
 # Dice of RV, wall and LV on 20 real ACDC stacks, own voxels: data/weights/README.md
+WHOLE_CAUTION = "learned from phantoms' images alone: not measured on real scans"
 CAUTION = "learned from phantoms' images alone: on real scans its Dice is .4 to .65 (acnn_seg_native_quick: .8 to .9)"
 
 
@@ -46,6 +48,7 @@ class Network:
         caution: what is to be known before it is used on a real scan; "": nothing
         slices_mm: thickness of the slices that it learned from, least and most
         in_plane_mm: its own voxels
+        modalities: of scans of whole hearts; none: it takes short-axis stacks
     """
 
     name: str
@@ -57,6 +60,7 @@ class Network:
     caution: str = ""
     slices_mm: tuple[float, float] = (0.0, np.inf)
     in_plane_mm: float = np.inf
+    modalities: tuple[str, ...] = ()
 
 
 def described(folder: Path) -> Network:
@@ -85,7 +89,9 @@ def described(folder: Path) -> Network:
 
 
 def _why_not(file: str, text: Mapping[str, Any]) -> str:
-    """Why a network cannot segment a short-axis stack; "": it can."""
+    """Why a network can segment neither a short-axis stack nor a whole heart; "": it can."""
+    if text["kind"] == JOINT:
+        return "" if not is_short_axis(scheme_of(text["scheme"])) else "reads short-axis hearts laid on its grid alone"
     if file != NETWORK:
         kinds = {SPACE: "a shape space: it knows label maps, and no scan"}
         return "is " + kinds.get(file, "a T-L network: it makes a shape's code from a high-resolution image")
@@ -110,8 +116,18 @@ def _suits(text: Mapping[str, Any], learned_from: str) -> dict[str, Any]:
             "slices_mm": NATIVE_SLICES_MM,
             "in_plane_mm": float(config["spacing"]),
         }
-    grid, thick = Grid(config["shape"], config["spacing"]), float(config["spacing"][2] * config["factor"])
+    grid = Grid(config["shape"], config["spacing"])
     box = " x ".join(f"{mm:.0f}" for mm in grid.extent)
+    if text["kind"] == JOINT:
+        modalities = tuple(text["metadata"]["modalities"])
+        return {
+            "segments": segments,
+            "takes": f"{' or '.join(modalities)} of a whole heart, {box} mm about it, on its grid, {grid}",
+            "caution": WHOLE_CAUTION if "phantom" in learned_from else "",
+            "in_plane_mm": float(grid.spacing[0]),
+            "modalities": modalities,
+        }
+    thick = float(config["spacing"][2] * config["factor"])
     return {
         "segments": segments,
         "takes": f"cardiac MR, short-axis stack, slices of {thick:g} mm (thinner ones are averaged), {box} mm about "
@@ -137,7 +153,7 @@ def networks() -> list[Network]:
 
 
 def find_network(model: str | Path) -> Network:
-    """The network of a folder, or of the name of shipped weights, that can segment a short-axis stack.
+    """The network of a folder, or of the name of shipped weights, that can segment a scan.
 
     Raises UsageError for an unknown name and for a network of another task, naming those that can; DataError for a
     folder that holds none.
@@ -152,7 +168,7 @@ def find_network(model: str | Path) -> Network:
         not found.refused,
         "model",
         f"{str(model)!r}, which {found.refused}",
-        f"a network that segments a short-axis stack: {known}",
+        f"a network that segments a scan: {known}",
     )
     return found
 
@@ -164,8 +180,22 @@ def check_scan(scan: Subject, network: Network) -> list[str]:
     neighbours along the first axis are mostly alike where there is anything; and an image that has one value nearly
     everywhere. Of ACDC's 160 scans each has 116 values or more, and 3 to 48 % of such neighbours are alike.
     """
-    upright, file = canonical(scan)[0], scan.where
-    image, spacing = np.asarray(upright.image), upright.spacing
+    upright = canonical(scan)[0]
+    spacing, lowest = upright.spacing, check_intensities(np.asarray(upright.image), scan.where)
+    words = {
+        f"the network {network.caution}": bool(network.caution),
+        f"intensities down to {lowest:g}: CT, or changed? The network knows MR": lowest < 0,
+        f"slices of {spacing[2]:.3g} mm; the network learned from {_range(*network.slices_mm)} mm": not (
+            network.slices_mm[0] / SLACK <= spacing[2] <= network.slices_mm[1] * SLACK
+        ),
+        f"{spacing[0]:.3g} mm in plane; the network sees {network.in_plane_mm:g} mm": spacing[0]
+        > COARSE * network.in_plane_mm,
+    }
+    return [text for text, holds in words.items() if holds]
+
+
+def check_intensities(image: np.ndarray, file: str) -> float:
+    """The lowest value of a scan in canonical order; DataError for what is no scan, see `check_scan`."""
     values = np.unique(image)
     low, high = np.percentile(image, (1, 99))
     need(
@@ -184,16 +214,7 @@ def check_scan(scan: Subject, network: Network) -> list[str]:
         "a scan's intensities",
         "Give the scan, and not its segmentation.",
     )
-    words = {
-        f"the network {network.caution}": bool(network.caution),
-        f"intensities down to {values[0]:g}: CT, or changed? The network knows MR": values[0] < 0,
-        f"slices of {spacing[2]:.3g} mm; the network learned from {_range(*network.slices_mm)} mm": not (
-            network.slices_mm[0] / SLACK <= spacing[2] <= network.slices_mm[1] * SLACK
-        ),
-        f"{spacing[0]:.3g} mm in plane; the network sees {network.in_plane_mm:g} mm": spacing[0]
-        > COARSE * network.in_plane_mm,
-    }
-    return [text for text, holds in words.items() if holds]
+    return float(values[0])
 
 
 def _range(low: float, high: float) -> str:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from shapelab.data.formats.nifti import is_nifti, stem
 from shapelab.errors import must
-from shapelab.files import atomic_write
+from shapelab.files import atomic_write, write_json
+from shapelab.show.style import Picture, png_bytes
 
 if TYPE_CHECKING:
+    from nibabel import Nifti1Image
     from nibabel.filebasedimages import FileBasedImage
 
 
@@ -25,6 +30,31 @@ def save_nifti(image: FileBasedImage, file: Path) -> None:
 
     with atomic_write(file) as temporary:
         nibabel.save(image, temporary)
+
+
+def as_the_scan(scan: Path, label: np.ndarray) -> Nifti1Image:
+    """The label map as an image with the scan's header: affine, codes, units, description stay, numbers are uint8."""
+    import nibabel
+
+    source = nibabel.load(scan)
+    assert isinstance(source, nibabel.Nifti1Image)  # it was read before
+    header = source.header.copy()
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1, 0)
+    header["cal_min"], header["cal_max"] = 0, 0  # the window of the image means nothing for a label map
+    return source.__class__(np.ascontiguousarray(label, dtype=np.uint8), None, header)
+
+
+def write_report(found: dict[str, Any], drawn: Picture, output: Path) -> None:
+    """Write the picture and what is told of a segmentation beside its label map; its warnings are given as well."""
+    picture = beside(output, ".png")
+    with atomic_write(picture) as temporary:
+        temporary.write_bytes(png_bytes(drawn))
+    write_json(found, beside(output, ".json"))
+    if found["warnings"]:
+        listed = "; ".join(found["warnings"])
+        todo = f"Look at {picture} before you use the result."
+        warnings.warn(f"{found['scan']}: found {listed}; expected a heart that can be. {todo}", stacklevel=3)
 
 
 def check_outputs(outputs: list[Path], beside: list[Path], inputs: list[Path], force: bool) -> None:

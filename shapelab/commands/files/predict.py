@@ -1,14 +1,14 @@
 """From a scan's file to a label map's file: what `shapelab predict` does.
 
-A model is a folder with a `model.json` that says its kind: "native" (`shapelab.models.native`, slices as they come)
-or a network of the ACNN work (`shapelab.models.acnn`), which wants the heart laid on its grid; the shipped native
-network then finds the heart first. Either way the label map has the scan's own voxels, order, affine and header.
+A model is a folder whose description says its kind: "native" (`shapelab.models.native`, slices as they come), a network
+of the ACNN work (`shapelab.models.acnn`), which wants the heart laid on its grid, for which the shipped native network
+finds the heart first, or "joint" (`shapelab.models.joint_space`), which reads whole hearts: see `whole_hearts`. In each
+case the label map has the scan's own voxels, order, affine and header.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ import torch
 
 from shapelab import __version__
 from shapelab.commands.files.networks import check_scan, find_network
-from shapelab.commands.files.outputs import beside, check_outputs, save_nifti
+from shapelab.commands.files.outputs import as_the_scan, beside, check_outputs, save_nifti, write_report
+from shapelab.commands.files.whole_hearts import predict_whole_heart
 from shapelab.data.formats.nifti import read_header, read_image, stem
 from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
 from shapelab.data.orientation import THICK, orientation_of
@@ -26,19 +27,15 @@ from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.device import autocast
 from shapelab.errors import must, need
-from shapelab.files import atomic_write, write_json
 from shapelab.metrics.clinical import doubts, doubts_of_map, ejection_fraction, indices_of, volumes_and_masses
 from shapelab.metrics.plausible import map_doubts
 from shapelab.models.native import NativeSegmenter, keep_largest, segment
 from shapelab.places import weights_of
 from shapelab.show.refined import segmented
-from shapelab.show.style import png_bytes
 from shapelab.spaces.kept import load_network
 from shapelab.types import Triple
 
 if TYPE_CHECKING:
-    from nibabel import Nifti1Image
-
     from shapelab.models.acnn import SubPixelConfig
 
 FINDER = "acnn_seg_native_quick"  # finds the heart for models that want it laid on a grid
@@ -124,6 +121,8 @@ def predict_file(
     es: str | Path | None = None,
     es_output: str | Path | None = None,
     force: bool = False,
+    modality: str | None = None,
+    centre: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Segment a scan (or the ED and ES scans of one patient); write label map, clinical indices and a picture.
 
@@ -138,6 +137,8 @@ def predict_file(
             of each scan with the outlines
         es: the scan at ES; its label map is `es_output`, or the output's name with ``_es``
         force: overwrite what is there
+        modality: this and `centre` go with a model of whole hearts, `whole_hearts.predict_whole_heart`
+        centre: see `modality`
 
     Returns:
         dict: model, scan(s), label map(s), `volumes_ml` by structure, `myocardial_mass_g` (and `rv_mass_g` of a model
@@ -160,13 +161,17 @@ def predict_file(
     report, picture = beside(outputs[0], ".json"), beside(outputs[0], ".png")
     check_outputs(outputs, [report, picture], scans, force)
     network = find_network(model)
+    if network.modalities:
+        must(es is None, "es", "an ES scan beside a model of whole hearts", "one scan at a time")
+        return predict_whole_heart(network, scans[0], outputs[0], modality=modality, centre=centre)
+    must(modality is None and centre is None, "predict", "modality or centre", "none with a model of short-axis stacks")
     subjects = [read_short_axis(path) for path in scans]  # before the model: bad input is said at once
     unsuited = [check_scan(subject, network) for subject in subjects]
     segmenter = load_segmenter(network.folder)
     hearts = [_segment(segmenter, subject) for subject in subjects]
     parts: list[dict[str, Any]] = []
     for path, out, heart in zip(scans, outputs, hearts):
-        save_nifti(_as_the_scan(path, heart.as_stored), out)
+        save_nifti(as_the_scan(path, heart.as_stored), out)
         parts.append(
             {"scan": path.name, "label_map": out.name, "scheme": segmenter.scheme.name}
             | volumes_and_masses(heart.label, heart.spacing, segmenter.scheme)
@@ -183,13 +188,7 @@ def predict_file(
         segmenter.scheme,
         _title(found),
     )
-    with atomic_write(picture) as temporary:
-        temporary.write_bytes(png_bytes(drawn))
-    write_json(found, report)
-    if found["warnings"]:
-        listed = "; ".join(found["warnings"])
-        todo = f"Look at {picture} before you use the result."
-        warnings.warn(f"{scans[0].name}: found {listed}; expected a heart that can be. {todo}", stacklevel=2)
+    write_report(found, drawn, outputs[0])
     return found
 
 
@@ -255,16 +254,3 @@ def _function(ed: dict[str, Any], es: dict[str, Any]) -> dict[str, Any]:
             v: round(float(ejection_fraction(a, b)), 2) if a > 0 else None for v, (a, b) in volumes.items()
         },
     }
-
-
-def _as_the_scan(scan: Path, label: np.ndarray) -> Nifti1Image:
-    """The label map as an image with the scan's header: affine, codes, units, description stay, numbers are uint8."""
-    import nibabel
-
-    source = nibabel.load(scan)
-    assert isinstance(source, nibabel.Nifti1Image)  # it was read before
-    header = source.header.copy()
-    header.set_data_dtype(np.uint8)
-    header.set_slope_inter(1, 0)
-    header["cal_min"], header["cal_max"] = 0, 0  # the window of the image means nothing for a label map
-    return source.__class__(np.ascontiguousarray(label, dtype=np.uint8), None, header)

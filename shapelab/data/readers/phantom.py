@@ -11,7 +11,7 @@ from typing import Any
 
 from shapelab.data.cards import Card, register
 from shapelab.data.cohort import Cohort
-from shapelab.data.scheme import CARDIAC, LV_CAVITY
+from shapelab.data.scheme import CARDIAC, LV_CAVITY, WHOLE_HEART
 
 
 def short_axis() -> Callable[..., Cohort]:
@@ -28,6 +28,13 @@ def ultrasound() -> Callable[..., Cohort]:
     return us_cohort
 
 
+def whole_hearts() -> Callable[..., Cohort]:
+    """`shapelab.phantoms.whole_heart_imaging.whole_heart_cohort`, with images."""
+    from shapelab.phantoms.whole_heart_imaging import whole_heart_cohort
+
+    return partial(whole_heart_cohort, images=True)
+
+
 _MADE: dict[str, Any] = {
     "licence": "Apache-2.0 (made by shapelab)",
     "layout": "nothing on disk: made when asked for",
@@ -40,6 +47,15 @@ register(
         "synthetic hearts in 3D ultrasound, ED and ES, in CETUS's groups",
         scheme=LV_CAVITY,
         make=ultrasound,
+        **_MADE,
+    )
+)
+register(
+    Card(
+        "phantom-wh",
+        "synthetic whole hearts in CT and MR, seven structures, in six groups",
+        scheme=WHOLE_HEART,
+        make=whole_hearts,
         **_MADE,
     )
 )

@@ -369,12 +369,6 @@ class AESpace(NetworkSpace):
         model: Autoencoder | None = None,
     ) -> None:
         super().__init__(config or AEConfig.profile(n_classes=scheme.n_classes), scheme, model)
-        must(
-            self.config.n_classes == scheme.n_classes,
-            "AESpace",
-            f"{self.config.n_classes} classes in the config and {scheme.n_classes} in the scheme {scheme.name!r}",
-            "the same number",
-        )
         self.seed, self.history = seed, History()
 
     def fit(

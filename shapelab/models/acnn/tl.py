@@ -82,6 +82,7 @@ from shapelab.models.acnn.predictor import (
     measure_image_statistics,
 )
 from shapelab.spaces.axes import principal_axes
+from shapelab.spaces.contract import check_images
 from shapelab.spaces.kept import TL, made_here, scheme_of
 from shapelab.spaces.network_space import BATCH, NetworkSpace
 from shapelab.tensor_files import checksum
@@ -369,21 +370,8 @@ class TLSpace(NetworkSpace):
 
     def check_images(self, images: np.ndarray) -> np.ndarray:
         """Images as finite floats (N, X, Y, Z) on the grid, in about [0, 1]; DataError on anything else."""
-        images = np.asarray(images)
-        need(
-            images.ndim == 4 and images.shape[1:] == self.grid.shape and len(images) != 0,
-            "images",
-            f"an array of shape {images.shape}",
-            f"(N, X, Y, Z) with (X, Y, Z) = {self.grid.shape}, the space's grid",
-            "Bring the images to the grid with shapelab.data.grid.to_grid.",
-        )
-        finite, low, high = bool(np.isfinite(images).all()), images.min(), images.max()
-        need(
-            images.dtype.kind == "f" and finite,
-            "images",
-            f"numbers of type {images.dtype}, finite: {finite}",
-            "finite floats",
-        )
+        images = check_images(images, self.grid)
+        low, high = images.min(), images.max()
         need(
             -1 <= float(low) <= float(high) <= 4,
             "images",
@@ -391,7 +379,7 @@ class TLSpace(NetworkSpace):
             "about 0 to 1",
             "Divide each image by its 99th percentile.",
         )
-        return np.ascontiguousarray(images)
+        return images
 
     @torch.inference_mode()
     def encode_images(self, images: np.ndarray, batch: int = BATCH) -> np.ndarray:

@@ -1,0 +1,126 @@
+"""Scans that the joint space learns from and is tested on: phantoms, MM-WHS, ACDC.
+
+Phantoms: as many hearts as the paper has, 20 in CT and 20 in MR, of 40 patients; a fold and a seed have hearts of their
+own. Tests are 20 unseen hearts, each in CT AND in MR, so that two codes of one anatomy can be compared; they are the
+same for all seeds.
+
+MM-WHS and ACDC: five folds by patient, a fifth of the patients of each modality for tests. ACDC: ED and ES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from shapelab.data import open_cohort
+from shapelab.data.facts import PHASES
+from shapelab.data.grid import Grid, to_grid, z_normalised
+from shapelab.data.placement import HEARTS, Placement
+from shapelab.data.volumes import Scans
+from shapelab.errors import one_of
+from shapelab.experiments.shipped import phantom_shapes
+from shapelab.files import read_cache, write_cache
+from shapelab.phantoms.whole_heart_imaging import whole_heart_scans
+
+FOLDS = 5
+DATA = ("phantom-wh", "mmwhs", "acdc")
+PHANTOM = ("phantom", "phantom-wh")  # whole hearts, by either name
+MODALITIES = ("CT", "MR")
+UNSEEN = ("CT late", "MR dark blood")  # contrasts that nothing is trained on
+#: Seeds of the phantom hearts; no other experiment draws from them. A fold and a seed are added to those of training.
+SEEDS = {"training": 61_000, "test": 62_000, "maps": 63_000}
+
+
+def phantom_training(n: int, grid: Grid, seed: int, fold: int, folder: Path | None = None) -> Scans:
+    """n hearts in CT and n others in MR.
+
+    Args:
+        folder: they are kept there
+    """
+    hearts = SEEDS["training"] + 100 * fold + seed
+    parts = [
+        whole_heart_scans(n, grid, hearts, (kind,), first=i * n, cache=_cache(folder, f"training-{fold}-{seed}-{kind}"))
+        for i, kind in enumerate(MODALITIES)
+    ]
+    return Scans.of(*parts)
+
+
+def phantom_test(
+    n: int, grid: Grid, fold: int, modalities: Sequence[str] = MODALITIES, folder: Path | None = None
+) -> Scans:
+    """n unseen hearts, each in every modality."""
+    name = "-".join(["test", str(fold), *modalities]).replace(" ", "")
+    return whole_heart_scans(n, grid, SEEDS["test"] + fold, modalities, cache=_cache(folder, name))
+
+
+def _cache(folder: Path | None, name: str) -> Path | None:
+    return None if folder is None else folder / f"scans-{name}.npz"
+
+
+def real_scans(data: str, grid: Grid, root: str | Path | None = None, folder: Path | None = None) -> Scans:
+    """All labelled scans of a data set on a grid.
+
+    Args:
+        data: "mmwhs" or "acdc"
+        root: folder of the data set; None looks under SHAPELAB_DATA
+        folder: they are kept there
+    """
+    one_of("data", data, DATA[1:])
+    key, cache = repr((data, grid.shape, grid.spacing)), _cache(folder, data)
+    held = None if cache is None else read_cache(cache, key)
+    cohort = open_cohort(data, root=root)
+    if held is None:
+        cohort, how = cohort.filter(lambda s: s.label_source is not None), Placement("heart")
+        if data == "acdc":
+            cohort, how = cohort.filter(phase=list(PHASES)), HEARTS
+        samples = [to_grid(subject, grid, **vars(how)) for subject in cohort]
+        arrays = {
+            "images": np.stack([z_normalised(np.asarray(s.image)) for s in samples]).astype(np.float16),
+            "labels": np.stack([cohort.scheme.channels(np.asarray(s.label)) for s in samples]),
+        }
+        held = arrays, cohort.table if "modality" in cohort.table else cohort.table.assign(modality="MR")
+        if cache is not None:
+            write_cache(cache, key, *held)
+    arrays, table = held
+    return Scans(arrays["images"], arrays["labels"], table, grid, cohort.scheme)
+
+
+def patients_in_order(table: pd.DataFrame, seed: int = 0) -> list[str]:
+    """Patients shuffled, so that each stretch of them has about the same share of every group (where there are any)."""
+    groups = table["group"] if "group" in table else pd.Series("", table.index)
+    of = pd.Series(groups.to_numpy(), table["patient"].to_numpy()).groupby(level=0).first()
+    shuffled = of.iloc[np.random.default_rng(seed).permutation(len(of))]
+    place = (shuffled.groupby(shuffled).cumcount() + 0.5) / shuffled.map(shuffled.value_counts())
+    order = pd.DataFrame({"place": place, "group": shuffled}).sort_values(["place", "group"], kind="stable")
+    return [str(patient) for patient in order.index]
+
+
+def fold_of(scans: Scans, fold: int) -> tuple[Scans, Scans]:
+    """Training and test scans of a fold: a fifth of the patients of each modality is tested."""
+    tested: list[str] = []
+    for _, part in scans.table.groupby("modality"):
+        tested += np.array_split(patients_in_order(part), FOLDS)[fold].tolist()
+    mask = scans.table["patient"].astype(str).isin(tested).to_numpy()
+    return scans[~mask], scans[mask]
+
+
+def few_labelled(scans: Scans, n: int, seed: int) -> tuple[Scans, np.ndarray]:
+    """Scans of n patients; and the label maps (M, X, Y, Z) of all others, integers of the scheme, without images."""
+    chosen = patients_in_order(scans.table, seed)[:n]
+    mask = scans.table["patient"].astype(str).isin(chosen).to_numpy()
+    return scans[mask], scans.scheme.integers(scans.labels[~mask])
+
+
+def short_axis_maps(n: int, grid: Grid, folder: Path | None = None) -> np.ndarray:
+    """Label maps (2 n, X, Y, Z) of n phantom patients at ED and ES, stacks as ACDC's, laid as those."""
+    key, cache = repr((n, grid.shape, grid.spacing)), _cache(folder, "maps")
+    held = None if cache is None else read_cache(cache, key)
+    if held is None:
+        labels, table = phantom_shapes(n, grid, SEEDS["maps"])
+        held = {"labels": np.asarray(labels)}, table
+        if cache is not None:
+            write_cache(cache, key, *held)
+    return held[0]["labels"]
