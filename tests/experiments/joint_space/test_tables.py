@@ -112,6 +112,9 @@ def test_run_trains_gathers_and_prints(config, boxed, tmp_path, capsys):
         assert len(pd.read_csv(tmp_path / f"{'_'.join(filter(None, [name, suffix]))}.csv"))
     early = pd.read_csv(tmp_path / f"{name}_statistics.csv")
     assert EARLY in set(early["method"]) and set(early["statistics"]) == {"instance", "running"}
+    told = tables.report(tmp_path)
+    assert told.count("joint_space_phantom-wh_quick") == 11 and "| CT | CE-Reg, its own label maps |" in told
+    assert "| CE-Reg |" in told and "noise 0.5" in told and "instance CT" in told
     assert "ours (the paper's)" in capsys.readouterr().out
 
 
