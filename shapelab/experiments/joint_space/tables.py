@@ -172,7 +172,8 @@ def contrasts(cases: pd.DataFrame, method: str = "CE-Reg") -> pd.DataFrame:
     mean over seeds), effect (rank-biserial), n, seeds_better, seeds.
     """
     means, rows = cases[cases["structure"] == MEAN], []
-    for modality in ["all", *sorted(means["modality"].unique())]:
+    kinds = sorted(means["modality"].unique())
+    for modality in ["all", *kinds] if len(kinds) > 1 else kinds:
         part = means if modality == "all" else means[means["modality"] == modality]
         ours = part[part["method"] == method]
         for other, theirs in by_method(part, TRAINED).items():
@@ -260,16 +261,17 @@ def few_table(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame, digits: int = 3) -> str:
-    """A table as rows of Markdown, numbers below 1 without their zero."""
+    """A table as rows of Markdown, numbers below 1 without their zero; p with one digit that is not 0."""
 
-    def text(value: Any) -> str:
-        if isinstance(value, float):
-            shown = "" if np.isnan(value) else f"{value:.{digits}f}"
-            return shown.replace("0.", ".", 1) if abs(value) < 1 else shown
-        return str(value)
+    def text(value: Any, column: str) -> str:
+        if not isinstance(value, float):
+            return str(value)
+        shown = f"{value:.1g}" if column.split("_")[0] == "p" else f"{value:.{digits}f}"
+        return "" if np.isnan(value) else shown.replace("0.", ".", 1) if abs(value) < 1 else shown
 
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(map(text, row)) + " |" for row in rows)
+    names = [str(c) for c in table]
+    rows = [[text(v, c) for v, c in zip(row, names, strict=True)] for row in table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [names, ["---"] * len(names), *rows])
 
 
 def dice_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -291,7 +293,7 @@ def _wide(values: str, *columns: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
     def laid(table: pd.DataFrame) -> pd.DataFrame:
         named = table.assign(column=table[list(columns)].astype(str).agg(" ".join, axis=1))
         wide = named.pivot_table(index="method", columns="column", values=values, sort=False)
-        return wide.rename_axis(columns=f"{values}: method").reset_index()
+        return wide.reset_index().rename(columns={"method": values})
 
     return laid
 
