@@ -45,6 +45,9 @@ def test_schedules():
     assert [cosine(0), cosine(0.5), cosine(1)] == pytest.approx([0.1, 0.05, 0.0])
     cycle = FitSettings(learning_rate=0.1, schedule="one-cycle", warmup=0.2).learning_rate_at
     assert [cycle(0), cycle(0.1), cycle(0.2), cycle(0.6), cycle(1)] == pytest.approx([0.004, 0.052, 0.1, 0.05, 0])
+    stairs = FitSettings(learning_rate=0.1, schedule="stairs").learning_rate_at
+    assert [stairs(0), stairs(0.029), stairs(0.03), stairs(0.99)] == pytest.approx([0.1, 0.1, 0.09, 0.1 * 0.9**33])
+    assert [stairs(30 * k / 1000) for k in range(33)] == pytest.approx([0.1 * 0.9**k for k in range(33)])
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,30 @@ def test_wrong_settings_are_named(wrong):
 
 
 # --------------------------------------------------------------------------------------------------------------- fit
+
+
+def test_a_loss_that_some_steps_give_is_averaged_over_those(tmp_path):
+    """Steps 0 and 2 are of one kind, step 1 of another; also where the run is broken off between them."""
+    model, left = nn.Linear(1, 1), [1, 1]  # a step each until it is broken off
+
+    def step(batch):
+        if not left:
+            raise InterruptedError
+        left.pop()
+        name = "even" if batch.item() % 2 == 0 else "odd"
+        return {name: model(batch).sum() * 0 + batch.sum()}
+
+    def train():
+        batches = [torch.tensor([[k]]) for k in (2.0, 7.0, 4.0)]
+        settings = FitSettings(checkpoint_seconds=0)
+        return fit(step, model, batches, 1, settings=settings, run=Run(tmp_path, progress=False, device="cpu"))
+
+    with pytest.raises(InterruptedError):
+        train()
+    left += [1, 1]
+    history = train()
+    row = {name: history.last[name] for name in ("even", "odd", "loss")}
+    assert row == pytest.approx({"even": 3.0, "odd": 7.0, "loss": 13 / 3})
 
 
 def test_fit_finds_the_line():
