@@ -233,11 +233,6 @@ def _body(who: Patient, grid: Grid) -> Body:
     return make_body(_drawn(who, grid), np.random.default_rng([*who[:2], BODY]))
 
 
-def whole_heart_label(who: Patient, grid: Grid) -> np.ndarray:
-    """Label map (X, Y, Z) uint8 of one patient, channel numbers of WHOLE_HEART."""
-    return whole_heart_labels(who, grid, _oversample(grid))
-
-
 def whole_heart_image(who: Patient, modality: str, grid: Grid) -> np.ndarray:
     """Image (X, Y, Z) float32 of one patient: HU, or an MR scanner's arbitrary units.
 
@@ -279,7 +274,7 @@ def whole_heart_scans(
     some_of("modalities", modalities, tuple(MODALITIES), once=True)
     key = repr((n, grid.shape, grid.spacing, seed, tuple(modalities), tuple(groups), first))
 
-    label = lru_cache(maxsize=1)(whole_heart_label)  # of all modalities of a patient
+    label = lru_cache(maxsize=1)(whole_heart_labels)  # of all modalities of a patient
 
     def draw(who: Patient, modality: str) -> tuple[dict[str, np.ndarray], Mapping[str, object]]:
         image = z_normalised(whole_heart_image(who, modality, grid)).astype(np.float16)
@@ -320,7 +315,7 @@ def whole_heart_cohort(
         Subject(
             f"phantom{who[1]:03d}_{modality}",
             WHOLE_HEART,
-            label=partial(whole_heart_label, who, grid),
+            label=partial(whole_heart_labels, who, grid),
             image=partial(whole_heart_image, who, modality, grid) if images else None,
             affine=affine,
             facts={

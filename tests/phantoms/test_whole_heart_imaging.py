@@ -174,7 +174,7 @@ def test_a_cohort_holds_what_the_scans_hold_with_an_affine_about_the_middle():
     factors = set(scans.table) - {"patient", "group", "modality"}
     assert factors <= set(cohort.table) and len(factors) > 10
     assert wi.whole_heart_cohort(1)[0].image is None
-    assert np.array_equal(subject.label, whole_heart_labels((3, 1, "LAE", 0), QUICK, 2))
+    assert np.array_equal(subject.label, whole_heart_labels((3, 1, "LAE", 0), QUICK))
     assert open_cohort("phantom-wh", n=2, modalities=("CT",)).ids == ("phantom000_CT", "phantom001_CT")
 
 
