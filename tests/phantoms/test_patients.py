@@ -4,7 +4,7 @@ import pytest
 
 from shapelab.errors import UsageError
 from shapelab.phantoms import build_heart, draw_factors
-from shapelab.phantoms.patients import Mix, anatomy, cached_hearts
+from shapelab.phantoms.patients import Mix, anatomy, cached_hearts, some_of
 
 
 def test_groups_take_turns_and_a_patient_keeps_its_number():
@@ -62,3 +62,17 @@ def test_many_hearts_are_drawn_once_and_kept(tmp_path):
     pd.testing.assert_frame_equal(same, table)
     cached_hearts(who[:1], ("ED",), draw, file, "another key")
     assert len(drawn) == 5
+    _, table = cached_hearts(who[:1], ("CT", "ES"), draw, seen="modality")
+    assert table.columns.tolist() == ["patient", "group", "modality", "size"] and table.modality.tolist() == [
+        "CT",
+        "ES",
+    ]
+
+
+def test_some_of_known_names():
+    some_of("modalities", ("CT", "CT"), ("CT", "MR"))
+    for values, words in (("CT", "found 'CT'"), ((), "found"), (("CT", "US"), r"some of \['CT', 'MR'\]")):
+        with pytest.raises(UsageError, match=f"modalities: .*{words}"):
+            some_of("modalities", values, ("CT", "MR"))
+    with pytest.raises(UsageError, match="modalities: .* each once"):
+        some_of("modalities", ("CT", "CT"), ("CT", "MR"), once=True)
