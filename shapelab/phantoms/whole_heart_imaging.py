@@ -236,7 +236,7 @@ def _body(who: Patient, grid: Grid) -> Body:
 def whole_heart_image(who: Patient, modality: str, grid: Grid) -> np.ndarray:
     """Image (X, Y, Z) float32 of one patient: HU, or an MR scanner's arbitrary units.
 
-    CT and "CT late" come from one stream of random numbers, as if the patient had been scanned twice; likewise MR.
+    A function of the patient, the modality and the grid; the same body at each of them.
     """
     rng = np.random.default_rng([*who[:2], SCANNER, modality.startswith("MR")])
     return MODALITIES[modality](_body(who, grid), grid, rng)

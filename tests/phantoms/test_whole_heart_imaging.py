@@ -86,6 +86,18 @@ def test_rician_noise_of_air_is_rayleighs_and_ct_noise_has_no_mean_and_is_correl
     assert 0.15 < near < 0.8 and abs(np.corrcoef(soft[6:].ravel(), soft[:-6].ravel())[0, 1]) < 0.05
 
 
+def test_coils_are_nearer_to_the_front_and_agent_mixes_where_the_field_says():
+    body, grid = even(wb.FAT, (20, 20, 20))
+    rows = np.mean([wi.mr_image_3d(body, grid, np.random.default_rng(i)).mean((0, 2)) for i in range(20)], 0)
+    assert rows[-5:].mean() > 1.05 * rows[:5].mean()  # y grows to the front
+    body, grid = even(RA, (20, 20, 20))
+    body.mixing[:] = np.linspace(-2, 2, 20, dtype=np.float32)
+    mixed = wi.ct_image(body, grid, np.random.default_rng(0)).mean((0, 1))
+    body.materials[:] = LV
+    even_blood = wi.ct_image(body, grid, np.random.default_rng(0)).mean((0, 1))
+    assert np.corrcoef(mixed, body.mixing[0, 0])[0, 1] > 0.9 and np.ptp(mixed) > 3 * np.ptp(even_blood)
+
+
 @pytest.mark.parametrize("draw", [wi.ct_image, wi.mr_image_3d])
 def test_a_voxel_cut_by_a_border_lies_half_way_between_its_neighbours(draw):
     body, _ = even(wb.LUNG, (40, 40, 40))
