@@ -6,6 +6,7 @@ Everything here takes `Surfaces`, which `whole_heart_surfaces` makes, and works 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numba
 import numpy as np
@@ -27,6 +28,7 @@ from shapelab.phantoms.whole_heart_surfaces import (
     Surfaces,
 )
 
+Number: TypeAlias = float | np.floating
 LV, MYO, RV, LA, RA, AO, PA, LID = range(8)  # places of the levels; the lid is the wall's, above the LV's base
 BLOCK = 4  # voxels along each axis that are tested together for what lies near
 STEEP = 1.5  # the most that a level function grows per mm, nearly everywhere
@@ -34,7 +36,7 @@ LID_MM = 3.5
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True, inline="always")
-def _radial(table: np.ndarray, s: float, slope_length: float, x: float, y: float) -> float:
+def _radial(table: np.ndarray, s: Number, slope_length: Number, x: Number, y: Number) -> Number:
     """Distance from a surface given as radii about a line, divided by the slope of the radius along the line."""
     clipped = min(max(s, np.float32(0)), np.float32(0.9999))
     root = np.sqrt(np.float32(1) - clipped)
@@ -61,7 +63,7 @@ def _radial(table: np.ndarray, s: float, slope_length: float, x: float, y: float
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _tube(s: Surfaces, number: int, x: float, y: float, z: float) -> float:
+def _tube(s: Surfaces, number: int, x: Number, y: Number, z: Number) -> Number:
     """Distance from a tube; of one that is farther than 40 mm, from the ball round it."""
     dx, dy, dz = x - s.tubes[number, 2], y - s.tubes[number, 3], z - s.tubes[number, 4]
     far = np.sqrt(dx * dx + dy * dy + dz * dz) - s.tubes[number, 5]
@@ -80,7 +82,7 @@ def _tube(s: Surfaces, number: int, x: float, y: float, z: float) -> float:
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _ball(ball: np.ndarray, x: float, y: float, z: float) -> float:
+def _ball(ball: np.ndarray, x: Number, y: Number, z: Number) -> Number:
     """Distance from an ellipsoid, to first order."""
     dx, dy, dz = x - ball[0], y - ball[1], z - ball[2]
     k0, k1 = np.float32(0), np.float32(0)
@@ -93,21 +95,21 @@ def _ball(ball: np.ndarray, x: float, y: float, z: float) -> float:
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True, inline="always")
-def _merge(a: float, b: float, k: float) -> float:
+def _merge(a: Number, b: Number, k: Number) -> Number:
     """Union of two level functions, rounded over k mm where they meet."""
     h = min(max(np.float32(0.5) + np.float32(0.5) * (b - a) / k, np.float32(0)), np.float32(1))
     return b + (a - b) * h - k * h * (np.float32(1) - h)
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True, inline="always")
-def _beyond(planes: np.ndarray, i: int, x: float, y: float, z: float) -> float:
+def _beyond(planes: np.ndarray, i: int, x: Number, y: Number, z: Number) -> Number:
     """How far a point lies beyond a valve plane."""
     p = planes[i]
     return (x - p[0]) * p[3] + (y - p[1]) * p[4] + (z - p[2]) * p[5]
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _levels(s: Surfaces, x: float, y: float, z: float, near: np.ndarray, level: np.ndarray) -> None:
+def _levels(s: Surfaces, x: Number, y: Number, z: Number, near: np.ndarray, level: np.ndarray) -> None:
     """Levels of the seven structures at a point of the heart's frame, and in place 7 that of the lid of the wall.
 
     Those that are not near are set far away.
@@ -184,7 +186,7 @@ def _along(waves: Sequence[np.ndarray], i: int, j: int, row: np.ndarray) -> None
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True, inline="always")
-def _place(s: Surfaces, row: np.ndarray, z_waves: np.ndarray, k: int, point: Sequence[float], q: np.ndarray) -> None:
+def _place(s: Surfaces, row: np.ndarray, z_waves: np.ndarray, k: int, point: Sequence[Number], q: np.ndarray) -> None:
     """A voxel of that line -> the heart's frame."""
     dx, dy, dz = point
     for w in range(len(row)):
