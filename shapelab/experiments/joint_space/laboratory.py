@@ -70,7 +70,7 @@ class JointExperiment(Config):
     network: JointSpaceConfig = field(default_factory=lambda: JointSpaceConfig(steps=1500, every=150))
     short_axis: JointSpaceConfig = field(
         default_factory=lambda: JointSpaceConfig(
-            shape=(32, 32, 16), spacing=(4.5, 4.5, 7.5), n_classes=4, steps=600, every=60
+            shape=(32, 32, 16), spacing=(4.5, 4.5, 7.5), n_classes=4, steps=1500, every=150
         )
     )
 
