@@ -67,7 +67,7 @@ class JointExperiment(Config):
     pairs: int = 10  # walks from scan to scan
     labelled: tuple[int, ...] = (5, 10, 20)  # ACDC: patients with labelled images; all 64 are the table's
     maps: int = 100  # ACDC: phantom patients (two label maps each) beside few labelled images
-    network: JointSpaceConfig = field(default_factory=lambda: JointSpaceConfig(steps=1500, every=150))
+    network: JointSpaceConfig = field(default_factory=lambda: JointSpaceConfig(steps=2000, every=200))
     short_axis: JointSpaceConfig = field(
         default_factory=lambda: JointSpaceConfig(
             shape=(32, 32, 16), spacing=(4.5, 4.5, 7.5), n_classes=4, steps=1500, every=150
