@@ -17,7 +17,16 @@ import pandas as pd
 
 from shapelab.device import describe
 from shapelab.files import atomic_write
-from shapelab.phantoms import GROUPS, HeartSurfaces, build_heart, draw_factors, heart_cohort, label_batch
+from shapelab.phantoms import (
+    GROUPS,
+    WHOLE_GROUPS,
+    HeartSurfaces,
+    build_heart,
+    draw_factors,
+    heart_cohort,
+    label_batch,
+    labels_of_whole_hearts,
+)
 from shapelab.phantoms.patients import Mix, anatomy
 
 GRIDS = {
@@ -25,6 +34,12 @@ GRIDS = {
     "64x64x16": ((64, 64, 16), (2.25, 2.25, 8.0)),
     "LR 128x128x10": ((128, 128, 10), (1.5625, 1.5625, 10.0)),
     "HR 120x120x60": ((120, 120, 60), (1.25, 1.25, 2.0)),
+}
+
+
+WHOLE_GRIDS = {
+    "3 mm 72x61x84": ((72, 61, 84), (3.0, 3.0, 3.0)),
+    "1.5 mm 144x122x168": ((144, 122, 168), (1.5, 1.5, 1.5)),
 }
 
 
@@ -70,6 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
     scans = heart_cohort(4, resolution="LR", images=True)
     tasks["cohort label LR"] = (lambda: [s.label for s in scans], len(scans))
     tasks["cohort image LR"] = (lambda: [s.image for s in scans], len(scans))
+    whole = [Mix(WHOLE_GROUPS, known=WHOLE_GROUPS).patient(0, i) for i in range(12)]
+    for name, grid in WHOLE_GRIDS.items():  # on the CPU, in two threads
+        tasks[f"whole hearts {name}"] = (lambda g=grid: labels_of_whole_hearts(whole, g), len(whole))
     rows = []
     for name, (function, hearts) in tasks.items():
         seconds = timed(function, args.repeats, hearts, device)

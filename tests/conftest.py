@@ -38,6 +38,12 @@ def acdc_root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def whole_heart_root() -> Path:
+    """Label maps of one real whole heart (1 Myo 2 LA 3 LV 4 RA 5 RV 6 aorta 7 PA); skips where they are absent."""
+    return _real("whole_heart", "heart_with_veins.nii.gz")
+
+
+@pytest.fixture(scope="session")
 def hippocampus_root() -> Path:
     """The real Decathlon hippocampus task; skips where it is absent."""
     return _real("Task04_Hippocampus", "dataset.json")

@@ -95,7 +95,7 @@ def _solved(who: Patient) -> Surfaces:
 
 def _extent(axes: Sequence[np.ndarray], mask: np.ndarray) -> np.ndarray:
     """First and last voxel of a mask along each axis, (2, 3) mm."""
-    box = bounding_box(mask)
+    box = bounding_box(mask) or ()
     return np.array([(a[b.start], a[b.stop - 1]) for a, b in zip(axes, box, strict=True)]).T
 
 

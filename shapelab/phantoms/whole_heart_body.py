@@ -209,7 +209,9 @@ def _lay_heart(
     distance, labels, fine = drawn.distance, drawn.labels, fields[5]
     outside, spacing = labels == 0, [float(a[1] - a[0]) if len(a) > 1 else 1.0 for a in axes]
     lean = rng.uniform(1, 7)
-    fat = outside & (distance < lean + 2.5 * fields[25] + 6 * (fields[50] - 0.8).clip(0))
+    fat = outside & (distance < (lean + 2.5 * fields[25] + 6 * (fields[50] - 0.8).clip(0)).clip(0.5))
+    around = ndimage.uniform_filter((~outside).astype(np.float32), [max(round(30 / s), 1) for s in spacing])
+    fat |= outside & (around > 0.42)  # grooves and gaps between chambers hold no lung
     np.copyto(materials, FAT, where=fat)
     np.copyto(materials, VESSELS, where=fat & (fine > rng.uniform(1.6, 2.2)) & (distance > 1))  # coronaries, cut across
     vein = rng.uniform(-15, 15)  # mm, below which the caval vein is the inferior one

@@ -50,12 +50,12 @@ def _oversample(grid: Grid) -> int:
 
 def ct_tissues(rng: np.random.Generator, late: bool = False) -> dict[str, float]:
     """HU of each material in one scan; `late`: some minutes after the contrast agent was given."""
-    left = rng.uniform(220, 460)
+    left = rng.uniform(240, 470)
     right = left * rng.uniform(0.3, 1.1)
-    muscle = rng.uniform(75, 145)
+    muscle = rng.uniform(70, 130)
     if late:
-        left = rng.uniform(140, 190)
-        right, muscle = left * rng.uniform(0.95, 1.05), rng.uniform(90, 115)
+        left = rng.uniform(165, 210)
+        right, muscle = left * rng.uniform(0.95, 1.05), rng.uniform(85, 110)
     between = rng.uniform(0.1, 0.9)
     return {
         "LV cavity": left,
@@ -163,7 +163,7 @@ def mr_image_3d(body: Body, grid: Grid, rng: np.random.Generator, dark_blood: bo
     voxels = [rng.uniform(1.6, 2.5) if axis == through else plane for axis in range(3)]
     fine = _by_axes(ndimage.gaussian_filter(fine, 0.7 / np.array(grid.spacing)), grid, voxels, _box_means)
     fine *= bias_field(rng, fine.shape, torch.device("cpu"))[:, ::-1] ** rng.uniform(1, 1.8)  # brighter in front
-    sd = np.float32(rng.uniform(0.05, 0.12))
+    sd = np.float32(rng.uniform(0.05, 0.11))
     noise = (sd * rng.standard_normal(fine.shape, dtype=np.float32) for _ in range(2))
     return _by_axes(np.hypot(fine + next(noise), next(noise)), grid, voxels, _interpolation).astype(np.float32)
 
@@ -233,15 +233,10 @@ def _body(who: Patient, grid: Grid) -> Body:
     return make_body(_drawn(who, grid), np.random.default_rng([*who[:2], BODY]))
 
 
-def whole_heart_label(who: Patient, grid: Grid) -> np.ndarray:
-    """Label map (X, Y, Z) uint8 of one patient, channel numbers of WHOLE_HEART."""
-    return whole_heart_labels(who, grid, _oversample(grid))
-
-
 def whole_heart_image(who: Patient, modality: str, grid: Grid) -> np.ndarray:
     """Image (X, Y, Z) float32 of one patient: HU, or an MR scanner's arbitrary units.
 
-    CT and "CT late" come from one stream of random numbers, as if the patient had been scanned twice; likewise MR.
+    A function of the patient, the modality and the grid; the same body at each of them.
     """
     rng = np.random.default_rng([*who[:2], SCANNER, modality.startswith("MR")])
     return MODALITIES[modality](_body(who, grid), grid, rng)
@@ -279,7 +274,7 @@ def whole_heart_scans(
     some_of("modalities", modalities, tuple(MODALITIES), once=True)
     key = repr((n, grid.shape, grid.spacing, seed, tuple(modalities), tuple(groups), first))
 
-    label = lru_cache(maxsize=1)(whole_heart_label)  # of all modalities of a patient
+    label = lru_cache(maxsize=1)(whole_heart_labels)  # of all modalities of a patient
 
     def draw(who: Patient, modality: str) -> tuple[dict[str, np.ndarray], Mapping[str, object]]:
         image = z_normalised(whole_heart_image(who, modality, grid)).astype(np.float16)
@@ -320,7 +315,7 @@ def whole_heart_cohort(
         Subject(
             f"phantom{who[1]:03d}_{modality}",
             WHOLE_HEART,
-            label=partial(whole_heart_label, who, grid),
+            label=partial(whole_heart_labels, who, grid),
             image=partial(whole_heart_image, who, modality, grid) if images else None,
             affine=affine,
             facts={

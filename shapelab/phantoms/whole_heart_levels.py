@@ -5,6 +5,9 @@ Everything here takes `Surfaces`, which `whole_heart_surfaces` makes, and works 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numba
 import numpy as np
 
@@ -22,8 +25,10 @@ from shapelab.phantoms.whole_heart_surfaces import (
     SVC,
     TRUNK,
     VEINS,
+    Surfaces,
 )
 
+Number: TypeAlias = float | np.floating
 LV, MYO, RV, LA, RA, AO, PA, LID = range(8)  # places of the levels; the lid is the wall's, above the LV's base
 BLOCK = 4  # voxels along each axis that are tested together for what lies near
 STEEP = 1.5  # the most that a level function grows per mm, nearly everywhere
@@ -31,7 +36,7 @@ LID_MM = 3.5
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True, inline="always")
-def _radial(table, s, slope_length, x, y):
+def _radial(table: np.ndarray, s: Number, slope_length: Number, x: Number, y: Number) -> Number:
     """Distance from a surface given as radii about a line, divided by the slope of the radius along the line."""
     clipped = min(max(s, np.float32(0)), np.float32(0.9999))
     root = np.sqrt(np.float32(1) - clipped)
@@ -58,7 +63,7 @@ def _radial(table, s, slope_length, x, y):
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _tube(s, number, x, y, z):
+def _tube(s: Surfaces, number: int, x: Number, y: Number, z: Number) -> Number:
     """Distance from a tube; of one that is farther than 40 mm, from the ball round it."""
     dx, dy, dz = x - s.tubes[number, 2], y - s.tubes[number, 3], z - s.tubes[number, 4]
     far = np.sqrt(dx * dx + dy * dy + dz * dz) - s.tubes[number, 5]
@@ -77,7 +82,7 @@ def _tube(s, number, x, y, z):
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _ball(ball, x, y, z):
+def _ball(ball: np.ndarray, x: Number, y: Number, z: Number) -> Number:
     """Distance from an ellipsoid, to first order."""
     dx, dy, dz = x - ball[0], y - ball[1], z - ball[2]
     k0, k1 = np.float32(0), np.float32(0)
@@ -90,21 +95,21 @@ def _ball(ball, x, y, z):
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True, inline="always")
-def _merge(a, b, k):
+def _merge(a: Number, b: Number, k: Number) -> Number:
     """Union of two level functions, rounded over k mm where they meet."""
     h = min(max(np.float32(0.5) + np.float32(0.5) * (b - a) / k, np.float32(0)), np.float32(1))
     return b + (a - b) * h - k * h * (np.float32(1) - h)
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True, inline="always")
-def _beyond(planes, i, x, y, z):
+def _beyond(planes: np.ndarray, i: int, x: Number, y: Number, z: Number) -> Number:
     """How far a point lies beyond a valve plane."""
     p = planes[i]
     return (x - p[0]) * p[3] + (y - p[1]) * p[4] + (z - p[2]) * p[5]
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _levels(s, x, y, z, near, level):
+def _levels(s: Surfaces, x: Number, y: Number, z: Number, near: np.ndarray, level: np.ndarray) -> None:
     """Levels of the seven structures at a point of the heart's frame, and in place 7 that of the lid of the wall.
 
     Those that are not near are set far away.
@@ -120,7 +125,7 @@ def _levels(s, x, y, z, near, level):
         level[LID] = max(whole, z)
         if near[LV]:
             endo = _radial(s.endo, (z - n[0]) / n[1], n[1], x, y)
-            out = max(max(_tube(s, LVOT, x, y, z), epi + f(3.5)), max(aortic, -z - f(2)))
+            out = max(max(_tube(s, LVOT, x, y, z), epi + f(2)), max(aortic, -z - f(5)))
             level[LV] = min(-_merge(-endo, z, f(8)), out)
         if near[RV]:
             h = (z - n[4]) / n[5]
@@ -144,16 +149,16 @@ def _levels(s, x, y, z, near, level):
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True, inline="always")
-def _decide(level):
+def _decide(level: np.ndarray) -> int:
     """Channel number of a point from its levels: of neighbours that overlap the first."""
-    for structure in (LV, MYO, AO, PA, RV, LA, RA):
+    for structure in (LV, AO, MYO, PA, RV, LA, RA):
         if level[structure] < 0:
             return structure + 1
     return 2 if level[LID] < 0 else 0
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _waves(s, axes):
+def _waves(s: Surfaces, axes: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
     """Sines and cosines of the plane waves along each axis, (waves, n, 2) each: sums of angles make the rest."""
     n = len(s.waves)
     x, y, z = (np.empty((n, len(axes[0]), 2), np.float32), np.empty((n, len(axes[1]), 2), np.float32),
@@ -172,7 +177,7 @@ def _waves(s, axes):
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True, inline="always")
-def _along(waves, i, j, row):
+def _along(waves: Sequence[np.ndarray], i: int, j: int, row: np.ndarray) -> None:
     """Sines and cosines of the waves on a line of voxels, without its own axis, into row (waves, 2)."""
     x, y = waves[0], waves[1]
     for w in range(len(x)):
@@ -181,7 +186,7 @@ def _along(waves, i, j, row):
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True, inline="always")
-def _place(s, row, z_waves, k, point, q):
+def _place(s: Surfaces, row: np.ndarray, z_waves: np.ndarray, k: int, point: Sequence[Number], q: np.ndarray) -> None:
     """A voxel of that line -> the heart's frame."""
     dx, dy, dz = point
     for w in range(len(row)):
@@ -195,7 +200,7 @@ def _place(s, row, z_waves, k, point, q):
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def draw_labels(s, axes, labels):
+def draw_labels(s: Surfaces, axes: Sequence[np.ndarray], labels: np.ndarray) -> None:
     """Fill a label map, block by block: what lies far from a block's middle is not asked for its voxels."""
     x, y, z = axes
     nx, ny, nz = labels.shape
@@ -228,7 +233,7 @@ def draw_labels(s, axes, labels):
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def measure(s, axes, distance, others):
+def measure(s: Surfaces, axes: Sequence[np.ndarray], distance: np.ndarray, others: np.ndarray) -> None:
     """Fill the distance to the heart and the vessels without label."""
     x, y, z = axes
     waves = _waves(s, axes)
@@ -249,7 +254,7 @@ def measure(s, axes, distance, others):
 
 
 @numba.njit(nogil=True, cache=True)
-def _neighbour(labels, i, j, k):
+def _neighbour(labels: np.ndarray, i: int, j: int, k: int) -> int:
     """Wall if any of the 26 neighbours is wall, else what lies there besides the LV cavity, else wall."""
     found = 0
     for m in range(max(i - 1, 0), min(i + 2, labels.shape[0])):
@@ -263,7 +268,7 @@ def _neighbour(labels, i, j, k):
 
 
 @numba.njit(nogil=True, cache=True)
-def close_wall(labels):
+def close_wall(labels: np.ndarray) -> None:
     """Background that shares a face with the LV cavity becomes wall, or at the valves what else lies beside it.
 
     It is there where the wall is thinner than a voxel. In place.

@@ -126,7 +126,7 @@ def surfaces(f: Mapping[str, float], sizes: Mapping[str, float], middle: np.ndar
     root, trunk = 12.0 * f["root"], f["trunk"] / 2
     aorta = _aorta(f, aortic, root)
     tubes = [
-        _segments(np.stack([(0.12 * size, 0.08 * size, 20.0), aortic.at + 2 * aortic.out]), 0.95 * root),
+        _segments(np.stack([(0.12 * size, 0.08 * size, 20.0), aortic.at + 2 * aortic.out]), root),
         _segments(np.stack([pulmonary.at - 16 * pulmonary.out, pulmonary.at + 2 * pulmonary.out]), (trunk + 2, trunk)),
         _segments(np.stack([la, mitral + (0, 0, 4.0)]), (17.0, 0.56 * size)),
         _segments(np.stack([ra, tricuspid.at - 4 * tricuspid.out]), (20.0, 18.0)),

@@ -4,7 +4,8 @@ import pytest
 
 from shapelab.errors import UsageError
 from shapelab.phantoms import build_heart, draw_factors
-from shapelab.phantoms.patients import Mix, anatomy, cached_hearts
+from shapelab.phantoms.patients import Mix, anatomy, cached_hearts, some_of
+from shapelab.phantoms.whole_heart_population import WHOLE_GROUPS
 
 
 def test_groups_take_turns_and_a_patient_keeps_its_number():
@@ -17,6 +18,7 @@ def test_groups_take_turns_and_a_patient_keeps_its_number():
     ]
     assert mix.patient(np.int64(7), np.int64(3)) == mix.patient(7, 3)
     assert Mix().patient(0, 6) == (0, 6, "DCM", 1)
+    assert Mix(WHOLE_GROUPS, known=WHOLE_GROUPS).patient(0, 9) == (0, 9, "PH", 1)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,7 @@ def test_groups_take_turns_and_a_patient_keeps_its_number():
         ({"groups": "NOR"}, "groups: found 'NOR'; expected some of"),
         ({"groups": ()}, "groups: found"),
         ({"groups": ("NOR", "ARV")}, "ARV"),
+        ({"groups": ("NOR", "RV"), "known": WHOLE_GROUPS}, "expected some of .*'LAE'"),
         ({"phases": ("ED", "MID")}, "phases: found"),
         ({"phases": ["ED", "ED"]}, "each once"),
     ],
@@ -62,3 +65,15 @@ def test_many_hearts_are_drawn_once_and_kept(tmp_path):
     pd.testing.assert_frame_equal(same, table)
     cached_hearts(who[:1], ("ED",), draw, file, "another key")
     assert len(drawn) == 5
+    _, table = cached_hearts(who[:1], ("CT", "ES"), draw, seen="modality")
+    assert table.columns.tolist() == ["patient", "group", "modality", "size"]
+    assert table["modality"].tolist() == ["CT", "ES"]
+
+
+def test_some_of_known_names():
+    some_of("modalities", ("CT", "CT"), ("CT", "MR"))
+    for values, words in (("CT", "found 'CT'"), ((), "found"), (("CT", "US"), r"some of \['CT', 'MR'\]")):
+        with pytest.raises(UsageError, match=f"modalities: .*{words}"):
+            some_of("modalities", values, ("CT", "MR"))
+    with pytest.raises(UsageError, match="modalities: .* each once"):
+        some_of("modalities", ("CT", "CT"), ("CT", "MR"), once=True)

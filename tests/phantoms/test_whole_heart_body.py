@@ -82,6 +82,8 @@ def test_neighbours_lie_where_they_are_in_a_chest(bodies):
 def test_the_rv_has_a_wall_that_no_label_names_and_fat_lies_round_the_heart(bodies):
     shares = []
     for drawn, body in bodies:
+        gaps = (ndimage.gaussian_filter((drawn.labels > 0).astype(float), 3) > 0.6) & (drawn.labels == 0)
+        assert gaps.sum() > 20 and not np.isin(body.materials[gaps], (wb.LUNG, wb.LIVER)).any()  # between chambers
         free = ndimage.binary_dilation(drawn.labels == wb.RV) & (drawn.labels == 0) & (drawn.others == 0)
         assert (body.materials[free] == wb.WALL).mean() > 0.5
         near = (drawn.distance > 0) & (drawn.distance < 8) & (drawn.labels == 0)

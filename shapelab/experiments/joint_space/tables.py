@@ -6,7 +6,7 @@ rebuilds from its own code. Tables are long, as in `shapelab.experiments.tables`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from shapelab.experiments.joint_space.laboratory import (
 from shapelab.experiments.joint_space.measures import MEAN
 from shapelab.experiments.kept_runs import Study, seeds_of
 from shapelab.experiments.tables import Rule, beside, by_method, long, printed
+from shapelab.files import read_csv
 from shapelab.metrics import compare
 from shapelab.training import numbers_of
 
@@ -99,8 +100,8 @@ def gather(here: Laboratory) -> pd.DataFrame:
     name = f"joint_space_{here.folder.name}"
     Study(here.folder.parent).write(name, found, about)
     print(f"\nTable 1, {here.data}: ours (the paper's)\n")
-    for modality, part in found[""].groupby("modality"):
-        print(f"{modality}\n{tables.layout(part).T.to_string()}\n")
+    for modality, rows in found[""].groupby("modality"):
+        print(f"{modality}\n{tables.layout(rows).T.to_string()}\n")
     return found[""]
 
 
@@ -129,7 +130,7 @@ def tables_of(measured: Mapping[str, pd.DataFrame], curves: pd.DataFrame) -> dic
         ranked = whole["_statistics"].assign(rank1=lambda t: _first(t["rank"]) if "rank" in t else np.nan)
         found["_statistics"] = mean_table(ranked, ("method", "statistics", "modality"), ("dice", "rank1"))
     if len(whole[""]) < len(measured[""]):
-        found["_few"] = few_table(measured[""])
+        found["_few"] = few_table(measured[""][measured[""]["method"] != EARLY])
     return found
 
 
@@ -150,14 +151,17 @@ def with_ceilings(cases: pd.DataFrame) -> pd.DataFrame:
 def table_one(cases: pd.DataFrame) -> pd.DataFrame:
     """Dice of each structure and of their mean, by modality and method, each method's ceiling below it.
 
-    Columns: `COLUMNS`; mean and sd are over scans, after the mean over seeds; p is Wilcoxon's of CE-Reg and E-D.
+    Columns: `COLUMNS`; mean and sd are over scans, after the mean over seeds; p is Wilcoxon's of CE-Reg and E-D; the
+    paper's numbers stand beside those of whole hearts alone.
     """
     order = [name for m in TRAINED for name in (m, m + CEILING)]
     names, parts = [s for s in cases["structure"].unique() if s != MEAN], []
     for modality, part in with_ceilings(cases).groupby("modality"):
         methods = by_method(part, order)
         found = long(methods, "structure", [*names, MEAN], ("dice",), Rule("scan", PAIR, shared=True))
-        parts.append(beside(found, printed("joint_space", f"1 {modality}")).assign(modality=modality))
+        paper = printed("joint_space", f"1 {modality}")
+        paper = paper if {*paper["what"]} == {*names, MEAN} else paper[:0]  # of whole hearts
+        parts.append(beside(found, paper).assign(modality=modality))
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
 
@@ -168,7 +172,8 @@ def contrasts(cases: pd.DataFrame, method: str = "CE-Reg") -> pd.DataFrame:
     mean over seeds), effect (rank-biserial), n, seeds_better, seeds.
     """
     means, rows = cases[cases["structure"] == MEAN], []
-    for modality in ["all", *sorted(means["modality"].unique())]:
+    kinds = sorted(means["modality"].unique())
+    for modality in ["all", *kinds] if len(kinds) > 1 else kinds:
         part = means if modality == "all" else means[means["modality"] == modality]
         ours = part[part["method"] == method]
         for other, theirs in by_method(part, TRAINED).items():
@@ -220,7 +225,7 @@ def at_equal_time(curves: pd.DataFrame) -> pd.DataFrame:
     of each modality: <modality> (at that time), <modality> end, and <modality> rise (of the last third of the steps:
     about 0 where a curve is flat).
     """
-    kinds = [c for c in curves if str(c).startswith("val ") and str(c)[4:] not in ("labels", "rank-1", "seconds")]
+    kinds = [c for c in map(str, curves) if c.startswith("val ") and c[4:] not in ("labels", "rank-1", "seconds")]
     rows = []
     for (seed, fold), part in curves.groupby(["seed", "fold"]):
         time = part.groupby("method")["spent"].max().min()
@@ -252,17 +257,21 @@ def few_table(cases: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+# --------------------------------------------------------------------------------------------------------- for RESULTS
+
+
 def markdown(table: pd.DataFrame, digits: int = 3) -> str:
-    """A table as rows of Markdown, numbers below 1 without their zero."""
+    """A table as rows of Markdown, numbers below 1 without their zero; p with one digit that is not 0."""
 
-    def text(value: Any) -> str:
-        if isinstance(value, float):
-            shown = "" if np.isnan(value) else f"{value:.{digits}f}"
-            return shown.replace("0.", ".", 1) if abs(value) < 1 else shown
-        return str(value)
+    def text(value: Any, column: str) -> str:
+        if not isinstance(value, float):
+            return str(value)
+        shown = f"{value:.1g}" if column.split("_")[0] == "p" else f"{value:.{digits}f}"
+        return "" if np.isnan(value) else shown.replace("0.", ".", 1) if abs(value) < 1 else shown
 
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(map(text, row)) + " |" for row in rows)
+    names = [str(c) for c in table]
+    rows = [[text(v, c) for v, c in zip(row, names, strict=True)] for row in table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [names, ["---"] * len(names), *rows])
 
 
 def dice_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -273,6 +282,50 @@ def dice_rows(table: pd.DataFrame) -> pd.DataFrame:
     return wide.loc[[*order.itertuples(index=False, name=None)], list(table["what"].unique())].reset_index()
 
 
-def _cell(row: Mapping[str, Any]) -> str:
+def _cell(row: Mapping[Any, Any]) -> str:
     ours, paper = (f"{row[c]:.3f}".replace("0.", ".", 1) for c in ("mean", "paper_mean"))
     return f"{ours} *({paper})*" if np.isfinite(row["paper_mean"]) else ours
+
+
+def _wide(values: str, *columns: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """table -> a row a method, a column each of the values of `columns`, over modalities."""
+
+    def laid(table: pd.DataFrame) -> pd.DataFrame:
+        named = table.assign(column=table[list(columns)].astype(str).agg(" ".join, axis=1))
+        wide = named.pivot_table(index="method", columns="column", values=values, sort=False)
+        return wide.reset_index().rename(columns={"method": values})
+
+    return laid
+
+
+#: Suffixes of the files, and how each is laid out for RESULTS; several ways of one.
+REPORT: tuple[tuple[str, Callable[[pd.DataFrame], pd.DataFrame]], ...] = (
+    ("", dice_rows),
+    ("_contrasts", lambda table: table),
+    ("_codes", lambda table: table[[c for c in table if not str(c).endswith("_sd_seeds")]]),
+    ("_statistics", _wide("dice", "statistics", "modality")),
+    ("_statistics", _wide("rank1", "statistics", "modality")),
+    ("_time", lambda table: table.drop(columns=["fold", "seed"]).groupby("method", sort=False).mean().reset_index()),
+    ("_walks", _wide("violations", "t")),
+    ("_smoothness", _wide("curvature", "of")),
+    ("_smoothness", _wide("dice", "of")),
+    ("_robustness", _wide("dice", "kind", "strength")),
+    ("_robustness", _wide("violations", "kind", "strength")),
+    ("_few", lambda table: table.pivot_table(index="method", columns="labelled", values="mean").reset_index()),
+    ("_few", lambda table: table),
+)
+
+
+def report(folder: str | Path = "results/joint-space", name: str = "phantom-wh_quick") -> str:
+    """What `gather` wrote, as Markdown for RESULTS: a block a table, under the name of its file.
+
+    Args:
+        folder: of the study
+        name: of the data set and profile
+    """
+    blocks = []
+    for suffix, laid in REPORT:
+        file = Path(folder) / f"joint_space_{name}{suffix}.csv"
+        if file.is_file():
+            blocks.append(f"{file.name}\n\n{markdown(laid(read_csv(file)))}")
+    return "\n\n".join(blocks)

@@ -28,6 +28,8 @@ def test_profiles():
     assert quick.training == paper.training == 20 and (quick.folds, paper.folds) == (1, 5)
     assert full.network.shape == (72, 61, 84) and paper.network.shape == (144, 122, 168)
     assert set(quick.methods) >= {"CE-Reg", "l1-Reg", "2E-D", "E-D", "U-Net", "free decoder"}
+    fine = laboratory.three_mm(50)
+    assert fine.methods == full.methods and fine.network.grid.spacing == (3, 3, 3) and fine.network.code == 588
     with pytest.raises(UsageError, match="JointExperiment.methods: found 'V-Net'"):
         JointExperiment(methods=("V-Net",))
     with pytest.raises(UsageError, match="at most 5"):

@@ -88,8 +88,13 @@ def test_scored_by_hand(scans):
     assert found[first, "mean"] == pytest.approx(6 / 7) and found[scans.table.index[1], "mean"] == 1
 
 
-def test_a_walk_leads_from_ct_to_the_mr_of_another_patient(scans):
+def test_a_walk_leads_from_ct_to_the_mr_of_another_patient(scans, monkeypatch):
+    made, judge = [], measures.plausible
+    monkeypatch.setattr(measures, "plausible", lambda maps, scheme: made.append(maps) or judge(maps, scheme))
     found = walks(Oracle(scans), scans, pairs=2, steps=5)
+    for maps, (_, pair) in zip(made, found.groupby("pair"), strict=True):
+        ends = scans[[pair["source"].iloc[0], pair["target"].iloc[0]]].labels
+        assert np.array_equal(maps[[0, -1]], ends)
     assert len(found) == 10 and found["t"][:5].tolist() == [0, 0.25, 0.5, 0.75, 1]
     for source, target in zip(found["source"], found["target"], strict=True):
         assert source.endswith("_CT") and target.endswith("_MR") and source[:10] != target[:10]
