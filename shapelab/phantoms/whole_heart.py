@@ -24,12 +24,13 @@ from shapelab.data.scheme import WHOLE_HEART
 from shapelab.errors import whole
 from shapelab.phantoms.heart import GridLike, as_grid
 from shapelab.phantoms.patients import Patient
-from shapelab.phantoms.whole_heart_levels import close_wall, draw_labels, measure
+from shapelab.phantoms.whole_heart_levels import close_wall, draw
 from shapelab.phantoms.whole_heart_population import whole_heart_factors
 from shapelab.phantoms.whole_heart_surfaces import Surfaces, surfaces
 
 _COARSE = ((38, 34, 38), (5.0, 5.0, 5.0))  # the grid on which volumes are solved for
 _STEPS = 2
+_NOTHING = np.empty((0, 0, 0), np.float32), np.empty((0, 0, 0), np.uint8)  # in place of distance and others
 _SOLID = ("LVV_ED", "LVM", "RVV_ED")
 _ROUND = {"la_radius": "LAV", "ra_radius": "RAV"}
 _MIDDLE = np.array([17.0, 13.0, 2.0])  # of most hearts' chambers, from the middle of the LV's base in R, A, S
@@ -79,7 +80,7 @@ def _solved(who: Patient) -> Surfaces:
     shift = np.array([f[f"shift_{axis}"] for axis in "xyz"])
     axes, labels, middle = _axes(_COARSE, 1), np.empty(_COARSE[0], np.uint8), _MIDDLE
     for _ in range(_STEPS):
-        draw_labels(surfaces(f, sizes, middle), axes, labels)
+        draw(surfaces(f, sizes, middle), axes, labels, *_NOTHING)
         ml = np.bincount(labels.ravel(), minlength=WHOLE_HEART.n_classes)[1:6] * np.prod(_COARSE[1]) / 1000
         drawn = dict(zip(target, ml * (1, MYOCARDIUM, 1, 1, 1), strict=True))
         for name in _SOLID:
@@ -121,7 +122,7 @@ def whole_heart_labels(who: Patient, grid: GridLike, oversample: int = 1) -> np.
     """Label map (X, Y, Z) uint8 of one patient, channel numbers of `WHOLE_HEART`: see `draw_whole_heart`."""
     axes = _axes(grid, whole("oversample", oversample))
     labels = np.empty(tuple(len(a) for a in axes), np.uint8)
-    draw_labels(_solved(who), axes, labels)
+    draw(_solved(who), axes, labels, *_NOTHING)
     if oversample > 1:
         shape = [m for n in as_grid(grid).shape for m in (n, oversample)]
         shares = [(labels == c).reshape(shape).mean((1, 3, 5), dtype=np.float32) for c in range(WHOLE_HEART.n_classes)]
@@ -145,6 +146,6 @@ def draw_whole_heart(who: Patient, grid: GridLike, oversample: int = 1) -> Drawn
     """
     labels, axes = whole_heart_labels(who, grid, oversample), _axes(grid, 1)
     distance, others = np.empty(labels.shape, np.float32), np.zeros(labels.shape, np.uint8)
-    measure(_solved(who), axes, distance, others)
+    draw(_solved(who), axes, np.empty_like(labels), distance, others)
     others[labels > 0] = 0
     return Drawn(labels, distance, others, np.stack(np.meshgrid(*axes, indexing="ij"), -1))

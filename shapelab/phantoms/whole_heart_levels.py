@@ -33,6 +33,7 @@ LV, MYO, RV, LA, RA, AO, PA, LID = range(8)  # places of the levels; the lid is 
 BLOCK = 4  # voxels along each axis that are tested together for what lies near
 STEEP = 1.5  # the most that a level function grows per mm, nearly everywhere
 LID_MM = 3.5
+MOST_SLOPE = 1.5  # at the very apex it has no limit, and far beside the apex all would be near
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True, inline="always")
@@ -58,6 +59,7 @@ def _radial(table: np.ndarray, s: Number, slope_length: Number, x: Number, y: Nu
         return np.sqrt(outside * outside + beyond * beyond)
     if s > 0:
         slope = (b - a) * np.float32(0.5 * (N_LEVELS - 1)) / (root * slope_length)
+        slope = min(abs(slope), np.float32(MOST_SLOPE))
         distance /= np.sqrt(np.float32(1) + slope * slope)
     return distance
 
@@ -200,29 +202,43 @@ def _place(s: Surfaces, row: np.ndarray, z_waves: np.ndarray, k: int, point: Seq
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def draw_labels(s: Surfaces, axes: Sequence[np.ndarray], labels: np.ndarray) -> None:
-    """Fill a label map, block by block: what lies far from a block's middle is not asked for its voxels."""
+def _vessel(s: Surfaces, q: np.ndarray, reach: Number) -> int:
+    """Which vessel without label is nearer than `reach`: 1 descending aorta, 2 caval veins, 0 none."""
+    if _tube(s, DESCENDING, q[0], q[1], q[2]) < reach:
+        return 1
+    return 2 if min(_tube(s, SVC, q[0], q[1], q[2]), _tube(s, IVC, q[0], q[1], q[2])) < reach else 0
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def draw(s: Surfaces, axes: Sequence[np.ndarray], labels: np.ndarray, distance: np.ndarray, others: np.ndarray) -> None:
+    """Fill a label map, block by block: what lies far from a block's middle is not asked for its voxels.
+
+    Args:
+        distance: as large as the labels: filled with the distance to the nearest structure, or empty: left out
+        others: the same for the vessels without label (see `_vessel`)
+    """
     x, y, z = axes
     nx, ny, nz = labels.shape
-    waves = _waves(s, axes)
+    waves, measured = _waves(s, axes), distance.size > 0
     level, q, row = np.empty(8, np.float32), np.empty(3, np.float32), np.empty((len(s.waves), 2), np.float32)
     half = np.float32(BLOCK // 2)
     reach = half * np.sqrt((x[1] - x[0]) ** 2 + (y[1] - y[0]) ** 2 + (z[1] - z[0]) ** 2) * np.float32(STEEP) + 3
     near = np.empty(8, np.bool_)
-    middle = BLOCK // 2
     for i0 in range(0, nx, BLOCK):
         for j0 in range(0, ny, BLOCK):
             for k0 in range(0, nz, BLOCK):
-                i, j, k = min(i0 + middle, nx - 1), min(j0 + middle, ny - 1), min(k0 + middle, nz - 1)
+                i, j, k = min(i0 + BLOCK // 2, nx - 1), min(j0 + BLOCK // 2, ny - 1), min(k0 + BLOCK // 2, nz - 1)
                 _along(waves, i, j, row)
                 _place(s, row, waves[2], k, (x[i], y[j], z[k]), q)
                 near[:] = True
                 _levels(s, q[0], q[1], q[2], near, level)
-                for structure in range(8):
-                    near[structure] = level[structure] < reach
+                # whatever is nearest to one of the block's voxels is among these
+                limit = max(level.min(), np.float32(0)) + 2 * reach if measured else reach
+                near[:] = level < limit
                 if not near.any():
                     labels[i0 : i0 + BLOCK, j0 : j0 + BLOCK, k0 : k0 + BLOCK] = 0
                     continue
+                vessel = measured and _vessel(s, q, reach) > 0
                 for i in range(i0, min(i0 + BLOCK, nx)):
                     for j in range(j0, min(j0 + BLOCK, ny)):
                         _along(waves, i, j, row)
@@ -230,27 +246,9 @@ def draw_labels(s: Surfaces, axes: Sequence[np.ndarray], labels: np.ndarray) -> 
                             _place(s, row, waves[2], k, (x[i], y[j], z[k]), q)
                             _levels(s, q[0], q[1], q[2], near, level)
                             labels[i, j, k] = _decide(level)
-
-
-@numba.njit(nogil=True, cache=True, fastmath=True)
-def measure(s: Surfaces, axes: Sequence[np.ndarray], distance: np.ndarray, others: np.ndarray) -> None:
-    """Fill the distance to the heart and the vessels without label."""
-    x, y, z = axes
-    waves = _waves(s, axes)
-    level, q, row = np.empty(8, np.float32), np.empty(3, np.float32), np.empty((len(s.waves), 2), np.float32)
-    near = np.ones(8, np.bool_)
-    for i in range(len(x)):
-        for j in range(len(y)):
-            _along(waves, i, j, row)
-            for k in range(len(z)):
-                _place(s, row, waves[2], k, (x[i], y[j], z[k]), q)
-                _levels(s, q[0], q[1], q[2], near, level)
-                distance[i, j, k] = level.min()
-                if level.min() > 0:
-                    if _tube(s, DESCENDING, q[0], q[1], q[2]) < 0:
-                        others[i, j, k] = 1
-                    elif min(_tube(s, SVC, q[0], q[1], q[2]), _tube(s, IVC, q[0], q[1], q[2])) < 0:
-                        others[i, j, k] = 2
+                            if measured:
+                                distance[i, j, k] = level.min()
+                                others[i, j, k] = _vessel(s, q, np.float32(0)) if vessel and level.min() > 0 else 0
 
 
 @numba.njit(nogil=True, cache=True)
