@@ -8,6 +8,7 @@ from . import (
     smoothness as smoothness,
     surface as surface,
     table as table,
+    whole_heart as whole_heart,
 )
 from .agreement import bland_altman as bland_altman, compare as compare, correlation as correlation, ssim as ssim
 from .evaluation import evaluate as evaluate

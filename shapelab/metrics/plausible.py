@@ -8,9 +8,11 @@ from scipy import ndimage
 
 from shapelab.data.gaps import interruptions
 from shapelab.data.geometry import TOUCHING, bounding_box
+from shapelab.data.orientation import is_whole_heart
 from shapelab.data.scheme import CARDIAC, LV, VENTRICLES, LabelScheme
 from shapelab.errors import in_range, spacing3
 from shapelab.metrics.evaluation import MM3_PER_ML, label_map
+from shapelab.metrics.whole_heart import plausibility as of_whole_heart
 from shapelab.types import Array, Triple
 
 _SIDES = np.zeros((3, 3, 3), bool)  # neighbours in the slice that share a side: 4
@@ -29,7 +31,8 @@ def plausibility(
     slack: int = 1,
     leak: float = 0.05,
 ) -> pd.Series:
-    """Count what cannot be in a short-axis label map (X, Y, Z), slices along Z.
+    """Count what cannot be in a short-axis label map (X, Y, Z), slices along Z; of a whole heart, what
+    `shapelab.metrics.whole_heart.plausibility` counts.
 
     LV is the cavity with its wall. In a slice two voxels of a structure are neighbours if they share a side or a
     corner, two of the background if they share a side: a ring that is closed only corner to corner holds a hole.
@@ -41,7 +44,8 @@ def plausibility(
         min_voxels: a hole or a piece counts from so many voxels
         slack: pieces in 3-D are one if they come together when each is widened in its slice by so many voxels: slices
             of one heart are displaced by breath-holds, and a thin RV falls apart on a coarse grid
-        leak: a slice leaks if more than this share of the rim of its cavity is open
+        leak: a slice leaks if more than this share of the rim of its cavity is open (`slack` and this: of
+            stacks alone)
 
     Returns:
         Series
@@ -67,6 +71,8 @@ def plausibility(
         UsageError: a scheme without the three structures, thresholds below 0, wrong spacing
         DataError: not a label map (X, Y, Z) of the scheme
     """
+    if is_whole_heart(scheme):
+        return of_whole_heart(label, scheme, spacing, min_voxels)
     array = label_map(label, "plausibility")
     scheme.check(array, "plausibility")
     values = [scheme.structure(name).value for name in VENTRICLES]
