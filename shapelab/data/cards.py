@@ -161,16 +161,16 @@ def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "
     """Open a data set.
 
     Args:
-        name: "acdc", "cetus", "hippocampus", "decathlon", "folder", "phantom", "phantom-us" or one that was registered;
-            see `catalogue`
+        name: "acdc", "cetus", "hippocampus", "mmwhs", "decathlon", "folder", "phantom", "phantom-us", "phantom-wh"
+            or one that was registered; see `catalogue`
         root: its folder, or the folder of data sets that it lies in. None: looked for under the environment variable
             SHAPELAB_DATA
         on_error: "raise": the first bad file met is raised; headers are checked now, voxels when an array is asked for.
             "skip": every file is read now; each bad subject is warned about and left out, its errors kept in
             ``Cohort.skipped``
         options: acdc, cetus: subset="training"|"testing"; folder: scheme=LabelScheme, mapping={file's integer:
-            scheme's}; phantom: all that `shapelab.phantoms.heart_cohort` takes (defaults here: n=100, resolution="LR",
-            scheme=CARDIAC, so that it looks as ACDC does); phantom-us: all that
+            scheme's}; mmwhs: mapping; phantom: all that `shapelab.phantoms.heart_cohort` takes (defaults here: n=100,
+            resolution="LR", scheme=CARDIAC, so that it looks as ACDC does); phantom-us: all that
             `shapelab.phantoms.ultrasound.us_cohort` takes
 
     Raises:

@@ -14,12 +14,13 @@ import pandas as pd
 
 from shapelab.data.cards import catalogue, get_card, locate, recognise, scan
 from shapelab.data.facts import PHASES
+from shapelab.data.formats.nifti import read_label
 from shapelab.data.gaps import forgotten, gaps, listed, slice_axis
 from shapelab.data.orientation import canonical
 from shapelab.data.reading import Problem, Scan, all_problems, open_case
-from shapelab.data.scheme import LV, VENTRICLES
+from shapelab.data.scheme import LV, VENTRICLES, present_values
 from shapelab.data.subject import Subject
-from shapelab.errors import DataError, need
+from shapelab.errors import DataError, few, need
 
 COLUMNS = ("file", "problem", "found", "expected", "todo")
 #: Endings of files of volumes, those that no reader here knows too; of a pair .hdr/.img the header stands for both.
@@ -102,7 +103,21 @@ def _check(name: str, root: Path, progress: bool) -> tuple[list[Problem], list[s
         problems += [Problem("layout", error) for error in unread]
     else:  # a publisher's folder holds more than is used here, the whole cine for one
         notes = [f"{error.found} below {error.file}; not part of what its reader uses" for error in unread]
-    return problems, [*notes, *_orders(found)], len(found.cases)
+    return problems, [*notes, *_orders(found), *_slips(found)], len(found.cases)
+
+
+def _slips(found: Scan) -> list[str]:
+    """A note for each integer that a publisher is known to have written by mistake, with the files that hold it."""
+    files: dict[int, list[str]] = defaultdict(list)
+    for case in found.cases if found.slips else ():
+        with suppress(DataError):  # named elsewhere
+            present = present_values(read_label(case.label)) if case.label else []
+            for wrong in found.slips.keys() & set(present):
+                files[wrong].append(case.id)
+    return [
+        f"label value {wrong} in {few(names, 8)}; taken for {found.slips[wrong]}, as a slip that is known"
+        for wrong, names in files.items()
+    ]
 
 
 def _orders(found: Scan) -> list[str]:

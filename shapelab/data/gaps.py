@@ -19,7 +19,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, generate_binary_structure, grey_erosion
 
 from shapelab.data.geometry import bounding_box
-from shapelab.data.orientation import THICK, Orientation, canonical
+from shapelab.data.orientation import Orientation, canonical, thick_axis
 from shapelab.data.scheme import VENTRICLES, LabelScheme, present_values
 from shapelab.data.subject import Subject
 from shapelab.errors import few, must, spacing3
@@ -89,8 +89,8 @@ def without_gaps(
 
 def slice_axis(spacing: Triple) -> int:
     """The axis along which the slices lie: that of the thickest voxels, or the last where none is clearly thickest."""
-    _, thin, thick = np.argsort(spacing, kind="stable").tolist()
-    return 2 if spacing[thick] < THICK * spacing[thin] else thick
+    thick = thick_axis(spacing)
+    return 2 if thick is None else thick
 
 
 def canonical_without_gaps(subject: Subject, from_base: bool = False) -> tuple[Subject, Orientation]:

@@ -247,17 +247,22 @@ def stack_labels(
         for s in tqdm(cohort, desc=f"{cohort.name} on {box}", disable=not progress, leave=False)
     ]
     table = cohort.table
-    table["outside"] = [s.outside for s in samples]
     table.attrs["assumed"] = {s.subject.id: s.assumed for s in samples if s.assumed}
+    note_outside(table, [s.outside for s in samples], cohort.name, box)
+    return LaidLabels.of(np.stack([s.label for s in samples if s.label is not None]), how), table
+
+
+def note_outside(table: pd.DataFrame, outside: Sequence[float], name: str, grid: Grid) -> None:
+    """Add the column `outside`, the share of labelled volume that a grid cuts off; warn where it is over a tenth."""
+    table["outside"] = outside
     cut = table.index[table["outside"] > MOST_OUTSIDE]
     if len(cut):
         warnings.warn(
-            f"{cohort.name}: the grid {box} cuts off more than {MOST_OUTSIDE:.0%} of {len(cut)} of {len(table)} shapes "
+            f"{name}: the grid {grid} cuts off more than {MOST_OUTSIDE:.0%} of {len(cut)} of {len(table)} shapes "
             f"({table['outside'].max():.0%} of {table['outside'].idxmax()}); expected a grid that holds them. Take a "
             "larger one, or another centre; the column `outside` says how much of each is lost.",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return LaidLabels.of(np.stack([s.label for s in samples if s.label is not None]), how), table
 
 
 def to_unit_range(image: np.ndarray, percentiles: tuple[float, float] = (1, 99)) -> np.ndarray:

@@ -130,15 +130,21 @@ def orientation_of(affine: np.ndarray, shape: tuple[int, ...], stack: bool) -> O
     """
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     directions = affine[:3, :3] / sizes
-    thin, slices = np.argsort(sizes, kind="stable")[1:]
+    slices = thick_axis(sizes)
     assumed: tuple[str, ...] = ()
-    if stack and sizes[slices] >= THICK * sizes[thin]:
+    if stack and slices is not None:
         directions = _upright(directions[:, slices]) @ directions
     elif stack:
         assumed = ("slices lie along the axis closest to superior: no axis has clearly thicker voxels",)
     a, b, c = TIE * np.array([1.0, 2.0, 3.0])
     tie = np.array([[1, -c, b], [c, 1, -a], [-b, a, 1]])
     return Orientation(nibabel.io_orientation(nibabel.affines.from_matvec(tie @ directions)), tuple(shape), assumed)
+
+
+def thick_axis(spacing: Triple) -> int | None:
+    """The axis of clearly thicker voxels, along which the slices of a stack lie; None where there is none."""
+    _, thin, thick = np.argsort(spacing, kind="stable").tolist()
+    return thick if spacing[thick] >= THICK * spacing[thin] else None
 
 
 def _upright(normal: np.ndarray) -> np.ndarray:

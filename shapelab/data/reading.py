@@ -61,6 +61,8 @@ class Scan:
     Attributes:
         mapping: the files' integers -> the scheme's, where they differ
         in_mm: header -> header with lengths in mm, where a publisher counts otherwise
+        slips: integers that stand in published files by mistake -> those meant; `mapping` takes both, `data check`
+            names the files
         cases: subjects whose files are in place
         problems: what stands in the way of others
         notes: what is odd but hinders no reading; only `data check` shows it
@@ -71,6 +73,7 @@ class Scan:
     scheme: LabelScheme | None
     mapping: Mapping[int, int] | None = None
     in_mm: Callable[[Header], Header] | None = None
+    slips: Mapping[int, int] = field(default_factory=dict)
     cases: list[Case] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)

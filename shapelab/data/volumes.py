@@ -11,7 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from shapelab.data.grid import Grid
+from shapelab.data.cohort import Cohort
+from shapelab.data.grid import Grid, note_outside, to_grid, z_normalised
+from shapelab.data.placement import Placement
 from shapelab.data.rows import Rows, positions
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, WHOLE_HEART, LabelScheme
 from shapelab.device import gathered, resident, sent
@@ -157,6 +159,43 @@ class Scans(Volumes):
         """Scans on one grid, one after the other."""
         images, labels = (np.concatenate([getattr(p, name) for p in parts]) for name in ("images", "labels"))
         return cls(images, labels, pd.concat([p.table for p in parts]), parts[0].grid, parts[0].scheme)
+
+
+#: Whole hearts: the centre of all structures comes to the middle of the grid, and no wall tears.
+WHOLE_HEARTS = Placement("heart", whole_walls=True)
+
+
+def scans_on_grid(cohort: Cohort, grid: Grid, placement: Placement = WHOLE_HEARTS, progress: bool = False) -> Scans:
+    """Lay images and label maps of a cohort on a grid, as the joint shape space learns from: resampled, cropped round
+    the heart, and each image z-normalised over what the crop holds.
+
+    Args:
+        cohort: subjects with image and label map
+        placement: how they are laid; of short-axis stacks `shapelab.data.placement.HEARTS`
+        progress: show a bar
+
+    Returns:
+        Scans: images float16; the cohort's table with a column `outside`, as `shapelab.data.grid.stack_labels` has it
+
+    Raises DataError: no subject, or one without image or label map.
+    """
+    from tqdm.auto import tqdm
+
+    need(len(cohort), cohort.name, "no subject", "at least one")
+    for subject in cohort:
+        for name, source in (("image", subject.image_source), ("label map", subject.label_source)):
+            todo = "Leave it out: cohort.filter(lambda s: s.label_source is not None and s.image_source is not None)."
+            need(source is not None, subject.where, f"no {name}", "image and label map of each scan", todo)
+    images, labels = (np.empty((len(cohort), *grid.shape), kind) for kind in (np.float16, np.uint8))
+    outside: list[float] = []
+    for row, subject in enumerate(tqdm(cohort, desc=f"{cohort.name} on {grid}", disable=not progress, leave=False)):
+        sample = to_grid(subject, grid, **vars(placement))
+        images[row] = z_normalised(np.asarray(sample.image))
+        labels[row] = cohort.scheme.channels(np.asarray(sample.label))
+        outside.append(sample.outside)
+    table = cohort.table
+    note_outside(table, outside, cohort.name, grid)
+    return Scans(images, labels, table, grid, cohort.scheme)
 
 
 STEP_MM = 10.0  # a neighbour is the slice about this far away: the next one in most stacks, the second next at 5 mm

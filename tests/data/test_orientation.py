@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from shapelab.data.orientation import canonical, is_short_axis, is_whole_heart, orientation_of
+from shapelab.data.orientation import canonical, is_short_axis, is_whole_heart, orientation_of, thick_axis
 from shapelab.data.scheme import (
     BIVENTRICULAR,
     CARDIAC,
@@ -163,3 +163,10 @@ def test_whether_slices_are_mirrored_is_told_by_the_way_back(name, every_order):
         first, second = (np.argmax(np.abs(turn.matrix[:3, k])) for k in (0, 1))
         flips = np.sign(turn.matrix[first, 0] * turn.matrix[second, 1])
         assert turn.mirrors == ((first > second) != (flips < 0))
+
+
+@pytest.mark.parametrize(
+    "spacing, axis", [((1.4, 1.4, 10.0), 2), ((10.0, 1.4, 1.4), 0), ((1.0, 1.2, 1.0), 1), ((1.0, 1.1, 1.3), None)]
+)
+def test_the_axis_of_clearly_thicker_voxels(spacing, axis):
+    assert thick_axis(spacing) == axis

@@ -7,8 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
+from shapelab.data.cohort import Cohort
 from shapelab.data.grid import Grid
-from shapelab.data.volumes import HeartPairs, LandmarkedVolumes, Scans, SliceData, neighbours
+from shapelab.data.placement import Placement
+from shapelab.data.scheme import CARDIAC
+from shapelab.data.subject import Subject
+from shapelab.data.volumes import HeartPairs, LandmarkedVolumes, Scans, SliceData, neighbours, scans_on_grid
 from shapelab.errors import DataError, UsageError
 
 LABELS = np.arange(5)[:, None, None, None].repeat(2, 1).repeat(2, 2).repeat(4, 3).astype(np.uint8) % 4
@@ -109,3 +113,38 @@ def test_scans_follow_one_another_and_must_lie_on_their_grid():
     assert list(both.table.index) == ["y", "v", "w"] and both.grid == grid and both.n_classes == 8
     with pytest.raises(DataError, match=r"Scans.images.*shape \(5, 2, 2, 4\).*\(5, 2, 2, 5\)"):
         Scans(IMAGES, LABELS, TABLE, Grid((2, 2, 5), (3, 3, 3)))
+
+
+def ball_scan(name, at, side=9, scale=1.0, modality="MR", **changes):
+    """A cube of side 4 mm around voxel `at`, bright on a dark ground."""
+    label = np.zeros((side,) * 3, np.uint8)
+    label[tuple(slice(i - 2, i + 2) for i in at)] = 3
+    parts = {"label": label, "image": scale * label + 7.0} | changes
+    return Subject(name, CARDIAC, affine=np.eye(4), facts={"patient": name, "modality": modality}, **parts)
+
+
+def test_scans_on_a_grid_are_centred_and_normalised_after_the_crop():
+    cohort = Cohort(
+        [ball_scan("a", (3, 4, 5)), ball_scan("b", (6, 5, 4), scale=-50.0, modality="CT")], "cubes", CARDIAC
+    )
+    scans = scans_on_grid(cohort, Grid((6, 6, 6), (1, 1, 1)), Placement("heart"))
+    cube = np.zeros((6, 6, 6), np.uint8)
+    cube[1:5, 1:5, 1:5] = 3
+    assert (scans.labels == cube).all() and scans.scheme is CARDIAC and scans.images.dtype == np.float16
+    share = 64 / 216  # of the crop that is bright: z of the two values of a binary image
+    for image, sign in zip(scans.images, (1, -1), strict=True):
+        assert np.allclose(image[cube > 0], sign * np.sqrt((1 - share) / share), atol=2e-3)
+        assert np.allclose(image[cube == 0], -sign * np.sqrt(share / (1 - share)), atol=2e-3)
+    assert scans.table["modality"].tolist() == ["MR", "CT"] and np.allclose(scans.table["outside"], 0)
+    with pytest.warns(UserWarning, match="cuts off more than 10% of 2 of 2 shapes"):
+        cut = scans_on_grid(cohort, Grid((2, 6, 6), (1, 1, 1)), Placement("heart"))
+    assert np.allclose(cut.table["outside"], 0.5)
+
+
+@pytest.mark.parametrize("lacks, said", [("label", "no label map"), ("image", "no image")])
+def test_scans_on_a_grid_need_both(lacks, said):
+    cohort = Cohort([ball_scan("a", (4, 4, 4)), ball_scan("b", (4, 4, 4), **{lacks: None})], "cubes", CARDIAC)
+    with pytest.raises(DataError, match=f"subject b: found {said}; expected image and label map"):
+        scans_on_grid(cohort, Grid((6, 6, 6), (1, 1, 1)))
+    with pytest.raises(DataError, match="no subject"):
+        scans_on_grid(cohort[:0], Grid((6, 6, 6), (1, 1, 1)))

@@ -22,7 +22,7 @@ from shapelab.commands.files.outputs import as_the_scan, beside, check_outputs, 
 from shapelab.commands.files.whole_hearts import predict_whole_heart
 from shapelab.data.formats.nifti import read_header, read_image, stem
 from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
-from shapelab.data.orientation import THICK, orientation_of
+from shapelab.data.orientation import orientation_of, thick_axis
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.device import autocast
@@ -94,7 +94,7 @@ def read_short_axis(path: str | Path) -> Subject:
     x, y, z = spacing = turn.per_axis(header.spacing)
     sizes = " x ".join(f"{s:.3g}" for s in header.spacing)
     stack = "a stack of thick short-axis slices (ACDC: 1.4 x 1.4 x 10 mm)"
-    thick = z >= THICK * max(x, y)
+    thick = thick_axis(spacing) == 2
     need(thick, path, f"voxels of {sizes} mm, along no axis clearly thicker", stack, "Give a short-axis stack.")
     ranges = "{:g} to {:g} mm in plane, {:g} to {:g} mm through it".format(*IN_PLANE_MM, *THROUGH_MM)
     inside = IN_PLANE_MM[0] <= min(x, y) and max(x, y) <= IN_PLANE_MM[1] and THROUGH_MM[0] <= z <= THROUGH_MM[1]

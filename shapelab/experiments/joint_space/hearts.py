@@ -17,9 +17,9 @@ import pandas as pd
 
 from shapelab.data import open_cohort
 from shapelab.data.facts import PHASES
-from shapelab.data.grid import Grid, to_grid, z_normalised
-from shapelab.data.placement import HEARTS, Placement
-from shapelab.data.volumes import Scans
+from shapelab.data.grid import Grid
+from shapelab.data.placement import HEARTS
+from shapelab.data.volumes import WHOLE_HEARTS, Scans, scans_on_grid
 from shapelab.errors import one_of
 from shapelab.experiments.shipped import phantom_shapes
 from shapelab.files import read_cache, write_cache
@@ -73,15 +73,12 @@ def real_scans(data: str, grid: Grid, root: str | Path | None = None, folder: Pa
     held = None if cache is None else read_cache(cache, key)
     cohort = open_cohort(data, root=root)
     if held is None:
-        cohort, how = cohort.filter(lambda s: s.label_source is not None), Placement("heart")
+        cohort, how = cohort.filter(lambda s: s.label_source is not None), WHOLE_HEARTS
         if data == "acdc":
             cohort, how = cohort.filter(phase=list(PHASES)), HEARTS
-        samples = [to_grid(subject, grid, **vars(how)) for subject in cohort]
-        arrays = {
-            "images": np.stack([z_normalised(np.asarray(s.image)) for s in samples]).astype(np.float16),
-            "labels": np.stack([cohort.scheme.channels(np.asarray(s.label)) for s in samples]),
-        }
-        held = arrays, cohort.table if "modality" in cohort.table else cohort.table.assign(modality="MR")
+        laid = scans_on_grid(cohort, grid, how)
+        table = laid.table if "modality" in laid.table else laid.table.assign(modality="MR")
+        held = {"images": laid.images, "labels": laid.labels}, table
         if cache is not None:
             write_cache(cache, key, *held)
     arrays, table = held
