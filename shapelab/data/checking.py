@@ -15,7 +15,7 @@ import pandas as pd
 from shapelab.data.cards import catalogue, get_card, locate, recognise, scan
 from shapelab.data.facts import PHASES
 from shapelab.data.gaps import forgotten, gaps, listed, slice_axis
-from shapelab.data.orientation import canonical
+from shapelab.data.orientation import canonical, is_whole_heart
 from shapelab.data.reading import Problem, Scan, all_problems, open_case
 from shapelab.data.scheme import LV, VENTRICLES
 from shapelab.data.subject import Subject
@@ -169,6 +169,8 @@ def _slices(found: Scan) -> list[Problem]:
 def _slices_of(subject: Subject, label: np.ndarray, in_file: Callable[[list[int]], list[int]]) -> list[Problem]:
     """What is odd about the slices of one label map, slices along the last axis; `in_file` counts them as the file."""
     problems, file = [], subject.where
+    if is_whole_heart(subject.scheme):
+        return problems
     if numbers := gaps(label):
         problems.append(
             _problem(
