@@ -161,7 +161,7 @@ def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "
     """Open a data set.
 
     Args:
-        name: "acdc", "cetus", "hippocampus", "mmwhs", "decathlon", "folder", "phantom", "phantom-us", "phantom-wh"
+        name: "acdc", "cetus", "hippocampus", "lpba40", "mmwhs", "decathlon", "folder", "phantom", "phantom-us", "phantom-wh"
             or one that was registered; see `catalogue`
         root: its folder, or the folder of data sets that it lies in. None: looked for under the environment variable
             SHAPELAB_DATA

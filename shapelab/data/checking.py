@@ -16,7 +16,7 @@ from shapelab.data.cards import catalogue, get_card, locate, recognise, scan
 from shapelab.data.facts import PHASES
 from shapelab.data.formats.nifti import read_label
 from shapelab.data.gaps import forgotten, gaps, listed, slice_axis
-from shapelab.data.orientation import canonical
+from shapelab.data.orientation import canonical, is_whole_heart
 from shapelab.data.reading import Problem, Scan, all_problems, open_case
 from shapelab.data.scheme import LV, VENTRICLES, present_values
 from shapelab.data.subject import Subject
@@ -184,6 +184,8 @@ def _slices(found: Scan) -> list[Problem]:
 def _slices_of(subject: Subject, label: np.ndarray, in_file: Callable[[list[int]], list[int]]) -> list[Problem]:
     """What is odd about the slices of one label map, slices along the last axis; `in_file` counts them as the file."""
     problems, file = [], subject.where
+    if is_whole_heart(subject.scheme):
+        return problems
     if numbers := gaps(label):
         problems.append(
             _problem(

@@ -6,7 +6,7 @@ TMI 9(1), 1990; Herman, Zheng and Bucholtz, IEEE CG&A 12(3), 1992): the signed d
 plane, runs linearly from slice to slice. The outlines are nested (LV cavity, within the epicardium, within all that is
 drawn), so a wall keeps its thickness and is never torn.
 
-Slices lie along the last axis.
+Slices lie along the last axis. Label maps of whole hearts (`is_whole_heart`) are no stacks: nothing is filled in them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, generate_binary_structure, grey_erosion
 
 from shapelab.data.geometry import bounding_box
-from shapelab.data.orientation import Orientation, canonical, thick_axis
+from shapelab.data.orientation import Orientation, canonical, is_whole_heart, thick_axis
 from shapelab.data.scheme import VENTRICLES, LabelScheme, present_values
 from shapelab.data.subject import Subject
 from shapelab.errors import few, must, spacing3
@@ -56,7 +56,7 @@ def fill_gaps(label: np.ndarray, spacing: Triple, scheme: LabelScheme | None = N
         the label map, drawn slices as they were (the array itself where there is no gap), and the numbers of the slices
         that were filled
     """
-    found = _drawn_beside_gaps(label)
+    found = [] if scheme is not None and is_whole_heart(scheme) else _drawn_beside_gaps(label)
     if not found:
         return label, []
     in_plane = np.array(spacing3("fill_gaps: spacing", spacing))[:2]

@@ -20,7 +20,7 @@ from shapelab.data.cohort import Cohort
 from shapelab.data.facts import RV_SIDE_MM, SIDE
 from shapelab.data.gaps import canonical_without_gaps
 from shapelab.data.geometry import bounding_box
-from shapelab.data.orientation import Orientation
+from shapelab.data.orientation import Orientation, is_whole_heart
 from shapelab.data.placement import HEARTS, HasGrid, LaidLabels, Placement, placement_for
 from shapelab.data.scheme import LV, VENTRICLES, LabelScheme
 from shapelab.data.subject import Subject
@@ -121,7 +121,7 @@ def to_grid(
         grid: shape and spacing of the result
         centre: what comes to the middle of the grid: "lv" the centroid of LV cavity and myocardium, "heart" that of all
             structures, "volume" the middle of the scan, (3,) a position in the subject's voxel index * spacing (mm);
-            "auto" is "lv" where the scheme has one, else "heart", else (no label) "volume"
+            "auto" is "lv" where the scheme has one, "heart" for whole hearts and other organs, "volume" without label
         align: "rigid" also turns the heart about the through-plane axis until the RV cavity's centroid lies straight to
             the left (-x) of the LV's, which takes out how the patient lay and how the slices were planned (spread on
             ACDC: 130 degrees), and moves the middle of the grid 18 mm from there towards the RV, so that a box of 144
@@ -301,7 +301,7 @@ def _centre(
         return index[:3] * turn.per_axis(own.spacing)
     lv = subject.scheme.labels_of(*LV)
     if centre == "auto":
-        centre = "volume" if label is None else "lv" if lv else "heart"
+        centre = "volume" if label is None else "lv" if lv and not is_whole_heart(subject.scheme) else "heart"
     if centre == "volume":
         return (np.array(subject.shape) - 1) / 2 * subject.spacing
     need(label is not None, subject.where, f"no label, and centre={centre!r}", "a label map, or centre='volume'")

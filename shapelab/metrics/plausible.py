@@ -9,7 +9,7 @@ from scipy import ndimage
 from shapelab.data.gaps import interruptions
 from shapelab.data.geometry import TOUCHING, bounding_box
 from shapelab.data.orientation import is_whole_heart
-from shapelab.data.scheme import CARDIAC, LV, VENTRICLES, LabelScheme
+from shapelab.data.scheme import CARDIAC, LV, VENTRICLES, WHOLE_HEART, LabelScheme
 from shapelab.errors import in_range, spacing3
 from shapelab.metrics.evaluation import MM3_PER_ML, label_map
 from shapelab.metrics.whole_heart import plausibility as of_whole_heart
@@ -107,26 +107,42 @@ def plausibility(
 def map_doubts(label: Array, scheme: LabelScheme = CARDIAC) -> list[str]:
     """What in a label map of a heart speaks of a segmentation that failed, in words; nothing: [].
 
-    Of the 160 expert maps of ACDC at hand none is in doubt. Of the shipped network's (`acnn_seg_native_quick`) 8 are, 7
-    of which have a structure of Dice below .6; 15 have such a one, so that a map without doubt may be wrong as well.
+    A whole heart is judged by what `shapelab.metrics.whole_heart.plausibility` counts, without knowledge of how often
+    experts' maps are in doubt. Of the 160 expert maps of ACDC at hand none is. Of the shipped network's
+    (`acnn_seg_native_quick`) 8 are, 7 of which have a structure of Dice below .6; 15 have such a one, so that a map
+    without doubt may be wrong as well.
 
     Arguments and errors are those of `plausibility`.
     """
     array, found = label_map(label, "map_doubts"), plausibility(label, scheme)
-    lv, rv = (np.isin(array, scheme.labels_of(*names)).any((0, 1)) for names in (LV, VENTRICLES[2:]))
-    missing = [n for n in VENTRICLES if not (array == scheme.structure(n).value).any()]
-    slices = int(lv.sum())
+    names = WHOLE_HEART.names if is_whole_heart(scheme) else VENTRICLES
+    missing = [n for n in names if not (array == scheme.structure(n).value).any()]
     words = {
         f"no {', no '.join(missing)}": bool(missing),
+        **(_doubts_of_whole(found) if is_whole_heart(scheme) else _doubts_of_stack(array, found, scheme)),
+        "separate pieces or holes": found["stray"] > MOST_STRAY * int((array > 0).sum()),
+    }
+    return [text for text, holds in words.items() if holds]
+
+
+def _doubts_of_whole(found: pd.Series) -> dict[str, bool]:
+    return {
+        f"{found['lost']} pair(s) of structures apart that touch in a heart": found["lost"] > 0,
+        "an LV cavity that is open to what is not its wall": found["leaks"] > 0,
+    }
+
+
+def _doubts_of_stack(array: np.ndarray, found: pd.Series, scheme: LabelScheme) -> dict[str, bool]:
+    lv, rv = (np.isin(array, scheme.labels_of(*names)).any((0, 1)) for names in (LV, VENTRICLES[2:]))
+    slices = int(lv.sum())
+    return {
         f"an LV in {slices} slice{'s' * (slices != 1)} alone": 0 < slices < LEAST_SLICES,
         f"an RV in {int((lv & rv).sum())} of the LV's {slices} slices": rv.any()
         and (lv & rv).sum() < LEAST_RV * slices,
         f"{found['gaps']} slice(s) without a structure between slices with it": found["gaps"] > 0,
         f"an LV cavity that is open to what is not its wall in {found['leaks']} of {slices} slices": found["leaks"]
         > MOST_OPEN * slices,
-        "separate pieces or holes": found["stray"] > MOST_STRAY * int((array > 0).sum()),
     }
-    return [text for text, holds in words.items() if holds]
 
 
 def _holes(mask: np.ndarray) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from shapelab.data.gaps import gaps
+from shapelab.data.orientation import is_whole_heart
 from shapelab.data.rows import has_names, in_order, names_among
 from shapelab.data.scheme import LabelScheme
 from shapelab.errors import must, need
@@ -84,7 +85,8 @@ def evaluate_cohort(
         evaluate(p, t, s, wanted, surface)
         for p, t, s in tqdm(zip(ours, true, sizes), total=n, disable=not progress, leave=False)
     ]
-    sparse = [str(name) for name, truth in zip(names, true) if gaps(as_array(truth))]
+    stacks = scheme is None or not is_whole_heart(scheme)
+    sparse = [str(name) for name, truth in zip(names, true) if stacks and gaps(as_array(truth))]
     if sparse:
         warnings.warn(
             f"evaluate_cohort: found empty slices between drawn ones in the truths of {', '.join(sparse[:5])} "

@@ -21,6 +21,7 @@ def test_names():
         "acdc",
         "cetus",
         "hippocampus",
+        "lpba40",
         "mmwhs",
         "decathlon",
         "folder",
@@ -54,7 +55,8 @@ def test_data_sets_of_a_scheme():
 
 
 def test_unknown_name_and_option(tmp_path, make_acdc):
-    with pytest.raises(UsageError, match="found 'adcd'; expected one of acdc, cetus, hippocampus, mmwhs, decathlon, "):
+    wanted = "found 'adcd'; expected one of acdc, cetus, hippocampus, lpba40, mmwhs, decathlon, "
+    with pytest.raises(UsageError, match=wanted):
         open_cohort("adcd")
     root = make_acdc(tmp_path, n=1)
     with pytest.raises(UsageError, match=r"found the options \['scheme'\]; expected some of \['subset'\]"):

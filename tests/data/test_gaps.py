@@ -18,7 +18,7 @@ from shapelab.data.gaps import (
     listed,
     without_gaps,
 )
-from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS, LV_CAVITY, VENTRICLES
+from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS, LV_CAVITY, VENTRICLES, WHOLE_HEART
 from shapelab.data.subject import Subject
 from shapelab.errors import UsageError
 from shapelab.metrics import dice, plausibility
@@ -217,3 +217,12 @@ def test_no_heart_of_acdc_has_a_gap(acdc_root):
 
     for subject in open_cohort("acdc", root=acdc_root):
         assert gaps(subject.label) == [] and forgotten(subject.label, CARDIAC) == {}, subject.id
+
+
+def test_a_whole_heart_is_no_stack():
+    label = stack(disc(8), None, disc(8))
+    assert fill_gaps(label, (1, 1, 1), CARDIAC)[1] == [1]
+    same, numbers = fill_gaps(label, (1, 1, 1), WHOLE_HEART)
+    assert same is label and numbers == []
+    subject = canonical_without_gaps(Subject("a", WHOLE_HEART, label, None, np.eye(4)))[0]
+    assert not subject.label[:, :, 1].any()

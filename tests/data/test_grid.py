@@ -20,7 +20,7 @@ from shapelab.data.grid import (
     z_normalised,
 )
 from shapelab.data.placement import Placement
-from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS
+from shapelab.data.scheme import CARDIAC, HIPPOCAMPUS, WHOLE_HEART
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
 from shapelab.metrics import dice
@@ -336,3 +336,14 @@ def test_stacks_are_laid_as_a_space_remembers():
     assert not (labels == stack_labels(cohort, GRID, align="rigid")[0]).all()
     with pytest.raises(UsageError, match="nothing of this beside a space"):
         stack_labels(cohort, Space(), align="rigid")
+
+
+def test_a_whole_heart_is_centred_as_a_whole():
+    label = np.zeros((9, 9, 19), np.uint8)
+    label[4, 4, 2:4] = (1, 2)  # the LV, its centroid at 2.5
+    label[4, 4, 16], label[4, 4, 17] = 6, 7  # vessels far above: of all four voxels 9.5
+    box = Grid((9, 9, 18), (1, 1, 1))
+    laid = to_grid(Subject("a", WHOLE_HEART, label, None, np.eye(4)), box)
+    assert np.argwhere(laid.label)[:, 2].tolist() == [1, 2, 15, 16]  # 9.5 comes to 8.5
+    about_lv = to_grid(Subject("a", WHOLE_HEART, label, None, np.eye(4)), box, centre="lv")
+    assert np.argwhere(about_lv.label)[:, 2].tolist() == [8, 9]

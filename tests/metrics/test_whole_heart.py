@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,10 @@ from scipy import ndimage
 from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC, WHOLE_HEART, LabelScheme
 from shapelab.errors import DataError, UsageError
+from shapelab.metrics import evaluate_cohort
 from shapelab.metrics import plausibility as of_any_scheme
+from shapelab.metrics.clinical import volumes_and_masses
+from shapelab.metrics.plausible import map_doubts
 from shapelab.metrics.whole_heart import plausibility
 from shapelab.phantoms.patients import Mix
 from shapelab.phantoms.whole_heart import whole_heart_labels
@@ -178,3 +183,53 @@ def test_bad_input():
 def test_phantoms_are_plausible(shape, mm):
     grid, mix = Grid(shape, (mm, mm, mm)), Mix(WHOLE_GROUPS, known=WHOLE_GROUPS)
     assert all(plausibility(whole_heart_labels(mix.patient(5, i), grid))["plausible"] for i in range(6))
+
+
+def without(*values):
+    return np.where(np.isin(heart(), values), 0, heart())
+
+
+def opened():
+    label = heart()
+    label[10:12, 4:8, 4:8] = 0
+    return label
+
+
+def apart():
+    label = np.roll(heart(), 1, axis=2)
+    label[:, :, :11] = heart()[:, :, :11]
+    label[:, :, 10] = np.where(np.isin(heart()[:, :, 10], (RA, PA)), 0, heart()[:, :, 10])
+    return label
+
+
+@pytest.mark.parametrize(
+    "label, expected",
+    [
+        (heart(), []),
+        (without(RA, PA), ["no right atrium, no pulmonary artery"]),
+        (opened(), ["an LV cavity that is open to what is not its wall"]),
+        (apart(), ["2 pair(s) of structures apart that touch in a heart"]),
+    ],
+)
+def test_what_speaks_of_a_failed_segmentation(label, expected):
+    assert map_doubts(label, WHOLE_HEART) == expected
+
+
+def test_crumbs_are_no_doubt_but_pieces_are():
+    label = heart()
+    label[19:21, 2:12, 2] = PA  # 20 voxels of 1780: 1.1 %
+    assert map_doubts(label, WHOLE_HEART) == []
+    label[19:21, 2:12, 3] = PA  # 40 of 1800: 2.2 %
+    assert map_doubts(label, WHOLE_HEART) == ["separate pieces or holes"]
+
+
+def test_neither_volumes_nor_scores_take_a_whole_heart_for_a_stack():
+    label = heart()
+    label[:, :, 6] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = volumes_and_masses(label, (10, 10, 10), WHOLE_HEART)
+        evaluate_cohort([label], [label], (10, 10, 10), labels=WHOLE_HEART)
+    assert found["volumes_ml"]["LV cavity"] == (label == LV).sum() == 180
+    with pytest.warns(UserWarning, match="slice 6"):
+        volumes_and_masses(np.minimum(label, 3), (10, 10, 10), CARDIAC)
