@@ -161,8 +161,8 @@ def open_cohort(name: str, root: str | Path | None = None, on_error: OnError = "
     """Open a data set.
 
     Args:
-        name: "acdc", "cetus", "hippocampus", "lpba40", "mmwhs", "decathlon", "folder", "phantom", "phantom-us", "phantom-wh"
-            or one that was registered; see `catalogue`
+        name: "acdc", "cetus", "hippocampus", "lpba40", "mmwhs", "decathlon", "folder", "phantom", "phantom-us",
+            "phantom-wh" or one that was registered; see `catalogue`
         root: its folder, or the folder of data sets that it lies in. None: looked for under the environment variable
             SHAPELAB_DATA
         on_error: "raise": the first bad file met is raised; headers are checked now, voxels when an array is asked for.

@@ -168,12 +168,12 @@ def _slices(found: Scan) -> list[Problem]:
             n = int(label.any((0, 1)).sum()) + len(gaps(label))
             phases[subject.patient][subject.facts["phase"]] = n, subject.where
     for patient, drawn in phases.items():
-        (few, file), (many, other) = min(drawn.values()), max(drawn.values())
-        if few < FEWER_SLICES * many:
+        (least, file), (most, other) = min(drawn.values()), max(drawn.values())
+        if least < FEWER_SLICES * most:
             problems.append(
                 _problem(
                     file,
-                    f"{few} annotated slices, of {patient}'s other phase {many} ({Path(other).name})",
+                    f"{least} annotated slices, of {patient}'s other phase {most} ({Path(other).name})",
                     "about as many at ED as at ES",
                     "Draw the rest, or leave this patient out: volumes of the two phases do not compare.",
                 )
@@ -183,7 +183,8 @@ def _slices(found: Scan) -> list[Problem]:
 
 def _slices_of(subject: Subject, label: np.ndarray, in_file: Callable[[list[int]], list[int]]) -> list[Problem]:
     """What is odd about the slices of one label map, slices along the last axis; `in_file` counts them as the file."""
-    problems, file = [], subject.where
+    problems: list[Problem] = []
+    file = subject.where
     if is_whole_heart(subject.scheme):
         return problems
     if numbers := gaps(label):
