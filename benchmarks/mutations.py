@@ -32,7 +32,7 @@ MUTATIONS: list[tuple[str, str, str]] = [
     ("commands/files/predict.py", 'to_grid(subject, thick, align="rigid")', 'to_grid(subject, thick, align="none")'),
     ("commands/files/predict.py", "fine.spacing[2] * factor)", "fine.spacing[2])"),
     # which way up: thick slices anywhere, turned the wrong way upright, the wrong order back, base and apex exchanged
-    ("data/orientation.py", "if stack and sizes[slices] >=", "if stack and sizes[slices] <="),
+    ("data/orientation.py", "if spacing[thick] >= THICK", "if spacing[thick] <= THICK"),
     ("data/orientation.py", "directions = _upright(directions[:, slices]) @ directions", "pass"),
     ("data/orientation.py", '& (base == "last")', '& (base == "first")'),
     ("data/orientation.py", "self.shape[slices] - 1 - n if", "self.shape[slices] - n if"),

@@ -6,7 +6,7 @@ rebuilds from its own code. Tables are long, as in `shapelab.experiments.tables`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from shapelab.experiments.joint_space.laboratory import (
 from shapelab.experiments.joint_space.measures import MEAN
 from shapelab.experiments.kept_runs import Study, seeds_of
 from shapelab.experiments.tables import Rule, beside, by_method, long, printed
-from shapelab.files import read_csv
 from shapelab.metrics import compare
 from shapelab.training import numbers_of
 
@@ -255,77 +254,3 @@ def few_table(cases: pd.DataFrame) -> pd.DataFrame:
             others = {o: hearts[o] for o in ("E-D", "U-Net") if o in hearts and o != method}
             rows.append(row | {f"p_{o}": compare(dice, theirs)["p"] for o, theirs in others.items()})
     return pd.DataFrame(rows)
-
-
-# --------------------------------------------------------------------------------------------------------- for RESULTS
-
-
-def markdown(table: pd.DataFrame, digits: int = 3) -> str:
-    """A table as rows of Markdown, numbers below 1 without their zero; p with one digit that is not 0."""
-
-    def text(value: Any, column: str) -> str:
-        if not isinstance(value, float):
-            return str(value)
-        shown = f"{value:.1g}" if column.split("_")[0] == "p" else f"{value:.{digits}f}"
-        return "" if np.isnan(value) else shown.replace("0.", ".", 1) if abs(value) < 1 else shown
-
-    names = [str(c) for c in table]
-    rows = [[text(v, c) for v, c in zip(row, names, strict=True)] for row in table.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [names, ["---"] * len(names), *rows])
-
-
-def dice_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Table 1 for RESULTS: a row a (modality, method), a column a structure, each cell "ours (the paper's)"."""
-    shown = table.assign(cell=[_cell(row) for row in table.to_dict("records")])
-    wide = shown.pivot(index=["modality", "method"], columns="what", values="cell")
-    order = table[["modality", "method"]].drop_duplicates()
-    return wide.loc[[*order.itertuples(index=False, name=None)], list(table["what"].unique())].reset_index()
-
-
-def _cell(row: Mapping[Any, Any]) -> str:
-    ours, paper = (f"{row[c]:.3f}".replace("0.", ".", 1) for c in ("mean", "paper_mean"))
-    return f"{ours} *({paper})*" if np.isfinite(row["paper_mean"]) else ours
-
-
-def _wide(values: str, *columns: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """table -> a row a method, a column each of the values of `columns`, over modalities."""
-
-    def laid(table: pd.DataFrame) -> pd.DataFrame:
-        named = table.assign(column=table[list(columns)].astype(str).agg(" ".join, axis=1))
-        wide = named.pivot_table(index="method", columns="column", values=values, sort=False)
-        return wide.reset_index().rename(columns={"method": values})
-
-    return laid
-
-
-#: Suffixes of the files, and how each is laid out for RESULTS; several ways of one.
-REPORT: tuple[tuple[str, Callable[[pd.DataFrame], pd.DataFrame]], ...] = (
-    ("", dice_rows),
-    ("_contrasts", lambda table: table),
-    ("_codes", lambda table: table[[c for c in table if not str(c).endswith("_sd_seeds")]]),
-    ("_statistics", _wide("dice", "statistics", "modality")),
-    ("_statistics", _wide("rank1", "statistics", "modality")),
-    ("_time", lambda table: table.drop(columns=["fold", "seed"]).groupby("method", sort=False).mean().reset_index()),
-    ("_walks", _wide("violations", "t")),
-    ("_smoothness", _wide("curvature", "of")),
-    ("_smoothness", _wide("dice", "of")),
-    ("_robustness", _wide("dice", "kind", "strength")),
-    ("_robustness", _wide("violations", "kind", "strength")),
-    ("_few", lambda table: table.pivot_table(index="method", columns="labelled", values="mean").reset_index()),
-    ("_few", lambda table: table),
-)
-
-
-def report(folder: str | Path = "results/joint-space", name: str = "phantom-wh_quick") -> str:
-    """What `gather` wrote, as Markdown for RESULTS: a block a table, under the name of its file.
-
-    Args:
-        folder: of the study
-        name: of the data set and profile
-    """
-    blocks = []
-    for suffix, laid in REPORT:
-        file = Path(folder) / f"joint_space_{name}{suffix}.csv"
-        if file.is_file():
-            blocks.append(f"{file.name}\n\n{markdown(laid(read_csv(file)))}")
-    return "\n\n".join(blocks)
