@@ -168,9 +168,9 @@ def _slices(found: Scan) -> list[Problem]:
 
 def _slices_of(subject: Subject, label: np.ndarray, in_file: Callable[[list[int]], list[int]]) -> list[Problem]:
     """What is odd about the slices of one label map, slices along the last axis; `in_file` counts them as the file."""
-    problems, file = [], subject.where
     if is_whole_heart(subject.scheme):
-        return problems
+        return []
+    problems, file = [], subject.where
     if numbers := gaps(label):
         problems.append(
             _problem(
