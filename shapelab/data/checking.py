@@ -183,10 +183,10 @@ def _slices(found: Scan) -> list[Problem]:
 
 def _slices_of(subject: Subject, label: np.ndarray, in_file: Callable[[list[int]], list[int]]) -> list[Problem]:
     """What is odd about the slices of one label map, slices along the last axis; `in_file` counts them as the file."""
+    if is_whole_heart(subject.scheme):
+        return []
     problems: list[Problem] = []
     file = subject.where
-    if is_whole_heart(subject.scheme):
-        return problems
     if numbers := gaps(label):
         problems.append(
             _problem(
