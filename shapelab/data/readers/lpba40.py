@@ -7,7 +7,8 @@ Layout, also below a folder ``LPBA40/``, ``delineation_space/`` or ``Delineation
         S01.delineation.structure.label.hdr  .img     the label map
 
 Names and integers were found in public programs that read the data, since the archive itself asks for a registration:
-names in settings of registration programs, the integers in a list called ``LBPA40``. Odd ones are left, even ones right. What a copy numbers otherwise is said by `mapping`.
+names in settings of registration programs, the integers in a list called ``LBPA40``. Odd ones are left, even ones
+right. What a copy numbers otherwise is said by `mapping`.
 """
 
 from __future__ import annotations
