@@ -61,6 +61,7 @@ from shapelab.models.sslln import NETWORKS, predict
 from shapelab.phantoms import label_batch
 from shapelab.training import Batches, History, Run, fit
 from shapelab.training.batches import to_device
+from shapelab.training.turns import Turns
 from shapelab.training.losses import dice_scores
 from shapelab.training.watching import Training, probing
 
@@ -279,6 +280,8 @@ def repeated(training: Training, steps: int) -> Training:
     """The training with its few rows repeated until an epoch has so many steps of its batch size."""
     if (few := batches_of(training)) is None:
         return training
+    if isinstance(few, Turns):  # its two kinds in turn; a step is one of either
+        return replace(training, batches=Turns(few.main, few.others, steps=2 * steps, every=steps, each=few.each))
     rows = np.arange(steps * few.batch_size) % len(few.arrays[0])
     many = Batches(*[a[rows] for a in few.arrays], batch_size=few.batch_size, seed=few.seed)
     numbers = training.batches is not few

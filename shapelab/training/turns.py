@@ -29,7 +29,7 @@ class Turns(Batches):
     def __init__(
         self, main: Batches, others: Batches | None = None, *, steps: int, every: int = 1, each: int = 1, lead: int = 0
     ) -> None:
-        self.main, self.others = main, others
+        self.main, self.others, self.batch_size = main, others, main.batch_size
         self.steps, self.every = whole("steps", steps), whole("every", every)
         self.each, self.lead = whole("each", each, 0), whole("lead", lead, 0)
 
