@@ -61,8 +61,8 @@ from shapelab.models.sslln import NETWORKS, predict
 from shapelab.phantoms import label_batch
 from shapelab.training import Batches, History, Run, fit
 from shapelab.training.batches import to_device
-from shapelab.training.turns import Turns
 from shapelab.training.losses import dice_scores
+from shapelab.training.turns import Turns
 from shapelab.training.watching import Training, probing
 
 FIRST = ("autoencoder", "tl")  # others need them: measured once, and left for them
