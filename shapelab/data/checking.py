@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +14,10 @@ import pandas as pd
 
 from shapelab.data.cards import catalogue, get_card, locate, recognise, scan
 from shapelab.data.facts import PHASES
-from shapelab.data.formats.nifti import read_label
 from shapelab.data.gaps import forgotten, gaps, listed, slice_axis
 from shapelab.data.orientation import canonical, is_whole_heart
-from shapelab.data.reading import Problem, Scan, all_problems, open_case
-from shapelab.data.scheme import LV, VENTRICLES, present_values
+from shapelab.data.reading import Problem, Scan, check_case
+from shapelab.data.scheme import LV, VENTRICLES
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, few, need
 
@@ -96,38 +95,32 @@ def _check(name: str, root: Path, progress: bool) -> tuple[list[Problem], list[s
         return [Problem("layout", error)], [], 0
     from tqdm.auto import tqdm
 
-    cases = tqdm(found.cases, desc=f"checking {name}", unit="subject", disable=not progress)
-    problems = all_problems(found, cases) + _slices(found)
+    problems, slices = [*found.problems, *found.notes], _Slices()
+    codes: Counter[str] = Counter()
+    slips: dict[int, list[str]] = defaultdict(list)
+    for case in tqdm(found.cases, desc=f"checking {name}", unit="subject", disable=not progress):
+        checked = check_case(found, case)
+        problems += checked.problems
+        for value in checked.slips:
+            slips[value].append(case.id)
+        if checked.affine is not None:
+            codes["".join(nibabel.aff2axcodes(checked.affine))] += 1
+        if checked.subject is not None:
+            slices.look_at(checked.subject)
+    problems = [*{str(p.error): p for p in problems}.values(), *slices.problems, *slices.of_few()]
     unread, notes = _passed_over(found, problems), []
     if get_card(name).general:
         problems += [Problem("layout", error) for error in unread]
     else:  # a publisher's folder holds more than is used here, the whole cine for one
         notes = [f"{error.found} below {error.file}; not part of what its reader uses" for error in unread]
-    return problems, [*notes, *_orders(found), *_slips(found)], len(found.cases)
-
-
-def _slips(found: Scan) -> list[str]:
-    """A note for each integer that a publisher is known to have written by mistake, with the files that hold it."""
-    files: dict[int, list[str]] = defaultdict(list)
-    for case in found.cases if found.slips else ():
-        with suppress(DataError):  # named elsewhere
-            present = present_values(read_label(case.label)) if case.label else []
-            for wrong in found.slips.keys() & set(present):
-                files[wrong].append(case.id)
-    return [
-        f"label value {wrong} in {few(names, 8)}; taken for {found.slips[wrong]}, as a slip that is known"
-        for wrong, names in files.items()
+    if len(codes) > 1:
+        stored = ", ".join(f"{n} {code}" for code, n in codes.most_common())
+        notes.append(f"voxels are stored in several orders ({stored}); each is brought to one by its affine")
+    notes += [
+        f"label value {value} in {few(names, 8)}; taken for {found.slips[value]}, as a slip that is known"
+        for value, names in slips.items()
     ]
-
-
-def _orders(found: Scan) -> list[str]:
-    """A note where voxels of the files are stored in several orders, which is no fault."""
-    codes: Counter[str] = Counter()
-    for case in found.cases:
-        with suppress(DataError):  # named elsewhere
-            codes["".join(nibabel.aff2axcodes(open_case(found, case).affine))] += 1
-    stored = ", ".join(f"{n} {code}" for code, n in codes.most_common())
-    return [f"voxels are stored in several orders ({stored}); each is brought to one by its affine"] * (len(codes) > 1)
+    return problems, notes, len(found.cases)
 
 
 def _passed_over(found: Scan, problems: list[Problem]) -> list[DataError]:
@@ -151,34 +144,43 @@ def _passed_over(found: Scan, problems: list[Problem]) -> list[DataError]:
     ]
 
 
-def _slices(found: Scan) -> list[Problem]:
-    """Slices that nobody annotated, as far as the label maps show it; files that cannot be read are named elsewhere."""
-    problems: list[Problem] = []
-    phases: dict[str, dict[str, tuple[int, str]]] = defaultdict(dict)
-    for case in found.cases:
-        try:
-            subject = open_case(found, case).with_(image=None)
-            upright, turn = canonical(subject)
-        except DataError:
-            continue
+@dataclass
+class _Slices:
+    """Slices that nobody annotated, as far as label maps show it.
+
+    Attributes:
+        problems: of the label maps looked at so far
+        phases: patient -> phase -> number of slices from the first drawn one to the last, file
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    phases: dict[str, dict[str, tuple[int, str]]] = field(default_factory=lambda: defaultdict(dict))
+
+    def look_at(self, subject: Subject) -> None:
+        """Take in one label map."""
+        upright, turn = canonical(subject)
         axis = slice_axis(upright.spacing)
         label = np.moveaxis(np.asarray(upright.label), axis, 2)
-        problems += _slices_of(upright, label, partial(turn.slices_in_file, axis=axis))
+        self.problems += _slices_of(upright, label, partial(turn.slices_in_file, axis=axis))
         if subject.facts.get("phase") in PHASES:
             n = int(label.any((0, 1)).sum()) + len(gaps(label))
-            phases[subject.patient][subject.facts["phase"]] = n, subject.where
-    for patient, drawn in phases.items():
-        (least, file), (most, other) = min(drawn.values()), max(drawn.values())
-        if least < FEWER_SLICES * most:
-            problems.append(
-                _problem(
-                    file,
-                    f"{least} annotated slices, of {patient}'s other phase {most} ({Path(other).name})",
-                    "about as many at ED as at ES",
-                    "Draw the rest, or leave this patient out: volumes of the two phases do not compare.",
+            self.phases[subject.patient][subject.facts["phase"]] = n, subject.where
+
+    def of_few(self) -> list[Problem]:
+        """A problem for each phase that has far fewer slices than the patient's other one."""
+        problems = []
+        for patient, drawn in self.phases.items():
+            (least, file), (most, other) = min(drawn.values()), max(drawn.values())
+            if least < FEWER_SLICES * most:
+                problems.append(
+                    _problem(
+                        file,
+                        f"{least} annotated slices, of {patient}'s other phase {most} ({Path(other).name})",
+                        "about as many at ED as at ES",
+                        "Draw the rest, or leave this patient out: volumes of the two phases do not compare.",
+                    )
                 )
-            )
-    return problems
+        return problems
 
 
 def _slices_of(subject: Subject, label: np.ndarray, in_file: Callable[[list[int]], list[int]]) -> list[Problem]:

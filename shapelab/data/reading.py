@@ -1,14 +1,14 @@
 """From what a reader found in a folder to a cohort, or to a list of what is wrong. Shared by all readers.
 
 A reader (`shapelab.data.readers`) looks at names and small text files and fills a `Scan`; it opens no image file (one
-exception, said there). `to_cohort` turns the scan into a `Cohort`, `all_problems` into the table of `data check`.
+exception, said there). `to_cohort` turns the scan into a `Cohort`; `check_case` reads all files of one case.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
@@ -16,9 +16,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from shapelab.data.cohort import Cohort
 from shapelab.data.formats import metaimage, nifti
-from shapelab.data.formats.nifti import Header, check_same_grid
+from shapelab.data.formats.nifti import Header, check_same_grid, in_scheme
 from shapelab.data.geometry import check_voxels
 from shapelab.data.scheme import LabelScheme, Structure
 from shapelab.data.subject import Subject
@@ -188,9 +190,14 @@ def _format(path: Path) -> ModuleType:
 
 def open_case(scan: Scan, case: Case) -> Subject:
     """A lazy subject. Each file's header is read once and checked; DataError if it is wrong or the pair disagrees."""
-    label, image, headers = None, None, [scan.header(path) for path in (case.label, case.image) if path]
+    return _subject(scan, case, [scan.header(path) for path in (case.label, case.image) if path])
+
+
+def _subject(scan: Scan, case: Case, headers: Sequence[Header]) -> Subject:
+    """A lazy subject of the headers of its files; DataError if they disagree."""
     if len(headers) == 2:
         check_same_grid(*headers)
+    label, image = None, None
     # partial, not lambda: a subject can then be sent to another process
     if case.label:
         label = partial(_format(case.label).read_label, case.label, scan.scheme, scan.mapping)
@@ -207,33 +214,48 @@ def open_case(scan: Scan, case: Case) -> Subject:
     )
 
 
-def check_case(scan: Scan, case: Case) -> list[Problem]:
-    """Everything that is wrong with one subject's files; reads them completely."""
-    problems, headers = [], []
-    for kind, path, meaning in (("label", case.label, (scan.scheme, scan.mapping)), ("image", case.image, ())):
-        if path is None:
-            continue
+@dataclass(frozen=True)
+class Checked:
+    """What came of reading the files of one case completely.
+
+    Attributes:
+        problems: everything that is wrong with them
+        affine: (4, 4) of the files; None where a header is wrong or the pair disagrees
+        subject: the label map in memory, without the image; None where there is no affine, or no label map in order
+        slips: those of `Scan.slips` that the label map's file holds
+    """
+
+    problems: list[Problem]
+    affine: np.ndarray | None
+    subject: Subject | None
+    slips: list[int]
+
+
+def check_case(scan: Scan, case: Case) -> Checked:
+    """Read the files of one case completely, each once, and find everything that is wrong with them."""
+    problems: list[Problem] = []
+    headers: list[Header] = []
+    label, affine, subject, slips = None, None, None, []
+    files = [(kind, path) for kind, path in (("label", case.label), ("image", case.image)) if path]
+    for kind, path in files:
         step = "header"
         try:
             headers.append(scan.header(path))
             step = kind
-            getattr(_format(path), f"read_{kind}")(path, *meaning)
+            voxels = getattr(_format(path), f"read_{kind}")(path)
+            if kind == "label":
+                label = in_scheme(path, voxels, scan.known_scheme, scan.mapping)
+                slips = [value for value in scan.slips if (voxels == value).any()]
         except DataError as error:
             problems.append(Problem(step, error))
-    if len(headers) == 2:
+    if len(headers) == len(files):
         try:
-            check_same_grid(*headers)
+            opened = _subject(scan, case, headers)
+            affine = opened.affine
+            subject = None if label is None else opened.with_(label=label, image=None)
         except DataError as error:
             problems.append(Problem("pair", error))
-    return problems
-
-
-def all_problems(scan: Scan, cases: Iterable[Case] | None = None) -> list[Problem]:
-    """Everything that is wrong anywhere in the scan, each thing once; reads every file completely."""
-    found = [*scan.problems, *scan.notes]
-    for case in scan.cases if cases is None else cases:
-        found += check_case(scan, case)
-    return list({(str(p.error)): p for p in found}.values())
+    return Checked(problems, affine, subject, slips)
 
 
 def to_cohort(scan: Scan, on_error: OnError = "raise") -> Cohort:
@@ -250,7 +272,7 @@ def to_cohort(scan: Scan, on_error: OnError = "raise") -> Cohort:
         raise scan.problems[0].error
     subjects, skipped = [], {str(p.error): p.error for p in scan.problems}
     for case in scan.cases:
-        problems = check_case(scan, case) if on_error == "skip" else []
+        problems = check_case(scan, case).problems if on_error == "skip" else []
         skipped |= {str(p.error): p.error for p in problems}
         if not problems:
             subjects.append(open_case(scan, case))

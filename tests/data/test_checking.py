@@ -5,6 +5,7 @@ import pytest
 
 from shapelab.data import check_folder
 from shapelab.data.checking import COLUMNS, detect
+from shapelab.data.formats import nifti
 from shapelab.errors import DataError, UsageError
 
 
@@ -75,6 +76,18 @@ def test_nothing_to_check(tmp_path):
         check_folder(tmp_path)
     with pytest.raises(DataError, match="found no such folder"):
         check_folder(tmp_path / "x")
+
+
+def test_voxels_are_read_once(tmp_path, make_acdc, monkeypatch):
+    make_acdc(tmp_path, n=2)
+    read = []
+    for kind in ("label", "image"):
+        checked = getattr(nifti, f"checked_{kind}")
+        monkeypatch.setattr(
+            nifti, f"checked_{kind}", lambda file, *rest, was=checked: read.append(file) or was(file, *rest)
+        )
+    assert check_folder(tmp_path).empty
+    assert len(read) == len(set(read)) == 8  # two patients, two phases, image and label map
 
 
 def test_progress_bar(tmp_path, make_acdc, capsys):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shapelab.data.readers import acdc
-from shapelab.data.reading import SkippedSubject, all_problems, check_case, open_case, to_cohort
+from shapelab.data.reading import SkippedSubject, check_case, open_case, to_cohort
 from shapelab.errors import DataError, UsageError
 
 
@@ -89,7 +89,7 @@ def test_check_case_finds_several_things_in_one_subject(root, write_nifti):
     write_nifti(frame(root, gt=False), np.full((24, 20, 6), np.nan, np.float32))
     scan = acdc.scan(root)
     case = next(c for c in scan.cases if c.id == "patient002_ED")
-    assert [p.kind for p in check_case(scan, case)] == ["label", "image", "pair"]
-    assert len(all_problems(scan)) == 3
+    assert [p.kind for p in check_case(scan, case).problems] == ["label", "image", "pair"]
+    assert [len(check_case(scan, other).problems) for other in scan.cases if other is not case] == [0] * 5
     with pytest.raises(DataError):
         open_case(scan, case)

@@ -1,4 +1,6 @@
+import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from shapelab.data.grid import Grid
+from shapelab.data import open_cohort
+from shapelab.data.grid import Grid, to_grid
+from shapelab.data.readers.mmwhs import MYO_FIRST
 from shapelab.data.scheme import CARDIAC, WHOLE_HEART, LabelScheme
+from shapelab.data.volumes import WHOLE_HEARTS
 from shapelab.errors import DataError, UsageError
 from shapelab.metrics import evaluate_cohort
 from shapelab.metrics import plausibility as of_any_scheme
@@ -183,6 +188,21 @@ def test_bad_input():
 def test_phantoms_are_plausible(shape, mm):
     grid, mix = Grid(shape, (mm, mm, mm)), Mix(WHOLE_GROUPS, known=WHOLE_GROUPS)
     assert all(plausibility(whole_heart_labels(mix.patient(5, i), grid))["plausible"] for i in range(6))
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+@pytest.mark.parametrize("name, at_3_mm", [("heart_chambers", {}), ("heart_with_veins", {"pieces": 1})])
+def test_a_real_whole_heart(name, at_3_mm):
+    folder = Path(os.environ.get("SHAPELAB_DATA", "")) / "whole_heart"
+    if not (folder / f"{name}.nii.gz").is_file():
+        pytest.skip(f"needs {name}.nii.gz in SHAPELAB_DATA/whole_heart")
+    subject = open_cohort("folder", folder, scheme=WHOLE_HEART, mapping=MYO_FIRST)[name]
+    for shape, mm in (((72, 61, 84), 3.0), ((28, 24, 28), 6.0)):
+        label = np.asarray(to_grid(subject, Grid(shape, (mm, mm, mm)), **vars(WHOLE_HEARTS)).label)
+        assert counts(label, min_voxels=2) == {} and map_doubts(label, WHOLE_HEART) == []
+        assert mm != 3.0 or counts(label) == at_3_mm  # one voxel of wall by itself, between LV cavity and aorta
+        assert counts(label[:, :, label.shape[2] // 2 :])  # half a heart is none
 
 
 def without(*values):

@@ -39,6 +39,7 @@ MOST_COMPRESSION = 1100
 ROUNDED, LARGEST_STEP = 1e-6, 0.1
 _HEADER_BYTES = 540  # NIfTI-2's; NIfTI-1 has 348
 DAMAGED = "Copy or download the file again."
+_LABELLED = "at least one labelled voxel"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises DataError: as `read_header`; also truncated or damaged, and NaN or infinite voxels.
     """
-    return checked_image(Path(path), _read(Path(path)))
+    return checked_image(Path(path), _read(Path(path))[1])
 
 
 def read_label(
@@ -108,8 +109,9 @@ def read_label(
     Raises DataError: as `read_header`; also truncated or damaged, NaN, values that are not integers, negative,
     over 65535 or outside the scheme, and a label map that is background alone.
     """
-    step = abs(read_header(path).slope)
-    return checked_label(Path(path), _read(Path(path)), scheme, mapping, step if step <= LARGEST_STEP else 0.0)
+    header, voxels = _read(Path(path))
+    step = abs(header.slope)
+    return checked_label(header.file, voxels, scheme, mapping, step if step <= LARGEST_STEP else 0.0)
 
 
 def checked_image(file: Path, voxels: np.ndarray) -> np.ndarray:
@@ -153,15 +155,17 @@ def checked_label(
         "Is this the image rather than the label map?",
     )
     label = np.ascontiguousarray(voxels, dtype=np.uint8 if high < 256 else np.uint16)
-    found, expected = "an empty label map: every voxel is 0", "at least one labelled voxel"
-    need(high, file, found, expected, "Leave this subject out, or outline it.")
-    if scheme is not None and mapping is not None:
-        label = scheme.remap(label, mapping, file)
-        need(
-            label.any(), file, "an empty label map: the mapping takes every voxel to 0", expected, "Check the mapping."
-        )
-    elif scheme is not None:
+    need(high, file, "an empty label map: every voxel is 0", _LABELLED, "Leave this subject out, or outline it.")
+    return label if scheme is None else in_scheme(file, label, scheme, mapping)
+
+
+def in_scheme(file: Path, label: np.ndarray, scheme: LabelScheme, mapping: Mapping[int, int] | None) -> np.ndarray:
+    """A label map as its file has it, in integers of the scheme; DataError naming the file where they are others."""
+    if mapping is None:
         scheme.check(label, file)
+        return label
+    label = scheme.remap(label, mapping, file)
+    need(label.any(), file, "an empty label map: the mapping takes every voxel to 0", _LABELLED, "Check the mapping.")
     return label
 
 
@@ -249,8 +253,8 @@ def _content(path: Path, most: int) -> tuple[bytes, int]:
         raise cannot_be_read(path, error) from None
 
 
-def _read(path: Path) -> np.ndarray:
-    """Voxels (X, Y, Z), scaled; as stored if there is nothing to scale. The file is read to its end."""
+def _read(path: Path) -> tuple[Header, np.ndarray]:
+    """Header, and voxels (X, Y, Z), scaled; as stored if there is nothing to scale. The file is read to its end."""
     head, size = _content(path, _HEADER_BYTES)
     header = _parse(path, head)
     wanted = header.offset + header.n_bytes
@@ -279,9 +283,9 @@ def _read(path: Path) -> np.ndarray:
     voxels = np.frombuffer(content, header.dtype, offset=header.offset).reshape(header.shape, order="F")
     voxels = voxels.astype(header.dtype.newbyteorder("="), order="C")
     if header.slope == 1 and header.inter == 0:
-        return voxels
+        return header, voxels
     with np.errstate(all="ignore"):
-        return voxels * np.float64(header.slope) + header.inter
+        return header, voxels * np.float64(header.slope) + header.inter
 
 
 def _parse(path: Path, head: bytes) -> Header:

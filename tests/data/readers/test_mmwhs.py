@@ -14,6 +14,7 @@ from shapelab.data.checking import detect
 from shapelab.data.grid import Grid, to_grid
 from shapelab.data.readers import mmwhs
 from shapelab.data.readers.mmwhs import MYO_FIRST
+from shapelab.data.reading import check_case
 from shapelab.data.scheme import WHOLE_HEART
 from shapelab.data.volumes import WHOLE_HEARTS
 from shapelab.errors import DataError, UsageError
@@ -81,6 +82,33 @@ def test_the_known_slip_is_the_left_atrium_and_is_noted(make, write_nifti):
     table = check_folder(root)
     assert table.empty
     assert table.attrs["notes"] == ["mmwhs: label value 421 in mr_train_1002; taken for 420, as a slip that is known"]
+
+
+def test_the_slip_is_noted_whatever_the_format(make, write_nifti):
+    import SimpleITK
+
+    root = make(flat=True)
+    file, slipped = root / "ct_train_1001_label.nii.gz", blocks()
+    slipped[6, 4, 2] = 421
+    write_nifti(file, slipped, (2.0, 2.0, 2.0))
+    SimpleITK.WriteImage(SimpleITK.ReadImage(file), root / "ct_train_1001_label.nrrd")
+    file.unlink()
+    table = check_folder(root)
+    assert table.empty and [note[:39] for note in table.attrs["notes"]] == ["mmwhs: label value 421 in ct_train_1001"]
+
+
+def test_a_slip_is_none_to_a_mapping_that_does_not_know_it(make, write_nifti):
+    slipped = blocks(OTHERS)
+    slipped[6, 4, 2] = 421
+    root = make(integers=OTHERS)
+    write_nifti(root / "ct_train" / "ct_train_1001_label.nii.gz", slipped, (2.0, 2.0, 2.0))
+    scan = mmwhs.scan(root, mapping=MYO_FIRST)
+    found = {case.id: check_case(scan, case) for case in scan.cases}
+    assert [(name, c.slips, len(c.problems)) for name, c in found.items() if c.problems] == [("ct_train_1001", [], 1)]
+    subject = found["ct_train_1002"].subject
+    assert (subject.label == blocks((1, 2, 3, 4, 5, 6, 7))).all() and subject.image is None
+    assert found["ct_train_1001"].subject is None and found["ct_test_2001"].subject is None
+    assert all(np.allclose(c.affine[:3, :3], 2 * np.eye(3)) for c in found.values())
 
 
 def break_label(value):
