@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
@@ -104,6 +104,18 @@ def write_cache(file: str | Path, key: str, arrays: dict[str, np.ndarray], table
 
     with atomic_write(file) as temporary, open(temporary, "wb") as out:
         np.savez(out, key=key, table=table.to_csv(), **arrays)  # type: ignore[arg-type]  # none is "allow_pickle"
+
+
+def cached(
+    file: str | Path | None, key: str, make: Callable[[], tuple[dict[str, np.ndarray], pd.DataFrame]]
+) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+    """What a file holds under a key (`read_cache`), or what `make` gives, kept there now; no file: made each time."""
+    if file is not None and (held := read_cache(file, key)) is not None:
+        return held
+    made = make()
+    if file is not None:
+        write_cache(file, key, *made)
+    return made
 
 
 def read_csv(source: str | Path | TextIO, **how: Any) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from shapelab.errors import DataError, UsageError
-from shapelab.files import atomic_write, only_one, read_csv, write_csv, write_json
+from shapelab.files import atomic_write, cached, only_one, read_csv, write_csv, write_json
 
 
 def test_a_failing_block_leaves_the_old_file(tmp_path):
@@ -72,3 +72,20 @@ def test_a_folder_is_one_process_alone_until_it_ends_or_is_killed(tmp_path):
     with only_one("output", tmp_path / "new" / "er"):
         pass
     assert not (tmp_path / "new" / "er").exists()
+
+
+def test_what_is_kept_under_its_key_is_not_made_again(tmp_path):
+    calls = []
+
+    def make(value):
+        calls.append(value)
+        return {"a": np.array([value])}, pd.DataFrame({"x": [value]}, index=["p"])
+
+    file = tmp_path / "c.npz"
+    for key, value, wanted in (("k", 1, 1), ("k", 2, 1), ("other", 3, 3), ("other", 4, 3)):
+        arrays, table = cached(file, key, lambda value=value: make(value))
+        assert arrays["a"].tolist() == [wanted] and table.loc["p", "x"] == wanted
+    assert calls == [1, 3]
+    for _ in range(2):
+        cached(None, "k", lambda: make(5))
+    assert calls == [1, 3, 5, 5]

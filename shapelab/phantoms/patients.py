@@ -16,7 +16,7 @@ import pandas as pd
 
 from shapelab.data.facts import GROUPS, PHASES
 from shapelab.errors import must
-from shapelab.files import read_cache, write_cache
+from shapelab.files import cached
 from shapelab.phantoms.anatomy import Heart, build_heart
 from shapelab.phantoms.population import draw_factors
 
@@ -78,19 +78,18 @@ def cached_hearts(
     Returns name -> (N, ...), N = patients x phases, and the table (index ``phantom000_ED``): patient, group, phase
     (or what `seen` calls it), facts.
     """
-    if cache is not None and (held := read_cache(cache, key)) is not None:
-        return held
-    from tqdm.auto import tqdm
 
-    made, rows = [], {}
-    for one in tqdm(who, desc="phantoms", unit="heart", disable=not progress, leave=False):
-        name = f"phantom{one[1]:03d}"
-        for phase in phases:
-            arrays, facts = draw(one, phase)
-            made.append(arrays)
-            rows[f"{name}_{phase}"] = {"patient": name, "group": one[2], seen: phase, **facts}
-    arrays = {name: np.stack([one[name] for one in made]) for name in made[0]}
-    table = pd.DataFrame(list(rows.values()), index=list(rows))
-    if cache is not None:
-        write_cache(cache, key, arrays, table)
-    return arrays, table
+    def make() -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+        from tqdm.auto import tqdm
+
+        made, rows = [], {}
+        for one in tqdm(who, desc="phantoms", unit="heart", disable=not progress, leave=False):
+            name = f"phantom{one[1]:03d}"
+            for phase in phases:
+                arrays, facts = draw(one, phase)
+                made.append(arrays)
+                rows[f"{name}_{phase}"] = {"patient": name, "group": one[2], seen: phase, **facts}
+        stacked = {name: np.stack([one[name] for one in made]) for name in made[0]}
+        return stacked, pd.DataFrame(list(rows.values()), index=list(rows))
+
+    return cached(cache, key, make)

@@ -22,7 +22,7 @@ from shapelab.data.placement import HEARTS
 from shapelab.data.volumes import WHOLE_HEARTS, Scans, scans_on_grid
 from shapelab.errors import one_of
 from shapelab.experiments.shipped import phantom_shapes
-from shapelab.files import read_cache, write_cache
+from shapelab.files import cached
 from shapelab.phantoms.whole_heart_imaging import whole_heart_scans
 
 FOLDS = 5
@@ -69,19 +69,17 @@ def real_scans(data: str, grid: Grid, root: str | Path | None = None, folder: Pa
         folder: they are kept there
     """
     one_of("data", data, DATA[1:])
-    key, cache = repr((data, grid.shape, grid.spacing)), _cache(folder, data)
-    held = None if cache is None else read_cache(cache, key)
     cohort = open_cohort(data, root=root)
-    if held is None:
-        cohort, how = cohort.filter(lambda s: s.label_source is not None), WHOLE_HEARTS
+
+    def laid() -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+        some, how = cohort.filter(lambda s: s.label_source is not None), WHOLE_HEARTS
         if data == "acdc":
-            cohort, how = cohort.filter(phase=list(PHASES)), HEARTS
-        laid = scans_on_grid(cohort, grid, how)
-        table = laid.table if "modality" in laid.table else laid.table.assign(modality="MR")
-        held = {"images": laid.images, "labels": laid.labels}, table
-        if cache is not None:
-            write_cache(cache, key, *held)
-    arrays, table = held
+            some, how = some.filter(phase=list(PHASES)), HEARTS
+        scans = scans_on_grid(some, grid, how)
+        table = scans.table if "modality" in scans.table else scans.table.assign(modality="MR")
+        return {"images": scans.images, "labels": scans.labels}, table
+
+    arrays, table = cached(_cache(folder, data), repr((data, grid.shape, grid.spacing)), laid)
     return Scans(arrays["images"], arrays["labels"], table, grid, cohort.scheme)
 
 
@@ -113,11 +111,9 @@ def few_labelled(scans: Scans, n: int, seed: int) -> tuple[Scans, np.ndarray]:
 
 def short_axis_maps(n: int, grid: Grid, folder: Path | None = None) -> np.ndarray:
     """Label maps (2 n, X, Y, Z) of n phantom patients at ED and ES, stacks as ACDC's, laid as those."""
-    key, cache = repr((n, grid.shape, grid.spacing)), _cache(folder, "maps")
-    held = None if cache is None else read_cache(cache, key)
-    if held is None:
+
+    def made() -> tuple[dict[str, np.ndarray], pd.DataFrame]:
         labels, table = phantom_shapes(n, grid, SEEDS["maps"])
-        held = {"labels": np.asarray(labels)}, table
-        if cache is not None:
-            write_cache(cache, key, *held)
-    return held[0]["labels"]
+        return {"labels": np.asarray(labels)}, table
+
+    return cached(_cache(folder, "maps"), repr((n, grid.shape, grid.spacing)), made)[0]["labels"]
