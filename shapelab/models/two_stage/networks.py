@@ -85,7 +85,7 @@ class TwoStageConfig(Config):
     every: int = 50                                         # batches in a row of the history
     affine: AffineRanges = field(default_factory=lambda: AffineRanges((10, 10, 10), 0.1, 0.05, 0.05, (10, 10, 10)))
     looks: Randomisation | None = None                      # of short-axis stacks
-    field: int = 176                                        # pixels in plane that Net1 sees of a stack
+    field: int = 160                                        # pixels in plane that Net1 sees of a stack
     window: int = 96                                        # ... and Net2
     # fmt: on
 
@@ -155,7 +155,7 @@ def short_axis_config(profile: str | None = None, **changes: Any) -> TwoStageCon
         "slices": 3,
         "outputs": 6,
         "batch": (4, 6),
-        "steps": (100, 500, 200, 1200),
+        "steps": (100, 500, 200, 2000),
         "rates": (3e-3, 3e-3, 2e-3, 3e-3),
         "margin_mm": 20.0,
         "looks": Randomisation(missing=0.0),

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from shapelab.data.scheme import WHOLE_HEART, LabelScheme
+from shapelab.device import without_autocast
 from shapelab.errors import must, need
 from shapelab.models.two_stage.losses import class_weights, dice_loss, roi_entropy, roi_loss
 from shapelab.models.two_stage.networks import STEPS, Net1, TwoStageConfig, TwoStageNet, full_sized
@@ -170,7 +171,8 @@ def _step(
         return config.cross_entropy * cross_entropy(logits, labels)
 
     def coarse(rows: Tensor) -> dict[str, Tensor]:
-        images, labels = source.coarse(rows.tolist(), sub=stage == 2)
+        with torch.no_grad(), without_autocast(source.device):
+            images, labels = source.coarse(rows.tolist(), sub=stage == 2)
         logits = _net1(net)(images)
         losses = {"roi": roi_loss(logits, labels)}
         if stage == 1:
@@ -178,8 +180,9 @@ def _step(
         return {**losses, "dice1": dice_loss(logits, labels, weights), "entropy1": entropy(logits, labels)}
 
     def fine(rows: Tensor) -> dict[str, Tensor]:
-        drawn, losses = source.both(rows.tolist(), whole=stage == STEPS), {}
-        seen = drawn.fine
+        with torch.no_grad(), without_autocast(source.device):
+            drawn = source.both(rows.tolist(), whole=stage == STEPS)
+        seen, losses = drawn.fine, {}
         if net.net1 is not None:
             if stage == STEPS:
                 net.net1.eval()  # frozen: as in use

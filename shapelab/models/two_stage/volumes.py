@@ -26,6 +26,7 @@ from shapelab.models.two_stage.networks import TwoStageConfig, coarse_image
 from shapelab.phantoms.randomise import randomised_stacks
 from shapelab.types import Shape3, Triple, Vector3
 
+ANYWHERE = 1 / 3  # share of the runs that one stage sees off the heart
 ROI_JITTER_MM = 12.0  # that a training slab's borders are moved by, beside the margin
 
 
@@ -119,7 +120,7 @@ class Source:
     def counts(self) -> Tensor:
         """Voxels of each class, (C,)."""
         n = self.config.n_classes
-        return torch.stack([torch.bincount(label.flatten().int(), minlength=n) for label in self.labels]).sum(0)
+        return torch.stack([torch.bincount(label.flatten().int(), minlength=n)[:n] for label in self.labels]).sum(0)
 
     def coarse(self, rows: Sequence[int], sub: bool) -> tuple[Tensor, Tensor]:
         """Coarse images (N, 1, x, y, z) and labels (N, x, y, z): whole volumes, or sub-volumes of one random size."""
@@ -137,7 +138,7 @@ class Source:
         """What step 3 (sub-volumes) or step 4 (`whole`: slices as the region of interest leaves them) learns from."""
         config = self.config
         if config.looks is not None:
-            images, labels = self._stacks(rows, config.window)
+            images, labels = self._stacks(rows, config.window, anywhere=config.stages == 1)
             box = (slice(0, config.window), slice(0, config.window))
         else:
             images, labels = self._warped(rows)
@@ -205,18 +206,22 @@ class Source:
 
     # ----------------------------------------------------------------------------------------------- short-axis stacks
 
-    def _stacks(self, rows: Sequence[int], size: int) -> tuple[Tensor, Tensor]:
-        """Runs of `outputs` slices (fewer, where a stack has no more) of stacks, randomised, `size` pixels in plane."""
+    def _stacks(self, rows: Sequence[int], size: int, anywhere: bool = False) -> tuple[Tensor, Tensor]:
+        """Runs of `outputs` slices (fewer, where a stack has no more) of stacks, randomised, `size` pixels in plane
+        about the middle; `anywhere`: of a third of them anywhere in the field, for what reads whole slices in use."""
         n = min(self.config.outputs, *(self.labels[row].shape[2] for row in rows))
         runs = []
         for row in rows:
             image, label = self.images[row], self.labels[row]
             start = int(torch.randint(image.shape[2] - n + 1, (1,)))
-            runs.append([_about(sent(t[..., start : start + n], self.device), size) for t in (image, label)])
-        images, tissues = (torch.stack(parts).permute(0, 3, 1, 2) for parts in zip(*runs))  # (N, Z, X, Y)
+            reach = (self.config.field - size) // 2 if anywhere and float(torch.rand(1)) < ANYWHERE else 0
+            move = torch.randint(-reach, reach + 1, (2,)).tolist()
+            image, label = (sent(t[..., start : start + n], self.device) for t in (image.float(), label))
+            runs.append([_about(t, size + 2 * (size // 10), move) for t in (image, label)])
+        images, tissues = (torch.stack(parts).permute(0, 3, 1, 2) for parts in zip(*runs, strict=True))  # (N, Z, X, Y)
         assert self.config.looks is not None
         images, tissues = randomised_stacks(
-            (images.float() + 1) / 2,
+            (images + 1) / 2,
             tissues,
             self.spacings[0][0],
             size,
@@ -260,17 +265,14 @@ def _cut(image: Tensor, label: Tensor, size: Shape3) -> tuple[Tensor, Tensor]:
     return image[where], label[where]
 
 
-def _about(x: Tensor, size: int) -> Tensor:
-    """The middle (size, size, Z) of a stack (X, Y, Z), and a tenth more for what moves in; dark where it ends."""
-    wanted = size + size // 10 * 2
-    for axis in (0, 1):
-        extra = wanted - x.shape[axis]
-        if extra < 0:
-            x = x.narrow(axis, -extra // 2, wanted)
-        elif extra > 0:
-            pad = [0, 0] * 3
-            pad[2 * (2 - axis) : 2 * (2 - axis) + 2] = extra // 2, extra - extra // 2
-            x = F.pad(x, pad, value=-1.0 if x.is_floating_point() else 0)
+def _about(x: Tensor, size: int, move: Sequence[int]) -> Tensor:
+    """The middle (size, size, Z) of a stack (X, Y, Z), moved by some pixels; dark where the stack ends."""
+    for axis, shift in zip((0, 1), move, strict=True):
+        start = (x.shape[axis] - size) // 2 + shift
+        before, after = max(0, -start), max(0, start + size - x.shape[axis])
+        x = x.narrow(axis, max(0, start), size - before - after)
+        pad = [0] * (4 - 2 * axis) + [before, after]
+        x = F.pad(x, pad, value=-1.0 if x.is_floating_point() else 0)
     return x
 
 
