@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from shapelab.data.geometry import bounding_box, largest_component
-from shapelab.data.grid import Grid, from_grid, to_grid
+from shapelab.data.grid import Grid, GridSample, from_grid, to_grid
+from shapelab.data.orientation import canonical
 from shapelab.data.scheme import WHOLE_HEART, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.device import autocast
@@ -169,15 +170,21 @@ class TwoStage(Kept):
             image: (X, Y, Z) of any unit
             spacing: (3,) mm
         """
-        sizes = np.asarray(spacing, float)
+        affine = np.diag([*np.asarray(spacing, float), 1.0])
+        found, sample = self.read(Subject("scan", self.scheme, image=np.asarray(image, np.float32), affine=affine))
+        return keep_largest(from_grid(found, sample.transform))
+
+    def read(self, subject: Subject) -> tuple[np.ndarray, GridSample]:
+        """Probabilities (C, X, Y, Z) of a subject's image, all of it, at the config's spacing, and how it was laid
+        there; `shapelab.data.grid.from_grid` brings them back to its own voxels."""
+        upright = canonical(subject)[0]
+        sizes = upright.spacing
         own = np.array([wanted or s for wanted, s in zip(self.config.spacing, sizes, strict=True)])
-        subject = Subject("scan", self.scheme, image=np.asarray(image, np.float32), affine=np.diag([*sizes, 1.0]))
-        shape = np.maximum(1, np.rint(np.array(image.shape) * sizes / own)).astype(int)
+        shape = np.maximum(1, np.rint(np.array(upright.shape) * sizes / own)).astype(int)
         shape[:2] = -(-shape[:2] // 16) * 16
         sample = to_grid(subject, Grid(tuple(shape), tuple(own)), centre="volume")
         assert sample.image is not None  # the subject has one
-        found = self.probabilities(volume_of(sample.image, own))
-        return keep_largest(from_grid(found, sample.transform))
+        return self.probabilities(volume_of(sample.image, own)), sample
 
     # ------------------------------------------------------------------------------------------------------------ kept
 
