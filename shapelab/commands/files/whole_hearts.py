@@ -173,7 +173,8 @@ def _by_two_stage(network: TwoStage, scan: Subject, centre: Sequence[float] | No
         "a voxel",
         "none with a two-stage network, which looks for the heart in all of the scan",
     )
-    (found, laid), said = listened(lambda: network.read(_dark(scan)))
+    volume, laid = network.laid(_dark(scan))
+    found, said = listened(lambda: network.probabilities(volume))
     label = from_grid(found, laid.transform)
     need(label.any(), scan.where, *NO_HEART, todo="Look at the scan.")
     rim = np.maximum(1, np.rint(RIM_MM / scan.spacing)).astype(int)

@@ -9,7 +9,8 @@ Deviation: the largest piece of what Net1 labels makes the box; a crumb of it el
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from shapelab.data.scheme import WHOLE_HEART, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.device import autocast
 from shapelab.errors import must, one_of
-from shapelab.models.native import keep_largest
+from shapelab.models.native import keep_largest, turned
 from shapelab.models.two_stage.networks import TwoStageConfig, TwoStageNet, coarse_image, full_sized
 from shapelab.models.two_stage.volumes import Volume, in_steps, repeated, volume_of
 from shapelab.spaces.kept import NETWORK, Kept, scheme_of, scheme_text
@@ -32,6 +33,7 @@ from shapelab.types import Triple
 
 Box = tuple[slice, slice, slice]
 AT_ONCE = 24  # slices that Net2 labels in one pass
+TURNS = (-12.0, 0.0, 12.0)  # degrees in plane, over which probabilities of a stack are averaged
 
 
 class TwoStage(Kept):
@@ -134,6 +136,18 @@ class TwoStage(Kept):
         full[(slice(None), *box)] = made
         return full
 
+    def averaged(self, volume: Volume, turns: Sequence[float] = TURNS) -> np.ndarray:
+        """Mean of `probabilities` over a stack turned by some degrees in its plane, and with its slices from the other
+        end: scanners begin at base or apex. No other mirror image of a heart is one."""
+        found = []
+        for degrees in turns:
+            image = turned(_planes(np.asarray(volume.image, np.float32) + 1), degrees) - 1  # dark where nothing is
+            made = self.probabilities(replace(volume, image=_stack(image), label=None))
+            found.append(_stack(turned(_planes(made), -degrees)))
+        backwards = np.asarray(volume.image)[..., ::-1]
+        found.append(self.probabilities(replace(volume, image=backwards, label=None))[..., ::-1])
+        return np.mean(found, axis=0)
+
     def _whole(self, volume: Volume) -> Box:
         x, y, z = volume.image.shape
         fold = self.config.fold
@@ -164,19 +178,20 @@ class TwoStage(Kept):
 
     def predict(self, image: np.ndarray, spacing: Triple) -> np.ndarray:
         """Label map (X, Y, Z), integers of the scheme, of a short-axis stack in its own voxels, slices along the last
-        axis: the largest pieces (`shapelab.models.native.keep_largest`); empty where no heart was found.
+        axis: of the mean of probabilities (`averaged`) the largest pieces (`shapelab.models.native.keep_largest`);
+        empty where no heart was found.
 
         Args:
             image: (X, Y, Z) of any unit
             spacing: (3,) mm
         """
         affine = np.diag([*np.asarray(spacing, float), 1.0])
-        found, sample = self.read(Subject("scan", self.scheme, image=np.asarray(image, np.float32), affine=affine))
-        return keep_largest(from_grid(found, sample.transform))
+        volume, sample = self.laid(Subject("scan", self.scheme, image=np.asarray(image, np.float32), affine=affine))
+        return keep_largest(from_grid(self.averaged(volume), sample.transform))
 
-    def read(self, subject: Subject) -> tuple[np.ndarray, GridSample]:
-        """Probabilities (C, X, Y, Z) of a subject's image, all of it, at the config's spacing, and how it was laid
-        there; `shapelab.data.grid.from_grid` brings them back to its own voxels."""
+    def laid(self, subject: Subject) -> tuple[Volume, GridSample]:
+        """All of a subject's image at the config's spacing, and how it was laid there: `shapelab.data.grid.from_grid`
+        brings probabilities back to its own voxels."""
         upright = canonical(subject)[0]
         sizes = upright.spacing
         own = np.array([wanted or s for wanted, s in zip(self.config.spacing, sizes, strict=True)])
@@ -184,7 +199,7 @@ class TwoStage(Kept):
         shape[:2] = -(-shape[:2] // 16) * 16
         sample = to_grid(subject, Grid(tuple(shape), tuple(own)), centre="volume")
         assert sample.image is not None  # the subject has one
-        return self.probabilities(volume_of(sample.image, own)), sample
+        return volume_of(sample.image, own), sample
 
     # ------------------------------------------------------------------------------------------------------------ kept
 
@@ -202,6 +217,17 @@ class TwoStage(Kept):
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         self.net.load_state_dict(tensors)
         self.net.to(device).eval()
+
+
+def _planes(stack: np.ndarray) -> Tensor:
+    """(X, Y, Z) or (C, X, Y, Z) -> (Z, C, X, Y)."""
+    return torch.from_numpy(np.moveaxis(stack.reshape(-1, *stack.shape[-3:]), -1, 0).copy())
+
+
+def _stack(planes: Tensor) -> np.ndarray:
+    """The other way round."""
+    made = np.moveaxis(planes.numpy(), 0, -1)
+    return made[0] if len(made) == 1 else made
 
 
 def _reaches(heart: np.ndarray, box: Box, whole: Box) -> bool:
