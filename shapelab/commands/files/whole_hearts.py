@@ -177,7 +177,7 @@ def _by_two_stage(network: TwoStage, scan: Subject, centre: Sequence[float] | No
     found, said = listened(lambda: network.probabilities(volume))
     label = from_grid(found, laid.transform)
     need(label.any(), scan.where, *NO_HEART, todo="Look at the scan.")
-    rim = np.maximum(1, np.rint(RIM_MM / scan.spacing)).astype(int)
+    rim = [max(1, round(RIM_MM / size)) for size in scan.spacing]
     doubts = _doubts(network.scheme.channels(label), rim, "scan", laid, scan)
     return Reading(label, [*laid.assumed], [*said, *doubts])
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from shapelab.commands.files.networks import (
-    DEFAULTS,
     Network,
     check_scan,
     default_model,
@@ -124,7 +123,7 @@ def test_two_stage_networks_take_what_their_scheme_says(mine):
 
 
 def test_the_default_is_the_first_whose_weights_are_there(mine):
-    two, native = DEFAULTS
+    two, native = "two_stage_sa_quick", "acnn_seg_native_quick"
     assert default_model() == native  # nothing is there: the error names what ships at any rate
     NativeSegmenter(NativeNet(SMALL), SMALL).save(mine / native)
     assert default_model() == native

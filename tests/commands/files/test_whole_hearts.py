@@ -172,7 +172,9 @@ def two_stage(monkeypatch, tmp_path):
     return made.save(tmp_path / "two-stage")
 
 
-def test_a_two_stage_network_reads_the_whole_scan(write_nifti, two_stage, tmp_path):
+def test_a_two_stage_network_reads_the_whole_scan(write_nifti, two_stage, monkeypatch, tmp_path):
+    corners = []
+    monkeypatch.setattr(Net1, "forward", lambda self, x: corners.append(float(x[0, 0, 0, 0, 0])) or knowing(x))
     turned = np.array([[0, -3.0, 0, 12.5], [-4.0, 0, 0, -30], [0, 0, 5.0, 55], [0, 0, 0, 1.0]])  # another voxel order
     file = scan(write_nifti, tmp_path / "ct.nii.gz", label=near(), affine=turned)
     with pytest.warns(UserWarning, match="no RV cavity"):
@@ -182,6 +184,7 @@ def test_a_two_stage_network_reads_the_whole_scan(write_nifti, two_stage, tmp_pa
     assert min(dice(np.asarray(made.dataobj), near())) > 0.9
     assert told["volumes_ml"]["LV cavity"] == pytest.approx(4 / 3 * np.pi * 24**3 / 1000, rel=0.1)
     assert (told["model"], told["modality"], told["scheme"]) == ("two-stage", "CT", WHOLE_HEART.name)
+    assert corners == [pytest.approx(-1, abs=0.01)]  # outside the scan it is as dark as air
     assert len(told["warnings"]) == 1 and [text[:11] for text in told["assumed"]] == ["modality CT"]
     assert json.loads((tmp_path / "out.json").read_text()) == told and (tmp_path / "out.png").is_file()
 
