@@ -47,6 +47,7 @@ from shapelab.phantoms.randomise import Randomisation
 from shapelab.training import Config
 from shapelab.types import Shape3
 
+LEAST = 1e-3  # probability of Net1 that is taken for possible
 UNITS = ("instance", "batch", "relu", "selu")
 STEPS = 4
 
@@ -71,6 +72,7 @@ class TwoStageConfig(Config):
     kernel2: tuple[int, int, int] = (3, 3, 3)               # on the way down
     kernel2_up: int = 5                                     # in plane, on the way up
     recurrent: int = 2                                      # times that a recursive unit is applied
+    skip_all: bool = True                                   # Net2 adds to the logarithm of Net1's probabilities
     fold: int = 1                                           # pixels in plane folded into channels, along each axis
     deep: int = 0                                           # coarser scales that are supervised too
     slices: int = 9                                         # K
@@ -154,6 +156,7 @@ def short_axis_config(profile: str | None = None, **changes: Any) -> TwoStageCon
         "kernel2": (3, 3, 1),
         "kernel2_up": 3,
         "recurrent": 1,
+        "skip_all": False,
         "fold": 2,
         "deep": 2,
         "slices": 3,
@@ -284,6 +287,7 @@ class Net2(nn.Module):
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The logits; while training, of a config with `deep`, also those of the coarser scales, at full size."""
         size, half = x.shape[2:4], self.config.slices // 2
+        coarse = x[:, : self.config.n_classes, :, :, half : x.shape[4] - half]
         x = _folded(x.permute(0, 1, 4, 2, 3), self.config.fold).contiguous(memory_format=torch.channels_last_3d)
         skips = []
         for block in self.down:
@@ -298,8 +302,10 @@ class Net2(nn.Module):
             x = block(torch.cat([grow(_grown(x, skip)), skip], 1))
             scales.append(x)
         wanted = scales[::-1][: len(self.out) if self.training else 1]
-        made = [_unfolded(out(s), self.config.fold) for out, s in zip(self.out, wanted)]
+        made = [_unfolded(out(scale), self.config.fold) for out, scale in zip(self.out, wanted)]
         logits = tuple(_plane_sized(m, size).permute(0, 1, 3, 4, 2) for m in made)
+        if self.config.skip_all and self.config.stages == 2:
+            logits = tuple(scale + coarse.float().clamp(min=LEAST).log() for scale in logits)
         return logits if len(logits) > 1 else logits[0]
 
 
