@@ -174,6 +174,33 @@ def short_axis_config(profile: str | None = None, **changes: Any) -> TwoStageCon
 # -------------------------------------------------------------------------------------------------------- the networks
 
 
+class Convolution(nn.Conv3d):
+    """A dilated one is learned from on a CPU as the plain one that it is for every d-th voxel: there the gradient of
+    dilated weights takes four times as long. Not where a kernel is wider than those voxels: see `training.exact`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        step = self.dilation
+        fits = all(n % d == 0 and n >= d * k for n, d, k in zip(x.shape[2:], step, self.kernel_size))
+        if max(step) == 1 or not (fits and torch.is_grad_enabled() and x.device.type == "cpu"):
+            return super().forward(x)
+        (n, c, z, h, w), (dz, dx, dy) = x.shape, step
+        apart = x.permute(0, 2, 3, 4, 1).reshape(n, z // dz, dz, h // dx, dx, w // dy, dy, c)
+        apart = apart.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(0, 3).permute(0, 4, 1, 2, 3)
+        pads = [p // d for p, d in zip(self.padding, step)]
+        made = F.conv3d(apart, self.weight, self.bias, padding=pads)  # (n dz dx dy, channels, z / dz, h / dx, w / dy)
+        made = made.permute(0, 2, 3, 4, 1).unflatten(0, (n, *step)).permute(0, 4, 1, 5, 2, 6, 3, 7)
+        return made.reshape(n, z, h, w, -1).permute(0, 4, 1, 2, 3)
+
+
+class InstanceNorm(nn.InstanceNorm3d):
+    """Instance normalisation, each volume by itself as a batch of one: what lies channels last stays so, while torch's
+    own copies it there and back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [F.batch_norm(one, None, None, self.weight, self.bias, True, eps=self.eps) for one in x.split(1)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
 class Unit(nn.Module):
     """A convolution and what follows it. Tensors are (N, C, Z, X, Y): slices first, so that planes lie in memory as
     wholes; kernels are given as (x, y, z)."""
@@ -186,10 +213,10 @@ class Unit(nn.Module):
         sizes = (kz, kx, ky)
         dz, dx, dy = (dilation if k > 1 else 1 for k in sizes)
         pads = (dz * (kz - 1) // 2, dx * (kx - 1) // 2, dy * (ky - 1) // 2) if padded else (0, 0, 0)
-        norm = {"instance": nn.InstanceNorm3d, "batch": nn.BatchNorm3d}.get(config.units)
-        self.conv = nn.Conv3d(n_in, n_out, sizes, padding=pads, dilation=(dz, dx, dy), bias=norm is None)
+        norm = {"instance": InstanceNorm, "batch": nn.BatchNorm3d}.get(config.units)
+        self.conv = Convolution(n_in, n_out, sizes, padding=pads, dilation=(dz, dx, dy), bias=norm is None)
         self.norm: nn.Module = nn.Identity() if norm is None else norm(n_out, affine=True)
-        self.act: nn.Module = nn.SELU() if config.units == "selu" else nn.ReLU()
+        self.act: nn.Module = nn.SELU() if config.units == "selu" else nn.ReLU(inplace=True)
         if config.units == "selu":  # what keeps mean 0 and variance 1 (Klambauer et al., NeurIPS 2017)
             nn.init.kaiming_normal_(self.conv.weight, nonlinearity="linear")
 

@@ -249,7 +249,7 @@ def looked(images: Tensor) -> Tensor:
 
 def drawn_voxel(label: Tensor) -> tuple[int, int, int]:
     """A voxel of a label map (X, Y, Z): its class drawn evenly from those that are there, then evenly in the class."""
-    here = torch.unique(label)
+    here = torch.bincount(label.flatten()).nonzero()[:, 0]
     chosen = (label == here[int(torch.randint(len(here), (1,)))]).flatten().nonzero()[:, 0]
     x, y, z = np.unravel_index(int(chosen[int(torch.randint(len(chosen), (1,)))]), tuple(label.shape))
     return int(x), int(y), int(z)
