@@ -18,9 +18,9 @@ Deviations (what the text leaves open, or what cannot be done to the letter):
     Input of Net2: "two-channel 4D volume" of label map and image has no gradient for Net1 in step 3. Net1's
         probabilities and the image are C + 1 channels.
     Normalisation: none is named; without it neither net leaves the background in the time that a course has (notebook
-        09 shows the curves). Before each ReLU all channels of a volume are normalised together ("group"). Each by itself
-        ("instance") makes much of the noise of a structure that a slab does not hold; "relu" is the text's, "selu" the
-        self-normalising one of its abstract, "batch" that of short-axis stacks.
+        09 shows the curves). Before each ReLU all channels of a volume are normalised together ("group"). Each by
+        itself ("instance") makes much of the noise of a structure that a slab does not hold; "relu" is the text's,
+        "selu" the self-normalising one of its abstract, "batch" that of short-axis stacks.
     Dropout: .2 in the paper's profile. With 8 channels at the first scale it keeps Net2 below Net1: 0 in the others.
     Skip over all: Net2 adds to the logarithm of Net1's probabilities, as residual super-resolution nets add to their
         input (the text: SRCNN "with skip connections"). Without it hundreds of batches go into learning to repeat them.
