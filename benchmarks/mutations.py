@@ -52,6 +52,10 @@ MUTATIONS: list[tuple[str, str, str]] = [
     # a space that forgets, or says nothing of label maps laid another way
     ("spaces/contract.py", "and fitted != here", "and fitted == here"),
     ("spaces/pca.py", "self.placement = remembered(labels)", "self.placement = None"),
+    # thin parts: branches at the RV; a voxel's half counted twice; what a segmentation adds about a vein does not count
+    ("metrics/thin.py", "> ROOT)[box]", "< ROOT)[box]"),
+    ("metrics/thin.py", "reach = half +", "reach = 2 * half +"),
+    ("metrics/thin.py", "& ~np.isin(true, channels)", "& np.isin(true, channels)"),
     # sform and qform
     ("data/formats/nifti.py", "_qform(raw), _shape(path, raw))", "affine, _shape(path, raw))"),
     # codes: so few draws that no column can be found once corrected; a bump of one heart taken for a hump

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from shapelab import metrics
 from shapelab.data.scheme import LabelScheme
+from shapelab.metrics import evaluate, plausibility, thin_dice
 from shapelab.types import Vector3
 
 MEAN, WHOLE = "mean", "whole heart"  # beside the structures
@@ -28,7 +28,7 @@ def scored(made: np.ndarray, truth: np.ndarray, scheme: LabelScheme, spacing: Ve
     Columns: structure, dice, jaccard, assd, hd95 (mm; inf where one of the two is empty), missed.
     """
     values = [scheme.structure(name).value for name in scheme.names]
-    found = metrics.evaluate(made, truth, spacing, values).set_axis(list(scheme.names))
+    found = evaluate(made, truth, spacing, values).set_axis(list(scheme.names))
     size = found["volume"] + found["volume_truth"]
     rows = found[[*MEASURES, "missed"]]
     both = found["dice"] * size / 2
@@ -41,10 +41,10 @@ def scored(made: np.ndarray, truth: np.ndarray, scheme: LabelScheme, spacing: Ve
 
 def thin(made: np.ndarray, truth: np.ndarray, scheme: LabelScheme, spacing: Vector3) -> pd.DataFrame:
     """Dice of the thin parts (`shapelab.metrics.thin_dice`): structure, dice."""
-    return pd.DataFrame(metrics.thin_dice(made, truth, scheme, spacing).items(), columns=["structure", "dice"])
+    return pd.DataFrame(thin_dice(made, truth, scheme, spacing).items(), columns=["structure", "dice"])
 
 
 def judged(made: np.ndarray, scheme: LabelScheme) -> pd.DataFrame:
     """violations and plausible (`shapelab.metrics.plausibility`), in one row."""
-    found = metrics.plausibility(made, scheme)
+    found = plausibility(made, scheme)
     return pd.DataFrame([{"violations": int(found["violations"]), "plausible": bool(found["plausible"])}])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shapelab import metrics
 from shapelab.data.scheme import WHOLE_HEART
 from shapelab.experiments.tables import printed
 from shapelab.experiments.two_stage import measures
@@ -71,6 +70,6 @@ def test_judged_tells_what_cannot_be_a_heart(truth):
 
 
 def test_thin_parts_have_a_row_each(monkeypatch, truth):
-    monkeypatch.setattr(metrics, "thin_dice", lambda made, truth, scheme, spacing: {"veins": 0.5, "branches": 0.25})
+    monkeypatch.setattr(measures, "thin_dice", lambda made, truth, scheme, spacing: {"veins": 0.5, "branches": 0.25})
     found = measures.thin(truth, truth, WHOLE_HEART, SPACING)
     assert found["structure"].tolist() == ["veins", "branches"] and found["dice"].tolist() == [0.5, 0.25]
