@@ -21,7 +21,7 @@ from shapelab.files import read_csv
 from shapelab.metrics import bootstrap_mean, compare
 from shapelab.metrics.agreement import least_p
 
-HIGH = ("dice", "ssim", "plausible")  # measures that are better the higher they are; all others, the lower
+HIGH = ("dice", "jaccard", "ssim", "plausible")  # measures that are better the higher they are; all others, the lower
 Cases = Mapping[str, pd.DataFrame]  # method -> cases, of all seeds
 
 
