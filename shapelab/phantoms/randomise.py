@@ -73,10 +73,30 @@ def randomise(
         images (N, C, size, size) float32 in [0, 1], tissues of the middle slice (N, size, size) uint8
     """
     must(
-        images.ndim == 4 and images.shape == tissues.shape and images.shape[1] % 2,
+        images.shape[1] % 2,
+        "randomise",
+        f"{images.shape[1]} slices",
+        "an odd number, the middle one between its neighbours",
+    )
+    images, tissues = randomised_stacks(images, tissues, spacing, size, strength, seed, stacks)
+    return images, tissues[:, tissues.shape[1] // 2].contiguous()
+
+
+def randomised_stacks(
+    images: Tensor,
+    tissues: Tensor,
+    spacing: float,
+    size: int,
+    strength: Randomisation,
+    seed: int,
+    stacks: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`randomise` of whole stacks, C their slices, of any number: images and tissues (N, C, size, size)."""
+    must(
+        images.ndim == 4 and images.shape == tissues.shape,
         "randomise",
         f"images {tuple(images.shape)} and tissues {tuple(tissues.shape)}",
-        "two of one shape (N, C, X, Y), C odd",
+        "two of one shape (N, C, X, Y)",
     )
     g = generator_of(seed, images.device)
     images, tissues = move(images, tissues, spacing, size, strength, g, stacks)
@@ -91,7 +111,7 @@ def randomise(
     images = to_unit(images, g)
     images = intensity_curve(images, strength.curve, g)
     images = without_neighbours(images, strength.missing, g)
-    return images, tissues[:, tissues.shape[1] // 2].contiguous()
+    return images, tissues
 
 
 # ------------------------------------------------------------------------------------------------------- random numbers

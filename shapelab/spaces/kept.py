@@ -44,6 +44,7 @@ KINDS: dict[str, str | type] = {
     "joint": "shapelab.models.joint_space:JointSpace",
     "PCASpace": "shapelab.spaces.pca:PCASpace",
     "native": "shapelab.models.native:NativeSegmenter",
+    "two-stage": "shapelab.models.two_stage.segmenter:TwoStage",
     "subpixel": "shapelab.models.acnn.subpixel:SubPixelNet",
     "fcn2d": "shapelab.models.acnn.baselines:FCN2D",
     "unet3d": "shapelab.models.acnn.baselines:UNet3D",

@@ -1,0 +1,359 @@
+"""Net1 and Net2 of "A two-stage 3D Unet framework for multi-class segmentation on full resolution image" (Wang,
+MacGillivray, Macnaught, Yang, Newby; arXiv 1804.04341, 2018), read beside its section 2.1 and Fig. 1.
+
+    Net1    the whole scan on coarse voxels -> where the heart is, and roughly what is what. A 3-D U-Net of dilated
+            5 x 5 x 5 convolutions, zero padding.
+    Net2    K slices at full resolution, Net1's probabilities beside the image -> labels of the middle slice. 3-D on the
+            way down, pooled in plane alone; a slice-wise block takes K slices to one; 2-D on the way up.
+
+Each has 23 convolutions in the paper's profile: 8 down, 2 at the bottom, 4 that follow an upsampling, 8 up, 1 out.
+
+Deviations (what the text leaves open, or what cannot be done to the letter):
+    Padding through plane: "no zero-paddings": eight unpadded 3 x 3 x 3 convolutions would eat 16 of 9 slices. Those on
+        the way down are padded, and the slice-wise block alone takes slices away.
+    Slice-wise block: 1 x 1 x (K - 1) leaves two slices of K. A second convolution, 1 x 1 x 2, leaves one; they are the
+        two at the bottom.
+    Several slices at once: K + n - 1 slices give n labelled ones; they share the way down, as a fully convolutional
+        network does. With n = 1 it is the paper's. A skip takes the middle slices.
+    Input of Net2: "two-channel 4D volume" of label map and image has no gradient for Net1 in step 3. Net1's
+        probabilities and the image are C + 1 channels.
+    Normalisation: none is named; without it neither net leaves the background in the time that a course has (notebook
+        09 shows the curves). Instance normalisation before each ReLU (`units`); "relu" is the text's, "selu" the
+        self-normalising one of its abstract, "batch" that of short-axis stacks.
+    Dilation: at the bottom, and after upsampling, none is stated: 1. Widths are not stated: each scale has twice the
+        channels of the one above.
+    Recursive units: the second convolution of each block of Net2 is applied `recurrent` times with the same weights,
+        its input added before the activation.
+    Quick: fewer scales and channels. Short-axis stacks are 10 mm thick, so there kernels on the way down see one slice,
+        the slice-wise block is where slices meet, and full resolution is folded into channels (`fold`) as in
+        `shapelab.models.native`; their Net1 neither pools nor folds through plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shapelab.augment import AffineRanges
+from shapelab.device import laid_out
+from shapelab.errors import must, one_of
+from shapelab.phantoms.randomise import Randomisation
+from shapelab.training import Config
+from shapelab.types import Shape3
+
+UNITS = ("instance", "batch", "relu", "selu")
+STEPS = 4
+
+
+@dataclass(frozen=True)
+class TwoStageConfig(Config):
+    """Numbers of both nets and of their training; the defaults are whole hearts' in the quick profile."""
+
+    # fmt: off
+    n_classes: int = 8                                      # background and seven structures
+    spacing: tuple[float, float, float] = (1.5, 1.5, 1.5)   # mm, full resolution; 0: as far apart as the slices are
+    factor: tuple[int, int, int] = (4, 4, 4)                # full voxels along the edges of a coarse one (paper: 3 mm)
+    stages: int = 2                                         # 1: Net2 alone, of the image alone, whole slices
+    units: str = "instance"                                 # what follows a convolution, one of `UNITS`
+    dropout: float = 0.2                                    # after each block
+    width1: int = 8                                         # channels of Net1's first scale
+    dilation: tuple[int, ...] = (2, 4, 6)                   # 2n in block n
+    kernel1: tuple[int, int, int] = (5, 5, 5)
+    pool1: tuple[int, int, int] = (2, 2, 2)
+    width2: int = 8                                         # channels of Net2's first scale
+    levels2: int = 4
+    kernel2: tuple[int, int, int] = (3, 3, 3)               # on the way down
+    kernel2_up: int = 5                                     # in plane, on the way up
+    recurrent: int = 2                                      # times that a recursive unit is applied
+    fold: int = 1                                           # pixels in plane folded into channels, along each axis
+    deep: int = 0                                           # coarser scales that are supervised too
+    slices: int = 9                                         # K
+    outputs: int = 8                                        # slices that are labelled at once
+    margin_mm: float = 12.0                                 # about what Net1 finds
+    steps: tuple[int, int, int, int] = (150, 850, 300, 700)  # batches of each step; 0 leaves it out
+    batch: tuple[int, int] = (2, 1)                         # volumes of a batch in steps 1 and 2, in 3 and 4
+    sides: tuple[int, ...] = (64, 96, 128)                  # voxels of a sub-volume along each axis (paper: 64/128/256)
+    rates: tuple[float, float, float, float] = (3e-3, 3e-3, 1e-3, 2e-3)  # of each step (the paper: 1e-4)
+    weight_decay: float = 1e-5
+    cross_entropy: float = 1.0                              # its weight beside Dice
+    every: int = 50                                         # batches in a row of the history
+    affine: AffineRanges = field(default_factory=lambda: AffineRanges((10, 10, 10), 0.1, 0.05, 0.05, (10, 10, 10)))
+    looks: Randomisation | None = None                      # of short-axis stacks
+    field: int = 176                                        # pixels in plane that Net1 sees of a stack
+    window: int = 96                                        # ... and Net2
+    # fmt: on
+
+    PROFILES = {
+        "full": {"width1": 12, "width2": 12, "steps": (600, 3400, 1200, 2800)},
+        "paper": {  # section 2.3: 200 epochs of 16 in each step, at 3 mm and at full resolution
+            "factor": (6, 6, 6),
+            "spacing": (0.5, 0.5, 0.5),
+            "width1": 16,
+            "width2": 16,
+            "dilation": (2, 4, 6, 8),
+            "outputs": 1,
+            "sides": (64, 128, 256),
+            "steps": (3200, 3200, 3200, 3200),
+            "batch": (1, 1),
+        },
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("TwoStageConfig.units", self.units, UNITS)
+        one_of("TwoStageConfig.stages", self.stages, (1, 2))
+        must(
+            self.slices % 2 == 1 and self.slices >= 3,
+            "TwoStageConfig.slices",
+            self.slices,
+            "an odd number from 3: the one in the middle is labelled",
+        )
+        must(
+            len(self.steps) == len(self.rates) == STEPS and min(self.steps) >= 0 and sum(self.steps) > 0,
+            "TwoStageConfig.steps",
+            f"{self.steps} at the rates {self.rates}",
+            f"{STEPS} numbers from 0 each, at least one above",
+        )
+        must(
+            self.field % self.fold == self.window % self.fold == 0,
+            "TwoStageConfig",
+            f"field {self.field}, window {self.window}",
+            f"multiples of fold {self.fold}",
+        )
+
+    @property
+    def inputs2(self) -> int:
+        """Channels of Net2's input."""
+        return 1 + (self.n_classes if self.stages == 2 else 0)
+
+
+def short_axis_config(profile: str | None = None, **changes: Any) -> TwoStageConfig:
+    """The numbers for short-axis stacks, some of them changed by name."""
+    numbers: dict[str, Any] = {
+        "n_classes": 4,
+        "spacing": (1.5, 1.5, 0.0),
+        "factor": (4, 4, 1),
+        "units": "batch",
+        "dropout": 0.0,
+        "width1": 16,
+        "dilation": (2, 4),
+        "kernel1": (5, 5, 3),
+        "pool1": (2, 2, 1),
+        "width2": 32,
+        "levels2": 3,
+        "kernel2": (3, 3, 1),
+        "kernel2_up": 3,
+        "recurrent": 1,
+        "fold": 2,
+        "deep": 2,
+        "slices": 3,
+        "outputs": 6,
+        "batch": (4, 6),
+        "steps": (100, 500, 200, 1200),
+        "rates": (3e-3, 3e-3, 2e-3, 3e-3),
+        "margin_mm": 20.0,
+        "looks": Randomisation(missing=0.0),
+    }
+    return TwoStageConfig.profile(profile, **{**numbers, **changes})
+
+
+# -------------------------------------------------------------------------------------------------------- the networks
+
+
+class Unit(nn.Module):
+    """A convolution and what follows it. Tensors are (N, C, Z, X, Y): slices first, so that planes lie in memory as
+    wholes; kernels are given as (x, y, z)."""
+
+    def __init__(
+        self, n_in: int, n_out: int, kernel: Shape3, config: TwoStageConfig, dilation: int = 1, padded: bool = True
+    ) -> None:
+        super().__init__()
+        kx, ky, kz = kernel
+        sizes = (kz, kx, ky)
+        dz, dx, dy = (dilation if k > 1 else 1 for k in sizes)
+        pads = (dz * (kz - 1) // 2, dx * (kx - 1) // 2, dy * (ky - 1) // 2) if padded else (0, 0, 0)
+        norm = {"instance": nn.InstanceNorm3d, "batch": nn.BatchNorm3d}.get(config.units)
+        self.conv = nn.Conv3d(n_in, n_out, sizes, padding=pads, dilation=(dz, dx, dy), bias=norm is None)
+        self.norm: nn.Module = nn.Identity() if norm is None else norm(n_out, affine=True)
+        self.act: nn.Module = nn.SELU() if config.units == "selu" else nn.ReLU()
+        if config.units == "selu":  # what keeps mean 0 and variance 1 (Klambauer et al., NeurIPS 2017)
+            nn.init.kaiming_normal_(self.conv.weight, nonlinearity="linear")
+
+    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        x = self.norm(self.conv(x))
+        return self.act(x if plus is None else x + plus)
+
+
+class Block(nn.Module):
+    """Two convolutions and dropout; the second is applied `recurrent` times, if more than once as a recursive unit."""
+
+    def __init__(
+        self, n_in: int, n_out: int, kernel: Shape3, config: TwoStageConfig, dilation: int = 1, recurrent: int = 1
+    ) -> None:
+        super().__init__()
+        self.first = Unit(n_in, n_out, kernel, config, dilation)
+        self.second = Unit(n_out, n_out, kernel, config, dilation)
+        self.drop = (nn.FeatureAlphaDropout if config.units == "selu" else nn.Dropout3d)(config.dropout)
+        self.recurrent = recurrent
+
+    def forward(self, x: Tensor) -> Tensor:
+        start = x = self.first(x)
+        for _ in range(self.recurrent):
+            x = self.second(x, start if self.recurrent > 1 else None)
+        return self.drop(x)
+
+
+def _grown(x: Tensor, like: Tensor) -> Tensor:
+    """Upsampled to the size of a skip."""
+    return F.interpolate(x, size=like.shape[2:], mode="nearest")
+
+
+class Net1(nn.Module):
+    """(N, 1, X, Y, Z) coarse voxels in [-1, 1] -> logits (N, C, X, Y, Z). Shapes in the comments are the paper
+    profile's at 96 x 80 x 96: channels (x, y, z)."""
+
+    def __init__(self, config: TwoStageConfig) -> None:
+        super().__init__()
+        self.config = config
+        levels = len(config.dilation)
+        w = [config.width1 * 2**level for level in range(levels + 1)]
+        kernel, spread = config.kernel1, config.dilation
+        self.down = nn.ModuleList(
+            Block(n_in, n, kernel, config, d) for n_in, n, d in zip([1, *w], w[:-1], spread)
+        )  # 16 (96, 80, 96), 32 (48, 40, 48), 64 (24, 20, 24), 128 (12, 10, 12)
+        self.bottom = nn.ModuleList(Unit(n, w[-1], kernel, config) for n in w[-2:])  # 256 (6, 5, 6)
+        self.grow = nn.ModuleList(Unit(below, n, kernel, config) for n, below in [*pairwise(w)][::-1])
+        self.up = nn.ModuleList(Block(2 * n, n, kernel, config, d) for n, d in [*zip(w, spread)][::-1])
+        self.out = nn.Conv3d(w[0], config.n_classes, 1)
+        laid_out(self, torch.channels_last_3d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        px, py, pz = self.config.pool1
+        x = x.permute(0, 1, 4, 2, 3).contiguous(memory_format=torch.channels_last_3d)
+        skips = []
+        for block in self.down:
+            x = block(x)
+            skips.append(x)
+            x = F.max_pool3d(x, (pz, px, py), ceil_mode=True)
+        for unit in self.bottom:
+            x = unit(x)
+        for grow, block in zip(self.grow, self.up):
+            skip = skips.pop()
+            x = block(torch.cat([grow(_grown(x, skip)), skip], 1))
+        return self.out(x).permute(0, 1, 3, 4, 2)
+
+
+class Net2(nn.Module):
+    """(N, C + 1, X, Y, K + n - 1) -> logits (N, C, X, Y, n) of the slices in the middle. X, Y: multiples of `fold`.
+
+    Shapes in the comments: the paper profile's for 256 x 256 x 9, channels (x, y, z).
+    """
+
+    def __init__(self, config: TwoStageConfig) -> None:
+        super().__init__()
+        self.config = config
+        w = [config.width2 * 2**level for level in range(config.levels2 + 1)]
+        folded, up, again = config.fold**2, (config.kernel2_up, config.kernel2_up, 1), config.recurrent
+        self.down = nn.ModuleList(
+            Block(n_in, n, config.kernel2, config, recurrent=again)
+            for n_in, n in zip([folded * config.inputs2, *w], w[:-1])
+        )  # 16 (256, 256, 9), 32 (128, 128, 9), 64 (64, 64, 9), 128 (32, 32, 9)
+        self.flat = nn.ModuleList(
+            [
+                Unit(w[-2], w[-1], (1, 1, config.slices - 1), config, padded=False),  # 256 (16, 16, 2)
+                Unit(w[-1], w[-1], (1, 1, 2), config, padded=False),  # 256 (16, 16, 1)
+            ]
+        )
+        self.grow = nn.ModuleList(Unit(below, n, up, config) for n, below in [*pairwise(w)][::-1])
+        self.up = nn.ModuleList(Block(2 * n, n, up, config, recurrent=again) for n in w[-2::-1])
+        heads = w[: config.deep + 1]  # the finest first
+        self.out = nn.ModuleList(nn.Conv3d(n, folded * config.n_classes, 1) for n in heads)
+        laid_out(self, torch.channels_last_3d)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The logits; while training, of a config with `deep`, also those of the coarser scales, at full size."""
+        size, half = x.shape[2:4], self.config.slices // 2
+        x = _folded(x.permute(0, 1, 4, 2, 3), self.config.fold).contiguous(memory_format=torch.channels_last_3d)
+        skips = []
+        for block in self.down:
+            x = block(x)
+            skips.append(x[:, :, half : x.shape[2] - half])
+            x = F.max_pool3d(x, (1, 2, 2), ceil_mode=True)
+        for unit in self.flat:
+            x = unit(x)
+        scales = []
+        for grow, block in zip(self.grow, self.up):
+            skip = skips.pop()
+            x = block(torch.cat([grow(_grown(x, skip)), skip], 1))
+            scales.append(x)
+        wanted = scales[::-1][: len(self.out) if self.training else 1]
+        made = [_unfolded(out(s), self.config.fold) for out, s in zip(self.out, wanted)]
+        logits = tuple(_plane_sized(m, size).permute(0, 1, 3, 4, 2) for m in made)
+        return logits if len(logits) > 1 else logits[0]
+
+
+def _folded(x: Tensor, fold: int) -> Tensor:
+    """(N, C, Z, X, Y) -> (N, fold^2 C, Z, X / fold, Y / fold)."""
+    x = x.unflatten(4, (-1, fold)).unflatten(3, (-1, fold))  # (N, C, Z, x, fold, y, fold)
+    return x.permute(0, 1, 4, 6, 2, 3, 5).flatten(1, 3)
+
+
+def _unfolded(x: Tensor, fold: int) -> Tensor:
+    """The other way round."""
+    x = x.unflatten(1, (-1, fold, fold))  # (N, C, fold, fold, Z, x, y)
+    return x.permute(0, 1, 4, 5, 2, 6, 3).flatten(5, 6).flatten(3, 4)
+
+
+def _plane_sized(x: Tensor, size: Sequence[int]) -> Tensor:
+    """(N, C, Z, x, y) logits of a coarser scale -> (N, C, Z, X, Y)."""
+    if x.shape[3:] == tuple(size):
+        return x
+    return F.interpolate(x, size=(x.shape[2], *size), mode="trilinear", align_corners=False)
+
+
+class TwoStageNet(nn.Module):
+    """Both nets; of a config with one stage Net2 alone."""
+
+    def __init__(self, config: TwoStageConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.net1 = Net1(config) if config.stages == 2 else None
+        self.net2 = Net2(config)
+
+
+# ------------------------------------------------------------------------------------------------- from coarse to fine
+
+
+def coarse_image(image: Tensor, factor: Shape3) -> Tensor:
+    """(N, 1, X, Y, Z) -> coarse voxels, each the mean of those it covers (fewer at the far ends)."""
+    return F.avg_pool3d(image, factor, ceil_mode=True, count_include_pad=False)
+
+
+def full_sized(coarse: Tensor, factor: Shape3, box: Sequence[slice]) -> Tensor:
+    """Coarse values (N, C, x, y, z) at the full-resolution voxels of a box, linear: (N, C, *box's size).
+
+    Coarse voxel i covers the full voxels f i to f i + f - 1. Beyond the last coarse voxel's centre its value stays.
+
+    Args:
+        factor: full voxels along a coarse one
+        box: of full voxels, start and stop given, inside what the coarse ones cover
+    """
+    part: list[slice] = []
+    within: list[slice] = []
+    for n, f, side in zip(coarse.shape[2:], factor, box, strict=True):
+        low, high = max(0, side.start // f - 1), min(n, -(-side.stop // f) + 1)
+        part.append(slice(low, high))
+        within.append(slice(side.start - low * f, side.stop - low * f))
+    x, y, z = part
+    grown = coarse[:, :, x, y, z]
+    if max(factor) > 1:
+        scale = tuple(float(f) for f in factor)
+        grown = F.interpolate(grown, scale_factor=scale, mode="trilinear", align_corners=False)
+    x, y, z = within
+    return grown[:, :, x, y, z]
