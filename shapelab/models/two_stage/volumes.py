@@ -20,7 +20,7 @@ from torch import Tensor
 from shapelab.augment import random_affine_pair
 from shapelab.data.grid import to_unit_range
 from shapelab.data.volumes import Scans
-from shapelab.device import sent
+from shapelab.device import sent, without_autocast
 from shapelab.errors import need, spacing3
 from shapelab.models.two_stage.networks import TwoStageConfig, coarse_image
 from shapelab.phantoms.randomise import randomised_stacks
@@ -119,7 +119,8 @@ class Source:
     def counts(self) -> Tensor:
         """Voxels of each class, (C,)."""
         n = self.config.n_classes
-        return torch.stack([torch.bincount(label.flatten().int(), minlength=n) for label in self.labels]).sum(0)
+        # the RV's wall, which phantoms have as well, is background, of no weight
+        return torch.stack([torch.bincount(label.flatten().int(), minlength=n)[:n] for label in self.labels]).sum(0)
 
     def coarse(self, rows: Sequence[int], sub: bool) -> tuple[Tensor, Tensor]:
         """Coarse images (N, 1, x, y, z) and labels (N, x, y, z): whole volumes, or sub-volumes of one random size."""
@@ -213,16 +214,13 @@ class Source:
             image, label = self.images[row], self.labels[row]
             start = int(torch.randint(image.shape[2] - n + 1, (1,)))
             runs.append([_about(sent(t[..., start : start + n], self.device), size) for t in (image, label)])
-        images, tissues = (torch.stack(parts).permute(0, 3, 1, 2) for parts in zip(*runs))  # (N, Z, X, Y)
         assert self.config.looks is not None
-        images, tissues = randomised_stacks(
-            (images.float() + 1) / 2,
-            tissues,
-            self.spacings[0][0],
-            size,
-            self.config.looks,
-            int(torch.randint(2**31, (1,))),
-        )
+        drawn = int(torch.randint(2**31, (1,)))
+        with without_autocast(self.device):
+            images, tissues = (torch.stack(parts).permute(0, 3, 1, 2) for parts in zip(*runs))  # (N, Z, X, Y)
+            images, tissues = randomised_stacks(
+                (images.float() + 1) / 2, tissues, self.spacings[0][0], size, self.config.looks, drawn
+            )
         labels = torch.where(tissues < self.config.n_classes, tissues, 0)  # the RV's wall is background
         return (2 * images - 1).permute(0, 2, 3, 1), labels.permute(0, 2, 3, 1)
 
