@@ -1,0 +1,1 @@
+from . import short_axis as short_axis
