@@ -20,12 +20,13 @@ from torch import Tensor
 from shapelab.augment import random_affine_pair
 from shapelab.data.grid import to_unit_range
 from shapelab.data.volumes import Scans
-from shapelab.device import sent, without_autocast
+from shapelab.device import sent
 from shapelab.errors import need, spacing3
 from shapelab.models.two_stage.networks import TwoStageConfig, coarse_image
 from shapelab.phantoms.randomise import randomised_stacks
 from shapelab.types import Shape3, Triple, Vector3
 
+ANYWHERE = 1 / 3  # share of the runs that one stage sees off the heart
 ROI_JITTER_MM = 12.0  # that a training slab's borders are moved by, beside the margin
 
 
@@ -119,7 +120,6 @@ class Source:
     def counts(self) -> Tensor:
         """Voxels of each class, (C,)."""
         n = self.config.n_classes
-        # the RV's wall, which phantoms have as well, is background, of no weight
         return torch.stack([torch.bincount(label.flatten().int(), minlength=n)[:n] for label in self.labels]).sum(0)
 
     def coarse(self, rows: Sequence[int], sub: bool) -> tuple[Tensor, Tensor]:
@@ -127,24 +127,24 @@ class Source:
         if self.config.looks is not None:
             images, labels = self._stacks(rows, self.config.field)
         else:
-            images, labels = self._warped(rows)
-        if sub and self.config.looks is None:
-            size = self._sides(images.shape[1:])
-            images, labels = _same_sized([_cut(i, m, size) for i, m in zip(images, labels)])
+            images, labels = self._cut(rows) if sub else self._warped(rows)
         factor, n = self.config.factor, self.config.n_classes
         return self._sent(coarse_image(images[:, None], factor)), self._sent(coarse_labels(labels, factor, n))
+
+    def sub_volumes(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Sub-volumes (N, 1, X, Y, Z) of one random size, and their labels (N, X, Y, Z)."""
+        images, labels = self._cut(rows)
+        return self._sent(images[:, None]), self._sent(labels)
 
     def both(self, rows: Sequence[int], whole: bool) -> Drawn:
         """What step 3 (sub-volumes) or step 4 (`whole`: slices as the region of interest leaves them) learns from."""
         config = self.config
         if config.looks is not None:
-            images, labels = self._stacks(rows, config.window)
+            images, labels = self._stacks(rows, config.window, anywhere=config.stages == 1)
             box = (slice(0, config.window), slice(0, config.window))
         else:
-            images, labels = self._warped(rows)
+            images, labels = self._warped(rows) if whole else self._cut(rows)
             if not whole:
-                size = self._sides(images.shape[1:])
-                images, labels = _same_sized([_cut(i, m, size) for i, m in zip(images, labels)])
                 x, y = images.shape[1:3]
                 box = (slice(0, x // config.fold * config.fold), slice(0, y // config.fold * config.fold))
             else:
@@ -178,6 +178,12 @@ class Source:
             made.append((looked(moved - 1), named))
         return _same_sized([(i[0], m[0]) for i, m in made])
 
+    def _cut(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Sub-volumes of one random size."""
+        images, labels = self._warped(rows)
+        size = self._sides(images.shape[1:])
+        return _same_sized([_part(image, label, size) for image, label in zip(images, labels)])
+
     def _sides(self, shape: Sequence[int]) -> Shape3:
         """Size of a batch's sub-volumes, each axis drawn by itself."""
         x, y, z = (min(n, self.config.sides[int(torch.randint(len(self.config.sides), (1,)))]) for n in shape)
@@ -206,21 +212,28 @@ class Source:
 
     # ----------------------------------------------------------------------------------------------- short-axis stacks
 
-    def _stacks(self, rows: Sequence[int], size: int) -> tuple[Tensor, Tensor]:
-        """Runs of `outputs` slices (fewer, where a stack has no more) of stacks, randomised, `size` pixels in plane."""
+    def _stacks(self, rows: Sequence[int], size: int, anywhere: bool = False) -> tuple[Tensor, Tensor]:
+        """Runs of `outputs` slices (fewer, where a stack has no more) of stacks, randomised, `size` pixels in plane
+        about the middle; `anywhere`: of a third of them anywhere in the field, for what reads whole slices in use."""
         n = min(self.config.outputs, *(self.labels[row].shape[2] for row in rows))
         runs = []
         for row in rows:
             image, label = self.images[row], self.labels[row]
             start = int(torch.randint(image.shape[2] - n + 1, (1,)))
-            runs.append([_about(sent(t[..., start : start + n], self.device), size) for t in (image, label)])
+            reach = (self.config.field - size) // 2 if anywhere and float(torch.rand(1)) < ANYWHERE else 0
+            move = torch.randint(-reach, reach + 1, (2,)).tolist()
+            image, label = (sent(t[..., start : start + n], self.device) for t in (image.float(), label))
+            runs.append([_about(t, size + 2 * (size // 10), move) for t in (image, label)])
+        images, tissues = (torch.stack(parts).permute(0, 3, 1, 2) for parts in zip(*runs, strict=True))  # (N, Z, X, Y)
         assert self.config.looks is not None
-        drawn = int(torch.randint(2**31, (1,)))
-        with without_autocast(self.device):
-            images, tissues = (torch.stack(parts).permute(0, 3, 1, 2) for parts in zip(*runs))  # (N, Z, X, Y)
-            images, tissues = randomised_stacks(
-                (images.float() + 1) / 2, tissues, self.spacings[0][0], size, self.config.looks, drawn
-            )
+        images, tissues = randomised_stacks(
+            (images + 1) / 2,
+            tissues,
+            self.spacings[0][0],
+            size,
+            self.config.looks,
+            int(torch.randint(2**31, (1,))),
+        )
         labels = torch.where(tissues < self.config.n_classes, tissues, 0)  # the RV's wall is background
         return (2 * images - 1).permute(0, 2, 3, 1), labels.permute(0, 2, 3, 1)
 
@@ -250,7 +263,7 @@ def in_steps(low: int, high: int, n: int, step: int) -> slice:
     return slice(start, start + size)
 
 
-def _cut(image: Tensor, label: Tensor, size: Shape3) -> tuple[Tensor, Tensor]:
+def _part(image: Tensor, label: Tensor, size: Shape3) -> tuple[Tensor, Tensor]:
     """A sub-volume about a drawn voxel."""
     centre = drawn_voxel(label)
     starts = [min(max(0, c - s // 2), n - s) for c, s, n in zip(centre, size, label.shape, strict=True)]
@@ -258,17 +271,14 @@ def _cut(image: Tensor, label: Tensor, size: Shape3) -> tuple[Tensor, Tensor]:
     return image[where], label[where]
 
 
-def _about(x: Tensor, size: int) -> Tensor:
-    """The middle (size, size, Z) of a stack (X, Y, Z), and a tenth more for what moves in; dark where it ends."""
-    wanted = size + size // 10 * 2
-    for axis in (0, 1):
-        extra = wanted - x.shape[axis]
-        if extra < 0:
-            x = x.narrow(axis, -extra // 2, wanted)
-        elif extra > 0:
-            pad = [0, 0] * 3
-            pad[2 * (2 - axis) : 2 * (2 - axis) + 2] = extra // 2, extra - extra // 2
-            x = F.pad(x, pad, value=-1.0 if x.is_floating_point() else 0)
+def _about(x: Tensor, size: int, move: Sequence[int]) -> Tensor:
+    """The middle (size, size, Z) of a stack (X, Y, Z), moved by some pixels; dark where the stack ends."""
+    for axis, shift in zip((0, 1), move, strict=True):
+        start = (x.shape[axis] - size) // 2 + shift
+        before, after = max(0, -start), max(0, start + size - x.shape[axis])
+        x = x.narrow(axis, max(0, start), size - before - after)
+        pad = [0] * (4 - 2 * axis) + [before, after]
+        x = F.pad(x, pad, value=-1.0 if x.is_floating_point() else 0)
     return x
 
 
