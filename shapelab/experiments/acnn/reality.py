@@ -73,12 +73,13 @@ def phantom_slices(n: int, config: NativeConfig, seed: int = TRAINING_SEED, prog
 
 
 def phantom_stacks(
-    n: int, in_plane: float, seed: int = TRAINING_SEED, progress: bool = False
+    n: int, in_plane: float, seed: int = TRAINING_SEED, progress: bool = False, pixels: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
     """ACDC-like stacks of n phantom patients, ED and ES, on a square field about the heart.
 
     Args:
         in_plane: mm
+        pixels: of the field; None: `FIELD_PX`
 
     Yields an image (X, Y, Z) in [0, 1], its label map (integers of BIVENTRICULAR), the distance of slices (mm).
     """
@@ -89,7 +90,7 @@ def phantom_stacks(
         stack = make_stack(seed, i, f, hearts, "LR", LR_SHIFT_MM, 1.0, 0)
         # at ES the base has come down: real stacks then show one to three slices of atria
         above = int(np.random.default_rng([seed, i, 8]).choice(3, p=(0.5, 0.35, 0.15)))
-        stack = square_field(stack, hearts, f["angle"], in_plane, FIELD_PX, above)
+        stack = square_field(stack, hearts, f["angle"], in_plane, pixels or FIELD_PX, above)
         for phase in PHASES:
             label = make_label(who, phase, stack, BIVENTRICULAR, best_device())
             yield make_image(who, phase, stack, best_device()), label, stack.spacing[2]

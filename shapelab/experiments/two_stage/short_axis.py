@@ -98,8 +98,8 @@ METHODS = {
 class ShortAxisExperiment(Config):
     """Numbers of the experiment; the defaults are the quick profile's."""
 
-    hearts: int = 500  # phantom patients, ED and ES each, those of the native network
-    taught: tuple[int, ...] = (100, 500, 200, 1200)  # batches of each step, of phantoms
+    hearts: int = 300  # phantom patients, ED and ES each, of those of the native network
+    taught: tuple[int, ...] = (100, 500, 200, 2000)  # batches of each step, of phantoms
     folds: int = FOLDS
     seeds: tuple[int, ...] = (0, 1, 2)  # of few patients, and of weights, order, looks; the folds take the first
     patients: tuple[int, ...] = (5, 10, 20, 60)
@@ -196,13 +196,18 @@ def short_axis_volumes(
         sample = to_grid(subject, Grid(shape, spacing), centre="volume")
         label = None if sample.label is None else cohort.scheme.channels(sample.label)
         volume = volume_of(np.asarray(sample.image), spacing, label)
-        found.append(_about_heart(volume, config.field) if about_heart else volume)
+        found.append(_about_heart(volume, _pixels(config)) if about_heart else volume)
     return found
 
 
-def _about_heart(volume: Volume, field: int) -> Volume:
-    """A square of `field` pixels and a tenth more on each side about what is labelled; dark where the image ends."""
-    label, pixels = np.asarray(volume.label), field + 2 * (field // 10)
+def _pixels(config: TwoStageConfig) -> int:
+    """Of a side of what a training draws from: the field that Net1 sees, and a tenth more on each side to move in."""
+    return config.field + 2 * (config.field // 10)
+
+
+def _about_heart(volume: Volume, pixels: int) -> Volume:
+    """A square of so many pixels about what is labelled; dark where the image ends."""
+    label = np.asarray(volume.label)
     arrays = {"image": volume.image, "label": label}
     for axis, side in enumerate(bounding_box(label.any(2)) or ()):
         start, n = (side.start + side.stop - pixels) // 2, label.shape[axis]
@@ -221,10 +226,8 @@ def phantom_volumes(
     """Stacks of phantom patients, ED and ES: the hearts that the native network learns from, drawn at the in-plane
     spacing of `config`. Tissues are those of BIVENTRICULAR, as the looks of a training take them."""
     in_plane = config.spacing[0]
-    return [
-        volume_of(image, (in_plane, in_plane, distance), label)
-        for image, label, distance in phantom_stacks(hearts, in_plane, seed, progress)
-    ]
+    stacks = phantom_stacks(hearts, in_plane, seed, progress, _pixels(config))
+    return [volume_of(image, (in_plane, in_plane, distance), label) for image, label, distance in stacks]
 
 
 # ------------------------------------------------------------------------------------------------------------ measures

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from shapelab.experiments.acnn import reality
 from shapelab.experiments.two_stage.short_axis import ShortAxisExperiment
 from shapelab.models.two_stage import short_axis_config
 
@@ -32,7 +31,6 @@ def config() -> ShortAxisExperiment:
 
 @pytest.fixture
 def acdc(tmp_path, make_acdc, monkeypatch):
-    """Folder of ten tiny patients, two of each group; phantoms on a small field; no weights that ship."""
-    monkeypatch.setattr(reality, "FIELD_PX", 48)
+    """Folder of ten tiny patients, two of each group; no weights that ship."""
     monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path / "weights"))
     return make_acdc(tmp_path / "acdc", n=10)
