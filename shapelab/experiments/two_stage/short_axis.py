@@ -103,7 +103,8 @@ class ShortAxisExperiment(Config):
     """Numbers of the experiment; the defaults are the quick profile's."""
 
     hearts: int = 300  # phantom patients, ED and ES each, of those of the native network
-    taught: tuple[int, ...] = (100, 500, 200, 2000)  # batches of each step, of phantoms
+    taught: tuple[int, int, int, int] = (100, 500, 200, 2000)  # batches of each step, of phantoms
+    few: tuple[int, int, int, int] = (50, 200, 100, 600)  # ... of few real patients
     folds: int = FOLDS
     seeds: tuple[int, ...] = (0, 1, 2)  # of few patients, and of weights, order, looks; the folds take the first
     patients: tuple[int, ...] = (5, 10, 20, 60)
@@ -215,7 +216,7 @@ def _about_heart(volume: Volume, pixels: int) -> Volume:
     """A square of so many pixels about what is labelled; dark where the image ends."""
     label = np.asarray(volume.label)
     arrays = {"image": volume.image, "label": label}
-    for axis, side in enumerate(bounding_box(label.any(2)) or ()):
+    for axis, side in enumerate(bounding_box(np.any(label, 2)) or ()):
         start, n = (side.start + side.stop - pixels) // 2, label.shape[axis]
         beyond = np.zeros((3, 2), int)
         beyond[axis] = max(0, -start), max(0, start + pixels - n)
@@ -251,8 +252,11 @@ def measured_on(segmenter: Segmenter, cohort: Cohort, progress: bool = False) ->
         prediction, _ = segment(segmenter, subject)
         about: dict[str, Any] = {"seconds": perf_counter() - started, "subject": subject.id}
         about |= {"patient": subject.patient, "phase": subject.fact("phase"), "group": subject.fact("group")}
-        about |= plausibility(prediction, cohort.scheme)[["violations", "plausible"]].to_dict()
-        rows += [{**about, **row} for row in scored(prediction, subject).to_dict("records")]
+        found = plausibility(prediction, cohort.scheme)
+        about |= {name: found[name] for name in ("violations", "plausible")}
+        rows += [
+            {**about, **{str(k): v for k, v in row.items()}} for row in scored(prediction, subject).to_dict("records")
+        ]
     return pd.DataFrame(rows)
 
 
@@ -414,7 +418,7 @@ class Laboratory:
 
         def make() -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
             made = self.network(training)
-            facts = {"parameters": sum(p.numel() for p in made.net.parameters())}
+            facts: dict[str, Any] = {"parameters": sum(p.numel() for p in made.net.parameters())}
             if (curve := self.curve(training)) is not None:
                 facts["train_seconds"] = round(float(curve["spent"].iloc[-1]), 1)
             return {"cases": measured_on(made, test, self.progress)}, facts
