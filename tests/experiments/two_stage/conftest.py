@@ -13,7 +13,8 @@ from shapelab.data.scheme import WHOLE_HEART
 from shapelab.data.volumes import Scans
 from shapelab.experiments.two_stage import hearts
 from shapelab.experiments.two_stage.laboratory import TwoStageExperiment
-from shapelab.models.two_stage import TwoStageConfig
+from shapelab.experiments.two_stage.short_axis import ShortAxisExperiment
+from shapelab.models.two_stage import TwoStageConfig, short_axis_config
 
 SPACING = (12.0, 12.0, 12.0)
 TINY = TwoStageConfig(
@@ -32,6 +33,20 @@ TINY = TwoStageConfig(
     unet_width=2,
     unet_levels=1,
     every=1,
+)
+TINY_STACKS = short_axis_config(
+    "quick",
+    width1=2,
+    width2=2,
+    levels2=2,
+    deep=0,
+    outputs=2,
+    batch=(2, 2),
+    steps=(1, 1, 1, 1),
+    every=2,
+    sides=(16,),
+    field=32,
+    window=16,
 )
 
 
@@ -98,3 +113,16 @@ def mmwhs(tmp_path_factory, write_nifti):
             if "train" in case:
                 write_nifti(Path(f"{name}_label.nii.gz"), integers[label], SPACING)
     return root
+
+
+@pytest.fixture
+def short_axis() -> ShortAxisExperiment:
+    """The experiment of stacks on a handful of hearts."""
+    return ShortAxisExperiment(hearts=1, taught=(1, 0, 0, 1), seeds=(0,), patients=(2,), watched=1, network=TINY_STACKS)
+
+
+@pytest.fixture
+def acdc(tmp_path, make_acdc, monkeypatch):
+    """Folder of ten tiny patients, two of each group; no weights that ship."""
+    monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path / "weights"))
+    return make_acdc(tmp_path / "acdc", n=10)
