@@ -71,7 +71,7 @@ def run(
 
     Args:
         table: 2 (CT), 3 (MR) or 4 (both, trained on all training hearts, other tests)
-        data: "phantom-wh" ("phantom"), "mmwhs", or "acdc": then `short_axis.run`, whatever the table
+        data: "phantom-wh" ("phantom"), "mmwhs", or "acdc": then `short_axis_tables.run`, whatever the table
         root: folder of the data set; None looks under SHAPELAB_DATA
         profile: "quick", "full" or "paper"; None: the current one
         seeds: a training each of the table's methods; None: the profile's
@@ -83,7 +83,7 @@ def run(
     """
     one_of("table", table, TABLES)
     if data == "acdc":
-        short_axis = import_module("shapelab.experiments.two_stage.short_axis")
+        short_axis = import_module("shapelab.experiments.two_stage.short_axis_tables")
         return short_axis.run(root=root, profile=profile, seeds=seeds, output=output, progress=progress)
     here = laboratory(output, data, root, profile, config, progress)
     must(here.data != "mmwhs" or table != 4, "table", table, "2 or 3: label maps of MM-WHS's test are held back")

@@ -168,7 +168,7 @@ def test_real_hearts(config, mmwhs, tmp_path):
 
 
 def test_acdc_is_handed_on(monkeypatch, tmp_path):
-    module = ModuleType("shapelab.experiments.two_stage.short_axis")
+    module = ModuleType("shapelab.experiments.two_stage.short_axis_tables")
     module.run = lambda **asked: asked
     monkeypatch.setitem(sys.modules, module.__name__, module)
     asked = tables.run(2, data="acdc", root=tmp_path, seeds=[4], output=tmp_path)
