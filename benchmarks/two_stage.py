@@ -7,11 +7,11 @@ phantom's own labels) and Net2; by a 3-D U-Net of about as many parameters as Ne
 same U-Net through MONAI's `SlidingWindowInferer`, windows of 64, overlap .25 and .5. Weights are random. Memory is what
 a process of its own has at most while it segments, beyond what it had before.
 
-A step: forward, loss, backward, Adam of Net2, in bf16 where the processor multiplies it in hardware, beside two networks
-of MONAI of as many parameters within 2 %, pooled in plane alone, in the same form and as they come (fp32, contiguous):
-`DynUNet` (nnU-Net's form: two convolutions a level, the first at full resolution, as in Net2) and `UNet` (two residual
-units a level; nothing but its ends is at full resolution). Net2 labels the slices in the middle, MONAI's all that it
-is given. Whole hearts: one slab of 96 x 96 x 16; short-axis stacks: six runs of 96 x 96 x 8.
+A step: forward, loss, backward, Adam of Net2, in bf16 where the processor multiplies it in hardware, beside two
+networks of MONAI of as many parameters within 2 %, pooled in plane alone, in the same form and as they come (fp32,
+contiguous): `DynUNet` (nnU-Net's form: two convolutions a level, the first at full resolution, as in Net2) and `UNet`
+(two residual units a level; nothing but its ends is at full resolution). Net2 labels the slices in the middle, MONAI's
+all that it is given. Whole hearts: one slab of 96 x 96 x 16; short-axis stacks: six runs of 96 x 96 x 8.
 
 Drawing: what a step waits for before the nets see a batch.
 
@@ -156,7 +156,7 @@ def dyn_unet(config: TwoStageConfig, widths: Sequence[int]) -> nn.Module:
         strides=[(1, 1, 1), *poolings],
         upsample_kernel_size=poolings,
         filters=widths,
-        norm_name=config.units,
+        norm_name="batch" if config.units == "batch" else "instance",
     )
 
 
@@ -170,7 +170,7 @@ def res_unet(config: TwoStageConfig, widths: Sequence[int]) -> nn.Module:
         kernel_size=config.kernel2,
         up_kernel_size=config.kernel2,
         num_res_units=2,
-        norm=config.units,
+        norm="batch" if config.units == "batch" else "instance",
     )
 
 
