@@ -149,7 +149,7 @@ def settings_of(config: TwoStageConfig, rate: float) -> FitSettings:
 def _built(config: TwoStageConfig) -> dict[str, Any]:
     """The numbers that weights depend on."""
     names = (
-        *("n_classes", "stages", "units", "width1", "dilation", "kernel1", "width2", "levels2", "kernel2"),
+        *("n_classes", "stages", "units1", "units2", "width1", "dilation", "kernel1", "width2", "levels2", "kernel2"),
         *("kernel2_up", "fold", "deep", "slices"),
     )
     return {name: getattr(config, name) for name in names}
@@ -187,7 +187,7 @@ def _step(
                 net.net1.eval()  # frozen: as in use
             with torch.set_grad_enabled(stage < STEPS):
                 logits = net.net1(drawn.coarse)
-            if stage < STEPS:
+            if drawn.coarse_labels is not None:
                 losses["dice1"] = dice_loss(logits, drawn.coarse_labels, weights)
                 losses["entropy1"] = entropy(logits, drawn.coarse_labels)
             seen = beside(logits.float().softmax(1), drawn, config)

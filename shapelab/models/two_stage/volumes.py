@@ -78,7 +78,7 @@ class Drawn:
 
     Attributes:
         coarse: (N, 1, x, y, z), what Net1 sees
-        coarse_labels: (N, x, y, z)
+        coarse_labels: (N, x, y, z); None of whole slices, from which Net1 does not learn
         fine: (N, 1, X, Y, K + n - 1), what Net2 sees of the image
         labels: (N, X, Y, n), of its middle slices
         box: where `fine` lies in the full-resolution voxels that `coarse` covers; its slices may reach beyond, where
@@ -86,7 +86,7 @@ class Drawn:
     """
 
     coarse: Tensor
-    coarse_labels: Tensor
+    coarse_labels: Tensor | None
     fine: Tensor
     labels: Tensor
     box: tuple[slice, slice, slice]
@@ -157,7 +157,7 @@ class Source:
         factor = config.factor
         return Drawn(
             self._sent(coarse_image(images[:, None], factor)),
-            self._sent(coarse_labels(labels, factor, config.n_classes)),
+            None if whole else self._sent(coarse_labels(labels, factor, config.n_classes)),
             self._sent(fine),
             self._sent(middle),
             (*box, slab),
@@ -249,7 +249,7 @@ def looked(images: Tensor) -> Tensor:
 
 def drawn_voxel(label: Tensor) -> tuple[int, int, int]:
     """A voxel of a label map (X, Y, Z): its class drawn evenly from those that are there, then evenly in the class."""
-    here = torch.unique(label)
+    here = torch.bincount(label.flatten()).nonzero()[:, 0]
     chosen = (label == here[int(torch.randint(len(here), (1,)))]).flatten().nonzero()[:, 0]
     x, y, z = np.unravel_index(int(chosen[int(torch.randint(len(chosen), (1,)))]), tuple(label.shape))
     return int(x), int(y), int(z)
