@@ -117,7 +117,7 @@ def _suits(text: Mapping[str, Any], learned_from: str) -> dict[str, Any]:
     suits: dict[str, Any] = {"segments": ", ".join(scheme.names), "in_plane_mm": fine}
     if kind == NATIVE or (kind == TWO_STAGE and scheme == CARDIAC):
         low, high = NATIVE_SLICES_MM
-        seen = f"{config['first'] * fine:.0f} mm about its middle" if kind == NATIVE else "the whole of it"
+        seen = f"{config['first' if kind == NATIVE else 'field'] * fine:.0f} mm about its middle"
         takes = f"cardiac MR, short-axis stack, slices of {low:g} to {high:g} mm as they come, at {fine:g} mm in plane"
         return suits | {"takes": f"{takes}, {seen}", "slices_mm": NATIVE_SLICES_MM}
     if kind == TWO_STAGE:

@@ -109,7 +109,7 @@ def test_two_stage_networks_take_what_their_scheme_says(mine):
     two_stage(stacks, CARDIAC, data="20 phantom hearts").save(mine / "stacks")
     found = find_network("stacks")
     assert (found.slices_mm, found.in_plane_mm, found.modalities, found.caution) == ((5, 10), 1.25, (), "")
-    assert found.takes.startswith("cardiac MR, short-axis stack") and "at 1.25 mm in plane" in found.takes
+    assert found.takes.startswith("cardiac MR, short-axis stack") and "at 1.25 mm in plane, 200 mm" in found.takes
     hearts = TwoStageConfig(**TINY, spacing=(2.0, 2.0, 3.0))
     two_stage(hearts, WHOLE_HEART, data="phantom-wh", modalities=["CT"]).save(mine / "hearts")
     found = find_network("hearts")
