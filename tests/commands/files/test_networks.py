@@ -23,7 +23,14 @@ from shapelab.spaces import save_network
 
 SMALL = NativeConfig(spacing=2.0, size=32, first=64, second=48, widths=(8, 8))
 SHIPPED = Path(__file__).resolve().parents[3] / "data" / "weights"
-ABLE = ["acnn_fcn_quick", "acnn_seg_native_quick", "acnn_seg_prior_quick", "acnn_seg_quick", "joint_space_quick"]
+ABLE = [
+    "acnn_fcn_quick",
+    "acnn_seg_native_quick",
+    "acnn_seg_prior_quick",
+    "acnn_seg_quick",
+    "joint_space_quick",
+    "two_stage_sa_quick",
+]
 REFUSED = {
     "acnn_sr_quick": "super-resolution",
     "acnn_sr_prior_quick": "super-resolution",
@@ -51,7 +58,7 @@ def shipped(monkeypatch):
     monkeypatch.setenv("SHAPELAB_WEIGHTS", str(SHIPPED))
 
 
-def test_of_what_ships_five_can_segment_a_scan_and_the_others_say_why_not(shipped):
+def test_of_what_ships_six_can_segment_a_scan_and_the_others_say_why_not(shipped):
     found = {n.name: n for n in networks()}
     assert [name for name, n in found.items() if not n.refused] == ABLE
     assert {name for name in found if name not in ABLE} == set(REFUSED)
