@@ -190,7 +190,8 @@ def _step(
             if drawn.coarse_labels is not None:
                 losses["dice1"] = dice_loss(logits, drawn.coarse_labels, weights)
                 losses["entropy1"] = entropy(logits, drawn.coarse_labels)
-            seen = beside(logits.float().softmax(1), drawn, config)
+            shown = (torch.rand(len(logits)) >= config.hidden).to(logits.device)
+            seen = beside(logits.float().softmax(1) * shown[:, None, None, None, None], drawn, config)
         found = net.net2(seen)
         for depth, scale in enumerate(found if isinstance(found, tuple) else (found,)):
             name, share = f"2 {depth}".removesuffix(" 0"), 0.5**depth
