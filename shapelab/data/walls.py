@@ -16,11 +16,13 @@ import numpy as np
 from scipy import ndimage
 
 from shapelab.data.geometry import FACES, bounding_box, components
-from shapelab.data.scheme import LabelScheme
+from shapelab.data.scheme import CARDIAC, VENTRICLES, LabelScheme
 
 CRUMB = 4  # voxels: smaller pieces of a slice that the own voxels do not have are no anatomy
 _SIDES = np.array(FACES)
 _SIDES[:, :, [0, 2]] = False  # neighbours in the slice that share a side
+_PATCH = np.zeros((3, 3, 3), bool)
+_PATCH[:, :, 1] = True  # ... or a corner
 
 
 def whole_structures(shares: np.ndarray, own: np.ndarray, scheme: LabelScheme) -> np.ndarray:
@@ -111,3 +113,53 @@ def _small(patches: np.ndarray, size: np.ndarray, most: int) -> list[int]:
         beside = numbers[np.argsort(-size[numbers], kind="stable")][most:]
         found += beside[size[beside] < CRUMB].tolist()
     return found
+
+
+# ------------------------------------------------------------------------------------------------- one heart in a stack
+
+
+def one_heart(label: np.ndarray, scheme: LabelScheme = CARDIAC) -> np.ndarray:
+    """A short-axis label map in which what cannot be in a heart is set right, voxel by voxel and no more than needed.
+
+    In each slice the LV (cavity and wall) is its largest patch without holes, the cavity the largest patch in it, its
+    wall closed round it and in one piece; of the RV cavity holes are filled and pieces that lie apart in 3-D dropped
+    (those less than a voxel apart in a slice are one: slices are displaced by breath-holds). What is left out becomes
+    what surrounds it. A slice that lacks a structure stays so.
+
+    Args:
+        label: (X, Y, Z) integers of the scheme, slices along the last axis
+        scheme: with "LV cavity", "LV myocardium" and "RV cavity"
+    """
+    cavity_value, wall_value, rv_value = (scheme.structure(name).value for name in VENTRICLES)
+    out = label.copy()
+    cavity, rv = out == cavity_value, out == rv_value
+    lv = _without_holes(_largest_in_slices(cavity | (out == wall_value)))
+    cavity = _without_holes(_largest_in_slices(cavity & lv))
+    lv = _without_holes(lv | ndimage.binary_dilation(cavity, _SIDES))
+    wall = _largest_in_slices(lv & ~cavity, _PATCH)
+    cavity = lv & ~wall
+    rv = _without_holes(rv & ~lv) & ~lv
+    there = rv.any((0, 1))  # slices without an RV part nothing
+    pieces, _ = components(ndimage.binary_dilation(rv[..., there], _PATCH))
+    sizes = np.bincount(pieces[rv[..., there]], minlength=2)
+    rv[..., there] &= pieces == sizes[1:].argmax() + 1
+    out[np.isin(out, (cavity_value, wall_value, rv_value))] = 0
+    for value, mask in ((rv_value, rv), (wall_value, wall), (cavity_value, cavity)):
+        out[mask] = value
+    return out
+
+
+def _largest_in_slices(mask: np.ndarray, neighbours: np.ndarray = _SIDES) -> np.ndarray:
+    """Of each slice the largest patch of neighbours."""
+    patches, _ = ndimage.label(mask, neighbours)
+    out = np.zeros_like(mask)
+    for z in range(mask.shape[2]):
+        numbers, sizes = np.unique(patches[..., z][mask[..., z]], return_counts=True)
+        if len(numbers):
+            out[..., z] = patches[..., z] == numbers[sizes.argmax()]
+    return out
+
+
+def _without_holes(mask: np.ndarray) -> np.ndarray:
+    """Each slice with its holes filled: what the mask encloses side to side or corner to corner."""
+    return np.stack([ndimage.binary_fill_holes(mask[..., z]) for z in range(mask.shape[2])], -1)

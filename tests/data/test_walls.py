@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, HIPPOCAMPUS, LabelScheme, Structure
-from shapelab.data.walls import nested_choice, whole_structures
+from shapelab.data.walls import nested_choice, one_heart, whole_structures
+from shapelab.metrics import plausibility
 
 
 def shares(*voxels):
@@ -108,3 +109,67 @@ def test_no_cavity_touches_background_in_its_slice(own):
 def test_an_empty_map_stays_empty(scheme):
     empty = np.zeros((4, 4, 2), np.uint8)
     assert not whole_structures(scheme.onehot(empty)[1:], empty, scheme).any()
+
+
+# ------------------------------------------------------------------------------------------------- one heart in a stack
+
+
+def rings(slices=3):
+    """A cavity of 4 x 4 voxels in a wall of one voxel, an RV of 3 x 6 beside it, in each slice."""
+    label = np.zeros((16, 16, slices), np.uint8)
+    label[6:12, 5:11], label[7:11, 6:10], label[3:6, 5:11] = 2, 3, 1
+    return label
+
+
+def test_a_heart_stays_as_it_is():
+    label = rings()
+    assert np.array_equal(one_heart(label), label) and plausibility(label)["plausible"]
+    assert not one_heart(np.zeros_like(label)).any()
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "mended"),
+    [
+        ((6, 7, 1), 0, 2),  # the wall is open to the background: closed
+        ((6, 7, 1), 1, 2),  # ... to the RV
+        ((8, 8, 1), 0, 3),  # a hole in the cavity
+        ((8, 8, 1), 2, 3),  # a papillary muscle that nobody outlines
+        ((4, 8, 1), 0, 1),  # a hole in the RV
+        ((14, 14, 1), 2, 0),  # a crumb of wall
+        ((14, 14, 1), 3, 0),  # ... of cavity
+        ((4, 7, 1), 3, 1),  # ... of cavity inside the RV
+        ((14, 14, 1), 1, 0),  # ... of RV
+    ],
+)
+def test_what_cannot_be_is_set_right(where, value, mended):
+    label = rings()
+    label[where] = value
+    assert plausibility(label)["violations"]
+    out = one_heart(label)
+    assert out[where] == mended and plausibility(out)["plausible"]
+    label[where] = out[where] = 9  # nothing else changed
+    assert np.array_equal(out, label)
+
+
+def test_a_structure_that_a_slice_lacks_is_not_made_up():
+    label = rings()
+    label[..., 1][label[..., 1] == 1] = 0
+    assert np.array_equal(one_heart(label), label)
+
+
+def test_rv_slices_that_a_breath_hold_displaced_are_one_piece():
+    label = rings()
+    for first, kept in ((12, True), (13, True), (14, False)):  # the RV ends at 10: one, two, three voxels between
+        label[..., 2] = 0
+        label[3:6, first:16, 2] = 1
+        assert (one_heart(label) == 1)[..., 2].any() == kept
+
+
+@settings(max_examples=30, deadline=None)
+@given(hnp.arrays(np.uint8, (9, 9, 2), elements=st.integers(0, 3)))
+def test_whatever_comes_the_lv_is_closed_whole_and_once(label):
+    out = one_heart(label)
+    found = plausibility(out)
+    inner = np.pad(out, ((1, 1), (1, 1), (0, 0)))
+    assert found["leaks"] == 0 or (inner == 3)[[1, -2]].any() or (inner == 3)[:, [1, -2]].any()  # open at the border
+    assert np.array_equal(one_heart(out) == 3, out == 3)  # a second time changes no cavity

@@ -25,6 +25,7 @@ from shapelab.data.grid import Grid, GridSample, from_grid, to_grid
 from shapelab.data.orientation import canonical
 from shapelab.data.scheme import WHOLE_HEART, LabelScheme
 from shapelab.data.subject import Subject
+from shapelab.data.walls import one_heart
 from shapelab.device import autocast
 from shapelab.errors import must, one_of
 from shapelab.models.native import keep_largest, turned
@@ -207,8 +208,8 @@ class TwoStage(Kept):
 
     def predict(self, image: np.ndarray, spacing: Triple) -> np.ndarray:
         """Label map (X, Y, Z), integers of the scheme, of a short-axis stack in its own voxels, slices along the last
-        axis: of the mean of probabilities (`averaged`) the largest pieces (`shapelab.models.native.keep_largest`);
-        empty where no heart was found.
+        axis: of the mean of probabilities (`averaged`) the largest pieces (`shapelab.models.native.keep_largest`), made
+        one heart (`shapelab.data.walls.one_heart`); empty where none was found.
 
         Args:
             image: (X, Y, Z) of any unit
@@ -216,7 +217,8 @@ class TwoStage(Kept):
         """
         affine = np.diag([*np.asarray(spacing, float), 1.0])
         volume, sample = self.laid(Subject("scan", self.scheme, image=np.asarray(image, np.float32), affine=affine))
-        return keep_largest(from_grid(self.averaged(volume), sample.transform))
+        found = from_grid(self.averaged(volume), sample.transform)
+        return one_heart(keep_largest(found), self.scheme)
 
     def laid(self, subject: Subject) -> tuple[Volume, GridSample]:
         """All of a subject's image at the config's spacing, and how it was laid there: `shapelab.data.grid.from_grid`
