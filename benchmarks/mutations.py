@@ -45,6 +45,13 @@ MUTATIONS: list[tuple[str, str, str]] = [
     ("show/slices.py", '("sagittal", "APFH")', '("sagittal", "PAFH")'),
     ("data/landmarks.py", "first >= CLEARLY * last else", "last >= CLEARLY * first else"),
     ("models/native.py", "share_there > share:", "share_there < share:"),
+    # a deformation the other way, in mm for voxels, of the input; label and image mirrored apart; no fill put back
+    ("augment/elastic.py", "knots=(places.maps[:, :, :3] @", "knots=-(places.maps[:, :, :3] @"),
+    ("augment/elastic.py", " / torch.tensor(spacing).double().view(3, 1, 1, 1)", ""),
+    ("augment/elastic.py", "(places.maps[:, :, :3] @ voxels.flatten(2)).view_as(voxels)", "voxels"),
+    ("augment/elastic.py", "for batch in (images, labels))", "for batch in (images, labels.flip(1)))"),
+    ("augment/elastic.py", "(moved + fill)", "moved"),
+    ("augment/affine.py", "(2 / size)", "(1 / size)"),
     # walls: a question less strict, crumbs and far pieces kept, the torn wall left open
     ("data/walls.py", "(stacked.sum(0) > 0.5)", "(stacked.sum(0) > 0.4)"),
     ("data/walls.py", "label[gone] = scheme.outer[channel]", "label[gone] = channel"),
@@ -52,6 +59,10 @@ MUTATIONS: list[tuple[str, str, str]] = [
     # a space that forgets, or says nothing of label maps laid another way
     ("spaces/contract.py", "and fitted != here", "and fitted == here"),
     ("spaces/pca.py", "self.placement = remembered(labels)", "self.placement = None"),
+    # thin parts: branches at the RV; a voxel's half counted twice; what a segmentation adds about a vein does not count
+    ("metrics/thin.py", "> ROOT)[box]", "< ROOT)[box]"),
+    ("metrics/thin.py", "reach = half +", "reach = 2 * half +"),
+    ("metrics/thin.py", "& ~np.isin(true, channels)", "& np.isin(true, channels)"),
     # sform and qform
     ("data/formats/nifti.py", "_qform(raw), _shape(path, raw))", "affine, _shape(path, raw))"),
     # codes: so few draws that no column can be found once corrected; a bump of one heart taken for a hump

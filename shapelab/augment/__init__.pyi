@@ -1,4 +1,4 @@
-from . import affine as affine, corruptions as corruptions, landmarks as landmarks
+from . import affine as affine, corruptions as corruptions, elastic as elastic, landmarks as landmarks
 from .affine import (
     AffineRanges as AffineRanges,
     affine_pair as affine_pair,
@@ -23,4 +23,11 @@ from .corruptions import (
     rician_noise as rician_noise,
     sample_seeds as sample_seeds,
     shift_slices as shift_slices,
+)
+from .elastic import (
+    ElasticRanges as ElasticRanges,
+    random_flip_pair as random_flip_pair,
+    random_knots as random_knots,
+    random_warp_pair as random_warp_pair,
+    warp_pair as warp_pair,
 )

@@ -2,7 +2,8 @@
 
 Random wrappers (`random_affine`, `random_affine_pair`) round a deterministic core (`apply_affine`, `affine_pair`), as
 in TorchIO. The core has two paths with one result: compiled loops (numba) for tensors on the CPU, torch for those on a
-GPU. The numba path is one thread: OpenMP threads of its own would fight with torch's.
+GPU. The numba path is one thread: OpenMP threads of its own would fight with torch's. `pulled` is that core for any
+`Places`, so that an affine map and a deformation (`shapelab.augment.elastic`) are one interpolation.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from shapelab.device import sent
+from shapelab.device import sent, without_autocast
 from shapelab.errors import in_range, must, spacing3, whole
 
 
@@ -60,6 +61,13 @@ def check_images(name: str, images: Tensor) -> None:
         f"shape {tuple(images.shape)} of {images.dtype}",
         "(N, X, Y, Z) of floats",
     )
+
+
+def check_pair(images: Tensor, labels: Tensor) -> None:
+    """UsageError unless the first is a batch (N, X, Y, Z) of floats, and the second of its shape and on its device."""
+    check_images("images", images)
+    found, wanted = (f"{tuple(x.shape)} on {x.device}" for x in (labels, images))
+    must(found == wanted, "labels", f"shape {found}", f"that of images, {wanted}")
 
 
 def check_generator(generator: Generator | None, device: str) -> None:
@@ -114,11 +122,10 @@ def apply_affine(labels: Tensor, matrices: Tensor, spacing: Sequence[float]) -> 
 
     Raises UsageError for a wrong shape or type.
     """
-    inverse = _checked_maps(labels, matrices, spacing)
+    places = Places.of(labels, matrices, spacing)
     if labels.device.type == "cpu":
-        no_images = np.empty((len(labels), 0, 0, 0), np.float32)
-        return torch.from_numpy(_affine_numba(no_images, labels.contiguous().numpy(), inverse.numpy())[1])
-    return _affine_torch(labels, inverse)
+        return _by_numba(places, torch.empty(len(labels), 0, 0, 0), labels)[1]
+    return labels_by_torch(places, labels)
 
 
 def random_affine_pair(
@@ -153,17 +160,8 @@ def affine_pair(images: Tensor, labels: Tensor, matrices: Tensor, spacing: Seque
 
         Raises UsageError for a wrong shape or type.
     """
-    check_images("images", images)
-    found, wanted = (f"{tuple(x.shape)} on {x.device}" for x in (labels, images))
-    must(found == wanted, "labels", f"shape {found}", f"that of images, {wanted}")
-    inverse = _checked_maps(labels, matrices, spacing)
-    fine = images.detach().to(torch.promote_types(images.dtype, torch.float32))
-    if labels.device.type == "cpu":
-        arrays = _affine_numba(fine.contiguous().numpy(), labels.contiguous().numpy(), inverse.numpy())
-        moved, moved_labels = (torch.from_numpy(a) for a in arrays)
-    else:
-        moved, moved_labels = _affine_images_torch(fine, inverse), _affine_torch(labels, inverse)
-    return moved.to(images.dtype), moved_labels
+    check_pair(images, labels)
+    return pulled(Places.of(labels, matrices, spacing), images, labels)
 
 
 def swap_labels(labels: Tensor, p: float, n_classes: int, generator: Generator | None = None) -> Tensor:
@@ -201,17 +199,56 @@ def _unit_upper_lower(shears: Tensor) -> Tensor:
     return out
 
 
-def _checked_maps(labels: Tensor, matrices: Tensor, spacing: Sequence[float]) -> Tensor:
-    """What `_voxel_matrices` makes of the maps; UsageError for a wrong shape or type."""
-    must(
-        labels.ndim == 4 and labels.dtype == torch.uint8,
-        "labels",
-        f"shape {tuple(labels.shape)} of {labels.dtype}",
-        "(N, X, Y, Z) of uint8",
-    )
-    wanted = (len(labels), 4, 4)
-    must(matrices.shape == wanted, "matrices", f"shape {tuple(matrices.shape)}", str(wanted))
-    return _voxel_matrices(matrices, labels.shape[1:], spacing)
+@dataclass(frozen=True)
+class Places:
+    """Where the voxels of the output come from in the input, both in voxel indices: an affine map, then a shift.
+
+    Attributes:
+        maps: (N, 3, 4) float64 on the CPU
+        knots: (N, 3, gx, gy, gz) float64, the shift at some knots; None is no shift
+        tables: (X, gx), (Y, gy), (Z, gz) float64, what each knot along an axis adds to each voxel along it
+    """
+
+    maps: Tensor
+    knots: Tensor | None = None
+    tables: Sequence[Tensor] = ()
+
+    @staticmethod
+    def of(labels: Tensor, matrices: Tensor, spacing: Sequence[float]) -> Places:
+        """Of a batch of label maps moved by affine maps in mm; UsageError for a wrong shape or type."""
+        must(
+            labels.ndim == 4 and labels.dtype == torch.uint8,
+            "labels",
+            f"shape {tuple(labels.shape)} of {labels.dtype}",
+            "(N, X, Y, Z) of uint8",
+        )
+        wanted = (len(labels), 4, 4)
+        must(matrices.shape == wanted, "matrices", f"shape {tuple(matrices.shape)}", str(wanted))
+        return Places(_voxel_matrices(matrices, labels.shape[1:], spacing))
+
+    def spread(self, like: Tensor, axes: int) -> Tensor | None:
+        """The shift (N, 3, X, Y, Z), at the voxels along the first `axes` axes and at the knots along the others.
+
+        On the device and of the type of `like`; None is no shift.
+        """
+        if self.knots is None:
+            return None
+        values = sent(self.knots.to(like.dtype), like.device)
+        with without_autocast(like.device):  # bf16 has two digits, and a place three
+            for axis, table in enumerate(self.tables[:axes], start=2):
+                values = torch.tensordot(values, sent(table.to(like.dtype), like.device), ([axis], [1]))
+                values = values.movedim(-1, axis)
+        return values
+
+
+def pulled(places: Places, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Images and their label maps, each voxel from its place; see `affine_pair`. Nothing is checked."""
+    fine = images.detach().to(torch.promote_types(images.dtype, torch.float32))
+    if labels.device.type == "cpu":
+        moved, moved_labels = _by_numba(places, fine, labels)
+    else:
+        moved, moved_labels = images_by_torch(places, fine), labels_by_torch(places, labels)
+    return moved.to(images.dtype), moved_labels
 
 
 def _voxel_matrices(matrices: Tensor, shape: Sequence[int], spacing: Sequence[float]) -> Tensor:
@@ -222,6 +259,18 @@ def _voxel_matrices(matrices: Tensor, shape: Sequence[int], spacing: Sequence[fl
     linear = inverse[:, :3, :3] * size / size[:, None]
     offset = inverse[:, :3, 3] / size + centre - linear @ centre
     return torch.cat([linear, offset[:, :, None]], dim=2)
+
+
+def _by_numba(places: Places, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Image and label by compiled loops; images of no voxel, where there are only labels."""
+    n, sx, sy, sz = labels.shape
+    rows, steps = np.empty((n, sx, sy, 3, 0)), np.empty((0, sz))
+    shift = places.spread(places.maps, 2)  # the last axis is left to the loops, row by row: that saves memory
+    if shift is not None:
+        rows = shift.permute(0, 2, 3, 1, 4).contiguous().numpy()
+        steps = places.tables[2].T.contiguous().numpy()
+    arrays = _affine_numba(images.contiguous().numpy(), labels.contiguous().numpy(), places.maps.numpy(), rows, steps)
+    return torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
 
 
 @numba.njit(nogil=True, cache=True)
@@ -241,23 +290,24 @@ def _elect(near: np.ndarray, weight: np.ndarray, votes: np.ndarray) -> int:  # p
 
 @numba.njit(nogil=True, cache=True)
 def _affine_numba(
-    images: np.ndarray, labels: np.ndarray, maps: np.ndarray
+    images: np.ndarray, labels: np.ndarray, maps: np.ndarray, rows: np.ndarray, steps: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:  # pragma: no cover - compiled
     """Image and label in one pass; images of no voxel, where there are only labels. maps: (N, 3, 4), output -> input
-    voxel indices. Inside the grid the eight neighbours are read without asking one by one whether they are there: 2.3
-    times as fast as a loop over them."""
+    voxel indices, to which rows (N, X, Y, 3, G) @ steps (G, Z) are added; G may be 0. Inside the grid the eight
+    neighbours are read without asking one by one whether they are there: 2.3 times as fast as a loop over them."""
     n, sx, sy, sz = labels.shape
     moved, out = np.zeros_like(images), np.zeros_like(labels)
     with_image = images.size > 0
-    votes, weight, near = np.zeros(256), np.empty(8), np.empty(8, np.uint8)
+    votes, weight, near, shift = np.zeros(256), np.empty(8), np.empty(8, np.uint8), np.zeros((3, sz))
     for s in range(n):
         image, source, m = images[s].ravel(), labels[s].ravel(), maps[s]
         for x in range(sx):
             for y in range(sy):
+                _product(rows[s, x, y], steps, shift)
                 for z in range(sz):
-                    fx = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]
-                    fy = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]
-                    fz = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
+                    fx = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3] + shift[0, z]
+                    fy = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3] + shift[1, z]
+                    fz = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3] + shift[2, z]
                     if fx <= -1 or fy <= -1 or fz <= -1 or fx >= sx or fy >= sy or fz >= sz:
                         continue
                     ix, iy, iz = int(np.floor(fx)), int(np.floor(fy)), int(np.floor(fz))
@@ -298,6 +348,15 @@ def _affine_numba(
 
 
 @numba.njit(nogil=True, cache=True)
+def _product(row: np.ndarray, steps: np.ndarray, shift: np.ndarray) -> None:  # pragma: no cover - compiled
+    """row (3, G) @ steps (G, Z) into `shift` (3, Z), which stays as it is where G is 0."""
+    for axis in range(3):
+        for g in range(len(steps)):
+            for z in range(steps.shape[1]):
+                shift[axis, z] = row[axis, g] * steps[g, z] + (shift[axis, z] if g else 0.0)
+
+
+@numba.njit(nogil=True, cache=True)
 def _weigh(wx: float, wy: float, wz: float, weight: np.ndarray) -> None:  # pragma: no cover - compiled
     """Linear weights of the eight neighbours, z fastest, into `weight`."""
     for k in range(8):
@@ -305,27 +364,33 @@ def _weigh(wx: float, wy: float, wz: float, weight: np.ndarray) -> None:  # prag
         weight[k] = (wx if dx else 1 - wx) * (wy if dy else 1 - wy) * (wz if dz else 1 - wz)
 
 
-def _at_voxels(maps: Tensor, shape: Sequence[int]) -> list[Tensor]:
-    """What affine maps (N, 3, 4) make of every voxel index: three coordinates (N, X, Y, Z) each."""
+def _at_voxels(maps: Tensor, shape: Sequence[int], shift: Tensor | None) -> list[Tensor]:
+    """What affine maps (N, 3, 4) make of every voxel index, and a shift: three coordinates (N, X, Y, Z) each."""
     x, y, z = (torch.arange(size, device=maps.device, dtype=maps.dtype) for size in shape)
     rows = (maps[:, row, :, None, None, None] for row in range(3))
-    return [m[:, 0] * x[:, None, None] + m[:, 1] * y[:, None] + m[:, 2] * z + m[:, 3] for m in rows]
+    places = [m[:, 0] * x[:, None, None] + m[:, 1] * y[:, None] + m[:, 2] * z + m[:, 3] for m in rows]
+    return places if shift is None else [place + step for place, step in zip(places, shift.unbind(1))]
 
 
-def _affine_images_torch(images: Tensor, maps: Tensor) -> Tensor:
+def images_by_torch(places: Places, images: Tensor) -> Tensor:
     """The image's part of the same on any device, by `grid_sample`: index i lies at (2 i + 1) / size - 1."""
     n, *shape = images.shape
-    maps = torch.cat([2 * maps[:, :, :3], 2 * maps[:, :, 3:] + 1], dim=2) / torch.tensor(shape).double()[:, None]
+    size = torch.tensor(shape).double()[:, None]
+    maps = torch.cat([2 * places.maps[:, :, :3], 2 * places.maps[:, :, 3:] + 1], dim=2) / size
     maps = sent((maps - torch.tensor([0.0, 0.0, 0.0, 1.0])).to(images.dtype), images.device)
-    rows = _at_voxels(maps, shape)[::-1]  # grid_sample: last axis first
+    shift = places.spread(images, 3)
+    if shift is not None:
+        shift = shift * sent((2 / size).to(images.dtype), images.device)[:, :, None, None]
+    rows = _at_voxels(maps, shape, shift)[::-1]  # grid_sample: last axis first
     return F.grid_sample(images[:, None], torch.stack(rows, dim=-1), padding_mode="zeros", align_corners=False)[:, 0]
 
 
-def _affine_torch(labels: Tensor, maps: Tensor) -> Tensor:
+def labels_by_torch(places: Places, labels: Tensor) -> Tensor:
     """The same on any device: gather the eight neighbours, then let the label of each collect its weights."""
     n, *shape = labels.shape
-    places = _at_voxels(sent(maps.to(torch.float32), labels.device), shape)
-    low, fraction = [place.floor().long() for place in places], [place - place.floor() for place in places]
+    maps = sent(places.maps.to(torch.float32), labels.device)
+    found = _at_voxels(maps, shape, places.spread(maps, 3))
+    low, fraction = [place.floor().long() for place in found], [place - place.floor() for place in found]
     neighbours, weights = [], []
     for k in range(8):
         corner = [(k >> 2) & 1, (k >> 1) & 1, k & 1]

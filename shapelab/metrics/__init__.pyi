@@ -8,6 +8,7 @@ from . import (
     smoothness as smoothness,
     surface as surface,
     table as table,
+    thin as thin,
     whole_heart as whole_heart,
 )
 from .agreement import bland_altman as bland_altman, compare as compare, correlation as correlation, ssim as ssim
@@ -21,3 +22,4 @@ from .table import (
     evaluate_cohort as evaluate_cohort,
     summary as summary,
 )
+from .thin import thin_dice as thin_dice, thin_parts as thin_parts

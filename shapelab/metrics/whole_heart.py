@@ -61,14 +61,10 @@ def plausibility(
         UsageError: a scheme without one of the structures, thresholds below 0, wrong spacing
         DataError: not a label map (X, Y, Z) of the scheme
     """
-    array = label_map(label, "plausibility")
-    scheme.check(array, "plausibility")
-    table = np.zeros(max(scheme.values) + 1, np.uint8)
-    table[[scheme.structure(name).value for name in WHOLE_HEART.names]] = range(1, WHOLE_HEART.n_classes)
+    array = as_whole_heart(label, scheme, "plausibility")
     for name, threshold in (("min_voxels", min_voxels), ("leak", leak)):
         in_range(name, threshold)
     unit = np.prod(spacing3("spacing", spacing)) / MM3_PER_ML if spacing is not None else 1
-    array = table[array]
     array = np.pad(array[bounding_box(array) or ()], 1)
     boxes = ndimage.find_objects(array, max_label=PA)
     there = [value for value, box in enumerate(boxes, 1) if box is not None]
@@ -92,6 +88,20 @@ def plausibility(
         "stray": float(unit * sum(map(sum, stray.values()))),
     }
     return pd.Series(counts, dtype=object, name="plausibility")
+
+
+def as_whole_heart(label: Array, scheme: LabelScheme, what: str) -> np.ndarray:
+    """Channel numbers of `WHOLE_HEART` from a label map (X, Y, Z); structures that it lacks become background.
+
+    Raises:
+        UsageError: a scheme without one of its structures
+        DataError: not a label map (X, Y, Z) of the scheme, naming `what` it was for
+    """
+    array = label_map(label, what)
+    scheme.check(array, what)
+    table = np.zeros(max(scheme.values) + 1, np.uint8)
+    table[[scheme.structure(name).value for name in WHOLE_HEART.names]] = range(1, WHOLE_HEART.n_classes)
+    return table[array]
 
 
 def _beside_the_largest(mask: np.ndarray) -> list[int]:

@@ -219,8 +219,8 @@ class NativeSegmenter(Kept):
         total = torch.zeros((), device=device)
         for turn in turns:
             with autocast(device):
-                logits = self.network(_turned(stack, turn))
-            total = total + _turned(logits.float().softmax(1), -turn)
+                logits = self.network(turned(stack, turn))
+            total = total + turned(logits.float().softmax(1), -turn)
         return np.ascontiguousarray((total / len(turns)).permute(1, 2, 3, 0).cpu().numpy())
 
     def predict(self, image: np.ndarray, spacing: Triple, turns: tuple[float, ...] = (-12.0, 0.0, 12.0)) -> np.ndarray:
@@ -313,8 +313,8 @@ def segment(segmenter: Segmenter, subject: Subject) -> tuple[np.ndarray, Orienta
     return np.ascontiguousarray(label), turn.from_base(label, lv)
 
 
-def _turned(stack: Tensor, degrees: float) -> Tensor:
-    """Rotate images (N, C, X, Y) about their middle, linear, zeros outside."""
+def turned(stack: Tensor, degrees: float) -> Tensor:
+    """Images (N, C, X, Y) rotated about their middle, linear, zeros outside."""
     if degrees == 0:
         return stack
     c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))

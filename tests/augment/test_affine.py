@@ -11,11 +11,12 @@ from scipy.ndimage import affine_transform
 
 from shapelab.augment.affine import (
     AffineRanges,
-    _affine_images_torch,
-    _affine_torch,
+    Places,
     _voxel_matrices,
     affine_pair,
     apply_affine,
+    images_by_torch,
+    labels_by_torch,
     random_affine,
     random_affine_pair,
     random_matrices,
@@ -93,7 +94,7 @@ def test_both_paths_agree_and_scipy_with_them(seed):
     matrices = random_matrices(3, ranges, torch.Generator().manual_seed(seed))
     maps = _voxel_matrices(matrices, labels.shape[1:], SPACING)
     ours = apply_affine(labels, matrices, SPACING)
-    assert (ours != _affine_torch(labels, maps)).sum() <= 2  # fp32 against fp64 at a tie
+    assert (ours != labels_by_torch(Places(maps), labels)).sum() <= 2  # fp32 against fp64 at a tie
     soft = np.stack(
         [
             affine_transform(
@@ -115,7 +116,7 @@ def test_both_paths_agree_and_scipy_with_them(seed):
 def test_paths_agree_where_no_voxel_is_background():
     labels = blobs() % 3 + 1
     maps = matrix(shift=(9.0, 3.0, 1.0))
-    other = _affine_torch(labels, _voxel_matrices(maps, labels.shape[1:], SPACING))
+    other = labels_by_torch(Places(_voxel_matrices(maps, labels.shape[1:], SPACING)), labels)
     assert torch.equal(apply_affine(labels, maps, SPACING), other) and (other == 0).any()
 
 
@@ -155,7 +156,7 @@ def test_image_and_label_move_together_by_both_paths_and_scipy(seed):
     maps = _voxel_matrices(matrices, labels.shape[1:], SPACING)
     moved, moved_labels = affine_pair(images, labels, matrices, SPACING)
     assert torch.equal(moved_labels, apply_affine(labels, matrices, SPACING))
-    assert torch.allclose(moved, _affine_images_torch(images, maps), atol=2e-5)
+    assert torch.allclose(moved, images_by_torch(Places(maps), images), atol=2e-5)
     for i in range(3):
         padded = np.pad(images[i].double().numpy(), 1)  # beyond the grid all is 0, and fades to it within a voxel
         m = maps[i].numpy()
@@ -179,7 +180,7 @@ def test_paths_agree_on_a_single_slice():
     images = pictures(labels)
     maps = matrix(shift=(3.0, 1.0, 1.0))
     moved, _ = affine_pair(images, labels, maps, SPACING)
-    other = _affine_images_torch(images, _voxel_matrices(maps, (20, 22, 1), SPACING))
+    other = images_by_torch(Places(_voxel_matrices(maps, (20, 22, 1), SPACING)), images)
     assert torch.allclose(moved, other, atol=1e-6)
     assert torch.allclose(
         moved[0, 5, 9, 0],

@@ -42,6 +42,7 @@ LABELS = torch.from_numpy(np.kron(random.integers(0, 4, (3, 3, 5, 4)), np.ones((
 LOGITS, OTHERS = (torch.from_numpy(random.normal(size=(3, 4, 12, 10, 8)).astype(np.float32)) for _ in range(2))
 CODES = torch.from_numpy(random.normal(size=(3, 6)).astype(np.float32))
 MAPS = augment.random_matrices(3, augment.AffineRanges(), generator_of(0))
+KNOTS = augment.random_knots(3, (12, 10, 8), SPACING, augment.ElasticRanges((8, 8, 8)), generator_of(0))
 MOTION = augment.random_motion(3, 8, generator=generator_of(1))
 MARKS = torch.tensor([[[2.0, 3.0, 4.0], [float("nan"), 1.0, 1.0]]]).repeat(3, 1, 1)
 SLICES = torch.from_numpy(random.random((4, 3, 32, 32), dtype=np.float32))
@@ -107,6 +108,12 @@ CALLS = [
           lambda put: augment.drop_slices(put(IMAGES), augment.random_missing(3, 8, 1.5, generator_of(4)))),
     drawn("augment.corruptions.corrupt", lambda put: augment.corrupt(
         put(IMAGES), SPACING, augment.Corruption(2, 4.0, 2.0, 2.0, rician=0.1, noise=0.1, missing=1.5), 7)),
+    exact("augment.elastic.warp_pair",
+          lambda put: augment.warp_pair(put(IMAGES), put(LABELS), MAPS, put(KNOTS), SPACING, -1.0)),
+    exact("augment.elastic.random_warp_pair", lambda put: augment.random_warp_pair(
+        put(IMAGES), put(LABELS), SPACING, None, augment.ElasticRanges((8, 8, 8)), generator_of(2))),
+    exact("augment.elastic.random_flip_pair",
+          lambda put: augment.random_flip_pair(put(IMAGES), put(LABELS), (0, 2), generator_of(2))),
     exact("augment.landmarks.move_landmarks",
           lambda put: marks.move_landmarks(put(MARKS), MAPS, (12, 10, 8), SPACING)),
     exact("augment.landmarks.random_gaps", lambda put: marks.random_gaps(put(IMAGES), 0.7, 3)),
@@ -163,6 +170,7 @@ CALLS = [
 
 #: Tensors are no matter of the device there.
 EXCUSED = {
+    "augment.affine.check_pair": "looks at the shapes",
     "phantoms.drawing.drawn": "hands it on where it is",
     "models.acnn.subpixel.check_stack": "looks at the shape",
     "phantoms.ultrasound_geometry.closed": "the larger of two tensors",

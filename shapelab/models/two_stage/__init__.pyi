@@ -1,10 +1,12 @@
 from . import (
+    baseline as baseline,
     losses as losses,
     networks as networks,
     segmenter as segmenter,
     training as training,
     volumes as volumes,
 )
+from .baseline import UNet as UNet, train_unet as train_unet
 from .networks import (
     Net1 as Net1,
     Net2 as Net2,

@@ -78,11 +78,14 @@ class TwoStageConfig(Config):
     margin_mm: float = 12.0                                 # about what Net1 finds
     steps: tuple[int, int, int, int] = (150, 850, 300, 700)  # batches of each step; 0 leaves it out
     batch: tuple[int, int] = (2, 1)                         # volumes of a batch in steps 1 and 2, in 3 and 4
-    sides: tuple[int, ...] = (64, 96, 128)                  # voxels of a sub-volume along each axis (paper: 64/128/256)
+    sides: tuple[int, ...] = (64, 80, 96)                   # voxels of a sub-volume along each axis (paper: 64/128/256)
     rates: tuple[float, float, float, float] = (3e-3, 3e-3, 1e-3, 2e-3)  # of each step (the paper: 1e-4)
     weight_decay: float = 1e-5
     cross_entropy: float = 1.0                              # its weight beside Dice
-    every: int = 50                                         # batches in a row of the history
+    unet_mm: float = 2.0                                    # voxels of the 3-D U-Net that both are compared with
+    unet_width: int = 8                                     # channels of its first scale
+    unet_levels: int = 4
+    every: int = 100                                        # batches in a row of the history
     affine: AffineRanges = field(default_factory=lambda: AffineRanges((10, 10, 10), 0.1, 0.05, 0.05, (10, 10, 10)))
     looks: Randomisation | None = None                      # of short-axis stacks
     field: int = 160                                        # pixels in plane that Net1 sees of a stack

@@ -9,7 +9,8 @@ Deviation: the largest piece of what Net1 labels makes the box; a crumb of it el
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from shapelab.data.scheme import WHOLE_HEART, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.device import autocast
 from shapelab.errors import must, one_of
-from shapelab.models.native import keep_largest
+from shapelab.models.native import keep_largest, turned
 from shapelab.models.two_stage.networks import TwoStageConfig, TwoStageNet, coarse_image, full_sized
 from shapelab.models.two_stage.volumes import Volume, in_steps, repeated, volume_of
 from shapelab.spaces.kept import NETWORK, Kept, scheme_of, scheme_text
@@ -31,6 +32,7 @@ from shapelab.types import Triple
 
 Box = tuple[slice, slice, slice]
 AT_ONCE = 24  # slices that Net2 labels in one pass
+TURNS = (-12.0, 0.0, 12.0)  # degrees in plane, over which probabilities of a stack are averaged
 
 
 class TwoStage(Kept):
@@ -133,6 +135,18 @@ class TwoStage(Kept):
         full[(slice(None), *box)] = made
         return full
 
+    def averaged(self, volume: Volume, turns: Sequence[float] = TURNS) -> np.ndarray:
+        """Mean of `probabilities` over a stack turned by some degrees in its plane, and with its slices from the other
+        end: scanners begin at base or apex. No other mirror image of a heart is one."""
+        found = []
+        for degrees in turns:
+            image = turned(_planes(np.asarray(volume.image, np.float32) + 1), degrees) - 1  # dark where nothing is
+            made = self.probabilities(replace(volume, image=_stack(image), label=None))
+            found.append(_stack(turned(_planes(made), -degrees)))
+        backwards = np.asarray(volume.image)[..., ::-1]
+        found.append(self.probabilities(replace(volume, image=backwards, label=None))[..., ::-1])
+        return np.mean(found, axis=0)
+
     def _whole(self, volume: Volume) -> Box:
         x, y, z = volume.image.shape
         fold = self.config.fold
@@ -163,7 +177,8 @@ class TwoStage(Kept):
 
     def predict(self, image: np.ndarray, spacing: Triple) -> np.ndarray:
         """Label map (X, Y, Z), integers of the scheme, of a short-axis stack in its own voxels, slices along the last
-        axis: the largest pieces (`shapelab.models.native.keep_largest`); empty where no heart was found.
+        axis: of the mean of probabilities (`averaged`) the largest pieces (`shapelab.models.native.keep_largest`);
+        empty where no heart was found.
 
         Args:
             image: (X, Y, Z) of any unit
@@ -176,7 +191,7 @@ class TwoStage(Kept):
         shape[:2] = -(-shape[:2] // 16) * 16
         sample = to_grid(subject, Grid(tuple(shape), tuple(own)), centre="volume")
         assert sample.image is not None  # the subject has one
-        found = self.probabilities(volume_of(sample.image, own))
+        found = self.averaged(volume_of(sample.image, own))
         return keep_largest(from_grid(found, sample.transform))
 
     # ------------------------------------------------------------------------------------------------------------ kept
@@ -195,6 +210,17 @@ class TwoStage(Kept):
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         self.net.load_state_dict(tensors)
         self.net.to(device).eval()
+
+
+def _planes(stack: np.ndarray) -> Tensor:
+    """(X, Y, Z) or (C, X, Y, Z) -> (Z, C, X, Y)."""
+    return torch.from_numpy(np.moveaxis(stack.reshape(-1, *stack.shape[-3:]), -1, 0).copy())
+
+
+def _stack(planes: Tensor) -> np.ndarray:
+    """The other way round."""
+    made = np.moveaxis(planes.numpy(), 0, -1)
+    return made[0] if len(made) == 1 else made
 
 
 def _reaches(heart: np.ndarray, box: Box, whole: Box) -> bool:

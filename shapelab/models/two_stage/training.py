@@ -35,6 +35,7 @@ from shapelab.models.two_stage.losses import class_weights, dice_loss, roi_entro
 from shapelab.models.two_stage.networks import STEPS, Net1, TwoStageConfig, TwoStageNet, full_sized
 from shapelab.models.two_stage.segmenter import TwoStage
 from shapelab.models.two_stage.volumes import Drawn, Source, Volume, repeated
+from shapelab.spaces.kept import made_here
 from shapelab.tensor_files import checksum
 from shapelab.training import Batches, FitSettings, History, Run, fit, numbers_of, seeded
 from shapelab.training.losses import cross_entropy, dice_scores
@@ -74,7 +75,7 @@ def train_two_stage(
     Raises UsageError where `start` has other numbers; DataError for volumes without labels or of several sizes.
     """
     config, run = config or TwoStageConfig.profile(), run or Run()
-    _check(volumes, config, scheme)
+    check_volumes(volumes, config, scheme)
     net = seeded(lambda: TwoStageNet(config), run.seed)
     if start is not None:
         must(_built(start.config) == _built(config), "start", f"nets of {_built(start.config)}", str(_built(config)))
@@ -82,58 +83,67 @@ def train_two_stage(
     made = TwoStage(net.to(run.target), config, scheme)
     source = Source(volumes, config, run.target)
     weights = class_weights(source.counts()).to(run.target)
-    begun = checksum(net.state_dict())
-    about = {
-        "config": numbers_of(config),
-        "scheme": scheme.name,
-        "volumes": _fingerprint(volumes),
-        "initial weights": begun,
-    }
+    about = begun_with(net, volumes, config, scheme)
     history, done = History(), 0
     for stage, batches in enumerate(_steps(config), 1):
         if not batches:
             continue
         step, learner = _step(stage, made.net, source, weights)
+        turns = in_turn(len(volumes), config.batch[0 if stage <= 2 else 1], config, batches, run.seed + stage)
         part = fit(
             step,
             learner,
-            turns := Turns(
-                Batches(np.arange(len(volumes)), batch_size=_batch(config, stage, len(volumes)), seed=run.seed + stage),
-                steps=batches,
-                every=min(config.every, batches),
-            ),
+            turns,
             len(turns),
-            settings=FitSettings(
-                config.rates[stage - 1], "one-cycle", weight_decay=config.weight_decay, clip=LARGEST_GRADIENT
-            ),
+            settings=settings_of(config, config.rates[stage - 1]),
             validate=None if validation is None else partial(_measured, made, validation, stage),
             run=run.within(f"step{stage}").about({**about, "stage": stage}),
         )
         for row in part.rows:
             history.rows.append({"stage": stage, "steps": done + turns.steps_until(int(row["epoch"]) + 1), **row})
         done += batches
-    made.metadata = {
-        "data": data,
-        "n": len(volumes),
-        "seed": run.seed,
-        "steps": list(config.steps),
-        "final": history.last,
-    }
+    facts = {"data": data, "n": len(volumes), "seed": run.seed, "steps": list(config.steps), "final": history.last}
+    made.metadata = made_here(facts)
     made.net.eval()
     return made, history
 
 
-def _check(volumes: Sequence[Volume], config: TwoStageConfig, scheme: LabelScheme) -> None:
+def check_volumes(volumes: Sequence[Volume], config: TwoStageConfig, scheme: LabelScheme) -> None:
     """Errors for volumes that cannot be learned from."""
     need(len(volumes), "volumes", "none", "at least one")
     must(
         scheme.n_classes == config.n_classes,
-        "train_two_stage",
+        "volumes",
         f"scheme {scheme.name!r} of {scheme.n_classes} classes",
         f"{config.n_classes}, as the config has",
     )
     for row, volume in enumerate(volumes):
         need(volume.label is not None, f"volumes[{row}]", "no label", "a label map of each volume")
+
+
+def begun_with(
+    net: nn.Module, volumes: Sequence[Volume], config: TwoStageConfig, scheme: LabelScheme
+) -> dict[str, Any]:
+    """What a training's checkpoint is about."""
+    arrays = {f"{kind}{i}": getattr(v, kind) for i, v in enumerate(volumes) for kind in ("image", "label")}
+    weights = checksum(net.state_dict())
+    return {
+        "config": numbers_of(config),
+        "scheme": scheme.name,
+        "volumes": checksum(arrays),
+        "initial weights": weights,
+    }
+
+
+def in_turn(n: int, batch: int, config: TwoStageConfig, steps: int, seed: int) -> Turns:
+    """`steps` batches of row numbers of n volumes."""
+    rows = Batches(np.arange(n), batch_size=min(n, batch), seed=seed)
+    return Turns(rows, steps=steps, every=min(config.every, steps))
+
+
+def settings_of(config: TwoStageConfig, rate: float) -> FitSettings:
+    """How `fit` trains at a learning rate."""
+    return FitSettings(rate, "one-cycle", weight_decay=config.weight_decay, clip=LARGEST_GRADIENT)
 
 
 def _built(config: TwoStageConfig) -> dict[str, Any]:
@@ -145,20 +155,9 @@ def _built(config: TwoStageConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
-def _fingerprint(volumes: Sequence[Volume]) -> str:
-    """Checksum of images and labels."""
-    arrays = {f"{kind}{i}": getattr(v, kind) for i, v in enumerate(volumes) for kind in ("image", "label")}
-    return checksum(arrays)
-
-
 def _steps(config: TwoStageConfig) -> tuple[int, ...]:
     """Batches of each step."""
     return config.steps if config.stages == 2 else (0, 0, 0, sum(config.steps))
-
-
-def _batch(config: TwoStageConfig, stage: int, n: int) -> int:
-    """Volumes of a batch."""
-    return min(n, config.batch[0 if stage <= 2 else 1])
 
 
 def _step(
@@ -221,16 +220,18 @@ def beside(probabilities: Tensor, drawn: Drawn, config: TwoStageConfig) -> Tenso
 def _measured(made: TwoStage, volumes: Sequence[Volume], stage: int, _: nn.Module) -> dict[str, float]:
     """Mean Dice of the structures over volumes, by each net that is trained by then."""
     made.net.eval()
-    names = (["net1"] if made.net.net1 is not None else []) + (["net2"] if stage >= 3 else [])
-    found: dict[str, float] = {}
-    for name in names:
-        dice = [
-            dice_scores(
-                torch.from_numpy(made.segment(volume, net=int(name[-1])))[None],
-                torch.from_numpy(np.asarray(volume.label))[None],
-                made.config.n_classes,
-            ).mean()
-            for volume in volumes
-        ]
-        found[f"val {name}"] = float(torch.stack(dice).mean())
-    return found
+    nets = ([1] if made.net.net1 is not None else []) + ([2] if stage >= 3 else [])
+    return {f"val net{net}": mean_dice(partial(made.segment, net=net), volumes, made.config) for net in nets}
+
+
+def mean_dice(segment: Callable[[Volume], np.ndarray], volumes: Sequence[Volume], config: TwoStageConfig) -> float:
+    """Mean Dice of the structures over volumes."""
+    found = [
+        dice_scores(
+            torch.from_numpy(segment(volume))[None],
+            torch.from_numpy(np.asarray(volume.label))[None],
+            config.n_classes,
+        ).mean()
+        for volume in volumes
+    ]
+    return float(torch.stack(found).mean())

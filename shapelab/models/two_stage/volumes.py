@@ -127,12 +127,14 @@ class Source:
         if self.config.looks is not None:
             images, labels = self._stacks(rows, self.config.field)
         else:
-            images, labels = self._warped(rows)
-        if sub and self.config.looks is None:
-            size = self._sides(images.shape[1:])
-            images, labels = _same_sized([_cut(i, m, size) for i, m in zip(images, labels)])
+            images, labels = self._cut(rows) if sub else self._warped(rows)
         factor, n = self.config.factor, self.config.n_classes
         return self._sent(coarse_image(images[:, None], factor)), self._sent(coarse_labels(labels, factor, n))
+
+    def sub_volumes(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Sub-volumes (N, 1, X, Y, Z) of one random size, and their labels (N, X, Y, Z)."""
+        images, labels = self._cut(rows)
+        return self._sent(images[:, None]), self._sent(labels)
 
     def both(self, rows: Sequence[int], whole: bool) -> Drawn:
         """What step 3 (sub-volumes) or step 4 (`whole`: slices as the region of interest leaves them) learns from."""
@@ -141,10 +143,8 @@ class Source:
             images, labels = self._stacks(rows, config.window, anywhere=config.stages == 1)
             box = (slice(0, config.window), slice(0, config.window))
         else:
-            images, labels = self._warped(rows)
+            images, labels = self._warped(rows) if whole else self._cut(rows)
             if not whole:
-                size = self._sides(images.shape[1:])
-                images, labels = _same_sized([_cut(i, m, size) for i, m in zip(images, labels)])
                 x, y = images.shape[1:3]
                 box = (slice(0, x // config.fold * config.fold), slice(0, y // config.fold * config.fold))
             else:
@@ -177,6 +177,12 @@ class Source:
             moved, named = random_affine_pair(image.float() + 1, label, self.spacings[row], self.config.affine)
             made.append((looked(moved - 1), named))
         return _same_sized([(i[0], m[0]) for i, m in made])
+
+    def _cut(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Sub-volumes of one random size."""
+        images, labels = self._warped(rows)
+        size = self._sides(images.shape[1:])
+        return _same_sized([_part(image, label, size) for image, label in zip(images, labels)])
 
     def _sides(self, shape: Sequence[int]) -> Shape3:
         """Size of a batch's sub-volumes, each axis drawn by itself."""
@@ -257,7 +263,7 @@ def in_steps(low: int, high: int, n: int, step: int) -> slice:
     return slice(start, start + size)
 
 
-def _cut(image: Tensor, label: Tensor, size: Shape3) -> tuple[Tensor, Tensor]:
+def _part(image: Tensor, label: Tensor, size: Shape3) -> tuple[Tensor, Tensor]:
     """A sub-volume about a drawn voxel."""
     centre = drawn_voxel(label)
     starts = [min(max(0, c - s // 2), n - s) for c, s, n in zip(centre, size, label.shape, strict=True)]
