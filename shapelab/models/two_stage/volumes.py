@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shapelab.augment import random_affine_pair
+from shapelab.augment import random_warp_pair
 from shapelab.data.grid import to_unit_range
 from shapelab.data.volumes import Scans
 from shapelab.device import sent
@@ -173,9 +173,9 @@ class Source:
         made = []
         for row in rows:
             image, label = self.images[row][None], self.labels[row][None]
-            # what comes from outside is as dark as can be: 0 after the shift
-            moved, named = random_affine_pair(image.float() + 1, label, self.spacings[row], self.config.affine)
-            made.append((looked(moved - 1), named))
+            how = (self.spacings[row], self.config.affine, self.config.elastic)
+            moved, named = random_warp_pair(image.float(), label, *how, fill=-1.0)  # outside it is as dark as can be
+            made.append((looked(moved), named))
         return _same_sized([(i[0], m[0]) for i, m in made])
 
     def _cut(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -249,7 +249,7 @@ def looked(images: Tensor) -> Tensor:
 
 def drawn_voxel(label: Tensor) -> tuple[int, int, int]:
     """A voxel of a label map (X, Y, Z): its class drawn evenly from those that are there, then evenly in the class."""
-    here = torch.unique(label)
+    here = torch.bincount(label.flatten()).nonzero()[:, 0]
     chosen = (label == here[int(torch.randint(len(here), (1,)))]).flatten().nonzero()[:, 0]
     x, y, z = np.unravel_index(int(chosen[int(torch.randint(len(chosen), (1,)))]), tuple(label.shape))
     return int(x), int(y), int(z)
