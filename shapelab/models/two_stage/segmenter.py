@@ -143,7 +143,7 @@ class TwoStage(Kept):
             image = turned(_planes(np.asarray(volume.image, np.float32) + 1), degrees) - 1  # dark where nothing is
             made = self.probabilities(replace(volume, image=_stack(image), label=None))
             found.append(_stack(turned(_planes(made), -degrees)))
-        backwards = np.asarray(volume.image)[..., ::-1]
+        backwards = np.asarray(volume.image)[..., ::-1].copy()
         found.append(self.probabilities(replace(volume, image=backwards, label=None))[..., ::-1])
         return np.mean(found, axis=0)
 
@@ -186,7 +186,9 @@ class TwoStage(Kept):
         """
         sizes = np.asarray(spacing, float)
         own = np.array([wanted or s for wanted, s in zip(self.config.spacing, sizes, strict=True)])
-        subject = Subject("scan", self.scheme, image=np.asarray(image, np.float32), affine=np.diag([*sizes, 1.0]))
+        scan = np.asarray(image, np.float32)
+        scan = scan - scan.min()  # what lies beyond the scan is 0, as dark as it gets
+        subject = Subject("scan", self.scheme, image=scan, affine=np.diag([*sizes, 1.0]))
         shape = np.maximum(1, np.rint(np.array(image.shape) * sizes / own)).astype(int)
         shape[:2] = -(-shape[:2] // 16) * 16
         sample = to_grid(subject, Grid(tuple(shape), tuple(own)), centre="volume")
