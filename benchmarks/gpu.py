@@ -55,7 +55,7 @@ FEW = "hearts=2,training=2,shipped=2,validation=1,test=2,train=2,healthy=20,atla
 SMALL = (
     "coarser=4,hearts=24,training=24,validation=2,test=4,train=12,healthy=4,PH=3,atlases=6,compared=3,prior_hearts=8,"
     "epochs=20,joint_epochs=2,baseline_epochs=4,prior_epochs=2,slices=48,batch=4,patch=12,seeds=1,n_repeats=1,"
-    "permutations=9,repeats=1,pick=30,widths=16,merged=16,shipped=2,steps=4,every=2"
+    "permutations=9,repeats=1,pick=30,widths=16,merged=16,shipped=2,more=2,watched=1,steps=4,every=2"
 )
 #: Of a dry run's --speed: networks as wide as they are, since MONAI's is to have as many parameters.
 WHOLE = "batch=2,slices=16,widths=999,merged=999"

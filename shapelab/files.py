@@ -48,14 +48,14 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def only_one(what: str, folder: str | Path) -> Iterator[None]:
+def only_one(what: str, folder: str | Path, wait: bool = False) -> Iterator[None]:
     """Context in which `folder`, which is made, is this process's alone; UsageError, naming `what`, where another is in
-    such a context. A killed process gives it back. File systems without locks have none.
+    such a context (`wait`: it is waited for). A killed process gives it back. File systems without locks have none.
     """
     from filelock import FileLock, Timeout
 
     folder = Path(folder)
-    made, lock = not folder.exists(), FileLock(folder / ".running", timeout=0)
+    made, lock = not folder.exists(), FileLock(folder / ".running", timeout=-1 if wait else 0)
     folder.mkdir(parents=True, exist_ok=True)
     with suppress(RuntimeError):  # what filelock raises where a file system has no locks
         try:

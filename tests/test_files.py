@@ -2,6 +2,7 @@ import json
 import pickle
 import subprocess
 import sys
+import threading
 from io import StringIO
 
 import numpy as np
@@ -72,6 +73,25 @@ def test_a_folder_is_one_process_alone_until_it_ends_or_is_killed(tmp_path):
     with only_one("output", tmp_path / "new" / "er"):
         pass
     assert not (tmp_path / "new" / "er").exists()
+
+
+def test_another_process_is_waited_for_where_that_is_asked(tmp_path):
+    ended = []
+
+    def other():
+        with only_one("output", tmp_path):
+            inside.set()
+            go_on.wait(10)
+            ended.append("other")
+
+    inside, go_on = threading.Event(), threading.Event()
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert inside.wait(10)
+    threading.Timer(0.1, go_on.set).start()
+    with only_one("output", tmp_path, wait=True):
+        assert ended == ["other"]
+    thread.join()
 
 
 def test_what_is_kept_under_its_key_is_not_made_again(tmp_path):

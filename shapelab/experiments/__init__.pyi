@@ -6,4 +6,5 @@ from . import (
     shipped as shipped,
     sslln as sslln,
     tables as tables,
+    two_stage as two_stage,
 )

@@ -21,7 +21,8 @@ from shapelab.files import read_csv
 from shapelab.metrics import bootstrap_mean, compare
 from shapelab.metrics.agreement import least_p
 
-HIGH = ("dice", "ssim", "plausible")  # measures that are better the higher they are; all others, the lower
+#: Measures that are better the higher they are; all others, the lower.
+HIGH = ("dice", "dice_base", "dice_apex", "jaccard", "ssim", "plausible", "within 8 mm")
 Cases = Mapping[str, pd.DataFrame]  # method -> cases, of all seeds
 
 

@@ -12,6 +12,7 @@ early stop or threshold comes from a real scan, except in the upper reference.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,7 +69,20 @@ def looked_at(patient: str) -> bool:
 
 def phantom_slices(n: int, config: NativeConfig, seed: int = TRAINING_SEED, progress: bool = False) -> SliceData:
     """Slices of n phantom patients (ED and ES, ACDC-like stacks), with images, on the network's in-plane grid."""
-    stacks = []
+    return SliceData.of_stacks(*zip(*phantom_stacks(n, config.spacing, seed, progress), strict=True))
+
+
+def phantom_stacks(
+    n: int, in_plane: float, seed: int = TRAINING_SEED, progress: bool = False, pixels: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+    """ACDC-like stacks of n phantom patients, ED and ES, on a square field about the heart.
+
+    Args:
+        in_plane: mm
+        pixels: of the field; None: `FIELD_PX`
+
+    Yields an image (X, Y, Z) in [0, 1], its label map (integers of BIVENTRICULAR), the distance of slices (mm).
+    """
     for i in tqdm(range(n), desc="phantoms", disable=not progress, leave=False):
         who = (seed, i, GROUPS[i % len(GROUPS)], i // len(GROUPS))
         f = draw_factors(*who)
@@ -76,11 +90,10 @@ def phantom_slices(n: int, config: NativeConfig, seed: int = TRAINING_SEED, prog
         stack = make_stack(seed, i, f, hearts, "LR", LR_SHIFT_MM, 1.0, 0)
         # at ES the base has come down: real stacks then show one to three slices of atria
         above = int(np.random.default_rng([seed, i, 8]).choice(3, p=(0.5, 0.35, 0.15)))
-        stack = square_field(stack, hearts, f["angle"], config.spacing, FIELD_PX, above)
+        stack = square_field(stack, hearts, f["angle"], in_plane, pixels or FIELD_PX, above)
         for phase in PHASES:
             label = make_label(who, phase, stack, BIVENTRICULAR, best_device())
-            stacks.append((make_image(who, phase, stack, best_device()), label, stack.spacing[2]))
-    return SliceData.of_stacks(*zip(*stacks, strict=True))
+            yield make_image(who, phase, stack, best_device()), label, stack.spacing[2]
 
 
 def real_slices(cohort: Cohort, config: NativeConfig, progress: bool = False) -> SliceData:
