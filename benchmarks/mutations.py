@@ -140,7 +140,7 @@ MUTATIONS: list[tuple[str, str, str]] = [
     ("training/losses.py", "axes = tuple(range(2, logits.ndim))", "axes = tuple(range(1, logits.ndim))"),
     # prediction: statistics of the batch, a turn not undone, the wrong distance, the wrong place, a large crumb
     ("models/sslln.py", "    network.eval()\n    device", "    device"),
-    ("models/native.py", "_turned(logits.float().softmax(1), -turn)", "_turned(logits.float().softmax(1), turn)"),
+    ("models/native.py", "turned(logits.float().softmax(1), -turn)", "turned(logits.float().softmax(1), turn)"),
     ("models/native.py", "to_unit_range(sample.image), dz, turns", "to_unit_range(sample.image), 10.0, turns"),
     ("models/native.py", "[*place, middle[2]], self.config.second", "middle, self.config.second"),
     ("models/native.py", "size < 0.2 * size.max()", "size < 0.5 * size.max()"),
