@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from shapelab.data.geometry import bounding_box, largest_component
-from shapelab.data.grid import Grid, from_grid, to_grid
+from shapelab.data.grid import Grid, GridSample, from_grid, to_grid
+from shapelab.data.orientation import canonical
 from shapelab.data.scheme import WHOLE_HEART, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.device import autocast
@@ -213,17 +214,22 @@ class TwoStage(Kept):
             image: (X, Y, Z) of any unit
             spacing: (3,) mm
         """
-        sizes = np.asarray(spacing, float)
-        own = np.array([wanted or s for wanted, s in zip(self.config.spacing, sizes, strict=True)])
-        scan = np.asarray(image, np.float32)
+        affine, scan = np.diag([*np.asarray(spacing, float), 1.0]), np.asarray(image, np.float32)
         scan = scan - scan.min()  # what lies beyond the scan is 0, as dark as it gets
-        subject = Subject("scan", self.scheme, image=scan, affine=np.diag([*sizes, 1.0]))
-        shape = np.maximum(1, np.rint(np.array(image.shape) * sizes / own)).astype(int)
+        volume, sample = self.laid(Subject("scan", self.scheme, image=scan, affine=affine))
+        return keep_largest(from_grid(self.averaged(volume), sample.transform))
+
+    def laid(self, subject: Subject) -> tuple[Volume, GridSample]:
+        """All of a subject's image at the config's spacing, and how it was laid there: `shapelab.data.grid.from_grid`
+        brings probabilities back to its own voxels."""
+        upright = canonical(subject)[0]
+        sizes = upright.spacing
+        own = np.array([wanted or s for wanted, s in zip(self.config.spacing, sizes, strict=True)])
+        shape = np.maximum(1, np.rint(np.array(upright.shape) * sizes / own)).astype(int)
         shape[:2] = -(-shape[:2] // 16) * 16
         sample = to_grid(subject, Grid(tuple(shape), tuple(own)), centre="volume")
         assert sample.image is not None  # the subject has one
-        found = self.averaged(volume_of(sample.image, own))
-        return keep_largest(from_grid(found, sample.transform))
+        return volume_of(sample.image, own), sample
 
     # ------------------------------------------------------------------------------------------------------------ kept
 
