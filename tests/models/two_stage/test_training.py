@@ -25,6 +25,7 @@ TINY = TwoStageConfig(
     kernel1=(3, 3, 3),
     width2=4,
     levels2=1,
+    fold=1,
     slices=3,
     outputs=4,
     dropout=0.1,

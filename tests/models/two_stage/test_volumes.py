@@ -23,7 +23,7 @@ from shapelab.phantoms.randomise import Randomisation
 CPU = torch.device("cpu")
 STILL = AffineRanges((0, 0, 0), 0, 0, 0, (0, 0, 0))
 PLAIN = Randomisation(**dict.fromkeys(vars(Randomisation()), 0))
-HEARTS = TwoStageConfig(n_classes=3, sides=(8, 12), levels2=2, slices=5, outputs=4, affine=STILL, elastic=None)
+HEARTS = TwoStageConfig(n_classes=3, sides=(8, 12), levels2=2, fold=1, slices=5, outputs=4, affine=STILL, elastic=None)
 STACKS = short_axis_config("quick", field=32, window=16, outputs=4, slices=3, looks=PLAIN)
 
 
