@@ -78,6 +78,16 @@ MUTATIONS: list[tuple[str, str, str]] = [
     ("models/joint_space.py", 'f"decoder.{name}": p.detach() for', 'f"decoder.{name}": p for'),
     ("models/joint_space.py", "b.clone() for name, b in statistics", "b for name, b in statistics"),
     ("models/joint_space.py", 'instance = statistics == "instance"', 'instance = statistics != "instance"'),
+    # two stages: the wrong sign, twice; a coarse voxel too few; the skips' and the slab's slices; Net1 not frozen; the
+    # margin inwards; a turn not undone
+    ("models/two_stage/losses.py", "here * (1 - scores)", "here * scores"),
+    ("models/two_stage/losses.py", "logsumexp(1) - logits[:, 0]", "logsumexp(1) + logits[:, 0]"),
+    ("models/two_stage/networks.py", "max(0, side.start // f - 1)", "max(0, side.start // f)"),
+    ("models/two_stage/networks.py", "x[:, :, half : x.shape[2] - half]", "x[:, :, 2 * half :]"),
+    ("models/two_stage/volumes.py", "slice(start - half, start + n + half)", "slice(start, start + n + 2 * half)"),
+    ("models/two_stage/training.py", "set_grad_enabled(stage < STEPS)", "set_grad_enabled(stage <= STEPS)"),
+    ("models/two_stage/segmenter.py", "part.start * f - margin", "part.start * f + margin"),
+    ("models/two_stage/segmenter.py", "turned(_planes(made), -degrees)", "turned(_planes(made), degrees)"),
     # the same pass again and again; a mean over steps that do not give the loss
     ("training/turns.py", "kind(number // len(kind))", "kind(0)"),
     ("training/loop.py", "total / self.counts[name]", "total / self.index"),
@@ -130,7 +140,7 @@ MUTATIONS: list[tuple[str, str, str]] = [
     ("training/losses.py", "axes = tuple(range(2, logits.ndim))", "axes = tuple(range(1, logits.ndim))"),
     # prediction: statistics of the batch, a turn not undone, the wrong distance, the wrong place, a large crumb
     ("models/sslln.py", "    network.eval()\n    device", "    device"),
-    ("models/native.py", "_turned(logits.float().softmax(1), -turn)", "_turned(logits.float().softmax(1), turn)"),
+    ("models/native.py", "turned(logits.float().softmax(1), -turn)", "turned(logits.float().softmax(1), turn)"),
     ("models/native.py", "to_unit_range(sample.image), dz, turns", "to_unit_range(sample.image), 10.0, turns"),
     ("models/native.py", "[*place, middle[2]], self.config.second", "middle, self.config.second"),
     ("models/native.py", "size < 0.2 * size.max()", "size < 0.5 * size.max()"),

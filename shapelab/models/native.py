@@ -323,7 +323,8 @@ def turned(stack: Tensor, degrees: float) -> Tensor:
     if degrees == 0:
         return stack
     c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    matrix = torch.tensor([[[c, -s, 0], [s, c, 0]]], dtype=stack.dtype, device=stack.device)
+    ratio = stack.shape[2] / stack.shape[3]  # grid_sample counts in halves of each axis, the last one first
+    matrix = torch.tensor([[[c, -s * ratio, 0], [s / ratio, c, 0]]], dtype=stack.dtype, device=stack.device)
     where = F.affine_grid(matrix.expand(len(stack), -1, -1), list(stack.shape), align_corners=False)
     return F.grid_sample(stack, where, mode="bilinear", padding_mode="zeros", align_corners=False)
 

@@ -25,8 +25,12 @@ from shapelab.augment import landmarks as marks
 from shapelab.device import best_device, generator_of, sent
 from shapelab.metrics import ssim
 from shapelab.metrics.evaluation import evaluate
-from shapelab.models import sslln
+from shapelab.models import native, sslln
 from shapelab.models.acnn import autoencoder, baselines, predictor, prior, sr_baselines, tl, trainer
+from shapelab.models.two_stage import losses as two_losses
+from shapelab.models.two_stage import networks as two_nets
+from shapelab.models.two_stage import training as two_steps
+from shapelab.models.two_stage import volumes as two_volumes
 from shapelab.phantoms import randomise
 from shapelab.phantoms.ultrasound_geometry import make_box
 from shapelab.phantoms.ultrasound_imaging import more_shadows, shadow_db
@@ -144,14 +148,30 @@ CALLS = [
     exact("models.acnn.tl.distance", lambda put: tl.distance(put(CODES), put(CODES.flip(0)))),
     exact("models.acnn.trainer.predict_labels", lambda put: trainer.predict_labels(put(flat()), IMAGES)),
     exact("models.acnn.trainer.predict_images", lambda put: trainer.predict_images(put(flat()), IMAGES)),
+    exact("models.native.turned", lambda put: native.turned(put(SLICES), 20.0)),
     exact("models.sslln.dice_term", lambda put: sslln.dice_term(put(LOGITS), put(LABELS))),
     exact("models.sslln.landmark_term", lambda put: sslln.landmark_term(put(LOGITS[:, :3]), put(MARKS))),
     exact("models.sslln.landmarks_of", lambda put: sslln.landmarks_of(put(LOGITS[0]))),
     *(exact(f"models.sslln.predict {method}", lambda put, method=method: sslln.predict(
         put(seeded(lambda: sslln.NETWORKS[method](SMALL))), torch.rand(2, 16, 16, 6, generator=generator_of(8))))
       for method in sslln.NETWORKS),
+    exact("models.two_stage.losses.class_weights", lambda put: two_losses.class_weights(put(torch.arange(4) * 9))),
+    exact("models.two_stage.losses.dice_loss",
+          lambda put: two_losses.dice_loss(put(LOGITS), put(LABELS), put(torch.ones(4)))),
+    exact("models.two_stage.losses.roi_loss", lambda put: two_losses.roi_loss(put(LOGITS), put(LABELS))),
+    exact("models.two_stage.losses.roi_entropy", lambda put: two_losses.roi_entropy(put(LOGITS), put(LABELS))),
+    exact("models.two_stage.networks.coarse_image", lambda put: two_nets.coarse_image(put(IMAGES)[:, None], (4, 4, 3))),
+    exact("models.two_stage.networks.full_sized",
+          lambda put: two_nets.full_sized(put(LOGITS), (2, 3, 1), (slice(3, 20), slice(0, 7), slice(2, 8)))),
+    exact("models.two_stage.volumes.repeated", lambda put: two_volumes.repeated(put(IMAGES), slice(-2, 12))),
+    exact("models.two_stage.volumes.coarse_labels", lambda put: two_volumes.coarse_labels(put(LABELS), (3, 2, 2), 4)),
+    exact("models.two_stage.training.beside", lambda put: two_steps.beside(put(LOGITS), two_volumes.Drawn(
+        put(LOGITS[:, :1]), put(LABELS), put(IMAGES)[:, None], put(LABELS), (slice(1, 13), slice(2, 12), slice(-4, 4))),
+        two_nets.TwoStageConfig(factor=(2, 2, 2)))),
     drawn("phantoms.randomise.randomise", lambda put: randomise.randomise(
         put(SLICES), put(TISSUES), 1.6, 24, randomise.Randomisation(), 3, torch.tensor([0, 0, 1, 1]))),
+    drawn("phantoms.randomise.randomised_stacks", lambda put: randomise.randomised_stacks(
+        put(SLICES), put(TISSUES), 1.6, 24, randomise.Randomisation(), 3)),
     on_slices("move", 1.6, 24, randomise.Randomisation()),
     on_slices("more_trabeculae", 0.7), on_slices("new_contrast", 0.8), on_slices("new_surroundings", 0.6),
     on_slices("bias_field", 0.3, tissues=False), on_slices("ghost", 0.5, tissues=False),
@@ -174,6 +194,8 @@ EXCUSED = {
     "phantoms.drawing.drawn": "hands it on where it is",
     "models.acnn.subpixel.check_stack": "looks at the shape",
     "phantoms.ultrasound_geometry.closed": "the larger of two tensors",
+    "models.two_stage.volumes.looked": "of volumes on the CPU, where they are cut",
+    "models.two_stage.volumes.drawn_voxel": "of volumes on the CPU, where they are cut",
 }
 
 
@@ -232,7 +254,7 @@ def test_what_ships_opens_there(folder, place, monkeypatch):
     """Of a space, codes and probabilities; of a network, where its weights are."""
     monkeypatch.setattr("shapelab.device.fast_dtype", lambda device: torch.float32)
     there, here = open_kept(folder), open_kept(folder, "cpu")
-    network = getattr(there, "network", None) or there.model
+    network = next(getattr(there, name) for name in ("network", "net", "model") if hasattr(there, name))
     assert {p.device.type for p in network.parameters()} == {place.device.type}
     if isinstance(there, NetworkSpace):
         codes = np.stack([there.mean, there.mean + there.sigma])

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from shapelab.data.grid import to_grid
@@ -204,6 +205,17 @@ def test_turns_are_undone():
     segmenter = NativeSegmenter(Sees(), SMALL)
     plain, turned = (segmenter.probabilities(bar, 10.0, turns)[3, 8:40, 8:40] for turns in ((0.0,), (30.0,)))
     assert np.abs(plain - turned).max() < 0.1 and np.ptp(plain) > 0.7
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (96, 48), (48, 80)])
+def test_a_turn_is_no_shear(shape):
+    """A bar, five times as long as wide, keeps its form in a plane that is not square; turned as scipy turns it."""
+    x, y = np.indices(shape) - np.array(shape).reshape(2, 1, 1) / 2 + 0.5
+    bar = ((np.abs(x) < 20) & (np.abs(y) < 4)).astype(np.float32)
+    made = native.turned(torch.from_numpy(bar)[None, None], 30.0)[0, 0].numpy()
+    assert np.abs(made - ndimage.rotate(bar, 30.0, reshape=False, order=1)).max() < 0.02
+    spread = np.sqrt(np.linalg.eigvalsh(np.cov(np.argwhere(made > 0.5).T)))
+    assert spread[1] / spread[0] == pytest.approx(5, rel=0.05)
 
 
 def test_an_empty_result_stays_empty():

@@ -131,10 +131,47 @@ def test_unit_range_is_by_percentiles_of_each_stack():
     assert torch.allclose(out.mean((1, 2, 3)), torch.tensor(0.5), atol=0.02)
 
 
+def test_the_middle_slice_of_a_stack_is_what_randomise_gives():
+    """One function: `randomise` keeps of the tissues the middle slice."""
+    images, tissues = batch()
+    whole, named = r.randomised_stacks(images, tissues, 1.6, 48, r.Randomisation(), 5)
+    out, label = r.randomise(images, tissues, 1.6, 48, r.Randomisation(), 5)
+    assert torch.equal(whole, out) and torch.equal(named[:, 1], label)
+
+
+@pytest.mark.parametrize("slices", [1, 2, 4, 7])
+def test_stacks_of_any_number_of_slices_move_as_a_whole(slices):
+    """Each slice has the tissues that it would have alone: all of a stack are moved and turned over together."""
+    images, tissues = batch(3)
+    images, tissues = images[:, :1].repeat(1, slices, 1, 1), tissues[:, :1].repeat(1, slices, 1, 1)
+    for k in range(slices):  # slices that can be told apart by the RV's size
+        tissues[:, k, : 4 * k] = 0
+    strength = r.Randomisation(**{**vars(STILL), "rotation_deg": 30.0, "upside_down": 0.5, "noise": 0.05})
+    out, named = r.randomised_stacks(images, tissues, 1.6, 48, strength, 3)
+    assert out.shape == named.shape == (3, slices, 48, 48) and named.dtype == torch.uint8
+    assert torch.isfinite(out).all() and out.min() >= 0 and out.max() <= 1
+    moved = r.move(images, tissues, 1.6, 48, strength, r.generator_of(3))[1]
+    for before, after in zip(moved, named, strict=True):
+        assert torch.equal(after, before) or torch.equal(after, before.flip(0))
+    again = r.randomised_stacks(images, tissues, 1.6, 48, strength, 3)
+    assert torch.equal(again[0], out) and torch.equal(again[1], named)
+
+
+def test_a_stack_that_is_turned_over_takes_its_tissues_along():
+    images, tissues = batch(1)
+    tissues[:, 0] = 0
+    images = torch.where(tissues > 0, 0.9, 0.1)
+    out, named = r.randomised_stacks(
+        images, tissues, 1.6, 48, r.Randomisation(**{**vars(STILL), "upside_down": 1.0}), 0
+    )
+    assert not named[:, 2].any() and named[:, 0].any()
+    assert (out[0, 0][named[0, 0] > 0] > 0.9).all() and (out[0, 2] < 0.1).all()
+
+
 @pytest.mark.parametrize("shapes", [((2, 3, 8, 8), (2, 3, 8, 9)), ((2, 2, 8, 8), (2, 2, 8, 8)), ((3, 8, 8), (3, 8, 8))])
 def test_wrong_shapes_are_named(shapes):
     images, tissues = torch.rand(shapes[0]), torch.zeros(shapes[1], dtype=torch.uint8)
-    with pytest.raises(UsageError, match="expected two of one shape"):
+    with pytest.raises(UsageError, match="expected (two of one shape|an odd number)"):
         r.randomise(images, tissues, 1.6, 8, r.Randomisation(), 0)
 
 

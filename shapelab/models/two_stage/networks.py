@@ -251,7 +251,9 @@ class Unit(nn.Module):
             nn.init.kaiming_normal_(self.conv.weight, nonlinearity="linear")
 
     def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
-        x = self.norm(self.conv(x))
+        x = self.conv(x)
+        if not (isinstance(self.norm, nn.InstanceNorm3d) and x.shape[2:].numel() == 1):  # one voxel has no spread
+            x = self.norm(x)
         return self.act(x if plus is None else x + plus)
 
 
@@ -409,7 +411,8 @@ class TwoStageNet(nn.Module):
 
 def coarse_image(image: Tensor, factor: Shape3) -> Tensor:
     """(N, 1, X, Y, Z) -> coarse voxels, each the mean of those it covers (fewer at the far ends)."""
-    return F.avg_pool3d(image, factor, ceil_mode=True, count_include_pad=False)
+    kernel = [min(f, n) for f, n in zip(factor, image.shape[2:], strict=True)]
+    return F.avg_pool3d(image, kernel, ceil_mode=True, count_include_pad=False)
 
 
 def full_sized(coarse: Tensor, factor: Shape3, box: Sequence[slice]) -> Tensor:

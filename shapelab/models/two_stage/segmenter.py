@@ -159,7 +159,7 @@ class TwoStage(Kept):
             image = turned(_planes(np.asarray(volume.image, np.float32) + 1), degrees) - 1  # dark where nothing is
             made = self.probabilities(replace(volume, image=_stack(image), label=None))
             found.append(_stack(turned(_planes(made), -degrees)))
-        backwards = np.asarray(volume.image)[..., ::-1]
+        backwards = np.asarray(volume.image)[..., ::-1].copy()
         found.append(self.probabilities(replace(volume, image=backwards, label=None))[..., ::-1])
         return np.mean(found, axis=0)
 
@@ -215,8 +215,9 @@ class TwoStage(Kept):
             image: (X, Y, Z) of any unit
             spacing: (3,) mm
         """
-        affine = np.diag([*np.asarray(spacing, float), 1.0])
-        volume, sample = self.laid(Subject("scan", self.scheme, image=np.asarray(image, np.float32), affine=affine))
+        affine, scan = np.diag([*np.asarray(spacing, float), 1.0]), np.asarray(image, np.float32)
+        scan = scan - scan.min()  # what lies beyond the scan is 0, as dark as it gets
+        volume, sample = self.laid(Subject("scan", self.scheme, image=scan, affine=affine))
         found = from_grid(self.averaged(volume), sample.transform)
         return one_heart(keep_largest(found), self.scheme)
 

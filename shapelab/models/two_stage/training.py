@@ -76,6 +76,8 @@ def train_two_stage(
     """
     config, run = config or TwoStageConfig.profile(), run or Run()
     check_volumes(volumes, config, scheme)
+    if validation is not None:
+        check_volumes(validation, config, scheme, "validation")
     net = seeded(lambda: TwoStageNet(config), run.seed)
     if start is not None:
         must(_built(start.config) == _built(config), "start", f"nets of {_built(start.config)}", str(_built(config)))
@@ -108,17 +110,29 @@ def train_two_stage(
     return made, history
 
 
-def check_volumes(volumes: Sequence[Volume], config: TwoStageConfig, scheme: LabelScheme) -> None:
+def check_volumes(
+    volumes: Sequence[Volume], config: TwoStageConfig, scheme: LabelScheme, what: str = "volumes"
+) -> None:
     """Errors for volumes that cannot be learned from."""
-    need(len(volumes), "volumes", "none", "at least one")
+    need(len(volumes), what, "none", "at least one")
     must(
         scheme.n_classes == config.n_classes,
-        "volumes",
+        what,
         f"scheme {scheme.name!r} of {scheme.n_classes} classes",
         f"{config.n_classes}, as the config has",
     )
     for row, volume in enumerate(volumes):
-        need(volume.label is not None, f"volumes[{row}]", "no label", "a label map of each volume")
+        need(volume.label is not None, f"{what}[{row}]", "no label", "a label map of each volume")
+        highest = (
+            0 if config.looks is not None else int(np.max(np.asarray(volume.label)))
+        )  # of a stack, they become background
+        need(
+            highest < config.n_classes,
+            f"{what}[{row}]",
+            f"labels up to {highest}",
+            f"channel numbers 0 to {config.n_classes - 1}",
+            "Its scheme's `channels` makes them of integers.",
+        )
 
 
 def begun_with(

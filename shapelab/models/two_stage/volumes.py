@@ -276,7 +276,7 @@ def drawn_voxel(label: Tensor) -> tuple[int, int, int]:
 def in_steps(low: int, high: int, n: int, step: int) -> slice:
     """A stretch that holds low to high (exclusive) inside 0 to n, widened to a multiple of `step` where n lets it."""
     low, high = max(0, low), min(n, high)
-    size = min(-(-(high - low) // step) * step, n // step * step)
+    size = min(-(-(high - low) // step) * step, n // step * step or n)
     start = min(max(0, (low + high - size) // 2), n - size)
     return slice(start, start + size)
 
