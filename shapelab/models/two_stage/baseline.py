@@ -41,10 +41,11 @@ class UNet(nn.Module):
     def __init__(self, config: TwoStageConfig) -> None:
         super().__init__()
         self.config = config
+        like = (config.units1, config.dropout)
         w = [config.unet_width * 2**level for level in range(config.unet_levels + 1)]
-        self.down = nn.ModuleList(Block(n_in, n, KERNEL, config) for n_in, n in zip([1, *w], w))
-        self.grow = nn.ModuleList(Unit(below, n, KERNEL, config) for n, below in [*pairwise(w)][::-1])
-        self.up = nn.ModuleList(Block(2 * n, n, KERNEL, config) for n in w[-2::-1])
+        self.down = nn.ModuleList(Block(n_in, n, KERNEL, *like) for n_in, n in zip([1, *w], w))
+        self.grow = nn.ModuleList(Unit(below, n, KERNEL, config.units1) for n, below in [*pairwise(w)][::-1])
+        self.up = nn.ModuleList(Block(2 * n, n, KERNEL, *like) for n in w[-2::-1])
         self.out = nn.Conv3d(w[0], config.n_classes, 1)
         laid_out(self, torch.channels_last_3d)
 

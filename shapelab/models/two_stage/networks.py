@@ -18,9 +18,10 @@ Deviations (what the text leaves open, or what cannot be done to the letter):
     Input of Net2: "two-channel 4D volume" of label map and image has no gradient for Net1 in step 3. Net1's
         probabilities and the image are C + 1 channels.
     Normalisation: none is named; without it neither net leaves the background in the time that a course has (notebook
-        09 shows the curves). Before each ReLU all channels of a volume are normalised together ("group"). Each by
-        itself ("instance") makes much of the noise of a structure that a slab does not hold; "relu" is the text's,
-        "selu" the self-normalising one of its abstract, "batch" that of short-axis stacks.
+        09 shows the curves). Net1 normalises each channel of a volume by itself before each ReLU ("instance"), Net2 all
+        channels together ("group"): a slab does not hold every structure, and of a channel that tells of one that is
+        not there the former makes much noise. "relu" is the text's, "selu" the self-normalising one of its abstract,
+        "batch" that of short-axis stacks.
     Dropout: .2 in the paper's profile. With 8 channels at the first scale it keeps Net2 below Net1: 0 in the others.
     Skip over all: Net2 adds to the logarithm of Net1's probabilities, as residual super-resolution nets add to their
         input (the text: SRCNN "with skip connections"). Without it hundreds of batches go into learning to repeat them.
@@ -66,7 +67,8 @@ class TwoStageConfig(Config):
     spacing: tuple[float, float, float] = (1.5, 1.5, 1.5)   # mm, full resolution; 0: as far apart as the slices are
     factor: tuple[int, int, int] = (4, 4, 4)                # full voxels along the edges of a coarse one (paper: 3 mm)
     stages: int = 2                                         # 1: Net2 alone, of the image alone, whole slices
-    units: str = "group"                                    # what follows a convolution, one of `UNITS`
+    units1: str = "instance"                                # what follows a convolution of Net1, one of `UNITS`
+    units2: str = "group"                                   # ... of Net2
     dropout: float = 0.0                                    # after each block (paper: .2)
     width1: int = 8                                         # channels of Net1's first scale
     dilation: tuple[int, ...] = (2, 4, 6)                   # 2n in block n
@@ -83,7 +85,7 @@ class TwoStageConfig(Config):
     slices: int = 9                                         # K
     outputs: int = 8                                        # slices that are labelled at once
     margin_mm: float = 12.0                                 # about what Net1 finds
-    steps: tuple[int, int, int, int] = (150, 850, 300, 700)  # batches of each step; 0 leaves it out
+    steps: tuple[int, int, int, int] = (100, 1100, 300, 900) # batches of each step; 0 leaves it out
     batch: tuple[int, int] = (2, 1)                         # volumes of a batch in steps 1 and 2, in 3 and 4
     sides: tuple[int, ...] = (64, 80, 96)                   # voxels of a sub-volume along each axis (paper: 64/128/256)
     rates: tuple[float, float, float, float] = (3e-3, 3e-3, 1e-3, 2e-3)  # of each step (the paper: 1e-4)
@@ -118,7 +120,8 @@ class TwoStageConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("TwoStageConfig.units", self.units, UNITS)
+        one_of("TwoStageConfig.units1", self.units1, UNITS)
+        one_of("TwoStageConfig.units2", self.units2, UNITS)
         one_of("TwoStageConfig.stages", self.stages, (1, 2))
         must(
             self.slices % 2 == 1 and self.slices >= 3,
@@ -151,7 +154,8 @@ def short_axis_config(profile: str | None = None, **changes: Any) -> TwoStageCon
         "n_classes": 4,
         "spacing": (1.5, 1.5, 0.0),
         "factor": (4, 4, 1),
-        "units": "batch",
+        "units1": "batch",
+        "units2": "batch",
         "dropout": 0.0,
         "width1": 16,
         "dilation": (2, 4),
@@ -213,7 +217,7 @@ class Unit(nn.Module):
     wholes; kernels are given as (x, y, z)."""
 
     def __init__(
-        self, n_in: int, n_out: int, kernel: Shape3, config: TwoStageConfig, dilation: int = 1, padded: bool = True
+        self, n_in: int, n_out: int, kernel: Shape3, units: str, dilation: int = 1, padded: bool = True
     ) -> None:
         super().__init__()
         kx, ky, kz = kernel
@@ -225,11 +229,11 @@ class Unit(nn.Module):
             "instance": partial(InstanceNorm, affine=True),
             "batch": nn.BatchNorm3d,
         }
-        normal = config.units in norms
+        normal = units in norms
         self.conv = Convolution(n_in, n_out, sizes, padding=pads, dilation=(dz, dx, dy), bias=not normal)
-        self.norm = norms[config.units](n_out) if normal else nn.Identity()
-        self.act: nn.Module = nn.SELU() if config.units == "selu" else nn.ReLU(inplace=True)
-        if config.units == "selu":  # what keeps mean 0 and variance 1 (Klambauer et al., NeurIPS 2017)
+        self.norm = norms[units](n_out) if normal else nn.Identity()
+        self.act: nn.Module = nn.SELU() if units == "selu" else nn.ReLU(inplace=True)
+        if units == "selu":  # what keeps mean 0 and variance 1 (Klambauer et al., NeurIPS 2017)
             nn.init.kaiming_normal_(self.conv.weight, nonlinearity="linear")
 
     def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
@@ -241,12 +245,19 @@ class Block(nn.Module):
     """Two convolutions and dropout; the second is applied `recurrent` times, if more than once as a recursive unit."""
 
     def __init__(
-        self, n_in: int, n_out: int, kernel: Shape3, config: TwoStageConfig, dilation: int = 1, recurrent: int = 1
+        self,
+        n_in: int,
+        n_out: int,
+        kernel: Shape3,
+        units: str,
+        dropout: float,
+        dilation: int = 1,
+        recurrent: int = 1,
     ) -> None:
         super().__init__()
-        self.first = Unit(n_in, n_out, kernel, config, dilation)
-        self.second = Unit(n_out, n_out, kernel, config, dilation)
-        self.drop = (nn.FeatureAlphaDropout if config.units == "selu" else nn.Dropout3d)(config.dropout)
+        self.first = Unit(n_in, n_out, kernel, units, dilation)
+        self.second = Unit(n_out, n_out, kernel, units, dilation)
+        self.drop = (nn.FeatureAlphaDropout if units == "selu" else nn.Dropout3d)(dropout)
         self.recurrent = recurrent
 
     def forward(self, x: Tensor) -> Tensor:
@@ -270,13 +281,13 @@ class Net1(nn.Module):
         self.config = config
         levels = len(config.dilation)
         w = [config.width1 * 2**level for level in range(levels + 1)]
-        kernel, spread = config.kernel1, config.dilation
+        kernel, spread, like = config.kernel1, config.dilation, (config.units1, config.dropout)
         self.down = nn.ModuleList(
-            Block(n_in, n, kernel, config, d) for n_in, n, d in zip([1, *w], w[:-1], spread)
+            Block(n_in, n, kernel, *like, d) for n_in, n, d in zip([1, *w], w[:-1], spread)
         )  # 16 (96, 80, 96), 32 (48, 40, 48), 64 (24, 20, 24), 128 (12, 10, 12)
-        self.bottom = nn.ModuleList(Unit(n, w[-1], kernel, config) for n in w[-2:])  # 256 (6, 5, 6)
-        self.grow = nn.ModuleList(Unit(below, n, kernel, config) for n, below in [*pairwise(w)][::-1])
-        self.up = nn.ModuleList(Block(2 * n, n, kernel, config, d) for n, d in [*zip(w, spread)][::-1])
+        self.bottom = nn.ModuleList(Unit(n, w[-1], kernel, config.units1) for n in w[-2:])  # 256 (6, 5, 6)
+        self.grow = nn.ModuleList(Unit(below, n, kernel, config.units1) for n, below in [*pairwise(w)][::-1])
+        self.up = nn.ModuleList(Block(2 * n, n, kernel, *like, d) for n, d in [*zip(w, spread)][::-1])
         self.out = nn.Conv3d(w[0], config.n_classes, 1)
         laid_out(self, torch.channels_last_3d)
 
@@ -306,19 +317,19 @@ class Net2(nn.Module):
         super().__init__()
         self.config = config
         w = [config.width2 * 2**level for level in range(config.levels2 + 1)]
-        folded, up, again = config.fold**2, (config.kernel2_up, config.kernel2_up, 1), config.recurrent
+        folded, up, units = config.fold**2, (config.kernel2_up, config.kernel2_up, 1), config.units2
+        like = (units, config.dropout, 1, config.recurrent)
         self.down = nn.ModuleList(
-            Block(n_in, n, config.kernel2, config, recurrent=again)
-            for n_in, n in zip([folded * config.inputs2, *w], w[:-1])
+            Block(n_in, n, config.kernel2, *like) for n_in, n in zip([folded * config.inputs2, *w], w[:-1])
         )  # 16 (256, 256, 9), 32 (128, 128, 9), 64 (64, 64, 9), 128 (32, 32, 9)
         self.flat = nn.ModuleList(
             [
-                Unit(w[-2], w[-1], (1, 1, config.slices - 1), config, padded=False),  # 256 (16, 16, 2)
-                Unit(w[-1], w[-1], (1, 1, 2), config, padded=False),  # 256 (16, 16, 1)
+                Unit(w[-2], w[-1], (1, 1, config.slices - 1), units, padded=False),  # 256 (16, 16, 2)
+                Unit(w[-1], w[-1], (1, 1, 2), units, padded=False),  # 256 (16, 16, 1)
             ]
         )
-        self.grow = nn.ModuleList(Unit(below, n, up, config) for n, below in [*pairwise(w)][::-1])
-        self.up = nn.ModuleList(Block(2 * n, n, up, config, recurrent=again) for n in w[-2::-1])
+        self.grow = nn.ModuleList(Unit(below, n, up, units) for n, below in [*pairwise(w)][::-1])
+        self.up = nn.ModuleList(Block(2 * n, n, up, *like) for n in w[-2::-1])
         heads = w[: config.deep + 1]  # the finest first
         self.out = nn.ModuleList(nn.Conv3d(n, folded * config.n_classes, 1) for n in heads)
         laid_out(self, torch.channels_last_3d)

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from shapelab.data.geometry import bounding_box, largest_component
-from shapelab.data.grid import Grid, from_grid, to_grid
+from shapelab.data.grid import Grid, GridTransform, from_grid, to_grid
 from shapelab.data.scheme import WHOLE_HEART, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.device import autocast
 from shapelab.errors import must, one_of
-from shapelab.models.native import keep_largest, turned
+from shapelab.models.native import heart_centre, keep_largest, turned
 from shapelab.models.two_stage.networks import TwoStageConfig, TwoStageNet, coarse_image, full_sized
 from shapelab.models.two_stage.volumes import Volume, in_steps, repeated, volume_of
 from shapelab.spaces.kept import NETWORK, Kept, scheme_of, scheme_text
@@ -180,19 +180,31 @@ class TwoStage(Kept):
         axis: of the mean of probabilities (`averaged`) the largest pieces (`shapelab.models.native.keep_largest`);
         empty where no heart was found.
 
+        The nets see what they saw in training, a field with the heart in its middle: first the field in the middle of
+        the image, then the one about the heart that was found there (by Net1, where there is one).
+
         Args:
             image: (X, Y, Z) of any unit
             spacing: (3,) mm
         """
         sizes = np.asarray(spacing, float)
-        own = np.array([wanted or s for wanted, s in zip(self.config.spacing, sizes, strict=True)])
         subject = Subject("scan", self.scheme, image=np.asarray(image, np.float32), affine=np.diag([*sizes, 1.0]))
-        shape = np.maximum(1, np.rint(np.array(image.shape) * sizes / own)).astype(int)
-        shape[:2] = -(-shape[:2] // 16) * 16
-        sample = to_grid(subject, Grid(tuple(shape), tuple(own)), centre="volume")
+        middle = (np.array(image.shape) - 1) / 2 * sizes
+        volume, _ = self._field(subject, middle)
+        first = self.segment(volume, net=1 if self.config.stages == 2 else 2)
+        place = heart_centre(np.where(largest_component(first > 0), first, 0), volume.spacing)
+        if place is not None:
+            middle[:2] += place - (self.config.field - 1) / 2 * np.array(volume.spacing[:2])
+        volume, transform = self._field(subject, middle)
+        return keep_largest(from_grid(self.averaged(volume), transform))
+
+    def _field(self, subject: Subject, middle: np.ndarray) -> tuple[Volume, GridTransform]:
+        """A stack on a square field about a place (mm), scaled as in training, and the way back."""
+        own = [wanted or s for wanted, s in zip(self.config.spacing, subject.spacing, strict=True)]
+        grid = Grid((self.config.field, self.config.field, subject.shape[2]), own)
+        sample = to_grid(subject, grid, centre=middle)
         assert sample.image is not None  # the subject has one
-        found = self.averaged(volume_of(sample.image, own))
-        return keep_largest(from_grid(found, sample.transform))
+        return volume_of(sample.image, own), sample.transform
 
     # ------------------------------------------------------------------------------------------------------------ kept
 

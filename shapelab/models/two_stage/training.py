@@ -149,7 +149,7 @@ def settings_of(config: TwoStageConfig, rate: float) -> FitSettings:
 def _built(config: TwoStageConfig) -> dict[str, Any]:
     """The numbers that weights depend on."""
     names = (
-        *("n_classes", "stages", "units", "width1", "dilation", "kernel1", "width2", "levels2", "kernel2"),
+        *("n_classes", "stages", "units1", "units2", "width1", "dilation", "kernel1", "width2", "levels2", "kernel2"),
         *("kernel2_up", "fold", "deep", "slices"),
     )
     return {name: getattr(config, name) for name in names}
