@@ -70,6 +70,10 @@ MUTATIONS: list[tuple[str, str, str]] = [
     ("latent/histograms.py", " & (hearts > least) & (hearts < n - least)", ""),
     # T-L: the weight inverted
     ("models/acnn/tl.py", "sums[0] / sums[1]", "sums[1] / sums[0]"),
+    # the two-stage network's tables: hearts left out, the whole heart's Jaccard, seeds in which a network is better
+    ("experiments/two_stage/hearts.py", "return scans[~mask], scans[mask]", "return scans[mask], scans[~mask]"),
+    ("experiments/two_stage/measures.py", "both.sum() / (size - both).sum()", "both.sum() / size.sum()"),
+    ("experiments/two_stage/tables.py", "(ours[both] - theirs[both])", "(theirs[both] - ours[both])"),
     # the joint space: image batches that train the decoder, or its statistics; the other statistics
     ("models/joint_space.py", 'f"decoder.{name}": p.detach() for', 'f"decoder.{name}": p for'),
     ("models/joint_space.py", "b.clone() for name, b in statistics", "b for name, b in statistics"),

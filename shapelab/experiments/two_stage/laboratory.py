@@ -280,7 +280,7 @@ class Laboratory:
         return {part: pd.concat(tables, ignore_index=True) for part, tables in found.items()}
 
     def _facts(self, training: Training, network: TwoStage | UNet) -> dict[str, Any]:
-        """Batches and seconds of the training."""
+        """Batches and seconds of the training, those of measuring its curve among them."""
         facts: dict[str, Any] = {"steps": network.config.steps}
         curve = self.curve(training)
         return facts if curve is None else {**facts, "train_seconds": round(float(curve["seconds"].sum()), 1)}

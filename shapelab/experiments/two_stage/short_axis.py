@@ -210,7 +210,7 @@ def _about_heart(volume: Volume, pixels: int) -> Volume:
     """A square of so many pixels about what is labelled; dark where the image ends."""
     label = np.asarray(volume.label)
     arrays = {"image": volume.image, "label": label}
-    for axis, side in enumerate(bounding_box(np.any(label, 2)) or ()):
+    for axis, side in enumerate(bounding_box(np.asarray(label.any(2))) or ()):
         start, n = (side.start + side.stop - pixels) // 2, label.shape[axis]
         beyond = np.zeros((3, 2), int)
         beyond[axis] = max(0, -start), max(0, start + pixels - n)

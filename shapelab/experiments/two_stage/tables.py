@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from shapelab.errors import DataError, must, one_of
@@ -98,7 +99,7 @@ def gather(here: Laboratory) -> pd.DataFrame:
 
     Beside the folder of `here`: two_stage_<data>_<profile>.csv (Tables 2 to 4), ..._cases.csv, ..._contrasts.csv,
     ..._ablation.csv (the steps left out, Net2 alone, more hearts, beside the usual training of the same seed and fold),
-    ..._thin.csv (thin parts), ..._hearts.csv (impossible shapes, seconds), ..._curves.csv, and ....json.
+    ..._thin.csv (thin parts), ..._hearts.csv (impossible shapes, seconds), ..._curves.csv, ..._flat.csv, and ....json.
 
     Returns Tables 2 to 4. DataError where nothing is done, or results of another key are among them.
     """
@@ -107,8 +108,8 @@ def gather(here: Laboratory) -> pd.DataFrame:
         raise DataError(here.folder, "no training that is done", "one at least", "Run the experiment.")
     measured = [here.measured(training) for training in done]
     cases = {part: pd.concat([found[part] for found in measured], ignore_index=True) for part in PARTS}
-    curves = [curve for training in done if (curve := here.curve(training)) is not None]
-    found = {**tables_of(cases), "_curves": pd.concat(curves, ignore_index=True)}
+    curves = pd.concat([c for training in done if (c := here.curve(training)) is not None], ignore_index=True)
+    found = {**tables_of(cases), "_curves": curves, "_flat": flatness(curves)}
     about = {
         "data": here.data,
         "config": numbers_of(here.config),
@@ -197,3 +198,22 @@ def ablation(cases: pd.DataFrame) -> pd.DataFrame:
     run = ["table", "modality", "seed", "fold"]
     further = cases.loc[~cases["training"].isin((*MAIN, *RETRAINED)), run].drop_duplicates()
     return long_tables(cases.merge(further, on=run), ("dice", "jaccard", "assd"), Rule("scan"))
+
+
+def flatness(curves: pd.DataFrame) -> pd.DataFrame:
+    """How far each network still rose at the end of its training, by the Dice of the hearts that its curve is of.
+
+    Columns: training, modality, seed, fold, network ("net1", "net2", "unet"), steps and seconds (of the whole training,
+    those of measuring the curve among them), end, and rise (of the last third of the batches in which the network is
+    measured: about 0 where a curve is flat).
+    """
+    run, rows = ["training", "modality", "seed", "fold"], []
+    for _, curve in curves.groupby(run, sort=False):
+        for column in (c for c in map(str, curve) if c.startswith("val ")):
+            if (known := curve[curve[column].notna()]).empty:
+                continue
+            steps, dice = known["steps"].to_numpy(), known[column].to_numpy()
+            row = {**curve.iloc[0][run], "network": column.removeprefix("val "), "steps": curve["steps"].iloc[-1]}
+            before = np.interp(steps[-1] - (steps[-1] - steps[0]) / 3, steps, dice)
+            rows.append({**row, "seconds": curve["seconds"].sum(), "end": dice[-1], "rise": dice[-1] - before})
+    return pd.DataFrame(rows)

@@ -12,7 +12,7 @@ Deviations:
     Cross-entropy is added to each loss: see `shapelab.models.two_stage.losses`.
     Learning rates: 1e-4 is the paper's, for 12,800 batches. A course has a tenth of them: higher rates, each step with
         a warm-up and a cosine ("one-cycle").
-    Step 1, 2: volumes are augmented at full resolution and then made coarse.
+    Step 1, 2: volumes are augmented at half the resolution and then made coarse, for speed.
     Step 3: Net2 sees a slab of the sub-volume, as many slices as `outputs` are labelled.
     Step 4: slices are cut as the region of interest leaves them in use, with borders moved by chance; Net1 reads the
         whole coarse volume, as in use. The paper leaves the dynamic tile out in training.
@@ -88,7 +88,7 @@ def train_two_stage(
     for stage, batches in enumerate(_steps(config), 1):
         if not batches:
             continue
-        step, learner = _step(stage, made.net, source, weights)
+        step, learner = _step(stage, made.net, source.halved() if stage <= 2 else source, weights)
         turns = in_turn(len(volumes), config.batch[0 if stage <= 2 else 1], config, batches, run.seed + stage)
         part = fit(
             step,
@@ -187,10 +187,11 @@ def _step(
                 net.net1.eval()  # frozen: as in use
             with torch.set_grad_enabled(stage < STEPS):
                 logits = net.net1(drawn.coarse)
-            if stage < STEPS:
+            if drawn.coarse_labels is not None:
                 losses["dice1"] = dice_loss(logits, drawn.coarse_labels, weights)
                 losses["entropy1"] = entropy(logits, drawn.coarse_labels)
-            seen = beside(logits.float().softmax(1), drawn, config)
+            shown = (torch.rand(len(logits)) >= config.hidden).to(logits.device)
+            seen = beside(logits.float().softmax(1) * shown[:, None, None, None, None], drawn, config)
         found = net.net2(seen)
         for depth, scale in enumerate(found if isinstance(found, tuple) else (found,)):
             name, share = f"2 {depth}".removesuffix(" 0"), 0.5**depth

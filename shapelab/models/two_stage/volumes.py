@@ -10,7 +10,7 @@ middle.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class Drawn:
 
     Attributes:
         coarse: (N, 1, x, y, z), what Net1 sees
-        coarse_labels: (N, x, y, z)
+        coarse_labels: (N, x, y, z); None of whole slices, from which Net1 does not learn
         fine: (N, 1, X, Y, K + n - 1), what Net2 sees of the image
         labels: (N, X, Y, n), of its middle slices
         box: where `fine` lies in the full-resolution voxels that `coarse` covers; its slices may reach beyond, where
@@ -86,7 +86,7 @@ class Drawn:
     """
 
     coarse: Tensor
-    coarse_labels: Tensor
+    coarse_labels: Tensor | None
     fine: Tensor
     labels: Tensor
     box: tuple[slice, slice, slice]
@@ -116,6 +116,24 @@ class Source:
         self.images = [torch.from_numpy(np.ascontiguousarray(v.image)) for v in volumes]
         self.labels = [torch.from_numpy(np.ascontiguousarray(v.label)) for v in volumes]
         self.spacings = [v.spacing for v in volumes]
+
+    def halved(self) -> Source:
+        """The same on voxels twice as large, from which coarse ones are drawn eight times as fast; of stacks, and where
+        a coarse voxel is no even number of full ones, itself."""
+        config = self.config
+        if config.looks is not None or any(f % 2 for f in config.factor):
+            return self
+        two, (x, y, z) = (2, 2, 2), config.factor
+        volumes = [
+            Volume(
+                coarse_image(image[None, None].float(), two)[0, 0].half().numpy(),
+                coarse_labels(label[None], two, config.n_classes)[0].numpy(),
+                (2 * spacing[0], 2 * spacing[1], 2 * spacing[2]),
+            )
+            for image, label, spacing in zip(self.images, self.labels, self.spacings, strict=True)
+        ]
+        sides = tuple(max(1, side // 2) for side in config.sides)
+        return Source(volumes, replace(config, factor=(x // 2, y // 2, z // 2), sides=sides), self.device)
 
     def counts(self) -> Tensor:
         """Voxels of each class, (C,)."""
@@ -157,7 +175,7 @@ class Source:
         factor = config.factor
         return Drawn(
             self._sent(coarse_image(images[:, None], factor)),
-            self._sent(coarse_labels(labels, factor, config.n_classes)),
+            None if whole else self._sent(coarse_labels(labels, factor, config.n_classes)),
             self._sent(fine),
             self._sent(middle),
             (*box, slab),

@@ -121,6 +121,20 @@ def test_a_missed_structure_is_counted():
     assert row["n_missed"] == 1 and row["mean"] == pytest.approx(0.5) and row["rank"] == 3
 
 
+def test_flat_curves_have_not_risen_in_the_last_third_of_what_was_measured():
+    rows = {"steps": [10, 20, 30, 40, 50, 60], "seconds": 2.0, "val net1": [0.1, 0.5, 0.6, 0.6, 0.6, 0.6]}
+    curve = pd.DataFrame({**rows, "val net2": [np.nan, np.nan, 0.2, 0.4, 0.6, 0.5]})
+    found = tables.flatness(curve.assign(training="two-stage", modality="CT", seed=1, fold=0)).set_index("network")
+    assert found["steps"].tolist() == [60, 60] and found["seconds"].tolist() == [12, 12]
+    assert found.loc["net1", "end"] == 0.6 and found.loc["net1", "rise"] == pytest.approx(0)
+    assert found.loc["net2", "rise"] == pytest.approx(-0.1)  # since batch 50: two thirds of 30 to 60
+    assert (found["seed"] == 1).all() and (found["training"] == "two-stage").all()
+    other = curve.drop(columns="val net2").rename(columns={"val net1": "val unet"})
+    two = [curve.assign(training="two-stage"), other.assign(training="3D U-Net")]
+    both = tables.flatness(pd.concat(two).assign(modality="MR", seed=0, fold=0))
+    assert both["network"].tolist() == ["net1", "net2", "unet"]
+
+
 def test_run_trains_gathers_and_prints(config, boxed, tmp_path, capsys):
     small = replace(config, methods=(*MAIN, ALONE))
     where = {"profile": "quick", "output": tmp_path, "progress": False, "config": small}
@@ -129,12 +143,14 @@ def test_run_trains_gathers_and_prints(config, boxed, tmp_path, capsys):
     assert "Table 2, CT (phantom-wh): ours (the paper's)" in capsys.readouterr().out
     name = "two_stage_phantom-wh_quick"
     about = json.loads((tmp_path / f"{name}.json").read_text())
-    assert (
-        len(about["trainings"]) == 3 and about["config"]["training"] == 4 and about["phantom seeds"]["test"] == 72_000
-    )
-    written = {s: pd.read_csv(tmp_path / f"{name}{s}.csv") for s in ("_contrasts", "_ablation", "_thin", "_curves")}
+    assert len(about["trainings"]) == 3 and about["config"]["training"] == 4
+    assert about["phantom seeds"]["test"] == 72_000
+    written = {
+        s: pd.read_csv(tmp_path / f"{name}{s}.csv") for s in ("_contrasts", "_ablation", "_thin", "_curves", "_flat")
+    }
     assert set(written["_ablation"]["method"]) == {"3D U-Net", "Net1", "Net2", ALONE}
     assert set(written["_curves"]["training"]) == {*MAIN, ALONE}
+    assert set(written["_flat"]["network"]) == {"net1", "net2", "unet"}
     judged = pd.read_csv(tmp_path / f"{name}_hearts.csv")
     assert "given label maps" in set(judged["method"]) and judged["plausible"].between(0, 1).all()
     assert len(pd.read_csv(tmp_path / f"{name}_cases.csv")) == 4 * 2 * 9
