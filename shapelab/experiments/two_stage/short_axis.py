@@ -115,9 +115,8 @@ class ShortAxisExperiment(Config):
     @classmethod
     def profile(cls, name: str | None = None, **changes: Any) -> Self:
         """As `Config.profile`; the network's numbers are those of short-axis stacks."""
-        return super().profile(
-            name := current_profile(name), **{"network": short_axis_config(name, **REAL_STEPS.get(name, {})), **changes}
-        )
+        name = current_profile(name)
+        return super().profile(name, **{"network": short_axis_config(name, **REAL_STEPS.get(name, {})), **changes})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -189,8 +188,8 @@ def short_axis_volumes(
     whole image's percentiles 1 and 99 at -1 and 1.
 
     Args:
-        about_heart: to learn from: the field that a training draws from, with the heart in its middle; False: whole
-            images
+        about_heart: to learn from: the field that Net1 sees and a tenth more on each side to move in, with the heart in
+            its middle; False: whole images
     """
     found = []
     for subject in tqdm(cohort, desc=cohort.name, disable=not progress, leave=False):
@@ -203,13 +202,8 @@ def short_axis_volumes(
         sample = to_grid(subject, Grid(shape, spacing), centre="volume")
         label = None if sample.label is None else cohort.scheme.channels(sample.label)
         volume = volume_of(np.asarray(sample.image), spacing, label)
-        found.append(_about_heart(volume, _pixels(config)) if about_heart else volume)
+        found.append(_about_heart(volume, config.field + 2 * (config.field // 10)) if about_heart else volume)
     return found
-
-
-def _pixels(config: TwoStageConfig) -> int:
-    """Of a side of what a training draws from: the field that Net1 sees, and a tenth more on each side to move in."""
-    return config.field + 2 * (config.field // 10)
 
 
 def _about_heart(volume: Volume, pixels: int) -> Volume:
@@ -233,7 +227,7 @@ def phantom_volumes(
     """Stacks of phantom patients, ED and ES: the hearts that the native network learns from, drawn at the in-plane
     spacing of `config`. Tissues are those of BIVENTRICULAR, as the looks of a training take them."""
     in_plane = config.spacing[0]
-    stacks = phantom_stacks(hearts, in_plane, seed, progress, _pixels(config))
+    stacks = phantom_stacks(hearts, in_plane, seed, progress, FIELD_PX)
     return [volume_of(image, (in_plane, in_plane, distance), label) for image, label, distance in stacks]
 
 

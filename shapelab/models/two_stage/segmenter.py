@@ -28,7 +28,7 @@ from shapelab.data.subject import Subject
 from shapelab.data.walls import one_heart
 from shapelab.device import autocast
 from shapelab.errors import must, one_of
-from shapelab.models.native import keep_largest, turned
+from shapelab.models.native import heart_centre, keep_largest, turned
 from shapelab.models.two_stage.networks import TwoStageConfig, TwoStageNet, coarse_image, full_sized
 from shapelab.models.two_stage.volumes import Volume, in_steps, repeated, volume_of
 from shapelab.spaces.kept import NETWORK, Kept, scheme_of, scheme_text
@@ -211,25 +211,40 @@ class TwoStage(Kept):
         axis: of the mean of probabilities (`averaged`) the largest pieces (`shapelab.models.native.keep_largest`), made
         one heart (`shapelab.data.walls.one_heart`); empty where none was found.
 
+        The nets see what they saw in training, a field with the heart in its middle: first the field in the middle of
+        the image, then the one about the heart that was found there (by Net1, where there is one).
+
         Args:
             image: (X, Y, Z) of any unit
             spacing: (3,) mm
         """
         affine, scan = np.diag([*np.asarray(spacing, float), 1.0]), np.asarray(image, np.float32)
         scan = scan - scan.min()  # what lies beyond the scan is 0, as dark as it gets
-        volume, sample = self.laid(Subject("scan", self.scheme, image=scan, affine=affine))
+        subject = Subject("scan", self.scheme, image=scan, affine=affine)
+        middle = (np.array(image.shape) - 1) / 2 * np.asarray(spacing, float)
+        volume, _ = self.laid(subject, middle)
+        first = self.segment(volume, net=1 if self.config.stages == 2 else 2)
+        place = heart_centre(np.where(largest_component(first > 0), first, 0), volume.spacing)
+        if place is not None:
+            middle[:2] += place - (self.config.field - 1) / 2 * np.array(volume.spacing[:2])
+        volume, sample = self.laid(subject, middle)
         found = from_grid(self.averaged(volume), sample.transform)
         return one_heart(keep_largest(found), self.scheme)
 
-    def laid(self, subject: Subject) -> tuple[Volume, GridSample]:
-        """All of a subject's image at the config's spacing, and how it was laid there: `shapelab.data.grid.from_grid`
-        brings probabilities back to its own voxels."""
+    def laid(self, subject: Subject, middle: np.ndarray | None = None) -> tuple[Volume, GridSample]:
+        """A subject's image at the config's spacing, and how it was laid there: `shapelab.data.grid.from_grid` brings
+        probabilities back to its own voxels.
+
+        Args:
+            middle: (3,) mm, voxel index * spacing, what lies in the middle of a square of `config.field` pixels; None:
+                all of the image is laid
+        """
         upright = canonical(subject)[0]
         sizes = upright.spacing
         own = np.array([wanted or s for wanted, s in zip(self.config.spacing, sizes, strict=True)])
         shape = np.maximum(1, np.rint(np.array(upright.shape) * sizes / own)).astype(int)
-        shape[:2] = -(-shape[:2] // 16) * 16
-        sample = to_grid(subject, Grid(tuple(shape), tuple(own)), centre="volume")
+        shape[:2] = -(-shape[:2] // 16) * 16 if middle is None else self.config.field
+        sample = to_grid(subject, Grid(tuple(shape), tuple(own)), centre="volume" if middle is None else middle)
         assert sample.image is not None  # the subject has one
         return volume_of(sample.image, own), sample
 

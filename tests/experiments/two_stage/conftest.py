@@ -116,9 +116,10 @@ def mmwhs(tmp_path_factory, write_nifti):
 
 
 @pytest.fixture
-def short_axis() -> ShortAxisExperiment:
-    """The experiment of stacks on a handful of hearts."""
-    return ShortAxisExperiment(hearts=1, taught=(1, 0, 0, 1), seeds=(0,), patients=(2,), watched=1, network=TINY_STACKS)
+def stacks() -> ShortAxisExperiment:
+    """The experiment of short-axis stacks on a handful of hearts."""
+    few = {"few": (1, 0, 1, 1), "patients": (2,)}
+    return ShortAxisExperiment(hearts=1, taught=(1, 0, 0, 1), seeds=(0,), watched=1, network=TINY_STACKS, **few)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from shapelab.experiments.two_stage.short_axis import (
     scored,
     short_axis_volumes,
 )
-from shapelab.models.two_stage import short_axis_config
+from shapelab.models.two_stage import TwoStage, TwoStageNet, short_axis_config
 
 
 def subject(label: np.ndarray, spacing=(1.0, 2.0, 10.0), patient="patient001", phase="ED", image=None) -> Subject:
@@ -109,10 +109,10 @@ def test_few_patients_are_nested_and_of_every_group():
 # ---------------------------------------------------------------------------------------------------------------- data
 
 
-def test_whole_images_at_the_networks_spacing(short_axis):
+def test_whole_images_at_the_networks_spacing(stacks):
     image = np.zeros((24, 20, 5), np.float32)
     image[12:, :, :] = 100
-    volume = short_axis_volumes(Cohort([subject(stack(), image=image)], "one", CARDIAC), short_axis.network)[0]
+    volume = short_axis_volumes(Cohort([subject(stack(), image=image)], "one", CARDIAC), stacks.network)[0]
     assert volume.image.shape == (16, 27, 5) and volume.spacing == (1.5, 1.5, 10)  # 24 and 40 mm
     assert volume.image.min() == -1 and volume.image.max() == 1
     assert (volume.image[1:7, 1:-1] == -1).all() and (volume.image[9:-1, 1:-1] == 1).all()
@@ -120,12 +120,12 @@ def test_whole_images_at_the_networks_spacing(short_axis):
     assert area == pytest.approx((stack() == 3).sum() * 2, rel=0.25)
 
 
-def test_a_training_field_has_the_heart_in_its_middle(short_axis):
+def test_a_training_field_has_the_heart_in_its_middle(stacks):
     image = np.random.default_rng(0).random((60, 50, 5)).astype(np.float32)
     label = np.zeros((60, 50, 5), np.uint8)
     label[34:58, 3:23] = stack()
     one = Cohort([subject(label, (1.5, 1.5, 8.0), image=image)], "one", CARDIAC)
-    volume, whole = (short_axis_volumes(one, short_axis.network, about)[0] for about in (True, False))
+    volume, whole = (short_axis_volumes(one, stacks.network, about)[0] for about in (True, False))
     assert volume.image.shape == (38, 38, 5) and volume.spacing == (1.5, 1.5, 8)  # 32 and a tenth on each side
     found = np.argwhere(volume.label.any(2))
     assert np.allclose((found.min(0) + found.max(0)) / 2, 18.5, atol=1)
@@ -135,22 +135,22 @@ def test_a_training_field_has_the_heart_in_its_middle(short_axis):
     assert (outside == -1).all() and not volume.label[-1].any()
 
 
-def test_stacks_without_an_image_or_a_heart_are_named(short_axis):
+def test_stacks_without_an_image_or_a_heart_are_named(stacks):
     with pytest.raises(DataError, match="patient001_ED: found no image"):
-        short_axis_volumes(Cohort([subject(stack())], "one", CARDIAC), short_axis.network)
+        short_axis_volumes(Cohort([subject(stack())], "one", CARDIAC), stacks.network)
     empty = subject(np.zeros((24, 20, 5), np.uint8), image=np.ones((24, 20, 5), np.float32))
     with pytest.raises(DataError, match="patient001_ED: found nothing labelled"):
-        short_axis_volumes(Cohort([empty], "one", CARDIAC), short_axis.network, about_heart=True)
+        short_axis_volumes(Cohort([empty], "one", CARDIAC), stacks.network, about_heart=True)
 
 
-def test_phantom_stacks_are_those_of_the_native_network(short_axis, acdc):
+def test_phantom_stacks_are_those_of_the_native_network(stacks, acdc):
     from shapelab.experiments.acnn.reality import TRAINING_SEED, phantom_stacks
 
-    made = phantom_volumes(1, short_axis.network)
-    expected = [*phantom_stacks(1, 1.5, TRAINING_SEED, pixels=38)]  # 32 and a tenth on each side
+    made = phantom_volumes(1, stacks.network)
+    expected = [*phantom_stacks(1, 1.5, TRAINING_SEED, pixels=short_axis.FIELD_PX)]
     assert len(made) == 2 and [v.spacing for v in made] == [(1.5, 1.5, d) for _, _, d in expected]
     for volume, (image, label, _) in zip(made, expected, strict=True):
-        assert np.array_equal(volume.label, label) and label.shape[:2] == (38, 38)
+        assert np.array_equal(volume.label, label) and label.shape[:2] == (176, 176)
         assert label.max() == 4  # the RV's wall, for the looks
         inside = np.abs(volume.image) < 0.99
         assert np.corrcoef(volume.image[inside], image[inside])[0, 1] > 0.999
@@ -225,6 +225,35 @@ def test_a_cohort_is_measured_in_its_own_voxels():
     assert dice["ED", MEAN] == 1 and dice["ES", "LV cavity"] == pytest.approx(2 * (n - 2) / (2 * n - 2))
 
 
+def test_in_use_the_nets_see_a_field_with_the_heart_in_its_middle(stacks):
+    """As they saw in training, also where the heart lies beside the middle of the image."""
+    seen = []
+
+    class Oracle(TwoStage):
+        def segment(self, volume, net=2):
+            seen.append((volume, net))
+            return np.digitize(volume.image, [-0.5, 0, 0.5]).astype(np.uint8)
+
+        def averaged(self, volume):
+            label = self.segment(volume)
+            return np.stack([label == c for c in range(4)]).astype(np.float32)
+
+    label = np.zeros((60, 50, 5), np.uint8)
+    label[22:46, 8:28] = stack()
+    label[28:30, 16:20] = 1  # RV and LV touch: one piece
+    two, one = (replace(stacks.network, stages=n) for n in (2, 1))
+    for config in (two, one):
+        made = Oracle(TwoStageNet(config), config, CARDIAC).predict(label.astype(np.float32), (1.5, 1.5, 8.0))
+        assert (made == label).mean() > 0.995 and (made == 1).sum() > 0.9 * (label == 1).sum()
+    assert [net for _, net in seen] == [1, 2, 2, 2]  # Net1 finds it, where there is one
+    for (first, _), (second, _) in zip(seen[::2], seen[1::2], strict=True):
+        for volume in (first, second):
+            assert volume.image.shape == (32, 32, 5) and volume.spacing == (1.5, 1.5, 8)
+        found = np.argwhere((second.image > -0.9).any(2))
+        assert np.allclose((found.min(0) + found.max(0)) / 2, 15.5, atol=2)
+        assert not np.allclose(first.image, second.image)
+
+
 # ---------------------------------------------------------------------------------------------------------- laboratory
 
 
@@ -256,17 +285,19 @@ def test_trainings_in_order_of_value():
     assert names[0] == "phantoms-seed0" and names[13] == "two-stage-scratch-5-patients-fold0-seed0"
 
 
-def test_numbers_of_each_method(short_axis):
-    here = Laboratory(short_axis)
+def test_numbers_of_each_method(stacks):
+    here = Laboratory(stacks)
     two, one, taught = (here.config_of(Training(m)) for m in (TWO_STAGE, ONE_STAGE, PHANTOMS))
     assert (two.stages, one.stages, taught.stages) == (2, 1, 2)
-    assert two.steps == one.steps == short_axis.network.steps and taught.steps == (1, 0, 0, 1)
-    assert two.looks.surroundings == 0.1 and taught.looks == short_axis.network.looks  # real scans have their own
+    assert two.steps == one.steps == stacks.network.steps and taught.steps == (1, 0, 0, 1)
+    assert two.looks.surroundings == 0.1 and taught.looks == stacks.network.looks  # real scans have their own
     assert two.looks.missing == 0 and here.config_of(Training(SCRATCH)) == two
+    few = here.config_of(Training(TWO_STAGE, patients=2))
+    assert few == replace(two, steps=stacks.few) != two
 
 
-def test_a_training_is_kept_measured_and_read_again(short_axis, acdc, tmp_path, monkeypatch):
-    here, training = Laboratory(short_axis, tmp_path / "kept", acdc), Training(TWO_STAGE)
+def test_a_training_is_kept_measured_and_read_again(stacks, acdc, tmp_path, monkeypatch):
+    here, training = Laboratory(stacks, tmp_path / "kept", acdc), Training(TWO_STAGE)
     assert not here.done(training)
     found = here.measured(training)
     assert here.done(training) and len(found) == 4 * 4 and set(found["method"]) == {TWO_STAGE}
@@ -281,10 +312,10 @@ def test_a_training_is_kept_measured_and_read_again(short_axis, acdc, tmp_path, 
     pd.testing.assert_frame_equal(found, again, check_exact=False, rtol=1e-4, check_dtype=False)
 
 
-def test_what_each_training_begins_from_and_learns_from(short_axis, acdc, tmp_path, monkeypatch):
+def test_what_each_training_begins_from_and_learns_from(stacks, acdc, tmp_path, monkeypatch):
     asked, made = [], short_axis.train_two_stage
     monkeypatch.setattr(short_axis, "train_two_stage", lambda *a, **k: asked.append((a, k)) or made(*a, **k))
-    here = Laboratory(short_axis, tmp_path / "kept", acdc)
+    here = Laboratory(stacks, tmp_path / "kept", acdc)
     for training in (Training(SCRATCH, patients=2), Training(ONE_STAGE)):
         here.network(training)
     (scratch, of_scratch), (phantoms, of_phantoms), (one, of_one) = asked
@@ -295,26 +326,26 @@ def test_what_each_training_begins_from_and_learns_from(short_axis, acdc, tmp_pa
     assert len(watched) == 1 and watched[0].image.shape == (24, 20, 5)  # a whole image
 
 
-def test_results_of_another_run_are_not_taken(short_axis, acdc, tmp_path):
+def test_results_of_another_run_are_not_taken(stacks, acdc, tmp_path):
     training, folder = Training(SCRATCH, patients=2), tmp_path / "kept"
-    Laboratory(short_axis, folder, acdc).measured(training)
-    other = replace(short_axis, network=replace(short_axis.network, margin_mm=5.0))
+    Laboratory(stacks, folder, acdc).measured(training)
+    other = replace(stacks, network=replace(stacks.network, margin_mm=5.0))
     with pytest.raises(DataError, match="of another run"):
         Laboratory(other, folder, acdc).measured(training)
 
 
-def test_weights_that_ship_are_begun_from(short_axis, acdc, tmp_path, monkeypatch):
-    here = Laboratory(short_axis, tmp_path / "kept", acdc)
+def test_weights_that_ship_are_begun_from(stacks, acdc, tmp_path, monkeypatch):
+    here = Laboratory(stacks, tmp_path / "kept", acdc)
     here.network(Training(PHANTOMS)).save(tmp_path / "weights" / "two_stage_sa_quick")
     monkeypatch.setattr(short_axis, "train_two_stage", lambda *a, **k: pytest.fail("trained again"))
-    fresh = Laboratory(short_axis, tmp_path / "others", acdc)
+    fresh = Laboratory(stacks, tmp_path / "others", acdc)
     assert fresh.network(Training(PHANTOMS)).config == here.config_of(Training(PHANTOMS))
     with pytest.raises(pytest.fail.Exception, match="trained again"):  # other numbers are not those that ship
-        Laboratory(replace(short_axis, taught=(1, 0, 0, 2)), tmp_path / "more", acdc).network(Training(PHANTOMS))
+        Laboratory(replace(stacks, taught=(1, 0, 0, 2)), tmp_path / "more", acdc).network(Training(PHANTOMS))
 
 
-def test_processes_share_a_study(short_axis, acdc, tmp_path):
-    where = {"folder": tmp_path / "out", "root": acdc, "profile": "quick", "short_axis": replace(short_axis, folds=1)}
+def test_processes_share_a_study(stacks, acdc, tmp_path):
+    where = {"folder": tmp_path / "out", "root": acdc, "profile": "quick", "config": replace(stacks, folds=1)}
     run_share(1, 4, **where)
     folder = tmp_path / "out" / "acdc_quick"
     done = {p.parent.name for p in folder.glob("*/about.json")}

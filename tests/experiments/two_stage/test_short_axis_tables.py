@@ -193,7 +193,7 @@ def test_time():
 # ------------------------------------------------------------------------------------------------------------ the door
 
 
-def test_run_trains_gathers_and_prints(short_axis, acdc, tmp_path, capsys, monkeypatch):
+def test_run_trains_gathers_and_prints(stacks, acdc, tmp_path, capsys, monkeypatch):
     made = []
 
     def measured(here, training):
@@ -209,23 +209,23 @@ def test_run_trains_gathers_and_prints(short_axis, acdc, tmp_path, capsys, monke
     monkeypatch.setattr(Laboratory, "measured", measured)
     curve = pd.DataFrame({"stage": [4], "spent": [6.0]})
     monkeypatch.setattr(Laboratory, "curve", lambda here, t: curve.assign(**vars(t)))
-    found = tables.run(acdc, "quick", None, tmp_path / "out", False, short_axis)
+    found = tables.run(acdc, "quick", None, tmp_path / "out", False, stacks)
     assert len(made) == 2 * len({*made}) and {t.method for t in made} == set(METHODS)
     assert found["part"].unique().tolist() == list(tables.PARTS)
     name = "two_stage_acdc_quick"
     about = json.loads((tmp_path / "out" / f"{name}.json").read_text())
-    assert len(about["trainings"]) == len(set(made)) and about["short_axis"]["hearts"] == 1
+    assert len(about["trainings"]) == len(set(made)) and about["config"]["hearts"] == 1
     for suffix in ("", "beside", "contrasts", "indices", "few", "time", "curves", "cases"):
         assert len(pd.read_csv(tmp_path / "out" / f"{'_'.join(filter(None, [name, suffix]))}.csv"))
     said = capsys.readouterr().out
     assert "over patients" in said and "MedNeXt-L" in said and "0.850±0.000" in said
     assert set(pd.read_csv(tmp_path / "out" / f"{name}_few.csv")["patients"].dropna()) == {0, 2}
     with pytest.raises(UsageError, match="seeds: found"):
-        tables.run(acdc, "quick", [1, 1], tmp_path / "out", False, short_axis)
+        tables.run(acdc, "quick", [1, 1], tmp_path / "out", False, stacks)
 
 
-def test_only_what_is_done_is_gathered(short_axis, acdc, tmp_path):
-    here = Laboratory(short_axis, tmp_path / "acdc_quick", acdc)
+def test_only_what_is_done_is_gathered(stacks, acdc, tmp_path):
+    here = Laboratory(stacks, tmp_path / "acdc_quick", acdc)
     with pytest.raises(DataError, match="no training that is done"):
         tables.gather(here)
     assert not here.done(Training(TWO_STAGE))
