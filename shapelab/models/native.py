@@ -11,6 +11,7 @@ on one core a training step takes 16 ms a slice of 112 x 112, against 30 ms for 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -299,17 +300,21 @@ def segment(segmenter: Segmenter, subject: Subject) -> tuple[np.ndarray, Orienta
     spacing = turn.per_axis(subject.spacing)
     rv, lv = scheme.labels_of(VENTRICLES[2]), scheme.labels_of(*LV)
 
-    def shown(way: Orientation) -> tuple[float, np.ndarray]:
-        label = segmenter.predict(np.ascontiguousarray(way.canonical(scan)), spacing)
-        return np.isin(label, rv).sum() / max(1, np.isin(label, lv).sum()), way.back(label)
+    def shown(way: Orientation) -> tuple[float, np.ndarray, list[warnings.WarningMessage]]:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", UserWarning)
+            label = segmenter.predict(np.ascontiguousarray(way.canonical(scan)), spacing)
+        return np.isin(label, rv).sum() / max(1, np.isin(label, lv).sum()), way.back(label), said
 
-    share, label = shown(turn)
+    share, label, said = shown(turn)
     if share < MUCH_RV:
         other = turn.half_turned()
-        share_there, label_there = shown(other)
+        share_there, label_there, said_there = shown(other)
         if share_there > share:
             seen = "slices are turned by 180 degrees in their plane: so the network sees more of an RV"
-            turn, label = replace(other, assumed=(*turn.assumed, seen)), label_there
+            turn, label, said = replace(other, assumed=(*turn.assumed, seen)), label_there, said_there
+    for warning in said:  # of the way that was taken alone
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return np.ascontiguousarray(label), turn.from_base(label, lv)
 
 

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 from shapelab.commands import main as cli
+from shapelab.commands.files.networks import default_model
 
 
 def test_predict_prints_the_indices(stand_in, capsys):
@@ -28,6 +29,23 @@ def test_predict_prints_the_indices(stand_in, capsys):
     assert {name: calls[0][1][name] for name in ("modality", "centre")} == {"modality": "CT", "centre": (80, 90, 41.5)}
 
 
+def test_the_model_may_be_left_out(stand_in, capsys):
+    calls = []
+    stand_in("shapelab.commands.files.predict", predict_file=lambda *names, **arguments: calls.append(names) or {})
+    for words in (["scan.nii.gz", "-o", "out.nii.gz"], ["-o", "out.nii.gz", "scan.nii.gz"]):
+        assert cli.main(["predict", *words]) == 0
+        assert calls.pop() == (None, Path("scan.nii.gz"), Path("out.nii.gz"))
+    assert cli.main(["predict", "net", "-o", "out.nii.gz", "scan.nii.gz"]) == 0
+    assert calls.pop() == ("net", Path("scan.nii.gz"), Path("out.nii.gz"))
+    capsys.readouterr()
+    for words, why in ((["a", "b", "c"], "found 3 names; expected SCAN, or MODEL and SCAN"), ([], "'SCAN'")):
+        assert cli.main(["predict", *words, "-o", "out.nii.gz"]) == 2
+        assert why in capsys.readouterr().err
+    assert calls == []
+    assert cli.main(["predict", "--help"]) == 0
+    assert "[MODEL] SCAN" in capsys.readouterr().out
+
+
 def test_the_list_says_what_suits_what_and_what_does_not(capsys):
     assert cli.main(["predict", "--list"]) == 0
     said = capsys.readouterr().out
@@ -35,6 +53,7 @@ def test_the_list_says_what_suits_what_and_what_does_not(capsys):
     assert "short-axis stack" in rows["acnn_seg_native_quick"] and "phantom hearts" in rows["acnn_seg_native_quick"]
     assert "Not for predict: acnn_sr_quick is for 'sr' (super-resolution)" in said
     assert "Not for predict: acnn_seg" not in said
+    assert f"Without MODEL: {default_model()}, for a short-axis stack.\n" in said
 
 
 def test_a_warning_is_plain_words_on_standard_error_and_the_exit_code_stays_0(stand_in, capsys):

@@ -1,6 +1,7 @@
 """The native network: shapes, neighbours, training that learns, two passes back to a scan's own voxels, files."""
 
 import json
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -356,6 +357,22 @@ def test_a_stack_that_lies_half_turned_is_found_turned_back(stack):
     assert turn.axes.tolist() == [[0, -1], [1, -1], [2, 1]]
     # what a stack that lies the wrong way gives, the border of a mixed colour aside
     assert (knows.predict(turned, (2, 2, 8)) == 1).sum() < 0.2 * (label == 1).sum()
+
+
+def test_what_is_warned_of_is_that_of_the_way_that_was_taken(stack):
+    label, image = stack
+
+    class Warns(KnowsTheLeft):
+        def predict(self, image, spacing):
+            found = super().predict(image, spacing)
+            warnings.warn(f"saw {'an' if (found == 1).sum() > 0.5 * (label == 1).sum() else 'no'} RV", stacklevel=1)
+            return found
+
+    knows, affine = Warns(NativeNet(SMALL), SMALL), np.diag([2.0, 2, 8, 1])
+    for scan in (image, np.ascontiguousarray(image[::-1, ::-1])):
+        with pytest.warns(UserWarning) as said:
+            segment(knows, Subject("a", CARDIAC, image=scan, affine=affine))
+        assert [str(warning.message) for warning in said] == ["saw an RV"]
 
 
 def test_a_subject_without_an_image_cannot_be_segmented(stack):

@@ -16,15 +16,18 @@ from typing import Any
 import numpy as np
 
 from shapelab.data.grid import Grid
-from shapelab.data.orientation import canonical, is_short_axis
+from shapelab.data.orientation import canonical, is_short_axis, is_whole_heart
 from shapelab.data.scheme import CARDIAC
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError, must, need
 from shapelab.places import weights_folders, weights_of
-from shapelab.spaces.kept import ADVICE, FILES, NETWORK, SPACE, find, scheme_of
+from shapelab.spaces.kept import ADVICE, FILES, NETWORK, SPACE, find, is_kept, scheme_of
 
+#: What segments a short-axis stack when no model is named: the first whose weights are there.
+DEFAULTS = ("two_stage_sa_quick", "acnn_seg_native_quick")
 NATIVE = "native"  # the kind that takes slices as they come
 JOINT = "joint"  # the kind that takes whole hearts, of the modalities that it was trained on
+TWO_STAGE = "two-stage"  # the kind that takes either, as its label scheme says
 NATIVE_SLICES_MM = (5.0, 10.0)  # of the phantom's stacks and of ACDC's, which it learns from
 SLACK = 1.3  # times as thick, or as thin, as what a network learned from
 COARSE = 2.0  # times the network's own voxels in plane
@@ -97,44 +100,48 @@ def _why_not(file: str, text: Mapping[str, Any]) -> str:
         return "is " + kinds.get(file, "a T-L network: it makes a shape's code from a high-resolution image")
     if text.get("task", "seg") != "seg":
         return f"is for {text['task']!r} (super-resolution): it makes a finer image, and no label map"
-    if scheme_of(text["scheme"]) != CARDIAC:
-        return f"labels {', '.join(scheme_of(text['scheme']).names)} in whole volumes, and not in a short-axis stack"
-    laid = text["kind"] == NATIVE or {"shape", "spacing", "factor"} <= set(text["config"])
+    scheme = scheme_of(text["scheme"])
+    if text["kind"] == TWO_STAGE and is_whole_heart(scheme):
+        said = text.get("metadata", {}).get("modalities")
+        return "" if said else "does not say on scans of which modalities it was trained (`modalities` in its metadata)"
+    if scheme != CARDIAC:
+        return f"labels {', '.join(scheme.names)} in whole volumes, and not in a short-axis stack"
+    laid = text["kind"] in (NATIVE, TWO_STAGE) or {"shape", "spacing", "factor"} <= set(text["config"])
     return "" if laid else f"is a {text['kind']}, which takes no short-axis stack"
 
 
 def _suits(text: Mapping[str, Any], learned_from: str) -> dict[str, Any]:
     """What a network that can segment does with a scan."""
-    config = text["config"]
-    segments = ", ".join(scheme_of(text["scheme"]).names)
-    if text["kind"] == NATIVE:
+    config, kind, scheme = text["config"], text["kind"], scheme_of(text["scheme"])
+    fine = float(np.ravel(config["spacing"])[0])
+    suits: dict[str, Any] = {"segments": ", ".join(scheme.names), "in_plane_mm": fine}
+    if kind == NATIVE or (kind == TWO_STAGE and scheme == CARDIAC):
         low, high = NATIVE_SLICES_MM
-        how = f"at {config['spacing']:g} mm in plane, {config['first'] * config['spacing']:.0f} mm about its middle"
-        return {
-            "segments": segments,
-            "takes": f"cardiac MR, short-axis stack, slices of {low:g} to {high:g} mm as they come, {how}",
-            "slices_mm": NATIVE_SLICES_MM,
-            "in_plane_mm": float(config["spacing"]),
-        }
+        seen = f"{config['first' if kind == NATIVE else 'field'] * fine:.0f} mm about its middle"
+        takes = f"cardiac MR, short-axis stack, slices of {low:g} to {high:g} mm as they come, at {fine:g} mm in plane"
+        return suits | {"takes": f"{takes}, {seen}", "slices_mm": NATIVE_SLICES_MM}
+    if kind == TWO_STAGE:
+        return suits | _whole_heart(text, learned_from, f"anywhere in the scan, at {fine:g} mm")
     grid = Grid(config["shape"], config["spacing"])
     box = " x ".join(f"{mm:.0f}" for mm in grid.extent)
-    if text["kind"] == JOINT:
-        modalities = tuple(text["metadata"]["modalities"])
-        return {
-            "segments": segments,
-            "takes": f"{' or '.join(modalities)} of a whole heart, {box} mm about it, on its grid, {grid}",
-            "caution": WHOLE_CAUTION if "phantom" in learned_from else "",
-            "in_plane_mm": float(grid.spacing[0]),
-            "modalities": modalities,
-        }
+    if kind == JOINT:
+        return suits | _whole_heart(text, learned_from, f"{box} mm about it, on its grid, {grid}")
     thick = float(config["spacing"][2] * config["factor"])
-    return {
-        "segments": segments,
+    return suits | {
         "takes": f"cardiac MR, short-axis stack, slices of {thick:g} mm (thinner ones are averaged), {box} mm about "
         f"the heart, which another network finds, on its grid, {grid}",
         "caution": CAUTION if "phantom" in learned_from else "",
         "slices_mm": (0.0, thick),
-        "in_plane_mm": float(grid.spacing[0]),
+    }
+
+
+def _whole_heart(text: Mapping[str, Any], learned_from: str, seen: str) -> dict[str, Any]:
+    """What a network of whole hearts takes, which sees this of a scan."""
+    modalities = tuple(text["metadata"]["modalities"])
+    return {
+        "takes": f"{' or '.join(modalities)} of a whole heart, {seen}",
+        "caution": WHOLE_CAUTION if "phantom" in learned_from else "",
+        "modalities": modalities,
     }
 
 
@@ -150,6 +157,11 @@ def networks() -> list[Network]:
         except DataError as error:
             found.append(Network(name, folder, refused=f"cannot be read: {error.found}"))
     return found
+
+
+def default_model() -> str:
+    """The name of the weights that segment a short-axis stack when no model is named."""
+    return next((name for name in DEFAULTS if is_kept(weights_of(name))), DEFAULTS[-1])
 
 
 def find_network(model: str | Path) -> Network:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from shapelab.show.style import Picture, png_bytes
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
     from nibabel.filebasedimages import FileBasedImage
+
+T = TypeVar("T")
 
 
 def beside(path: Path, ending: str) -> Path:
@@ -43,6 +46,14 @@ def as_the_scan(scan: Path, label: np.ndarray) -> Nifti1Image:
     header.set_slope_inter(1, 0)
     header["cal_min"], header["cal_max"] = 0, 0  # the window of the image means nothing for a label map
     return source.__class__(np.ascontiguousarray(label, dtype=np.uint8), None, header)
+
+
+def listened(read: Callable[[], T]) -> tuple[T, list[str]]:
+    """What a network makes of a scan, and what it warns of meanwhile: that belongs in the report. Each once."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        made = read()
+    return made, list(dict.fromkeys(str(warning.message).rstrip(".") for warning in said))
 
 
 def write_report(found: dict[str, Any], drawn: Picture, output: Path) -> None:

@@ -2,8 +2,9 @@
 
 A model is a folder whose description says its kind: "native" (`shapelab.models.native`, slices as they come), a network
 of the ACNN work (`shapelab.models.acnn`), which wants the heart laid on its grid, for which the shipped native network
-finds the heart first, or "joint" (`shapelab.models.joint_space`), which reads whole hearts: see `whole_hearts`. In each
-case the label map has the scan's own voxels, order, affine and header.
+finds the heart first, or "joint" (`shapelab.models.joint_space`), which reads whole hearts: see `whole_hearts`. A
+"two-stage" network (`shapelab.models.two_stage`) takes short-axis stacks or whole hearts, as its label scheme says. In
+each case the label map has the scan's own voxels, order, affine and header.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import numpy as np
 import torch
 
 from shapelab import __version__
-from shapelab.commands.files.networks import check_scan, find_network
-from shapelab.commands.files.outputs import as_the_scan, beside, check_outputs, save_nifti, write_report
+from shapelab.commands.files.networks import check_scan, default_model, find_network
+from shapelab.commands.files.outputs import as_the_scan, beside, check_outputs, listened, save_nifti, write_report
 from shapelab.commands.files.whole_hearts import predict_whole_heart
 from shapelab.data.formats.nifti import read_header, read_image, stem
 from shapelab.data.grid import Grid, from_grid, to_grid, to_unit_range
@@ -29,7 +30,7 @@ from shapelab.device import autocast
 from shapelab.errors import must, need
 from shapelab.metrics.clinical import doubts, doubts_of_map, ejection_fraction, indices_of, volumes_and_masses
 from shapelab.metrics.plausible import map_doubts
-from shapelab.models.native import NativeSegmenter, keep_largest, segment
+from shapelab.models.native import NativeSegmenter, Segmenter, keep_largest, segment
 from shapelab.places import weights_of
 from shapelab.show.refined import segmented
 from shapelab.spaces.kept import load_network
@@ -72,13 +73,13 @@ class GridSegmenter:
         return keep_largest(from_grid(logits[0].float().softmax(0).cpu().numpy(), back))
 
 
-def load_segmenter(model: str | Path) -> NativeSegmenter | GridSegmenter:
+def load_segmenter(model: str | Path) -> Segmenter:
     """The model by name or folder, as something with `predict(image, spacing) -> label map` and a `scheme`.
 
     Raises UsageError for an unknown name, DataError where the folder's files are damaged or of an unknown kind.
     """
     network = load_network(find_network(model).folder)
-    if isinstance(network, NativeSegmenter):
+    if not isinstance(network, torch.nn.Module):  # it knows how it is used on a scan
         return network
     return GridSegmenter(network, NativeSegmenter.load(weights_of(FINDER)))
 
@@ -95,7 +96,8 @@ def read_short_axis(path: str | Path) -> Subject:
     sizes = " x ".join(f"{s:.3g}" for s in header.spacing)
     stack = "a stack of thick short-axis slices (ACDC: 1.4 x 1.4 x 10 mm)"
     thick = thick_axis(spacing) == 2
-    need(thick, path, f"voxels of {sizes} mm, along no axis clearly thicker", stack, "Give a short-axis stack.")
+    todo = "Give a short-axis stack; of a whole heart's scan, name a model that takes it (`shapelab predict --list`)."
+    need(thick, path, f"voxels of {sizes} mm, along no axis clearly thicker", stack, todo)
     ranges = "{:g} to {:g} mm in plane, {:g} to {:g} mm through it".format(*IN_PLANE_MM, *THROUGH_MM)
     inside = IN_PLANE_MM[0] <= min(x, y) and max(x, y) <= IN_PLANE_MM[1] and THROUGH_MM[0] <= z <= THROUGH_MM[1]
     need(
@@ -115,7 +117,7 @@ def read_short_axis(path: str | Path) -> Subject:
 
 
 def predict_file(
-    model: str | Path,
+    model: str | Path | None,
     scan: str | Path,
     output: str | Path,
     es: str | Path | None = None,
@@ -130,7 +132,8 @@ def predict_file(
     and what of the scan does not suit the network. Without one a result may be wrong as well: look at the picture.
 
     Args:
-        model: name of shipped weights (``acnn_seg_native_quick``), or a folder
+        model: name of shipped weights (``acnn_seg_native_quick``), or a folder; None: `networks.default_model`, for a
+            short-axis stack
         scan: short-axis NIfTI stack, stored in any order (`shapelab.models.native.segment`); at ED, where `es` is given
         output: label map, ``.nii`` or ``.nii.gz``: uint8, the model's integers, in the scan's voxels, affine and
             header. Beside it, with the same name: ``.json``, the indices that are returned, and ``.png``, slices
@@ -160,11 +163,16 @@ def predict_file(
         outputs.append(Path(es_output) if es_output is not None else named)
     report, picture = beside(outputs[0], ".json"), beside(outputs[0], ".png")
     check_outputs(outputs, [report, picture], scans, force)
-    network = find_network(model)
+    network = find_network(default_model() if model is None else model)
     if network.modalities:
         must(es is None, "es", "an ES scan beside a model of whole hearts", "one scan at a time")
         return predict_whole_heart(network, scans[0], outputs[0], modality=modality, centre=centre)
-    must(modality is None and centre is None, "predict", "modality or centre", "none with a model of short-axis stacks")
+    must(
+        modality is None and centre is None,
+        "predict",
+        "modality or centre",
+        f"none with {network.name}, a model of short-axis stacks",
+    )
     subjects = [read_short_axis(path) for path in scans]  # before the model: bad input is said at once
     unsuited = [check_scan(subject, network) for subject in subjects]
     segmenter = load_segmenter(network.folder)
@@ -195,7 +203,7 @@ def predict_file(
 def _doubts(parts: list[dict[str, Any]], hearts: list[Segmented], unsuited: list[list[str]]) -> list[str]:
     """What of the scans does not suit the network, and what of the result no heart has; each once."""
     volumes = [part["volumes_ml"] for part in parts]
-    about = [[*said, *map_doubts(heart.label)] for said, heart in zip(unsuited, hearts)]
+    about = [[*said, *heart.said, *map_doubts(heart.label)] for said, heart in zip(unsuited, hearts)]
     if len(parts) == 1:
         return [*about[0], *doubts_of_map(parts[0])]
     first, second = about
@@ -220,19 +228,20 @@ def _title(found: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """A scan and its label map (X, Y, Z) as the heart was found, voxels of `spacing` mm; and the label map as the file
-    is stored."""
+    """A scan and its label map (X, Y, Z) as the heart was found, voxels of `spacing` mm; the label map as the file is
+    stored; and what the network warned of."""
 
     image: np.ndarray
     label: np.ndarray
     spacing: np.ndarray
     as_stored: np.ndarray
     assumed: tuple[str, ...]
+    said: list[str]
 
 
-def _segment(segmenter: NativeSegmenter | GridSegmenter, scan: Subject) -> Segmented:
+def _segment(segmenter: Segmenter, scan: Subject) -> Segmented:
     """The scan's label map; DataError where the model labels nothing."""
-    as_stored, turn = segment(segmenter, scan)
+    (as_stored, turn), said = listened(lambda: segment(segmenter, scan))
     need(
         as_stored.any(),
         scan.where,
@@ -241,7 +250,7 @@ def _segment(segmenter: NativeSegmenter | GridSegmenter, scan: Subject) -> Segme
         "Look at the scan; the model knows slices as ACDC has them.",
     )
     image, label = turn.canonical(np.asarray(scan.image)), turn.canonical(as_stored)
-    return Segmented(image, label, turn.per_axis(scan.spacing), as_stored, turn.assumed)
+    return Segmented(image, label, turn.per_axis(scan.spacing), as_stored, turn.assumed, said)
 
 
 def _function(ed: dict[str, Any], es: dict[str, Any]) -> dict[str, Any]:

@@ -216,7 +216,7 @@ def _about_heart(volume: Volume, pixels: int) -> Volume:
     """A square of so many pixels about what is labelled; dark where the image ends."""
     label = np.asarray(volume.label)
     arrays = {"image": volume.image, "label": label}
-    for axis, side in enumerate(bounding_box(np.any(label, 2)) or ()):
+    for axis, side in enumerate(bounding_box(np.asarray(label.any(2))) or ()):
         start, n = (side.start + side.stop - pixels) // 2, label.shape[axis]
         beyond = np.zeros((3, 2), int)
         beyond[axis] = max(0, -start), max(0, start + pixels - n)
@@ -243,21 +243,19 @@ def phantom_volumes(
 def measured_on(segmenter: Segmenter, cohort: Cohort, progress: bool = False) -> pd.DataFrame:
     """One row a stack and structure, and one of the mean over structures (`MEAN`), in the scan's own voxels.
 
-    Columns: subject, patient, phase, group, structure; those of `scored`; of the stack violations and plausible
-    (`shapelab.metrics.plausibility`) and seconds.
+    Columns: those of `scored`; subject, patient, phase, group; of the stack seconds, violations and plausible
+    (`shapelab.metrics.plausibility`).
     """
-    rows: list[dict[str, Any]] = []
+    parts = []
     for subject in tqdm(cohort, desc=f"on {cohort.name}", disable=not progress, leave=False):
         started = perf_counter()
         prediction, _ = segment(segmenter, subject)
-        about: dict[str, Any] = {"seconds": perf_counter() - started, "subject": subject.id}
-        about |= {"patient": subject.patient, "phase": subject.fact("phase"), "group": subject.fact("group")}
-        found = plausibility(prediction, cohort.scheme)
+        seconds, found = perf_counter() - started, plausibility(prediction, cohort.scheme)
+        about = {"subject": subject.id, "patient": subject.patient, "phase": subject.fact("phase")}
+        about |= {"group": subject.fact("group"), "seconds": seconds}
         about |= {name: found[name] for name in ("violations", "plausible")}
-        rows += [
-            {**about, **{str(k): v for k, v in row.items()}} for row in scored(prediction, subject).to_dict("records")
-        ]
-    return pd.DataFrame(rows)
+        parts.append(scored(prediction, subject).assign(**about))
+    return pd.concat(parts, ignore_index=True)
 
 
 def scored(prediction: np.ndarray, subject: Subject) -> pd.DataFrame:

@@ -3,7 +3,10 @@
 The dynamic tile (section 2.1) is the box of what Net1 labels and a margin about it. Where Net1 finds nothing, or what
 Net2 labels reaches the border of the box, Net2 reads whole slices, and a warning says so.
 
-Deviation: the largest piece of what Net1 labels makes the box; a crumb of it elsewhere would make the box the scan.
+Deviations:
+    The largest piece of what Net1 labels makes the box; a crumb of it elsewhere would make the box the scan.
+    Short-axis stacks: Net1 sees the middle of the slices first, as wide as its training field, and then the region of
+        interest again, from which Net2's probabilities are: intensities are scaled by what is seen, as in training.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ import torch
 from torch import Tensor
 
 from shapelab.data.geometry import bounding_box, largest_component
-from shapelab.data.grid import Grid, from_grid, to_grid
+from shapelab.data.grid import Grid, GridSample, from_grid, to_grid
+from shapelab.data.orientation import canonical
 from shapelab.data.scheme import WHOLE_HEART, LabelScheme
 from shapelab.data.subject import Subject
 from shapelab.device import autocast
@@ -91,6 +95,9 @@ class TwoStage(Kept):
         sides = []
         for axis, part in enumerate(box):
             n, f = volume.image.shape[axis], self.config.factor[axis]
+            if axis == 2 and self.config.looks is not None:  # a stack has few slices: none is left out
+                sides.append(slice(0, n))
+                continue
             margin = int(np.ceil(self.config.margin_mm / volume.spacing[axis]))
             step = (2**self.config.levels2 if self.config.fold == 1 else self.config.fold) if axis < 2 else 1
             sides.append(in_steps(part.start * f - margin, part.stop * f + margin, n, step))
@@ -108,17 +115,25 @@ class TwoStage(Kept):
     @torch.inference_mode()
     def probabilities(self, volume: Volume, net: int = 2) -> np.ndarray:
         """Probabilities (C, X, Y, Z) float32 of a volume: see `segment`. Background outside the region of interest."""
-        whole = self._whole(volume)
-        first = self.coarse(volume) if self.config.stages == 2 else None
-        if net == 1:
-            first = self.coarse(volume) if first is None else first  # one stage: the error says so
-            return full_sized(first, self.config.factor, [slice(0, n) for n in volume.image.shape])[0].cpu().numpy()
+        outer = self._outer(volume)
+        made = self._within(self._part(volume, outer), net)
+        full = np.zeros((len(made), *volume.image.shape), np.float32)
+        full[0] = 1
+        full[(slice(None), *outer)] = made
+        return full
+
+    def _within(self, volume: Volume, net: int) -> np.ndarray:
+        """Probabilities of a volume that both nets may see whole."""
+        whole: Box = _box_of(volume)
+        first = self.coarse(volume) if self.config.stages == 2 or net == 1 else None  # net 1 of one stage: an error
+        if net == 1 and first is not None:
+            return full_sized(first, self.config.factor, whole)[0].cpu().numpy()
         box = whole if first is None else self.roi(first, volume)
         if box is None:
             warnings.warn(
                 "two-stage network: Net1 found no heart; expected one in the scan. Net2 read the whole slices: look "
                 "at the result.",
-                stacklevel=2,
+                stacklevel=4,
             )
             box = whole
         made = self._fine(volume, first, box)
@@ -126,7 +141,7 @@ class TwoStage(Kept):
             warnings.warn(
                 "two-stage network: the heart reaches the border of the region that Net1 found; expected a margin "
                 "about it. Net2 read the whole slices instead.",
-                stacklevel=2,
+                stacklevel=4,
             )
             box = whole
             made = self._fine(volume, first, box)
@@ -147,16 +162,31 @@ class TwoStage(Kept):
         found.append(self.probabilities(replace(volume, image=backwards, label=None))[..., ::-1])
         return np.mean(found, axis=0)
 
-    def _whole(self, volume: Volume) -> Box:
-        x, y, z = volume.image.shape
-        fold = self.config.fold
-        return slice(0, x // fold * fold), slice(0, y // fold * fold), slice(0, z)
+    def _outer(self, volume: Volume) -> Box:
+        """What the nets see at most: of a stack the field of its training, about the middle of the slices."""
+        most = volume.image.shape[:2] if self.config.looks is None else [self.config.field] * 2
+        sides = []
+        for n, side in zip(volume.image.shape, most):
+            size = min(n, side) // self.config.fold * self.config.fold
+            sides.append(slice((n - size) // 2, (n - size) // 2 + size))
+        return sides[0], sides[1], slice(0, volume.image.shape[2])
+
+    def _part(self, volume: Volume, box: Box) -> Volume:
+        """What is seen of a box: of a stack scaled by the percentiles of what is seen, as in its training."""
+        image = np.asarray(volume.image)[box]
+        if self.config.looks is None:
+            return replace(volume, image=image, label=None)
+        return volume_of(image, volume.spacing)
 
     def _image(self, volume: Volume) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(volume.image)).to(self.device).float()[None, None]
 
     def _fine(self, volume: Volume, first: Tensor | None, box: Box) -> np.ndarray:
-        """Net2's probabilities (C, *box) in slabs."""
+        """Net2's probabilities (C, *box) in slabs; beside a part of a stack, what Net1 says of that part, as in its
+        training."""
+        if self.config.looks is not None:
+            volume = self._part(volume, box)
+            first, box = None if first is None else self.coarse(volume), _box_of(volume)
         x, y, z = box
         half, image, parts = self.config.slices // 2, self._image(volume)[:, :, x, y], []
         net2, deep = self.net.net2.eval(), volume.image.shape[2]
@@ -184,15 +214,21 @@ class TwoStage(Kept):
             image: (X, Y, Z) of any unit
             spacing: (3,) mm
         """
-        sizes = np.asarray(spacing, float)
+        affine = np.diag([*np.asarray(spacing, float), 1.0])
+        volume, sample = self.laid(Subject("scan", self.scheme, image=np.asarray(image, np.float32), affine=affine))
+        return keep_largest(from_grid(self.averaged(volume), sample.transform))
+
+    def laid(self, subject: Subject) -> tuple[Volume, GridSample]:
+        """All of a subject's image at the config's spacing, and how it was laid there: `shapelab.data.grid.from_grid`
+        brings probabilities back to its own voxels."""
+        upright = canonical(subject)[0]
+        sizes = upright.spacing
         own = np.array([wanted or s for wanted, s in zip(self.config.spacing, sizes, strict=True)])
-        subject = Subject("scan", self.scheme, image=np.asarray(image, np.float32), affine=np.diag([*sizes, 1.0]))
-        shape = np.maximum(1, np.rint(np.array(image.shape) * sizes / own)).astype(int)
+        shape = np.maximum(1, np.rint(np.array(upright.shape) * sizes / own)).astype(int)
         shape[:2] = -(-shape[:2] // 16) * 16
         sample = to_grid(subject, Grid(tuple(shape), tuple(own)), centre="volume")
         assert sample.image is not None  # the subject has one
-        found = self.averaged(volume_of(sample.image, own))
-        return keep_largest(from_grid(found, sample.transform))
+        return volume_of(sample.image, own), sample
 
     # ------------------------------------------------------------------------------------------------------------ kept
 
@@ -210,6 +246,12 @@ class TwoStage(Kept):
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         self.net.load_state_dict(tensors)
         self.net.to(device).eval()
+
+
+def _box_of(volume: Volume) -> Box:
+    """All of it."""
+    x, y, z = volume.image.shape
+    return slice(0, x), slice(0, y), slice(0, z)
 
 
 def _planes(stack: np.ndarray) -> Tensor:

@@ -187,7 +187,7 @@ def _step(
                 net.net1.eval()  # frozen: as in use
             with torch.set_grad_enabled(stage < STEPS):
                 logits = net.net1(drawn.coarse)
-            if stage < STEPS:
+            if drawn.coarse_labels is not None:
                 losses["dice1"] = dice_loss(logits, drawn.coarse_labels, weights)
                 losses["entropy1"] = entropy(logits, drawn.coarse_labels)
             seen = beside(logits.float().softmax(1), drawn, config)

@@ -78,7 +78,7 @@ class Drawn:
 
     Attributes:
         coarse: (N, 1, x, y, z), what Net1 sees
-        coarse_labels: (N, x, y, z)
+        coarse_labels: (N, x, y, z); None of whole slices, from which Net1 does not learn
         fine: (N, 1, X, Y, K + n - 1), what Net2 sees of the image
         labels: (N, X, Y, n), of its middle slices
         box: where `fine` lies in the full-resolution voxels that `coarse` covers; its slices may reach beyond, where
@@ -86,7 +86,7 @@ class Drawn:
     """
 
     coarse: Tensor
-    coarse_labels: Tensor
+    coarse_labels: Tensor | None
     fine: Tensor
     labels: Tensor
     box: tuple[slice, slice, slice]
@@ -157,7 +157,7 @@ class Source:
         factor = config.factor
         return Drawn(
             self._sent(coarse_image(images[:, None], factor)),
-            self._sent(coarse_labels(labels, factor, config.n_classes)),
+            None if whole else self._sent(coarse_labels(labels, factor, config.n_classes)),
             self._sent(fine),
             self._sent(middle),
             (*box, slab),

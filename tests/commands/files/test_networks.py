@@ -5,12 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shapelab.commands.files.networks import Network, check_scan, described, find_network, networks
-from shapelab.data.scheme import BIVENTRICULAR, CARDIAC
+from shapelab.commands.files.networks import (
+    Network,
+    check_scan,
+    default_model,
+    described,
+    find_network,
+    networks,
+)
+from shapelab.data.scheme import BIVENTRICULAR, CARDIAC, WHOLE_HEART
 from shapelab.data.subject import Subject
 from shapelab.errors import DataError, UsageError
 from shapelab.models.acnn import SubPixelConfig, SubPixelNet
 from shapelab.models.native import NativeConfig, NativeNet, NativeSegmenter
+from shapelab.models.two_stage import TwoStage, TwoStageConfig, TwoStageNet, short_axis_config
 from shapelab.spaces import save_network
 
 SMALL = NativeConfig(spacing=2.0, size=32, first=64, second=48, widths=(8, 8))
@@ -87,6 +95,43 @@ def test_other_structures_and_other_numbers_are_refused(mine):
     save_network(mine / "walls", SubPixelNet(config), scheme=BIVENTRICULAR)
     with pytest.raises(UsageError, match="RV wall"):
         find_network("walls")
+
+
+def two_stage(config, scheme, **metadata):
+    return TwoStage(TwoStageNet(config), config, scheme, metadata)
+
+
+TINY = {"width1": 2, "width2": 2, "levels2": 2, "dilation": (1,), "deep": 0}
+
+
+def test_two_stage_networks_take_what_their_scheme_says(mine):
+    stacks = short_axis_config("quick", **TINY, spacing=(1.25, 1.25, 0.0))
+    two_stage(stacks, CARDIAC, data="20 phantom hearts").save(mine / "stacks")
+    found = find_network("stacks")
+    assert (found.slices_mm, found.in_plane_mm, found.modalities, found.caution) == ((5, 10), 1.25, (), "")
+    assert found.takes.startswith("cardiac MR, short-axis stack") and "at 1.25 mm in plane, 200 mm" in found.takes
+    hearts = TwoStageConfig(**TINY, spacing=(2.0, 2.0, 3.0))
+    two_stage(hearts, WHOLE_HEART, data="phantom-wh", modalities=["CT"]).save(mine / "hearts")
+    found = find_network("hearts")
+    assert (found.in_plane_mm, found.modalities) == (2, ("CT",)) and "real scans" in found.caution
+    assert found.takes == "CT of a whole heart, anywhere in the scan, at 2 mm" and "pulmonary artery" in found.segments
+    two_stage(hearts, WHOLE_HEART).save(mine / "silent")
+    two_stage(short_axis_config("quick", **TINY, n_classes=5), BIVENTRICULAR).save(mine / "walls")
+    for name, why in {"silent": "modalities", "walls": "labels .*RV wall"}.items():
+        with pytest.raises(UsageError, match=f"'{name}', which .*{why}.*'hearts', 'mine', 'stacks'"):
+            find_network(name)
+
+
+def test_the_default_is_the_first_whose_weights_are_there(mine):
+    two, native = "two_stage_sa_quick", "acnn_seg_native_quick"
+    assert default_model() == native  # nothing is there: the error names what ships at any rate
+    NativeSegmenter(NativeNet(SMALL), SMALL).save(mine / native)
+    assert default_model() == native
+    (mine / two).mkdir()
+    assert default_model() == native  # a folder without a description
+    stacks = short_axis_config("quick", **TINY)
+    two_stage(stacks, CARDIAC).save(mine / two)
+    assert default_model() == two and not find_network(two).modalities
 
 
 NET = Network("n", Path("n"), slices_mm=(5, 10), in_plane_mm=1.6)

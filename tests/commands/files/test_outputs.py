@@ -1,11 +1,12 @@
 """Names of what is written, and the checks of them before anything is computed."""
 
 import os
+import warnings
 from pathlib import Path
 
 import pytest
 
-from shapelab.commands.files.outputs import beside, check_outputs
+from shapelab.commands.files.outputs import beside, check_outputs, listened
 from shapelab.errors import UsageError
 
 
@@ -36,3 +37,15 @@ def test_outputs_that_may_not(tmp_path):
             check_outputs(outputs, reports, inputs, force=False)
     check_outputs([there], [], [], force=True)
     assert os.listdir(tmp_path) == ["there.nii"]
+
+
+def test_what_a_network_warns_of_is_listened_to_each_once():
+    def read():
+        for text in ("a heart is cut off.", "no heart", "a heart is cut off."):
+            warnings.warn(text, stacklevel=1)
+        return 7
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # they are for the report alone
+        assert listened(read) == (7, ["a heart is cut off", "no heart"])
+        assert listened(lambda: 8) == (8, [])

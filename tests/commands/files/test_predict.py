@@ -12,12 +12,14 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from shapelab.commands.files import predict as p
+from shapelab.commands.files.networks import DEFAULTS
 from shapelab.data.grid import RV_SIDE_MM
 from shapelab.data.scheme import CARDIAC
 from shapelab.errors import DataError, UsageError
 from shapelab.models.acnn import SubPixelConfig, SubPixelNet
 from shapelab.models.acnn.baselines import FCN2D
 from shapelab.models.native import NativeConfig, NativeNet, NativeSegmenter
+from shapelab.models.two_stage import Net1, Net2, TwoStage, TwoStageNet, short_axis_config
 from shapelab.spaces import save_network
 
 SMALL = NativeConfig(spacing=2.0, size=32, first=64, second=48, widths=(8, 8))
@@ -322,6 +324,81 @@ def test_a_picture_lies_beside_the_result(write_nifti, known, tmp_path):
     with pytest.raises(UsageError, match="o.png"):  # it would be lost, too
         (tmp_path / "o.json").unlink()
         p.predict_file(known, ed, tmp_path / "o.nii", es=es, es_output=tmp_path / "other.nii")
+
+
+# ------------------------------------------------------------------------------------- a two-stage network
+
+
+def grey_levels(x):
+    """Of what either net sees, (N, C, X, Y, Z) in [-1, 1]: the label that `noisy` wrote, (N, X, Y, Z)."""
+    return ((x[:, -1] + 1) / 2 * 3.2).round().long().clamp(0, 3)
+
+
+def logits(labels):
+    return 20.0 * torch.nn.functional.one_hot(labels, 4).movedim(-1, 1)
+
+
+@pytest.fixture
+def two_stage(monkeypatch, tmp_path):
+    """A two-stage network, kept as the one that ships, both of whose nets know the truth."""
+    monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr(Net1, "forward", lambda self, x: logits(grey_levels(x)))
+    monkeypatch.setattr(Net2, "forward", lambda self, x: logits(grey_levels(x)[..., 1:-1]))
+    config = short_axis_config("quick", width1=2, width2=2, levels2=2, dilation=(1,), deep=0, margin_mm=6.0)
+    TwoStage(TwoStageNet(config), config, CARDIAC).save(tmp_path / "weights" / DEFAULTS[0])
+    return tmp_path / "weights"
+
+
+def test_without_a_model_the_two_stage_network_segments_a_stack(write_nifti, two_stage, tmp_path):
+    ed, es = written(write_nifti, tmp_path, ed=tall(), es=tall(scale=0.7))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = p.predict_file(None, ed, tmp_path / "o.nii.gz", es=es)
+    assert found["model"] == DEFAULTS[0] and found["warnings"] == []
+    for name, truth in {"o.nii.gz": tall(), "o_es.nii.gz": tall(scale=0.7)}.items():
+        made = np.asarray(nibabel.load(tmp_path / name).dataobj)
+        assert made.shape == truth.shape
+        for v in (1, 2, 3):
+            assert 2 * ((made == v) & (truth == v)).sum() > 0.94 * ((made == v).sum() + (truth == v).sum())
+    assert isinstance(p.load_segmenter(DEFAULTS[0]), TwoStage)
+
+
+def test_without_its_weights_the_native_network_is_the_default(write_nifti, tmp_path, monkeypatch):
+    monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path))
+    file = scan(write_nifti, tmp_path / "a.nii.gz")
+    with pytest.raises(UsageError, match=f"found '{DEFAULTS[1]}'; expected .* where there is none"):
+        p.predict_file(None, file, tmp_path / "o.nii.gz")
+    NativeSegmenter(NativeNet(SMALL), SMALL).save(tmp_path / DEFAULTS[1])
+    monkeypatch.setattr(p, "load_segmenter", lambda folder: Knows() if folder == tmp_path / DEFAULTS[1] else None)
+    assert p.predict_file(None, file, tmp_path / "o.nii.gz")["model"] == DEFAULTS[1]
+    with pytest.raises(UsageError, match=f"expected none with {DEFAULTS[1]}, a model of short-axis stacks"):
+        p.predict_file(None, file, tmp_path / "p.nii.gz", modality="CT")
+
+
+@pytest.mark.parametrize(
+    "net1_finds, expected",
+    [(lambda labels: 0 * labels, "Net1 found no heart"), (lambda labels: 3 * (labels == 3), "reaches the border")],
+)
+def test_what_a_two_stage_network_warns_of_is_in_the_report_once(
+    write_nifti, two_stage, tmp_path, monkeypatch, net1_finds, expected
+):
+    monkeypatch.setattr(Net1, "forward", lambda self, x: logits(net1_finds(grey_levels(x))))
+    (file,) = written(write_nifti, tmp_path, ed=tall())
+    with pytest.warns(UserWarning) as said:
+        found = p.predict_file(None, file, tmp_path / "o.nii.gz")
+    (text,) = found["warnings"]
+    assert text.startswith("two-stage network: ") and expected in text and not text.endswith(".")
+    assert [text in str(warning.message) for warning in said] == [True]
+    assert json.loads((tmp_path / "o.json").read_text())["warnings"] == [text]
+
+
+def test_a_two_stage_network_refuses_and_warns_as_the_native_one(write_nifti, two_stage, tmp_path):
+    whole = write_nifti(tmp_path / "whole.nii.gz", BAD["isotropic"][0], spacing=BAD["isotropic"][1])
+    with pytest.raises(DataError, match=r"whole\.nii\.gz.*name a model that takes it"):
+        p.predict_file(None, whole, tmp_path / "o.nii.gz")
+    file = write_nifti(tmp_path / "thick.nii.gz", noisy(tall()), spacing=(1.5, 1.5, 14.0))
+    with pytest.warns(UserWarning, match=r"slices of 14 mm; the network learned from 5 to 10 mm"):
+        p.predict_file(None, file, tmp_path / "o.nii.gz")
 
 
 @pytest.mark.slow
