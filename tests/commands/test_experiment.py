@@ -65,7 +65,10 @@ def test_experiment_acnn_hands_its_arguments_on(stand_in, capsys, tmp_path):
         (["acnn", "--table", "4"], "table: found 4; expected one of 1, 2, 3"),
         (["sslln", "--table", "7"], "table: found 7; expected one of 1, 2, 3, 4, 5, 6"),
         (["two-stage", "--table", "1"], "table: found 1; expected one of 2, 3, 4"),
-        (["two-stage", "--table", "4", "--data", "cetus"], "data: found 'cetus'; expected one of phantom-wh, mmwhs"),
+        (
+            ["two-stage", "--table", "4", "--data", "cetus"],
+            "data: found 'cetus'; expected one of phantom, phantom-wh, mmwhs, acdc",
+        ),
         (["pathology", "--data", "mnist"], "data: found 'mnist'; expected one of acdc, folder, phantom"),
     ],
 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,11 @@ import pandas as pd
 
 from shapelab.errors import DataError, must, one_of
 from shapelab.experiments import tables
+from shapelab.experiments.joint_space.hearts import PHANTOM
 from shapelab.experiments.joint_space.tables import mean_table
 from shapelab.experiments.kept_runs import Study, seeds_of
 from shapelab.experiments.tables import Rule, beside, by_method, long, printed
+from shapelab.experiments.two_stage import short_axis_tables
 from shapelab.experiments.two_stage.hearts import SEEDS
 from shapelab.experiments.two_stage.laboratory import (
     ABLATION,
@@ -82,9 +83,9 @@ def run(
     Returns the table in long form. UsageError for an unknown table or data, or Table 4 of real hearts.
     """
     one_of("table", table, TABLES)
+    one_of("data", data, (*PHANTOM, "mmwhs", "acdc"))
     if data == "acdc":
-        short_axis = import_module("shapelab.experiments.two_stage.short_axis_tables")
-        return short_axis.run(root=root, profile=profile, seeds=seeds, output=output, progress=progress)
+        return short_axis_tables.run(root=root, profile=profile, seeds=seeds, output=output, progress=progress)
     here = laboratory(output, data, root, profile, config, progress)
     must(here.data != "mmwhs" or table != 4, "table", table, "2 or 3: label maps of MM-WHS's test are held back")
     here = replace(here, config=replace(here.config, seeds=seeds_of(seeds, here.config.seeds)))

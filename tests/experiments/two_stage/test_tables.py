@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -14,7 +12,7 @@ import pytest
 from shapelab.data.scheme import WHOLE_HEART
 from shapelab.errors import DataError, UsageError
 from shapelab.experiments.tables import printed
-from shapelab.experiments.two_stage import tables
+from shapelab.experiments.two_stage import short_axis_tables, tables
 from shapelab.experiments.two_stage.laboratory import ALONE, END, JOINTLY, MAIN, Laboratory, Training, run_one
 from shapelab.experiments.two_stage.measures import MEAN, WHOLE
 
@@ -168,9 +166,7 @@ def test_real_hearts(config, mmwhs, tmp_path):
 
 
 def test_acdc_is_handed_on(monkeypatch, tmp_path):
-    module = ModuleType("shapelab.experiments.two_stage.short_axis_tables")
-    module.run = lambda **asked: asked
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(short_axis_tables, "run", lambda **asked: asked)
     asked = tables.run(2, data="acdc", root=tmp_path, seeds=[4], output=tmp_path)
     assert asked == {"root": tmp_path, "profile": None, "seeds": [4], "output": tmp_path, "progress": True}
 
