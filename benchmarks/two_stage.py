@@ -72,7 +72,7 @@ class Aimed(TwoStage):
         labels = torch.from_numpy(np.asarray(volume.label))[None]
         self.truth = onehot(coarse_labels(labels, config.factor, config.n_classes), config.n_classes)
         with torch.no_grad():  # nothing found: no heart touches the border of the region
-            self.net.net2.out[0].bias[0] = 1e3
+            self.net.net2.out[0].bias[: config.fold**2] = 1e3
 
     def coarse(self, volume: Volume) -> Tensor:
         super().coarse(volume)
@@ -156,7 +156,7 @@ def dyn_unet(config: TwoStageConfig, widths: Sequence[int]) -> nn.Module:
         strides=[(1, 1, 1), *poolings],
         upsample_kernel_size=poolings,
         filters=widths,
-        norm_name="batch" if config.units == "batch" else "instance",
+        norm_name="batch" if config.units2 == "batch" else "instance",
     )
 
 
@@ -170,7 +170,7 @@ def res_unet(config: TwoStageConfig, widths: Sequence[int]) -> nn.Module:
         kernel_size=config.kernel2,
         up_kernel_size=config.kernel2,
         num_res_units=2,
-        norm="batch" if config.units == "batch" else "instance",
+        norm="batch" if config.units2 == "batch" else "instance",
     )
 
 

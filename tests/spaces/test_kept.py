@@ -18,12 +18,14 @@ from shapelab.data.grid import Grid
 from shapelab.data.scheme import CARDIAC, LabelScheme
 from shapelab.errors import DataError, UsageError
 from shapelab.models.acnn import SubPixelConfig, SubPixelNet
+from shapelab.models.two_stage import Volume
 from shapelab.spaces import PCASpace, ShapeSpace, load, load_network, save_network
 from shapelab.spaces.kept import FILES, KINDS, find, is_kept, kind_of, open_kept, register, scheme_of, scheme_text
 
 OLD = Path(__file__).parent / "old"  # a folder of each kind, written before there was this module
 NUMBERS = json.loads((OLD / "numbers.json").read_text())  # every so-many-th number of what each gave then
 SPACES = ("autoencoder", "tl", "joint", "PCASpace")
+SEGMENTERS = ("native", "two-stage")
 labels = np.random.default_rng(0).integers(0, 4, (3, 24, 24, 12)).astype(np.uint8)
 images = np.random.default_rng(1).random((2, 24, 24, 12)).astype(np.float32)
 stack = torch.from_numpy(np.random.default_rng(2).random((1, 1, 16, 16, 4)).astype(np.float32))
@@ -42,6 +44,8 @@ def given(kind: str, made) -> list[np.ndarray]:
         return [made.encode(small), made.decode(made.sigma)]
     if kind == "native":
         return [made.probabilities(stack[0, 0].numpy(), 10.0)]
+    if kind == "two-stage":
+        return [made.probabilities(Volume(2 * stack[0, 0].numpy() - 1, None, (2.0, 2.0, 8.0)), net) for net in (1, 2)]
     with torch.no_grad():
         output = made(stack[:, 0] if kind in ("sslln", "slicefcn", "volumefcn") else stack)
     return [o.numpy() for o in (output if isinstance(output, tuple) else (output,)) if o is not None]
@@ -68,14 +72,14 @@ def test_an_old_folder_opens_and_gives_the_same_numbers_and_is_kept_anew(kind, t
     made = load(folder, "cpu") if kind in SPACES else load_network(folder, "cpu")
     assert same(kind, made)
     assert made.scheme.n_classes in (4, 5) and kind_of(type(made)) == kind
-    if kind in SPACES or kind == "native":
+    if kind in (*SPACES, *SEGMENTERS):
         made.save(tmp_path)
     else:
         assert made.task == ("sr" if kind.startswith("sr") else "seg") and not made.training
         save_network(tmp_path, made, task=made.task, scheme=made.scheme, metadata=made.metadata)
     assert find(tmp_path).name == find(folder).name and len(list(tmp_path.iterdir())) == 2
     again = open_kept(tmp_path, "cpu")
-    assert same(kind, getattr(again, "network", again) if kind != "native" else again)
+    assert same(kind, getattr(again, "network", again) if kind not in SEGMENTERS else again)
     old, new = (json.loads(find(f).read_text()) for f in (folder, tmp_path))
     if kind != "PCASpace":  # its description names the weights now
         assert old.keys() == new.keys() and {k: old[k] for k in old if k not in ("weights", "metadata")} == {

@@ -93,7 +93,7 @@ class TwoStageConfig(Config):
     hidden: float = 0.0                                     # share of the samples that Net2 learns from without Net1
     outputs: int = 8                                        # slices that are labelled at once
     margin_mm: float = 12.0                                 # about what Net1 finds
-    steps: tuple[int, int, int, int] = (100, 3000, 300, 1500) # batches of each step; 0 leaves it out
+    steps: tuple[int, int, int, int] = (100, 2000, 300, 1200) # batches of each step; 0 leaves it out
     batch: tuple[int, int] = (2, 1)                         # volumes of a batch in steps 1 and 2, in 3 and 4
     sides: tuple[int, ...] = (64, 80, 96)                   # voxels of a sub-volume along each axis (paper: 64/128/256)
     rates: tuple[float, float, float, float] = (3e-3, 3e-3, 1e-3, 2e-3)  # of each step (the paper: 1e-4)
@@ -156,9 +156,8 @@ class TwoStageConfig(Config):
 
     @property
     def inputs2(self) -> int:
-        """Channels of Net2's first convolution, before pixels are folded."""
-        channels = 1 + (self.n_classes if self.stages == 2 else 0)
-        return channels * (self.slices if self.merge == "door" else 1)
+        """Channels of Net2's input."""
+        return 1 + (self.n_classes if self.stages == 2 else 0)
 
 
 def short_axis_config(profile: str | None = None, **changes: Any) -> TwoStageConfig:
@@ -336,10 +335,11 @@ class Net2(nn.Module):
         super().__init__()
         self.config = config
         w = [config.width2 * 2**level for level in range(config.levels2 + 1)]
+        first = config.inputs2 * config.fold**2 * (config.slices if config.merge == "door" else 1)
         folded, up, units = config.fold**2, (config.kernel2_up, config.kernel2_up, 1), config.units2
         like = (units, config.dropout, 1, config.recurrent)
         self.down = nn.ModuleList(
-            Block(n_in, n, config.kernel2, *like) for n_in, n in zip([folded * config.inputs2, *w], w[:-1])
+            Block(n_in, n, config.kernel2, *like) for n_in, n in zip([first, *w], w[:-1])
         )  # 16 (256, 256, 9), 32 (128, 128, 9), 64 (64, 64, 9), 128 (32, 32, 9)
         through = [(1, 1, config.slices - 1), (1, 1, 2)]  # 256 (16, 16, 2), 256 (16, 16, 1)
         self.flat = nn.ModuleList(
