@@ -93,7 +93,7 @@ class TwoStageConfig(Config):
     hidden: float = 0.0                                     # share of the samples that Net2 learns from without Net1
     outputs: int = 8                                        # slices that are labelled at once
     margin_mm: float = 12.0                                 # about what Net1 finds
-    steps: tuple[int, int, int, int] = (100, 2000, 300, 1200) # batches of each step; 0 leaves it out
+    steps: tuple[int, int, int, int] = (100, 2000, 300, 1200)  # batches of each step; 0 leaves it out
     batch: tuple[int, int] = (2, 1)                         # volumes of a batch in steps 1 and 2, in 3 and 4
     sides: tuple[int, ...] = (64, 80, 96)                   # voxels of a sub-volume along each axis (paper: 64/128/256)
     rates: tuple[float, float, float, float] = (3e-3, 3e-3, 1e-3, 2e-3)  # of each step (the paper: 1e-4)
