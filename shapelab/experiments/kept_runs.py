@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 from torch import nn
@@ -21,7 +21,7 @@ from torch import nn
 from shapelab import __version__
 from shapelab.data.scheme import LabelScheme
 from shapelab.device import describe
-from shapelab.errors import UsageError, must, need
+from shapelab.errors import UsageError, must, need, whole
 from shapelab.files import read_csv, write_csv, write_json
 from shapelab.places import shipped_folder
 from shapelab.profiles import current_profile
@@ -188,6 +188,20 @@ def kept_network(
     else:  # the folder itself, in which the results lie
         (folder / CHECKPOINT).unlink(missing_ok=True)
     return network
+
+
+class Studied(Protocol):
+    """A laboratory: trainings in the order of their value, each of which it trains and measures."""
+
+    def trainings(self) -> list[Any]: ...
+
+    def measured(self, training: Any) -> Any: ...
+
+
+def share(here: Studied, part: int, of: int) -> None:
+    """Train and measure every `of`-th training of a study, from number `part` (0, ...) on: one of `of` processes."""
+    for training in here.trainings()[whole("part", part, 0, of - 1) :: of]:
+        here.measured(training)
 
 
 def described(network: Network, task: str, scheme: LabelScheme, metadata: Mapping[str, Any]) -> Network:

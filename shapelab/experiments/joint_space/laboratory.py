@@ -36,7 +36,7 @@ from shapelab.data.volumes import Scans
 from shapelab.errors import must, one_of, whole
 from shapelab.experiments.joint_space import hearts, measures
 from shapelab.experiments.joint_space.hearts import PHANTOM
-from shapelab.experiments.kept_runs import KeptRun, Study, kept_network, slug
+from shapelab.experiments.kept_runs import KeptRun, Study, kept_network, share, slug
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import shipped
 from shapelab.files import read_csv, write_csv
@@ -335,16 +335,8 @@ def run_one(method: str, seed: int = 0, fold: int = 0, labelled: int | None = No
 
 
 def run_share(part: int, of: int, **where: Any) -> None:
-    """Train and measure every `of`-th training of a study, from number `part` (0, ...) on: one of `of` processes.
-
-    Args:
-        part: which of the processes this is
-        of: how many there are
-        where: of `laboratory`
-    """
-    here = laboratory(**where)
-    for training in here.trainings()[whole("part", part, 0, of - 1) :: of]:
-        here.measured(training)
+    """Train and measure a share of a study (`shapelab.experiments.kept_runs.share`); `where`: of `laboratory`."""
+    share(laboratory(**where), part, of)
 
 
 @recipe("joint-space", "CT, MR and label maps in one space (CE-Reg)", (*PHANTOM, "mmwhs"), ships="joint_space")

@@ -44,7 +44,7 @@ from shapelab.data.scheme import WHOLE_HEART
 from shapelab.data.volumes import Scans
 from shapelab.errors import must, one_of, whole
 from shapelab.experiments.joint_space.hearts import PHANTOM
-from shapelab.experiments.kept_runs import KeptRun, Study, described, kept_network, slug
+from shapelab.experiments.kept_runs import KeptRun, Study, described, kept_network, share, slug
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import shipped
 from shapelab.experiments.two_stage import hearts, measures
@@ -344,16 +344,8 @@ def run_one(method: str, modality: str = "CT", seed: int = 0, fold: int = 0, **w
 
 
 def run_share(part: int, of: int, **where: Any) -> None:
-    """Train and measure every `of`-th training of a study, from number `part` (0, ...) on: one of `of` processes.
-
-    Args:
-        part: which of the processes this is
-        of: how many there are
-        where: of `laboratory`
-    """
-    here = laboratory(**where)
-    for training in here.trainings()[whole("part", part, 0, of - 1) :: of]:
-        here.measured(training)
+    """Train and measure a share of a study (`shapelab.experiments.kept_runs.share`); `where`: of `laboratory`."""
+    share(laboratory(**where), part, of)
 
 
 @recipe("two-stage", "whole hearts at full resolution in two stages", (*PHANTOM, "mmwhs"), ships="two_stage_wh")
@@ -370,7 +362,9 @@ def _ordered(order: Order) -> TwoStage:
             scans = hearts.real_scans(modality, grid, order.root)[: order.hearts]
         volumes += volumes_of(scans)
     data = f"{len(volumes)} {order.data} scans in {' and '.join(hearts.MODALITIES)}"
-    return train_two_stage(volumes, network, order.run, scheme=WHOLE_HEART, data=data)[0]
+    made, _ = train_two_stage(volumes, network, order.run, scheme=WHOLE_HEART, data=data)
+    made.metadata["modalities"] = list(hearts.MODALITIES)
+    return made
 
 
 def phantom_two_stage(profile: str | None = None, progress: bool = True) -> TwoStage:

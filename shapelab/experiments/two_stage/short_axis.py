@@ -42,7 +42,7 @@ from shapelab.data.subject import Subject
 from shapelab.errors import must, need, one_of, whole
 from shapelab.experiments.acnn.reality import REAL, TRAINING_SEED, TWINS, phantom_stacks
 from shapelab.experiments.joint_space.hearts import FOLDS, patients_in_order
-from shapelab.experiments.kept_runs import KeptRun, Study, kept_network, opened, slug
+from shapelab.experiments.kept_runs import KeptRun, Study, kept_network, opened, share, slug
 from shapelab.experiments.recipes import Order, recipe
 from shapelab.experiments.shipped import cardiac_cohort, shipped
 from shapelab.files import only_one, read_csv, write_csv
@@ -103,7 +103,7 @@ class ShortAxisExperiment(Config):
     """Numbers of the experiment; the defaults are the quick profile's."""
 
     hearts: int = 300  # phantom patients, ED and ES each, of those of the native network
-    taught: tuple[int, int, int, int] = (100, 500, 200, 2000)  # batches of each step, of phantoms
+    taught: tuple[int, int, int, int] | None = None  # batches of each step, of phantoms; None: the profile's
     few: tuple[int, int, int, int] = (50, 200, 100, 600)  # ... of few real patients
     folds: int = FOLDS
     seeds: tuple[int, ...] = (0, 1, 2)  # of few patients, and of weights, order, looks; the folds take the first
@@ -351,7 +351,8 @@ class Laboratory:
         network = self.config.network
         numbers: dict[str, Any] = {"steps": network.steps, "looks": self.config.looks}
         if not training.how.real:
-            numbers = {"steps": self.config.taught, "batch": short_axis_config("quick").batch}
+            usual = short_axis_config(self.profile)
+            numbers = {"steps": self.config.taught or usual.steps, "batch": usual.batch}
         elif training.patients is not None:
             numbers["steps"] = self.config.few
         return replace(network, stages=training.how.stages, **numbers)
@@ -453,16 +454,8 @@ def run_one(method: str, seed: int = 0, fold: int = 0, patients: int | None = No
 
 
 def run_share(part: int, of: int, **where: Any) -> None:
-    """Train and measure every `of`-th training of a study, from number `part` (0, ...) on: one of `of` processes.
-
-    Args:
-        part: which of the processes this is
-        of: how many there are
-        where: of `laboratory`
-    """
-    here = laboratory(**where)
-    for training in here.trainings()[whole("part", part, 0, of - 1) :: of]:
-        here.measured(training)
+    """Train and measure a share of a study (`shapelab.experiments.kept_runs.share`); `where`: of `laboratory`."""
+    share(laboratory(**where), part, of)
 
 
 # ------------------------------------------------------------------------------------------------------------- recipe

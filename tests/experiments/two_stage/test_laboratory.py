@@ -177,12 +177,13 @@ def test_processes_share_a_study(config, boxed, tmp_path):
 
 
 def test_the_recipe_learns_from_both_modalities(boxed, mmwhs, monkeypatch, config):
-    asked = []
-    monkeypatch.setattr(laboratory, "train_two_stage", lambda *a, **k: asked.append((a, k)) or ("network", None))
+    asked, made = [], SimpleNamespace(metadata={})
+    monkeypatch.setattr(laboratory, "train_two_stage", lambda *a, **k: asked.append((a, k)) or (made, None))
     monkeypatch.setattr(TwoStageExperiment, "profile", classmethod(lambda cls, name: config))
     known = recipes()["two-stage"]
     assert known.learns_from == ("phantom", "phantom-wh", "mmwhs") and known.ships == "two_stage_wh"
-    assert known.train(Order("two-stage", data="phantom", profile="quick")) == "network"
+    assert known.train(Order("two-stage", data="phantom", profile="quick")) is made
+    assert made.metadata == {"modalities": ["CT", "MR"]}  # what `shapelab predict` asks for
     assert [(a["modalities"], a["n"]) for a in boxed] == [(("CT",), 2), (("MR",), 2)]
     volumes, numbers, run = asked[0][0]
     assert len(volumes) == 4 and numbers == config.network and run.seed == 0
@@ -193,7 +194,9 @@ def test_the_recipe_learns_from_both_modalities(boxed, mmwhs, monkeypatch, confi
 
 def test_epochs_of_the_recipe_are_rows_of_each_steps_history(boxed, monkeypatch, config):
     asked = []
-    monkeypatch.setattr(laboratory, "train_two_stage", lambda *a, **k: asked.append(a[1]) or ("network", None))
+    monkeypatch.setattr(
+        laboratory, "train_two_stage", lambda *a, **k: asked.append(a[1]) or (SimpleNamespace(metadata={}), None)
+    )
     long = replace(config, network=replace(config.network, steps=(0, 3, 40, 50), every=5))
     monkeypatch.setattr(TwoStageExperiment, "profile", classmethod(lambda cls, name: long))
     recipes()["two-stage"].train(Order("two-stage", data="phantom-wh", profile="quick", epochs=2))
