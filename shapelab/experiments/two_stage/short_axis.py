@@ -374,18 +374,11 @@ class Laboratory:
                 return made
             made, history = _from_phantoms(self.config.hearts, config, run)
         else:
-            train = self.learned_from(training)
-            watched = short_axis_volumes(self.tested_on(training)[: self.config.watched], config)
+            learned, watched = self.learned_from(training), self.tested_on(training)[: self.config.watched]
+            train, test = ([self.volumes[name] for name in part.ids] for part in (learned, watched))
             begun = None if training.how.start is None else self.network(self._start(training))
-            made, history = train_two_stage(
-                [self.volumes[name] for name in train.ids],
-                config,
-                run,
-                scheme=CARDIAC,
-                start=begun,
-                validation=watched,
-                data=repr(train),
-            )
+            more: dict[str, Any] = {"scheme": CARDIAC, "start": begun, "validation": test, "data": repr(learned)}
+            made, history = train_two_stage(train, config, run, **more)
         if checkpoint is not None:
             write_csv(history.table.reset_index(), checkpoint.parent / "history.csv", digits=7)
         return made
@@ -398,8 +391,8 @@ class Laboratory:
         key: dict[str, Any] = {**asdict(training), "network": numbers_of(self.config_of(training))}
         if not training.how.real:
             return {**key, "hearts": self.config.hearts, "phantoms": TRAINING_SEED}
-        learned = {name: self.volumes[name] for name in self.learned_from(training).ids}
-        key["scans"] = checksum({f"{name} {part}": getattr(v, part) for name, v in learned.items() for part in PARTS})
+        names, parts = self.learned_from(training).ids, ("image", "label")
+        key["scans"] = checksum({f"{n} {part}": getattr(self.volumes[n], part) for n in names for part in parts})
         return {**key, "start": None if training.how.start is None else self._key(self._start(training))}
 
     def measured(self, training: Training) -> pd.DataFrame:
@@ -428,9 +421,6 @@ class Laboratory:
         table = read_csv(folder / "history.csv")
         watching = table["val seconds"].fillna(0) if "val seconds" in table else 0
         return table.assign(spent=(table["seconds"] - watching).cumsum(), **asdict(training))
-
-
-PARTS = ("image", "label")  # of a volume
 
 
 def laboratory(

@@ -323,7 +323,7 @@ def test_what_each_training_begins_from_and_learns_from(stacks, acdc, tmp_path, 
     assert of_phantoms.get("start") is None and len(phantoms[0]) == 2 and phantoms[1].stages == 1
     assert of_one["start"].config == phantoms[1] and len(one[0]) == 16 and one[1].stages == 1
     watched = of_one["validation"]
-    assert len(watched) == 1 and watched[0].image.shape == (24, 20, 5)  # a whole image
+    assert len(watched) == 1 and watched[0].image.shape == (38, 38, 5)  # the field of a training
 
 
 def test_results_of_another_run_are_not_taken(stacks, acdc, tmp_path):
