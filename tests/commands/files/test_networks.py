@@ -29,7 +29,6 @@ ABLE = [
     "acnn_seg_prior_quick",
     "acnn_seg_quick",
     "joint_space_quick",
-    "two_stage_sa_quick",
 ]
 REFUSED = {
     "acnn_sr_quick": "super-resolution",
@@ -58,7 +57,7 @@ def shipped(monkeypatch):
     monkeypatch.setenv("SHAPELAB_WEIGHTS", str(SHIPPED))
 
 
-def test_of_what_ships_six_can_segment_a_scan_and_the_others_say_why_not(shipped):
+def test_of_what_ships_five_can_segment_a_scan_and_the_others_say_why_not(shipped):
     found = {n.name: n for n in networks()}
     assert [name for name, n in found.items() if not n.refused] == ABLE
     assert {name for name in found if name not in ABLE} == set(REFUSED)

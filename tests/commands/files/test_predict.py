@@ -344,7 +344,7 @@ def two_stage(monkeypatch, tmp_path):
     monkeypatch.setenv("SHAPELAB_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setattr(Net1, "forward", lambda self, x: logits(grey_levels(x)))
     monkeypatch.setattr(Net2, "forward", lambda self, x: logits(grey_levels(x)[..., 1:-1]))
-    config = short_axis_config("quick", width1=2, width2=2, levels2=2, dilation=(1,), deep=0, margin_mm=6.0)
+    config = short_axis_config("quick", width1=2, width2=2, levels2=2, dilation=(1,), deep=0, margin_mm=6.0, field=80)
     TwoStage(TwoStageNet(config), config, CARDIAC).save(tmp_path / "weights" / DEFAULTS[0])
     return tmp_path / "weights"
 

@@ -21,7 +21,7 @@ from shapelab.models.two_stage.volumes import Volume
 from shapelab.spaces.kept import KINDS, load_network, open_kept
 
 TINY = TwoStageConfig(n_classes=4, width1=2, width2=2, dilation=(2,), levels2=2, slices=5, fold=1, margin_mm=6.0)
-STACKS = short_axis_config("quick", width1=2, width2=2, margin_mm=12.0)
+STACKS = short_axis_config("quick", width1=2, width2=2, margin_mm=12.0, field=88)  # the LV is more than 1 % of it
 LEVELS = (-1.0, 0.25, -0.5, 1.0)  # grey values of background, RV, wall, LV
 
 
