@@ -54,7 +54,7 @@ from shapelab.augment import AffineRanges, ElasticRanges
 from shapelab.device import laid_out
 from shapelab.errors import in_range, must, one_of
 from shapelab.phantoms.randomise import Randomisation
-from shapelab.profiles import current_profile
+from shapelab.profiles import current_profile, limited
 from shapelab.training import Config
 from shapelab.types import Shape3
 
@@ -192,9 +192,11 @@ def short_axis_config(profile: str | None = None, **changes: Any) -> TwoStageCon
         "elastic": None,
         "looks": Randomisation(missing=0.0),
     }
-    if current_profile(profile) != "quick":
+    profile = current_profile(profile)
+    if profile != "quick":
         numbers |= {"width1": 24, "width2": 48, "steps": (500, 2500, 1000, 20000), "batch": (8, 12)}
-    return TwoStageConfig.profile(profile, **{**numbers, **changes})
+    held = {name: limited(value, name, profile) for name, value in numbers.items()}
+    return TwoStageConfig.profile(profile, **{**held, **changes})
 
 
 # -------------------------------------------------------------------------------------------------------- the networks
