@@ -41,7 +41,15 @@ def order_of(name: str) -> Order:
     data = [d for d in RECIPES[name].learns_from if d in PHANTOMS]
     if not data:
         pytest.skip(f"{name} learns from real hearts alone")
-    return Order(name, None, data[0], profile="quick", hearts=4, epochs=None if name == "native" else 1, progress=False)
+    return Order(
+        name,
+        None,
+        data[0],
+        profile="quick",
+        hearts=4,
+        epochs=None if name in ("native", "two-stage-sa") else 1,
+        progress=False,
+    )
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def train_unet(
     source = Source([resampled(v, config.unet_mm) for v in volumes], replace(config, sides=near), run.target)
     weights = class_weights(source.counts()).to(run.target)
 
-    def step(rows: Tensor) -> dict[str, Tensor]:
+    def step(rows: np.ndarray) -> dict[str, Tensor]:
         with torch.no_grad(), without_autocast(source.device):
             images, labels = source.sub_volumes(rows.tolist())
         logits = unet(images)

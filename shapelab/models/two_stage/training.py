@@ -149,9 +149,19 @@ def begun_with(
     }
 
 
+class Rows(Batches):
+    """Batches of row numbers, which stay on the CPU: volumes are drawn by them there."""
+
+    def __call__(self, epoch: int) -> list[np.ndarray]:
+        return self.rows(epoch)
+
+    def on(self, device: torch.device | str) -> Rows:
+        return self
+
+
 def in_turn(n: int, batch: int, config: TwoStageConfig, steps: int, seed: int) -> Turns:
     """`steps` batches of row numbers of n volumes."""
-    rows = Batches(np.arange(n), batch_size=min(n, batch), seed=seed)
+    rows = Rows(np.arange(n), batch_size=min(n, batch), seed=seed)
     return Turns(rows, steps=steps, every=min(config.every, steps))
 
 
@@ -176,14 +186,14 @@ def _steps(config: TwoStageConfig) -> tuple[int, ...]:
 
 def _step(
     stage: int, net: TwoStageNet, source: Source, weights: Tensor
-) -> tuple[Callable[[Tensor], dict[str, Tensor]], nn.Module]:
+) -> tuple[Callable[[np.ndarray], dict[str, Tensor]], nn.Module]:
     """What `fit` calls in a step of the training, and the module that learns in it."""
     config = source.config
 
     def entropy(logits: Tensor, labels: Tensor) -> Tensor:
         return config.cross_entropy * cross_entropy(logits, labels)
 
-    def coarse(rows: Tensor) -> dict[str, Tensor]:
+    def coarse(rows: np.ndarray) -> dict[str, Tensor]:
         with torch.no_grad(), without_autocast(source.device):
             images, labels = source.coarse(rows.tolist(), sub=stage == 2)
         logits = _net1(net)(images)
@@ -192,7 +202,7 @@ def _step(
             return {**losses, "roi entropy": config.cross_entropy * roi_entropy(logits, labels)}
         return {**losses, "dice1": dice_loss(logits, labels, weights), "entropy1": entropy(logits, labels)}
 
-    def fine(rows: Tensor) -> dict[str, Tensor]:
+    def fine(rows: np.ndarray) -> dict[str, Tensor]:
         with torch.no_grad(), without_autocast(source.device):
             drawn = source.both(rows.tolist(), whole=stage == STEPS)
         seen, losses = drawn.fine, {}
