@@ -118,10 +118,7 @@ class TwoStage(Kept):
         """Probabilities (C, X, Y, Z) float32 of a volume: see `segment`. Background outside the region of interest."""
         outer = self._outer(volume)
         made = self._within(self._part(volume, outer), net)
-        full = np.zeros((len(made), *volume.image.shape), np.float32)
-        full[0] = 1
-        full[(slice(None), *outer)] = made
-        return full
+        return _placed(made, outer, volume)
 
     def _within(self, volume: Volume, net: int) -> np.ndarray:
         """Probabilities of a volume that both nets may see whole."""
@@ -146,10 +143,7 @@ class TwoStage(Kept):
             )
             box = whole
             made = self._fine(volume, first, box)
-        full = np.zeros((len(made), *volume.image.shape), np.float32)
-        full[0] = 1
-        full[(slice(None), *box)] = made
-        return full
+        return _placed(made, box, volume)
 
     def averaged(self, volume: Volume, turns: Sequence[float] = TURNS) -> np.ndarray:
         """Mean of `probabilities` over a stack turned by some degrees in its plane, and with its slices from the other
@@ -264,6 +258,14 @@ class TwoStage(Kept):
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         self.net.load_state_dict(tensors)
         self.net.to(device).eval()
+
+
+def _placed(made: np.ndarray, box: Box, volume: Volume) -> np.ndarray:
+    """Probabilities (C, *box) in their place in a volume; background elsewhere."""
+    full = np.zeros((len(made), *volume.image.shape), np.float32)
+    full[0] = 1
+    full[(slice(None), *box)] = made
+    return full
 
 
 def _box_of(volume: Volume) -> Box:
